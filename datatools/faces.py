@@ -1,0 +1,107 @@
+"""The recipe: one photo and five landmarks become one 1024 x 1024 face (paper, appendix C)."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from datatools.geometry import FACE_SIZE, FaceFrame, face_frame
+from datatools.images import decode_rgb, image_size
+from datatools.padding import blend_padding
+from datatools.resample import FinalFilter, warp_to_face
+from datatools.restore import Restorer
+
+DARKENING: dict[FinalFilter, float] = {"lanczos": 0.44, "box": 0.25}
+"""Grey levels taken off before the one final rounding, so that faces have the mean of the published ones.
+
+The authors' resampler truncated its 4096 x 4096 picture to 8 bits: half a level, less where the picture is flat and
+bilinear interpolation gives whole numbers. Their box filter rounds .5 up, twice, which gives a quarter level back.
+Both values are measured against the exact procedure (`python benchmarks/crop.py`)."""
+
+LEAST_DECODED_SIDE = 1400.0
+"""Photos are decoded at a half, quarter or eighth while the rectangle keeps at least this side in pixels: the warp
+samples 2048 x 2048 points, which more pixels would not change."""
+
+MARGIN = 4
+"""Pixels around the rectangle that interpolation may touch."""
+
+
+@dataclass(frozen=True)
+class FaceResult:
+    """A finished face: (1024, 1024, 3) uint8 RGB, and where it came from."""
+
+    face: NDArray[np.uint8]
+    frame: FaceFrame
+
+
+def decode_scale(frame: FaceFrame, restorer: Restorer) -> int:
+    """Reduction (1, 2, 4 or 8) at which the photo is decoded for this face."""
+    if restorer.scale > 1:
+        return 1
+    reduce = 1
+    while reduce < 8 and frame.side / (2 * reduce) >= LEAST_DECODED_SIDE:
+        reduce *= 2
+    return reduce
+
+
+def _needed_box(frame: FaceFrame, reduce: int, restorer: Restorer) -> tuple[int, int, int, int]:
+    """The part of the reduced photo that the face needs: (left, top, right, bottom)."""
+    width, height = (-(-size // reduce) for size in frame.photo_size)
+    if frame.padded:
+        low = np.array(frame.crop[:2]) * frame.shrink / reduce
+        high = np.array(frame.crop[2:]) * frame.shrink / reduce
+        margin = 0
+    else:
+        low, high = frame.quad.min(axis=0) / reduce, frame.quad.max(axis=0) / reduce
+        margin = MARGIN + restorer.margin
+    left, top = np.maximum(np.floor(low + 1e-6).astype(int) - margin, 0)
+    right, bottom = np.minimum(np.ceil(high - 1e-6).astype(int) + margin, (width, height))
+    return int(left), int(top), int(right), int(bottom)
+
+
+def make_face(
+    data: bytes, landmarks: ArrayLike, restorer: Restorer, *, final_filter: FinalFilter = "lanczos"
+) -> FaceResult:
+    """Cut one face out of a photo (paper, appendix C).
+
+    Args:
+        data: the photo file's bytes.
+        landmarks: (5, 2) left eye, right eye, nose, left and right mouth corner in centre coordinates of the stored
+            pixels (EXIF rotation is ignored, as CelebA's annotations do).
+        restorer: the restoration step, see `datatools.restore.get_restorer`.
+        final_filter: "lanczos" (published data set) or "box" (paper).
+
+    Raises:
+        datatools.images.ImageError: the file is no usable picture.
+        datatools.geometry.FrameError: the landmarks give no usable rectangle.
+    """
+    width, height = image_size(data)
+    frame = face_frame(landmarks, width, height, restored_scale=restorer.scale)
+    reduce = decode_scale(frame, restorer)
+    box = _needed_box(frame, reduce, restorer)
+    picture = restorer(decode_rgb(data, reduce=reduce, box=box))
+    scale = restorer.scale / reduce  # pixels of `picture` per photo pixel
+
+    enlarge = max(frame.enlarge // restorer.scale, 1)
+    warped = warp_to_face(
+        picture,
+        (frame.quad - np.array(box[:2]) * reduce) * scale,
+        enlarge=enlarge,
+        half_pixel=0.5 * scale * frame.shrink / frame.enlarge,
+        final_filter=final_filter,
+    )
+    darkening = DARKENING[final_filter]
+    if frame.padded:
+        warped, darkening = blend_padding(warped, picture, frame, darkening), 0.0
+    face = cv2.add(warped, (-darkening,) * 4, dtype=cv2.CV_8U)
+    return FaceResult(np.asarray(face, dtype=np.uint8).reshape(FACE_SIZE, FACE_SIZE, 3), frame)
+
+
+def reduce_face(face: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
+    """Box-reduce a (1024, 1024, 3) face to a smaller power of two: the level of the pyramid, rounded half to even."""
+    factor = FACE_SIZE // resolution
+    if factor == 1:
+        return face
+    blocks = face.reshape(resolution, factor, resolution, factor, 3)
+    return np.rint(blocks.mean(axis=(1, 3), dtype=np.float64)).astype(np.uint8)
