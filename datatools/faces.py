@@ -94,7 +94,7 @@ def make_face(
     darkening = DARKENING[final_filter]
     if frame.padded:
         warped, darkening = blend_padding(warped, picture, frame, darkening), 0.0
-    face = cv2.add(warped, (-darkening,) * 4, dtype=cv2.CV_8U)
+    face = cv2.add(warped, np.full(4, -darkening), dtype=cv2.CV_8U)  # rounds and clips
     return FaceResult(np.asarray(face, dtype=np.uint8).reshape(FACE_SIZE, FACE_SIZE, 3), frame)
 
 

@@ -120,7 +120,9 @@ def inside_fraction(quad: NDArray[np.float64], width: int, height: int) -> float
     steps = (np.arange(64) + 0.5) / 64
     upper_left, lower_left, _, upper_right = quad
     grid = (
-        upper_left + steps[:, None, None] * (lower_left - upper_left) + steps[None, :, None] * (upper_right - upper_left)
+        upper_left
+        + steps[:, None, None] * (lower_left - upper_left)
+        + steps[None, :, None] * (upper_right - upper_left)
     )
     return float(((grid >= 0) & (grid < (width, height))).all(axis=2).mean())
 

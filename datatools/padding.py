@@ -1,9 +1,9 @@
 """Faces that leave their photo: mirrored, blurred and faded to the median, computed where the face is.
 
-The paper pads the enlarged picture by mirroring, blends it towards a Gaussian blur of itself and then towards its median,
-and warps the result (appendix C). The blur's sigma is a constant 20.48 px of the *face*, and the mirrored part is always
-completely blurred, so all of it can be done on a picture of an eighth of the face's size; only the blending happens at
-full size. docs/decisions/output-space.md has the reasoning and the measurements.
+The paper pads the enlarged picture by mirroring, blends it towards a Gaussian blur of itself and then towards its
+median, and warps the result (appendix C). The blur's sigma is a constant 20.48 px of the *face*, and the mirrored part
+is always completely blurred, so all of it can be done on a picture of an eighth of the face's size; only the blending
+happens at full size. docs/decisions/output-space.md has the reasoning and the measurements.
 """
 
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ def pad_coarsely(picture: NDArray[np.uint8], frame: FaceFrame, *, cell: float = 
 
     # The cells' own average and the linear interpolation between them blur too: 1/12 and 1/6 of a squared cell.
     sigma = float(np.sqrt(max((BLUR_SIGMA / cell) ** 2 - 1 / 12 - 1 / 6, 0.01)))
-    blurred = cv2.GaussianBlur(averaged, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+    blurred = np.asarray(cv2.GaussianBlur(averaged, (0, 0), sigma, borderType=cv2.BORDER_REFLECT), dtype=np.float32)
 
     x = (np.arange(blurred.shape[1]) - left + 0.5) * cell_x
     y = (np.arange(blurred.shape[0]) - top + 0.5) * cell_y
@@ -144,7 +144,7 @@ def blend_padding(
         borderMode=cv2.BORDER_REPLICATE,
     )
     weight = _blur_weight(mask)
-    face = cv2.blendLinear(blurred, face - np.float32(offset), weight, 1 - weight)
+    face = np.asarray(cv2.blendLinear(blurred, face - np.float32(offset), weight, 1 - weight), dtype=np.float32)
     weight = np.clip(mask, 0, 1)
     median = np.broadcast_to(padded.median, face.shape)
     return np.asarray(cv2.blendLinear(np.ascontiguousarray(median), face, weight, 1 - weight), dtype=np.float32)

@@ -81,21 +81,20 @@ def _warp(
     if transposed:
         matrix = matrix[::-1].copy()
     # Replicated, not mirrored: where the rectangle leaves the photo, the padding covers the result completely.
-    warped: NDArray[np.float32] = cv2.warpAffine(
+    warped = cv2.warpAffine(
         picture.astype(np.float32, copy=False),
         matrix,
         (size, size),
         flags=interpolation | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return warped
+    return np.asarray(warped, dtype=np.float32)
 
 
 def _blur(face: NDArray[np.float32], variance: float) -> NDArray[np.float32]:
     """Small blur of the given variance (px^2) as three taps per axis."""
     taps = np.array([variance / 2, 1 - variance, variance / 2], np.float32)
-    blurred: NDArray[np.float32] = cv2.sepFilter2D(face, -1, taps, taps, borderType=cv2.BORDER_REPLICATE)
-    return blurred
+    return np.asarray(cv2.sepFilter2D(face, -1, taps, taps, borderType=cv2.BORDER_REPLICATE), dtype=np.float32)
 
 
 @cache

@@ -1,0 +1,101 @@
+"""The same photo twice: perceptual hashes of faces and the pairs that are close.
+
+CelebA holds many photos more than once, in other sizes, crops, colours or compressions. Faces are aligned by their
+landmarks, so a hash that keeps positions finds them: the signs of the 256 lowest frequencies of a small grey version
+(after Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_DISTANCE = 32
+"""Of 256 bits. Judged by eye on 5,637 CelebA faces of 128 x 128: the 97 pairs up to 41 bits show the same photo, two
+shots of one person appear at 52, different people at 55. Chance pairs grow with the square of the number of faces:
+extrapolated to all of CelebA, about ten at 32 bits beside some thousand true ones, about a hundred at 40."""
+
+_SIDE = 32
+_BITS = 256
+_NOISE = 0.01
+_BLOCK = (32, 4096)
+
+
+@dataclass(frozen=True)
+class DuplicatePair:
+    """Two faces whose hashes are close."""
+
+    first: int
+    """Position in the hashes given; less than `second`."""
+    second: int
+    distance: int
+    """Differing bits of 256."""
+
+
+def perceptual_hash(face: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """(4,) uint64, 256 bits, of an aligned face (r, r, 3) uint8 RGB with r >= 32.
+
+    Resolution hardly matters, nor do compression, brightness, contrast and shifts below half a percent of the side.
+    Bit i is set when the i-th lowest frequency (the mean aside) of the 32 x 32 grey version has a positive coefficient.
+    """
+    if face.dtype != np.uint8 or face.ndim != 3 or face.shape[2] != 3 or min(face.shape[:2]) < _SIDE:
+        raise ValueError(f"expected (r, r, 3) uint8 with r >= {_SIDE}, found {face.shape} {face.dtype}")
+    # Grey comes last: reducing first makes it cheap, and on floats nothing is rounded in between.
+    small = cv2.resize(face, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float64)
+    spectrum = cv2.dct(small @ np.array([0.299, 0.587, 0.114]))
+    # Coefficients of flat pictures are rounding noise around 0, which must not look like content.
+    bits = spectrum[_lowest_frequencies()] > _NOISE
+    return np.packbits(bits, bitorder="little").view("<u8").astype(np.uint64)
+
+
+def find_duplicates(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE) -> list[DuplicatePair]:
+    """All pairs of `hashes` (N, 4) uint64 that differ in at most `max_distance` bits, by first, then second.
+
+    Every pair is compared, in blocks that stay in the processor's cache: about two minutes and no memory to speak of
+    for CelebA's 202,599 faces on one core.
+    """
+    if hashes.ndim != 2 or hashes.shape[1] != 4 or hashes.dtype != np.uint64:
+        raise ValueError(f"expected (N, 4) uint64, found {hashes.shape} {hashes.dtype}")
+    if not 0 <= max_distance < _BITS // 2:  # half of the bits differ by chance
+        raise ValueError(f"max_distance must lie in 0..{_BITS // 2 - 1}, not {max_distance}")
+    words = np.ascontiguousarray(hashes.T)  # (4, N)
+    count = len(hashes)
+    rows, columns = _BLOCK
+    differing = np.empty((rows, columns), dtype=np.uint64)
+    word_distances = np.empty((rows, columns), dtype=np.uint8)
+    found: list[DuplicatePair] = []
+    for top in range(0, count, rows):
+        for left in range(top, count, columns):
+            height, width = min(rows, count - top), min(columns, count - left)
+            block = np.s_[:height, :width]
+            distances = np.zeros((height, width), dtype=np.uint8)
+            for word in words:
+                np.bitwise_xor(word[top : top + height, None], word[None, left : left + width], out=differing[block])
+                np.bitwise_count(differing[block], out=word_distances[block])
+                distances += word_distances[block]
+            near, far = np.nonzero(distances <= max_distance)
+            ordered = near + top < far + left
+            found.extend(_pairs(hashes, near[ordered] + top, far[ordered] + left, max_distance))
+    found.sort(key=lambda pair: (pair.first, pair.second))
+    return found
+
+
+def _pairs(
+    hashes: NDArray[np.uint64], first: NDArray[np.intp], second: NDArray[np.intp], max_distance: int
+) -> Iterator[DuplicatePair]:
+    # Counted again with room for 256, which wraps to 0 in a byte.
+    distances = np.bitwise_count(hashes[first] ^ hashes[second]).sum(axis=1)
+    for i, j, distance in zip(first.tolist(), second.tolist(), distances.tolist(), strict=True):
+        if distance <= max_distance:
+            yield DuplicatePair(i, j, distance)
+
+
+@cache
+def _lowest_frequencies() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the 256 lowest frequencies by their distance from the mean, which is left out."""
+    i, j = np.indices((_SIDE, _SIDE)).reshape(2, -1)
+    order = np.lexsort((i, i * i + j * j))[1 : _BITS + 1]
+    return i[order], j[order]

@@ -1,0 +1,260 @@
+"""Command line on pyramid files: look at them, check them, compare them, take pictures out."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from datatools.errors import DataError
+from datatools.images import save_png
+from datatools.pyramid import Level, Pyramid, verify
+from datatools.sheets import contact_sheet
+
+EXAMPLES = """
+\b
+Examples:
+  python -m datatools.h5tool inspect celebahq.h5
+  python -m datatools.h5tool verify celebahq.h5
+  python -m datatools.h5tool compare mine.h5 theirs.h5
+  python -m datatools.h5tool extract celebahq.h5 pictures --level 256 --indices 0-99,500
+  python -m datatools.h5tool display celebahq.h5 sheet.png --count 48 --level 128
+"""
+COMPARE_BYTES = 16 << 20
+SHEET_WIDTH = 1920
+
+existing_file = click.Path(path_type=Path, dir_okay=False)
+
+
+class _PlainErrors(click.Group):
+    """Prints a user's mistake as one line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DataError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_PlainErrors, help=__doc__, epilog=EXAMPLES)
+def main() -> None:
+    pass
+
+
+@main.command()
+@click.argument("h5", type=existing_file)
+def inspect(h5: Path) -> None:
+    """Print what H5 holds: levels, number of images, provenance, settings.
+
+    An unfinished or damaged file is an error.
+    """
+    pyramid = Pyramid(h5)
+    click.echo(f"{h5}: complete, {os.path.getsize(h5):,} bytes, compression {pyramid.compression}")
+    click.echo(f"images      {len(pyramid)}")
+    for resolution in pyramid.levels:
+        level = pyramid[resolution]
+        name = f"data{resolution}x{resolution}"
+        click.echo(f"level       {name:<14}{level.shape} {level.dtype}, {int(np.prod(level.shape)):,} bytes of pixels")
+    for name in pyramid.provenance_names:
+        click.echo(f"provenance  {name:<14}{_column_summary(pyramid, name)}")
+    click.echo(f"attributes  {', '.join(pyramid.attribute_names) or 'none'}")
+    for name, value in pyramid.settings.items():
+        click.echo(f"setting     {name} = {value}")
+
+
+def _column_summary(pyramid: Pyramid, name: str) -> str:
+    values = pyramid.provenance(name)
+    text = f"{values.shape} {'text' if values.dtype.kind == 'U' else values.dtype}"
+    if not len(values):
+        return text
+    if values.dtype.kind == "U":
+        return f"{text}, first {values[0]}"
+    if name in ("celebahq_index", "identity", "split"):
+        return f"{text}, known for {np.count_nonzero(values >= 0)}"
+    if name == "attributes":
+        return f"{text}, known for {np.count_nonzero(values.any(axis=1))}"
+    return f"{text}, {values.min():g} to {values.max():g}"
+
+
+@main.command("verify")
+@click.argument("h5", type=existing_file)
+def verify_command(h5: Path) -> None:
+    """Check every image of H5: layout, checksums, levels against each other.
+
+    Prints the problems, one a line, and exits with 1 when there are any.
+    """
+    with _bar("verify", _count_or_zero(h5)) as advance:
+        problems = verify(h5, advance)
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        raise click.ClickException(f"{h5}: {len(problems)} problem{'s' if len(problems) > 1 else ''}")
+    click.echo(f"{h5}: whole and unchanged")
+
+
+def _count_or_zero(path: Path) -> int:
+    try:
+        return len(Pyramid(path))
+    except DataError:  # what is wrong is for verify to tell
+        return 0
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int], object]]:
+    """A progress bar on the terminal, nothing where there is none."""
+    with tqdm(desc=what, total=total or None, unit="image", file=sys.stderr, disable=None, leave=False) as bar:
+        yield bar.update
+
+
+@dataclass
+class _Difference:
+    """How two levels differ, gathered batch by batch."""
+
+    images: int = 0
+    equal: int = 0
+    largest: int = 0
+    squares: int = 0
+    values: int = 0
+
+    def add(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> None:
+        difference = np.abs(first.astype(np.int16) - second)
+        self.images += len(first)
+        self.equal += int(np.count_nonzero(~difference.any(axis=(1, 2, 3))))
+        self.largest = max(self.largest, int(difference.max(initial=0)))
+        self.squares += int(np.square(difference.astype(np.int32)).sum(dtype=np.int64))
+        self.values += difference.size
+
+    def __str__(self) -> str:
+        psnr = f"{10 * np.log10(255**2 * self.values / self.squares):.2f} dB" if self.squares else "infinite"
+        return f"{self.equal} of {self.images} images equal, largest difference {self.largest}, PSNR {psnr}"
+
+
+@main.command()
+@click.argument("first", metavar="A", type=existing_file)
+@click.argument("second", metavar="B", type=existing_file)
+def compare(first: Path, second: Path) -> None:
+    """Compare the images and the provenance of two pyramids, image by image.
+
+    Settings that differ are listed but are no difference of content. Exits with 1 when the contents differ.
+    """
+    a, b = Pyramid(first), Pyramid(second)
+    common = min(len(a), len(b))
+    differs = (len(a), a.levels) != (len(b), b.levels)
+    if len(a) != len(b):
+        click.echo(f"{len(a)} against {len(b)} images; the first {common} are compared")
+    if a.levels != b.levels:
+        click.echo(f"levels {a.levels[0]} to {a.levels[-1]} against {b.levels[0]} to {b.levels[-1]}")
+    for resolution in (r for r in a.levels if r in b.levels):
+        difference = _compare_level(a[resolution], b[resolution], common)
+        differs |= difference.equal != common
+        click.echo(f"data{resolution}x{resolution}: {difference}")
+    for line in _provenance_differences(a, b, common):
+        differs = True
+        click.echo(line)
+    for name in sorted({*a.settings, *b.settings}):
+        if a.settings.get(name) != b.settings.get(name):
+            click.echo(f"setting {name}: {a.settings.get(name, '(none)')} against {b.settings.get(name, '(none)')}")
+    click.echo("different" if differs else "equal")
+    if differs:
+        sys.exit(1)
+
+
+def _compare_level(a: Level, b: Level, count: int) -> _Difference:
+    difference = _Difference()
+    batch = max(1, COMPARE_BYTES // (3 * a.resolution**2))
+    with _bar(f"level {a.resolution}", count) as advance:
+        for start in range(0, count, batch):
+            stop = min(start + batch, count)
+            difference.add(a[start:stop], b[start:stop])
+            advance(stop - start)
+    return difference
+
+
+def _provenance_differences(a: Pyramid, b: Pyramid, count: int) -> Iterator[str]:
+    if a.attribute_names != b.attribute_names:
+        yield f"provenance: {len(a.attribute_names)} against {len(b.attribute_names)} attributes, or of other names"
+    for name in (name for name in a.provenance_names if name in b.provenance_names):
+        left, right = a.provenance(name)[:count], b.provenance(name)[:count]
+        if left.shape != right.shape:
+            yield f"provenance {name}: shape {left.shape} against {right.shape}"
+            continue
+        same = (left == right) | ((left != left) & (right != right))  # not-a-number equals itself here
+        rows = np.flatnonzero(~same.reshape(count, -1).all(axis=1))
+        if len(rows):
+            row = rows[0]
+            yield f"provenance {name}: {len(rows)} rows differ, the first is {row}: {left[row]} against {right[row]}"
+
+
+@main.command()
+@click.argument("h5", type=existing_file)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--level", type=int, help="Side of the pictures in pixels.  [default: the largest]")
+@click.option("--indices", metavar="LIST", help="Which images, such as 0-99,500.  [default: all]")
+@click.option("--overwrite", is_flag=True, help="Replace pictures that are there already.")
+def extract(h5: Path, folder: Path, level: int | None, indices: str | None, overwrite: bool) -> None:
+    """Write images of H5 as PNG files 00000.png, 00001.png ... into DIR."""
+    pyramid = Pyramid(h5)
+    source = pyramid[pyramid.resolution if level is None else level]
+    digits = max(5, len(str(len(pyramid) - 1)))
+    targets = {index: folder / f"{index:0{digits}}.png" for index in parse_indices(indices, len(pyramid))}
+    there = [target for target in targets.values() if target.exists()]
+    if there and not overwrite:
+        raise DataError(f"{there[0]} exists, as do {len(there) - 1} others; --overwrite replaces them")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _bar("extract", len(targets)) as advance:
+            for index, target in targets.items():
+                save_png(target, pyramid.image(index, source.resolution))
+                advance(1)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
+    click.echo(f"{len(targets)} pictures of {source.resolution} x {source.resolution} pixels in {folder}")
+
+
+def parse_indices(text: str | None, count: int) -> list[int]:
+    """Image numbers of "0-99,500" (both ends included; "90-" runs to the last one), ascending, each once."""
+    if text is None:
+        return list(range(count))
+    chosen: set[int] = set()
+    for item in text.split(","):
+        first, dash, last = item.strip().partition("-")
+        if not first.isdecimal() or not (last.isdecimal() or (dash and not last) or not dash):
+            raise DataError(f"--indices: {item.strip()!r} is neither a number nor a range such as 0-99")
+        begin = int(first)
+        end = begin if not dash else int(last) if last else count - 1
+        if begin > end or end >= count:
+            raise DataError(f"--indices: {item.strip()} does not lie in 0-{count - 1}, the images of the file")
+        chosen.update(range(begin, end + 1))
+    return sorted(chosen)
+
+
+@main.command()
+@click.argument("h5", type=existing_file)
+@click.argument("out", metavar="OUT.png", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--count", type=click.IntRange(1, 1000), default=48, show_default=True, help="How many images.")
+@click.option("--level", type=int, help="Side of each picture.  [default: 128, or the nearest level there is]")
+def display(h5: Path, out: Path, count: int, level: int | None) -> None:
+    """Write a contact sheet of images spread evenly over H5."""
+    pyramid = Pyramid(h5)
+    if not len(pyramid):
+        raise DataError(f"{h5}: holds no images to show")
+    side = min(pyramid.levels, key=lambda resolution: abs(resolution - 128)) if level is None else level
+    indices = np.unique(np.linspace(0, len(pyramid) - 1, min(count, len(pyramid))).round().astype(int))
+    faces = [pyramid.image(int(index), side) for index in indices]
+    columns = min(len(faces), max(1, SHEET_WIDTH // side))
+    try:
+        save_png(out, contact_sheet(faces, columns, side))
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror}") from error
+    click.echo(f"{len(faces)} of {len(pyramid)} images in {out}")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m datatools.h5tool")

@@ -1,0 +1,204 @@
+"""Bytes to RGB arrays and back, safely.
+
+Arrays are (height, width, 3) uint8 RGB. The pixels are those that the file stores: EXIF rotation is ignored, because
+CelebA's landmarks refer to stored pixels, and colour profiles are ignored too. Every way in which one file can be bad
+ends in an `ImageError` whose message is a reason to show to the user.
+"""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageChops,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from datatools.errors import DataError
+from datatools.files import atomic_path
+
+MAX_PIXELS = 150_000_000
+"""Pictures whose header declares more pixels are refused before anything is decoded."""
+
+BAND_PIXELS = 4_000_000
+"""Conversion works on bands of about this many stored pixels: temporary copies stay small beside the picture."""
+
+Box = tuple[int, int, int, int]
+Opener = Callable[[io.BytesIO], Image.Image]
+
+# Plugins are called directly rather than through `Image.open`, whose decompression bomb warning hangs on a process-wide
+# setting that starts below MAX_PIXELS and that user code may have changed.
+_FORMATS: tuple[tuple[Callable[[bytes], bool], Opener], ...] = (
+    (lambda head: head.startswith(b"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
+    (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
+    (lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", WebPImagePlugin.WebPImageFile),
+    (lambda head: head.startswith(b"BM"), BmpImagePlugin.BmpImageFile),
+    (lambda head: head[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}, TiffImagePlugin.TiffImageFile),
+    (lambda head: head[:6] in {b"GIF87a", b"GIF89a"}, GifImagePlugin.GifImageFile),
+    (lambda head: head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace(), PpmImagePlugin.PpmImageFile),
+)
+
+
+class ImageError(DataError):
+    """One file cannot be used as a picture; the message is the reason, in one line."""
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of the stored pixels, from the header alone.
+
+    Raises ImageError for what is no picture and for more than MAX_PIXELS.
+    """
+    return _open(data).size
+
+
+def decode_rgb(data: bytes, *, reduce: int = 1, box: Box | None = None) -> NDArray[np.uint8]:
+    """Decode a JPEG, PNG, WebP, BMP, TIFF, GIF or PPM file to (H, W, 3) uint8 RGB.
+
+    reduce  1, 2, 4 or 8: decode at that fraction of the size; exactly ceil(w / reduce) x ceil(h / reduce) pixels. JPEG
+            files are decoded by the smaller inverse DCT (fast, little memory), others by a box average.
+    box     (left, top, right, bottom) in pixels of the reduced picture: only this part is returned, and copied.
+
+    Grey and 1-bit become RGB, of 16-bit samples the high byte is kept, transparent pixels are laid over white, CMYK
+    becomes RGB without a profile (JPEG: inverted if an Adobe marker says so), of several frames the first is taken.
+
+    Memory: about 4 bytes per (reduced) pixel plus 3 per pixel returned; a progressive JPEG needs up to 6 per stored
+    pixel. Damage inside a JPEG that leaves its length whole cannot always be told from content and may pass.
+    Raises ImageError for bad files (a truncated one too: nothing is filled up with grey), ValueError for bad arguments.
+    """
+    if reduce not in (1, 2, 4, 8):
+        raise ValueError(f"reduce must be 1, 2, 4 or 8, not {reduce}")
+    image = _open(data)
+    width, height = -(-image.width // reduce), -(-image.height // reduce)
+    left, top, right, bottom = box or (0, 0, width, height)
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise ValueError(f"box {box} does not lie within the picture of {width} x {height} pixels")
+    if reduce > 1:
+        # Pillow takes the largest reduction that keeps at least this size: exactly `reduce`, unless it is tiny.
+        image.draft(None, (max(image.width // reduce, 1), max(image.height // reduce, 1)))
+        if image.size == (width, height):
+            reduce = 1
+    # Pillow reads every CMYK JPEG as inverted; files without Adobe's marker are not.
+    plain_cmyk = image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info
+    try:
+        image.load()
+        return _to_array(image, reduce, (left, top, right, bottom), plain_cmyk=plain_cmyk)
+    except (MemoryError, ImageError):
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever the damage leads to
+        raise ImageError(f"the {image.format} picture cannot be decoded: {_one_line(error)}") from error
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Decode the file at `path`, see `decode_rgb`. Raises ImageError, also where the file cannot be read."""
+    return decode_rgb(read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's bytes. Raises ImageError where it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+
+
+def save_png(path: Path, array: NDArray[np.uint8]) -> None:
+    """Write (H, W, 3) uint8 RGB as PNG, whole or not at all."""
+    _save(path, array, format="PNG", compress_level=3)
+
+
+def save_jpeg(path: Path, array: NDArray[np.uint8], quality: int = 90) -> None:
+    """Write (H, W, 3) uint8 RGB as JPEG, whole or not at all."""
+    _save(path, array, format="JPEG", quality=quality)
+
+
+def _save(path: Path, array: NDArray[np.uint8], **options: Any) -> None:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise ValueError(f"expected (H, W, 3) uint8, found {array.shape} {array.dtype}")
+    with atomic_path(Path(path)) as temporary, temporary.open("wb") as stream:
+        Image.fromarray(array).save(stream, **options)
+
+
+def _open(data: bytes) -> Image.Image:
+    """Read the header only. Raises ImageError for unknown formats, damaged headers and too many pixels."""
+    if not data:
+        raise ImageError("the file is empty (zero bytes)")
+    opener = next((opener for accepts, opener in _FORMATS if accepts(data[:16])), None)
+    if opener is None:
+        raise ImageError(f"not a picture of a known format: {_describe_start(data)}")
+    try:
+        image = opener(io.BytesIO(data))
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ImageError(f"damaged header: {_one_line(error)}") from error
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageError(f"damaged header: {width} x {height} pixels")
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{width} x {height} pixels are {width * height / 1e6:.0f} megapixels; "
+            f"at most {MAX_PIXELS / 1e6:.0f} are accepted"
+        )
+    return image
+
+
+def _to_array(image: Image.Image, reduce: int, box: Box, *, plain_cmyk: bool) -> NDArray[np.uint8]:
+    """Copy `box` (reduced pixels) of a loaded picture to (H, W, 3), band by band."""
+    left, top, right, bottom = box
+    array = np.empty((bottom - top, right - left, 3), dtype=np.uint8)
+    rows = max(BAND_PIXELS // ((right - left) * reduce * reduce), 1)
+    for start in range(top, bottom, rows):
+        stop = min(start + rows, bottom)
+        source = (
+            left * reduce,
+            start * reduce,
+            min(right * reduce, image.width),
+            min(stop * reduce, image.height),
+        )
+        # A plain small picture goes to NumPy without a copy in between.
+        band = image if source == (0, 0, *image.size) else image.crop(source)
+        band = _to_rgb(ImageChops.invert(band) if plain_cmyk else band)
+        array[start - top : stop - top] = np.asarray(band if reduce == 1 else band.reduce(reduce))
+    return array
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode to RGB; see `decode_rgb` for the conventions."""
+    mode = image.mode
+    if mode == "RGB" and "transparency" not in image.info:
+        return image
+    if mode == "F":
+        raise ImageError("floating-point samples: their range is unknown, so they cannot be turned into 8 bits")
+    if mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ImageError("32-bit samples beyond 65535: their range is unknown, they cannot be turned into 8 bits")
+        return Image.fromarray((values.astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+    if mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in image.info:
+        if mode in {"RGBa", "La"}:  # premultiplied, as TIFF files may have it
+            image = image.convert(mode.upper())
+        canvas = Image.new("RGBA", image.size, "white")
+        canvas.alpha_composite(image.convert("RGBA"))
+        image = canvas
+    return image.convert("RGB")
+
+
+def _describe_start(data: bytes) -> str:
+    start = data[:24]
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
+        return f"it begins with the text {start.decode('ascii').strip()!r}"
+    return f"it begins with the bytes {start[:8].hex(' ')}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,31 @@
+"""The pyramid file: every face at all resolutions from 1024 x 1024 down to 4 x 4, for any reader of HDF5.
+
+    from datatools.pyramid import Pyramid
+    faces = Pyramid("celebahq.h5")
+    batch = faces[256][:16]  # (16, 3, 256, 256) uint8
+
+This module is the public face of the modules pyramid_levels, pyramid_format, pyramid_write, pyramid_join, pyramid_read
+and pyramid_verify; the file's contents are described in docs/pyramid-format.md.
+"""
+
+from datatools.pyramid_format import COMPRESSIONS, Provenance
+from datatools.pyramid_join import join
+from datatools.pyramid_levels import build_levels, level_resolutions
+from datatools.pyramid_read import Level, Pyramid
+from datatools.pyramid_verify import verify
+from datatools.pyramid_write import PyramidWriter
+
+RESOLUTIONS = (256, 512, 1024)  # top levels that the build offers; a file may have any power of two from 4 to 1024
+
+__all__ = [
+    "COMPRESSIONS",
+    "RESOLUTIONS",
+    "Level",
+    "Provenance",
+    "Pyramid",
+    "PyramidWriter",
+    "build_levels",
+    "join",
+    "level_resolutions",
+    "verify",
+]

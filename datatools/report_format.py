@@ -1,0 +1,44 @@
+"""Numbers and texts for people, as the report writes them."""
+
+import math
+
+
+def shorten(text: str, length: int = 200) -> str:
+    """`text` on one line, cut to `length` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def byte_size(count: float) -> str:
+    """Bytes for people, in decimal units: 950 bytes, 12.3 MB."""
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    power = min(int(math.log10(count) / 3), 5)
+    scaled = count / 1000**power
+    if scaled >= 999.5 and power < 5:
+        power, scaled = power + 1, scaled / 1000
+    return f"{scaled:.3g} {'kMGTP'[power - 1]}B"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 0.42 s, 12.3 s, 4 min 05 s, 10 h 03 min."""
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,} h {minutes:02} min"
+
+
+def score_text(score: float) -> str:
+    """Four significant digits; a dash for none."""
+    return f"{score:#.4g}" if math.isfinite(score) else "-"
+
+
+def rate_text(images: int, seconds: float) -> str:
+    """Images per second, three digits or more; a dash where there is nothing to divide."""
+    if seconds <= 0 or not images:
+        return "-"
+    rate = images / seconds
+    return f"{rate:,.0f}" if rate >= 99.95 else f"{rate:.3g}"

@@ -1,0 +1,391 @@
+"""The content of the report page, section by section: numbers, words and pictures for templates/report.html."""
+
+import datetime
+import hashlib
+import logging
+import os
+import platform
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import h5py
+import jinja2
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+import datatools
+from datatools.errors import DataError
+from datatools.images import decode_rgb, image_size, save_jpeg
+from datatools.pyramid import Pyramid
+from datatools.report import GENERATOR, BuildSummary, DuplicateFiles
+from datatools.report_format import byte_size, duration, rate_text, score_text, shorten
+from datatools.report_plots import PlotSize, score_histogram
+from datatools.report_tables import Ranking, read_ranking, read_rejected
+from datatools.sheets import contact_sheet, fit_picture
+from datatools.strips import PANEL, Strip, make_strip, strip_candidates
+
+SHEET_FACES, SHEET_COLUMNS, SHEET_TILE = 24, 8, 136
+BELOW_CUT = 16  # photos shown of those that were not chosen
+STRIP_TRIES = 8  # photos tried for each strip
+STRIP_NOTES = 3  # failures told one by one
+PAIRS_SHOWN, PAIRS_NAMED = 18, 200
+GROUPS_SHOWN = 40
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file of the report. source: relative URL; width, height: pixels; alt: what it shows."""
+
+    source: str
+    width: int
+    height: int
+    alt: str
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face of the file as the page names it."""
+
+    name: str
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True)
+class Sheet:
+    title: str
+    picture: Picture
+    faces: tuple[Face, ...]
+
+
+@dataclass(frozen=True)
+class StripView:
+    why: str
+    face: Face
+    photo: Picture
+    padded: Picture
+    result: Picture
+    strip: Strip
+    enlargement: float
+
+
+@dataclass(frozen=True)
+class PairView:
+    pair: DuplicateFiles
+    first: Picture | None
+    second: Picture | None
+
+
+@dataclass
+class Faces:
+    """The pyramid and what its provenance says of every face (file order), read once."""
+
+    pyramid: Pyramid
+    names: list[str]
+    md5s: list[str]
+    scores: NDArray[np.float64]
+    ranks: NDArray[np.int64]
+    quads: NDArray[np.float64]
+    landmarks: NDArray[np.float64]
+    best_first: NDArray[np.int64]
+
+    @classmethod
+    def read(cls, pyramid: Pyramid) -> "Faces":
+        scores = np.asarray(pyramid.provenance("score"), np.float64)
+        return cls(
+            pyramid=pyramid,
+            names=pyramid.provenance("file_name").tolist(),
+            md5s=pyramid.provenance("source_md5").tolist(),
+            scores=scores,
+            ranks=np.asarray(pyramid.provenance("rank"), np.int64),
+            quads=np.asarray(pyramid.provenance("quad"), np.float64),
+            landmarks=np.asarray(pyramid.provenance("landmarks"), np.float64),
+            best_first=np.argsort(-scores, kind="stable"),
+        )
+
+    def face(self, i: int) -> Face:
+        return Face(self.names[i], float(self.scores[i]), int(self.ranks[i]))
+
+    def image(self, i: int, side: int) -> NDArray[np.uint8]:
+        """Face `i` from the smallest level that has `side` pixels, else from the largest: (r, r, 3) uint8 RGB."""
+        enough = [level for level in self.pyramid.levels if level >= side]
+        return self.pyramid.image(i, resolution=min(enough, default=max(self.pyramid.levels)))
+
+
+@dataclass
+class Maker:
+    """Makes pictures and sections; what goes wrong becomes a note."""
+
+    folder: Path
+    notes: list[str] = field(default_factory=list)
+    pictures: int = 0
+
+    def picture(self, image: NDArray[np.uint8], alt: str) -> Picture:
+        # Numbered, not named after photos: a photo's name may hold anything.
+        self.pictures += 1
+        source = f"pictures/{self.pictures:03}.jpg"
+        path = self.folder / source
+        path.parent.mkdir(exist_ok=True)
+        save_jpeg(path, image, quality=87)
+        return Picture(source, image.shape[1], image.shape[0], alt)
+
+    def attempt(self, what: str, make: Callable[..., T], *arguments: Any) -> T | None:
+        """make(*arguments), or None and a note on the page."""
+        try:
+            return make(*arguments)
+        except Exception as error:  # whatever it is: a page without this part is worth more than no page
+            note = f"{what}: {shorten(str(error)) or type(error).__name__}"
+            unexpected = not isinstance(error, DataError | OSError)
+            log.warning("report: %s", note.encode("utf-8", "replace").decode(), exc_info=unexpected)
+            self.notes.append(note)
+            return None
+
+
+def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> str:
+    """Make the pictures in `folder`, return the page's HTML. links_from: the folder where the page will finally lie."""
+    maker = Maker(folder)
+    attempt = maker.attempt
+    ranking = attempt("The ranking could not be read", read_ranking, summary.ranking_csv)
+    rejected = attempt("The list of rejected entries could not be read", read_rejected, summary.rejected_csv)
+    content = {
+        "generator": GENERATOR,
+        "made": datetime.datetime.now().astimezone(),
+        "asked": _asked(summary.settings),
+        "selection": summary.settings.get("selection", ""),
+        "photos": len(summary.photos),
+        "ranking": ranking,
+        "rejected": rejected,
+        "histogram": None,
+        "below": None,
+        "duplicates": summary.duplicates,
+        "pairs_named": PAIRS_NAMED,
+        "groups_shown": GROUPS_SHOWN,
+        "stages": summary.stages,
+        "total_seconds": sum(stage.seconds for stage in summary.stages),
+        "disk": summary.disk_bytes,
+        "settings": summary.settings,
+        "versions": _versions(),
+        "links": {
+            "pyramid": _link(summary.pyramid, links_from),
+            "ranking": _link(summary.ranking_csv, links_from),
+            "rejected": _link(summary.rejected_csv, links_from),
+        },
+        "notes": maker.notes,
+    }
+    if ranking:
+        content["histogram"] = attempt("The histogram could not be drawn", _histogram, ranking, folder)
+        what = "The photos that were not chosen could not be shown"
+        content["below"] = attempt(what, _below, ranking, summary.photos, maker)
+    content |= _file_content(summary, maker)
+    return _template().render(content)
+
+
+def _file_content(summary: BuildSummary, maker: Maker) -> dict[str, Any]:
+    """The sections about the pyramid file; all of them empty when it cannot be opened."""
+    attempt = maker.attempt
+    content: dict[str, Any] = dict.fromkeys(("faces", "sheets", "strips", "levels", "stored"))
+    content["file_bytes"] = attempt("The pyramid file's size is unknown", lambda: summary.pyramid.stat().st_size)
+    pyramid = attempt("The pyramid file could not be opened", Pyramid, summary.pyramid)
+    faces = None
+    try:
+        if pyramid is not None:
+            content["levels"] = attempt("The levels could not be listed", _levels, pyramid)
+            content["stored"] = attempt("The stored settings could not be read", _stored, pyramid, summary)
+            content["faces"] = faces = attempt("The faces could not be read", Faces.read, pyramid)
+        if faces is not None:
+            content["sheets"] = attempt("The contact sheets could not be made", _sheets, faces, maker)
+            content["strips"] = _strips(faces, summary.photos, maker)
+        content["pairs"] = attempt("The duplicates could not be shown", _pairs, summary.duplicates, faces, maker)
+    finally:
+        if pyramid is not None:
+            pyramid.close()
+    return content
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("datatools", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        count=lambda number: f"{number:,}",
+        size=byte_size,
+        duration=duration,
+        score=score_text,
+        rate=rate_text,
+        short=shorten,
+    )
+    return environment.get_template("report.html")
+
+
+def _asked(settings: Mapping[str, str]) -> int | None:
+    text = str(settings.get("count", "")).replace(",", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _histogram(ranking: Ranking, folder: Path) -> dict[str, Any] | None:
+    finite = np.isfinite(ranking.scores)
+    chosen, others = ranking.scores[finite & ranking.chosen], ranking.scores[finite & ~ranking.chosen]
+    if not len(chosen) + len(others):
+        return None
+    # A cut exists where the chosen ones are the best: few of the others (left out by name, duplicates) lie above it.
+    cut = None
+    if len(chosen) and len(others) and np.count_nonzero(others > chosen.min()) <= 0.2 * len(others):
+        cut = float(chosen.min())
+    sizes = {"wide": PlotSize(900, 330), "narrow": PlotSize(400, 300)}
+    for name, size in sizes.items():
+        outside = score_histogram(folder / f"scores-{name}.svg", chosen, others, cut, size)
+    parts = {label: part for label, part in (("Chosen", chosen), ("Not chosen", others)) if len(part)}
+    quantiles = [
+        (label, [float(np.quantile(part, fraction)) for part in parts.values()])
+        for label, fraction in (("Lowest", 0), ("25 %", 0.25), ("Median", 0.5), ("75 %", 0.75), ("Highest", 1))
+    ]
+    return {
+        "cut": cut,
+        "outside": outside,
+        "parts": {k: len(v) for k, v in parts.items()},
+        "quantiles": quantiles,
+        "sizes": sizes,
+        "unscored": int(np.count_nonzero(~finite)),
+    }
+
+
+def _sheets(faces: Faces, maker: Maker) -> list[Sheet]:
+    order, count = faces.best_first, len(faces.names)
+    if not count:
+        return []
+    if count <= SHEET_FACES:
+        parts = [("All chosen faces" if count > 1 else "The chosen face", order)]
+    else:
+        each = min(SHEET_FACES, max(SHEET_COLUMNS, count // 3 // SHEET_COLUMNS * SHEET_COLUMNS))
+        middle = (count - each) // 2
+        parts = [
+            ("Best of the chosen", order[:each]),
+            ("Median of the chosen", order[middle : middle + each]),
+            ("Worst of the chosen", order[count - each :]),
+        ]
+    sheets = []
+    for title, members in parts:
+        images = [faces.image(int(i), SHEET_TILE) for i in members]
+        sheet = contact_sheet(images, SHEET_COLUMNS, SHEET_TILE)
+        alt = f"Contact sheet, {title.lower()}: {len(members)} of {count} faces by quality score"
+        sheets.append(Sheet(title, maker.picture(sheet, alt), tuple(faces.face(int(i)) for i in members)))
+    return sheets
+
+
+def _below(ranking: Ranking, photos: Mapping[str, Path], maker: Maker) -> dict[str, Any] | None:
+    """The photos of the best that were not chosen; their faces are in no file."""
+    shown, images = [], []
+    for i in ranking.best_not_chosen(4 * BELOW_CUT):
+        try:
+            data = photos[ranking.names[i]].read_bytes()
+            longest = max(image_size(data))
+            reduce = max((k for k in (2, 4, 8) if longest / k >= SHEET_TILE), default=1)
+            images.append(decode_rgb(data, reduce=reduce))
+        except (KeyError, OSError, DataError):
+            continue  # one of many examples; the next will do
+        shown.append((ranking.names[i], float(ranking.scores[i]), ranking.reasons[i]))
+        if len(shown) == BELOW_CUT:
+            break
+    if not shown:
+        return None
+    sheet = contact_sheet(images, SHEET_COLUMNS, SHEET_TILE)
+    return {"picture": maker.picture(sheet, f"{len(shown)} photos that were not chosen, best first"), "photos": shown}
+
+
+def _strips(faces: Faces, photos: Mapping[str, Path], maker: Maker) -> list[StripView]:
+    views: list[StripView] = []
+    used: set[int] = set()
+    earlier_notes = len(maker.notes)
+    candidates = maker.attempt("No strips could be chosen", strip_candidates, faces.quads, faces.best_first)
+    for why, members in candidates or []:
+        fresh = [int(i) for i in members[: STRIP_TRIES + len(used)] if int(i) not in used][:STRIP_TRIES]
+        for i in fresh:
+            used.add(i)
+            what = f"No strip of {shorten(faces.names[i], 80)}"
+            view = maker.attempt(what, _strip, i, why, faces, photos, maker)
+            if view is not None:
+                views.append(view)
+                break
+    failures = len(maker.notes) - earlier_notes
+    if failures > STRIP_NOTES:  # all the photos are gone, say
+        maker.notes[earlier_notes + STRIP_NOTES :] = [f"{failures - STRIP_NOTES} other photos gave no strip either"]
+    return views
+
+
+def _strip(i: int, why: str, faces: Faces, photos: Mapping[str, Path], maker: Maker) -> StripView:
+    face = faces.face(i)
+    if face.name not in photos:
+        raise DataError("its photo is not among the photos of this build")
+    path = photos[face.name]
+    if not path.is_file():
+        raise DataError("its photo is no longer there")
+    data = path.read_bytes()
+    if hashlib.md5(data, usedforsecurity=False).hexdigest() != faces.md5s[i]:
+        raise DataError("its photo is another one by now")
+    strip = make_strip(data, faces.landmarks[i], faces.image(i, PANEL))
+    return StripView(
+        why=why,
+        face=face,
+        photo=maker.picture(strip.photo, f"Photo {face.name} with landmarks and rectangle"),
+        padded=maker.picture(strip.padded, f"The picture that face {face.name} is cut from, with the rectangle"),
+        result=maker.picture(strip.face, f"Face made from {face.name}"),
+        strip=strip,
+        enlargement=faces.pyramid.resolution / strip.frame.side,
+    )
+
+
+def _pairs(duplicates: Sequence[DuplicateFiles], faces: Faces | None, maker: Maker) -> list[PairView]:
+    """The closest pairs that have a face in the file."""
+    places = {name: i for i, name in enumerate(faces.names)} if faces else {}
+    shown = [pair for pair in duplicates if pair.first in places or pair.second in places]
+    shown.sort(key=lambda pair: pair.distance)
+
+    def face_of(name: str) -> Picture | None:
+        if faces is None or name not in places:
+            return None
+        return maker.picture(fit_picture(faces.image(places[name], 160), 160, 160), f"Face {name}")
+
+    return [PairView(pair, face_of(pair.first), face_of(pair.second)) for pair in shown[:PAIRS_SHOWN]]
+
+
+def _levels(pyramid: Pyramid) -> list[tuple[int, int]]:
+    """(resolution, bytes of its pixels) of every level, largest first."""
+    return [(r, len(pyramid) * 3 * r * r) for r in pyramid.levels]
+
+
+def _stored(pyramid: Pyramid, summary: BuildSummary) -> dict[str, str]:
+    """The settings in the file that the build's own do not tell already."""
+    stored = {str(name): str(value) for name, value in pyramid.settings.items()}
+    return {name: value for name, value in stored.items() if str(summary.settings.get(name)) != value}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "celebahq": datatools.__version__,
+        "Python": platform.python_version(),
+        "NumPy": np.__version__,
+        "OpenCV": cv2.__version__,
+        "Pillow": PIL.__version__,
+        "h5py": h5py.__version__,
+        "HDF5": h5py.version.hdf5_version,
+        "System": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _link(path: Path, links_from: Path) -> str | None:
+    """Relative URL of a file; None where there is none."""
+    if not path.exists():
+        return None
+    return urllib.parse.quote(os.path.relpath(path.absolute(), links_from).replace(os.sep, "/"))

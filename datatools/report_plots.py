@@ -1,0 +1,80 @@
+"""The report's histogram of quality scores, as SVG."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from numpy.typing import NDArray
+
+CHOSEN_COLOUR = "#1f5f99"
+OTHER_COLOUR = "#c9c2b4"
+CUT_COLOUR = "#b3261e"
+BARS = 60
+
+
+@dataclass(frozen=True)
+class PlotSize:
+    """Size of a plot in CSS pixels."""
+
+    width: int
+    height: int
+
+
+def bar_edges(scores: NDArray[np.float64], cut: float | None, bars: int = BARS) -> NDArray[np.float64]:
+    """Edges of equally wide bars over the scores, one of them at `cut`, so that no bar mixes both of its sides.
+
+    Far outliers (3 interquartile ranges out) do not stretch the axis: count them into the first and last bar.
+    """
+    first, third = np.quantile(scores, [0.25, 0.75])
+    reach = 3.0 * (third - first)
+    low, high = max(scores.min(), first - reach), min(scores.max(), third + reach)
+    if not high > low:  # all scores equal, or all but outliers
+        low, high = scores.min() - 0.5, scores.max() + 0.5
+    width = (high - low) / bars
+    if cut is None or not low < cut < high:
+        return np.linspace(low, high, bars + 1)
+    below, above = math.ceil((cut - low) / width), math.ceil((high - cut) / width)
+    return cut + width * np.arange(-below, above + 1)
+
+
+def score_histogram(
+    path: Path, chosen: NDArray[np.float64], others: NDArray[np.float64], cut: float | None, size: PlotSize
+) -> int:
+    """Draw finite scores of the chosen and of the other photos as stacked bars into an SVG file.
+
+    Args:
+        path: the SVG file. chosen, others: (n,) finite scores; at least one in either. cut: score to mark, or None.
+    Returns: how many scores lie outside the axis and were counted in the first or last bar.
+    """
+    scores = np.concatenate([chosen, others])
+    edges = bar_edges(scores, cut)
+    # One ulp inside: a histogram's last bar is closed, all the others are open on the right.
+    inside = [np.clip(part, edges[0], np.nextafter(edges[-1], -np.inf)) for part in (chosen, others)]
+    counts = [np.histogram(part, edges)[0] for part in inside]
+    dots = 96.0
+    figure = Figure(figsize=(size.width / dots, size.height / dots), dpi=dots, layout="constrained")
+    axes = figure.add_subplot()
+    for count, base, colour, label in (
+        (counts[0], 0, CHOSEN_COLOUR, f"chosen ({len(chosen):,})"),
+        (counts[1], counts[0], OTHER_COLOUR, f"not chosen ({len(others):,})"),
+    ):
+        if count.any():
+            axes.bar(edges[:-1], count, np.diff(edges), base, align="edge", color=colour, label=label, linewidth=0)
+    if cut is not None:
+        axes.axvline(cut, color=CUT_COLOUR, linestyle=(0, (4, 3)), linewidth=1.3, label=f"cut at {cut:.4g}")
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_xlabel("quality score")
+    axes.set_ylabel("photos")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value == round(value) else ""))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        loc="outside upper left", ncols=3, frameon=False, fontsize="small", handlelength=1.2, columnspacing=1.2
+    )
+    # A fixed salt and no date: the same scores give the same file.
+    with matplotlib.rc_context({"svg.hashsalt": "scores"}):
+        figure.savefig(path, format="svg", metadata={"Date": None})
+    return int(np.count_nonzero((scores < edges[0]) | (scores > edges[-1])))

@@ -1,0 +1,50 @@
+"""What Luigi should do when nobody has configured it: local scheduler, honest exit codes, errors in one line."""
+
+import logging
+import sys
+
+from luigi.configuration import get_config
+
+from datatools.errors import DataError
+
+RETURN_CODES = {
+    # Luigi's own default is 0 for all of them: a failed build would look like a good one.
+    "already_running": "10",
+    "missing_data": "20",
+    "not_run": "25",
+    "task_failed": "30",
+    "scheduling_error": "35",
+    "unhandled_exception": "40",
+}
+
+
+class _OneLineErrors(logging.Filter):
+    """Drops the traceback of errors that are the user's to mend; their message says it all."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if isinstance(error, DataError):
+            record.msg, record.args, record.exc_info = "error: %s", (str(error),), None
+        return True
+
+
+def apply_luigi_defaults() -> None:
+    """Fill in what neither a configuration file nor the command line says."""
+    config = get_config()
+
+    def default(section: str, name: str, value: str) -> None:
+        if not any(config.has_option(section, spelling) for spelling in (name, name.replace("_", "-"))):
+            config.set(section, name, value)
+
+    for name, code in RETURN_CODES.items():
+        default("retcode", name, code)
+    default("core", "log_level", "INFO")
+    wants_scheduler = any(argument.startswith("--scheduler-") for argument in sys.argv) or any(
+        config.has_option("core", name)
+        for name in ("default-scheduler-host", "default-scheduler-url", "scheduler_host")
+    )
+    if not wants_scheduler:
+        default("core", "local_scheduler", "true")
+    logger = logging.getLogger("luigi-interface")
+    if not any(isinstance(known, _OneLineErrors) for known in logger.filters):
+        logger.addFilter(_OneLineErrors())

@@ -1,0 +1,186 @@
+"""The settings of a build as one frozen value, and the digests that name finished work."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import PIL
+
+import datatools
+from datatools.celeba import CelebATree, FaceRecord, Rejection, read_tree
+from datatools.errors import DataError
+from datatools.ranking import Order, Selection, read_exclusions, required_count, select_candidates
+from datatools.resample import FinalFilter
+from datatools.restore import Restorer, get_restorer
+
+Compression = Literal["none", "gzip", "lzf"]
+Duplicates = Literal["report", "drop"]
+
+RECIPE_VERSION = 1
+"""Raised whenever faces, scores or hashes change for the same settings, so that old shards are not used again."""
+
+
+def digest_of(*parts: object) -> str:
+    """Short name for a value: 16 hex digits of the SHA-256 of its JSON."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+@cache
+def _cached_tree(root: Path) -> CelebATree:
+    return read_tree(root)
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """Everything that decides about a build's bytes; fields are the command line's options."""
+
+    celeba_dir: Path
+    output_dir: Path
+    selection: Selection = "score"
+    count: int = 30000
+    shard_size: int = 1000
+    resolution: int = 1024
+    restore: str = "none"
+    final_filter: FinalFilter = "lanczos"
+    compression: Compression = "none"
+    min_level: int = 4
+    order: Order = "auto"
+    exclude: str = ""
+    duplicates: Duplicates = "report"
+
+    @property
+    def pyramid_path(self) -> Path:
+        return self.output_dir / "celebahq.h5"
+
+    @property
+    def work_dir(self) -> Path:
+        return self.output_dir / "work"
+
+    @cached_property
+    def restorer(self) -> Restorer:
+        return get_restorer(self.restore)
+
+    @property
+    def tree(self) -> CelebATree:
+        # Read once per process: worker processes are forked from the one that checked the settings.
+        return _cached_tree(self.celeba_dir)
+
+    @cached_property
+    def excluded(self) -> frozenset[str]:
+        return read_exclusions(self.exclude) if self.exclude else frozenset()
+
+    @cached_property
+    def candidates(self) -> tuple[FaceRecord, ...]:
+        """The photos that are turned into faces and scored, in the order of CelebA's rows."""
+        return select_candidates(self.tree.records, selection=self.selection, count=self.count, excluded=self.excluded)
+
+    @cached_property
+    def early_rejections(self) -> tuple[Rejection, ...]:
+        """Entries that are out before any photo is opened."""
+        excluded = (r for r in self.tree.records if r.file_name in self.excluded)
+        return self.tree.rejections + tuple(
+            Rejection(r.file_name, "excluded", f"listed in {Path(self.exclude).name}") for r in excluded
+        )
+
+    @property
+    def chosen_count(self) -> int:
+        """Images in the finished file, if no photo turns out to be bad."""
+        return min(required_count(self.selection, self.count, self.excluded), len(self.candidates))
+
+    @property
+    def keep_faces(self) -> bool:
+        """Whether the first pass keeps its faces: worth the disk when at least half of them will be chosen."""
+        return 2 * self.chosen_count >= len(self.candidates)
+
+    @property
+    def score_shards(self) -> int:
+        return -(-len(self.candidates) // self.shard_size)
+
+    @property
+    def build_shards(self) -> int:
+        return max(-(-self.chosen_count // self.shard_size), 1)
+
+    def shard_candidates(self, index: int) -> tuple[FaceRecord, ...]:
+        """The candidates of one score shard."""
+        return self.candidates[index * self.shard_size : (index + 1) * self.shard_size]
+
+    @cached_property
+    def _score_digests(self) -> tuple[str, ...]:
+        recipe = (RECIPE_VERSION, self.final_filter, self.restorer.digest, _library_versions())
+        return tuple(
+            digest_of(
+                recipe,
+                # A photo that was replaced has another size; its time stamp says nothing after a copy.
+                [(r.file_name, r.landmarks.tolist(), r.path.stat().st_size) for r in self.shard_candidates(index)],
+            )
+            for index in range(self.score_shards)
+        )
+
+    def score_digest(self, index: int) -> str:
+        """Names what one score shard holds: its photos, landmarks and the recipe."""
+        return self._score_digests[index]
+
+    @cached_property
+    def ranking_digest(self) -> str:
+        """Names the ranking: all scores, the choice, its order, and the annotations that go into the file."""
+        annotations = [(r.file_name, r.attributes, r.identity, r.split) for r in self.candidates]
+        rejections = [(r.file_name, r.stage, r.reason) for r in self.early_rejections]
+        choice = (self.selection, self.count, self.order, self.duplicates)
+        return digest_of(self._score_digests, choice, annotations, rejections)
+
+    @cached_property
+    def build_digest(self) -> str:
+        """Names the finished file."""
+        layout = (self.resolution, self.min_level, self.compression, datatools.__version__)
+        return digest_of(self.ranking_digest, self.shard_size, layout)
+
+    def as_attributes(self) -> dict[str, str | int | float]:
+        """Settings and versions that the file carries as attributes; no path, time or host among them."""
+        return {
+            "selection": self.selection,
+            "count": self.count,
+            "resolution": self.resolution,
+            "restore": self.restore,
+            "restorer_digest": self.restorer.digest,
+            "final_filter": self.final_filter,
+            "compression": self.compression,
+            "min_level": self.min_level,
+            "order": self.order,
+            "duplicates": self.duplicates,
+            "excluded": len(self.excluded),
+            "build_digest": self.build_digest,
+            "recipe_version": RECIPE_VERSION,
+            "celebahq_version": datatools.__version__,
+            **_library_versions(),
+        }
+
+    def check(self) -> None:
+        """Raise DataError for settings that cannot lead to a file; no photo is opened."""
+        for name, value in (("count", self.count), ("shard-size", self.shard_size)):
+            if value < 1:
+                raise DataError(f"--{name} {value}: at least 1 is needed")
+        if self.resolution not in (256, 512, 1024):
+            raise DataError(f"--resolution {self.resolution}: 256, 512 or 1024")
+        needed = required_count(self.selection, self.count, self.excluded)
+        available = len(self.candidates)
+        if self.selection == "all" and not available:
+            raise DataError(f"none of the rows of {self.celeba_dir} has a photo")
+        if available < needed:
+            what = "photos of the published set" if self.selection == "official" else "rows with a photo"
+            raise DataError(
+                f"--count {self.count}, but {self.celeba_dir} has only {available} {what}"
+                f"{' that are not excluded' if self.excluded else ''}; give --count {available}"
+                if available
+                else f"--count {self.count}, but {self.celeba_dir} has no {what}"
+            )
+
+
+@cache
+def _library_versions() -> dict[str, str]:
+    """The libraries whose versions may change pixels."""
+    return {"numpy": np.__version__, "opencv": cv2.__version__, "pillow": PIL.__version__}

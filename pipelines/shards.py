@@ -1,0 +1,271 @@
+"""The work inside a shard: photos spread over processes, results in the order of the photos, files whole or not at all.
+
+Nothing here depends on where it runs: a shard is a list of records and settings in, a file out.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import joblib
+import numpy as np
+from datatools.quality import quality_score
+from numpy.typing import NDArray
+
+from datatools.celeba import FaceRecord, Rejection
+from datatools.duplicates import perceptual_hash
+from datatools.errors import DataError
+from datatools.faces import make_face, reduce_face
+from datatools.files import atomic_path
+from datatools.geometry import FrameError
+from datatools.images import ImageError, read_bytes
+from datatools.pyramid import Provenance, Pyramid, PyramidWriter
+from datatools.resample import FinalFilter
+from datatools.restore import Restorer
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Progress = Callable[[int], None]
+"""Called with the number of photos done so far."""
+
+
+@contextmanager
+def one_line_errors(what: str) -> Iterator[None]:
+    """Turn what the system refuses (full disk, read-only folder) into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{what}: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}; "
+            "mend that and run the same command again, finished work is kept"
+        ) from error
+
+
+def _one_thread(function: Callable[[Item], Result], item: Item) -> Result:
+    cv2.setNumThreads(1)  # photos are spread over processes already
+    return function(item)
+
+
+def map_in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], jobs: int, progress: Progress | None = None
+) -> Iterator[Result]:
+    """Results of `function` in the order of `items`, computed by `jobs` processes, a few at a time."""
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
+    for done, result in enumerate(parallel(joblib.delayed(_one_thread)(function, item) for item in items), start=1):
+        yield result
+        if progress is not None:
+            progress(done)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What turns a photo into a face; picklable, so that it reaches worker processes."""
+
+    restorer: Restorer
+    final_filter: FinalFilter
+    resolution: int
+
+
+@dataclass(frozen=True)
+class ScoredPhoto:
+    """What the first pass finds out about one photo: a rejection, or everything else."""
+
+    rejection: Rejection | None = None
+    score: float = float("nan")
+    hash: NDArray[np.uint64] | None = None
+    source_md5: str = ""
+    quad: NDArray[np.float64] | None = None
+    face: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class PhotoScorer:
+    """Function object: one record -> ScoredPhoto, with the face (r, r, 3) when asked for."""
+
+    recipe: Recipe
+    keep_face: bool
+
+    def __call__(self, record: FaceRecord) -> ScoredPhoto:
+        stage = "photo"
+        try:
+            data = read_bytes(record.path)
+            result = make_face(data, record.landmarks, self.recipe.restorer, final_filter=self.recipe.final_filter)
+        except (ImageError, FrameError) as error:
+            stage = "photo" if isinstance(error, ImageError) else "face"
+            return ScoredPhoto(rejection=Rejection(record.file_name, stage, str(error)))
+        return ScoredPhoto(
+            score=quality_score(result.face),
+            hash=perceptual_hash(result.face),
+            source_md5=hashlib.md5(data).hexdigest(),
+            quad=result.frame.quad,
+            face=reduce_face(result.face, self.recipe.resolution) if self.keep_face else None,
+        )
+
+
+@dataclass(frozen=True)
+class FaceMaker:
+    """Function object: one record -> the face (r, r, 3). The photo was fine in the first pass."""
+
+    recipe: Recipe
+
+    def __call__(self, record: FaceRecord) -> NDArray[np.uint8]:
+        try:
+            data = read_bytes(record.path)
+            face = make_face(data, record.landmarks, self.recipe.restorer, final_filter=self.recipe.final_filter).face
+        except (ImageError, FrameError) as error:
+            raise DataError(f"{record.path} was fine when it was scored, and now: {error}") from error
+        return reduce_face(face, self.recipe.resolution)
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Score shards, read back and joined; arrays over the photos that gave a face, in the order of the source.
+
+    Attributes:
+        position: (n,) index among the candidates.
+        score: (n,), hash: (n, 4), quad: (n, 4, 2), source_md5: (n,) text.
+        rejections: of the photos that gave none.
+    """
+
+    position: NDArray[np.int64]
+    score: NDArray[np.float64]
+    hash: NDArray[np.uint64]
+    quad: NDArray[np.float64]
+    source_md5: NDArray[np.str_]
+    rejections: tuple[Rejection, ...]
+
+
+def write_score_shard(
+    path: Path,
+    faces_path: Path | None,
+    records: Sequence[FaceRecord],
+    recipe: Recipe,
+    jobs: int,
+    progress: Progress | None = None,
+) -> None:
+    """First pass over one shard: make and score every face; keep the faces when `faces_path` is given.
+
+    The faces are written first: where the score file exists, they do too.
+    """
+    scored: list[ScoredPhoto] = []
+    results = map_in_order(PhotoScorer(recipe, keep_face=faces_path is not None), records, jobs, progress)
+    if faces_path is None:
+        scored.extend(results)
+    else:
+        with atomic_path(faces_path) as temporary, closing(_FaceStore(temporary, recipe.resolution)) as store:
+            scored.extend(store.put(index, result) for index, result in enumerate(results))
+    good = [i for i, s in enumerate(scored) if s.rejection is None]
+    rejections = [s.rejection for s in scored if s.rejection is not None]
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez(
+            stream,
+            position=np.array(good, dtype=np.int64),
+            score=np.array([scored[i].score for i in good], dtype=np.float64),
+            hash=np.array([scored[i].hash for i in good], dtype=np.uint64).reshape(-1, 4),
+            quad=np.array([scored[i].quad for i in good], dtype=np.float64).reshape(-1, 4, 2),
+            source_md5=np.array([scored[i].source_md5 for i in good], dtype="U32"),
+            rejections=np.array([(r.file_name, r.stage, r.reason) for r in rejections], dtype=np.str_).reshape(-1, 3),
+        )
+
+
+class _FaceStore:
+    """Kept faces of one shard, r * r * 3 bytes each, one after the other; a rejected photo leaves a hole of zeros.
+
+    A plain file, not a memory map: mapped pages would count as this process's memory.
+    """
+
+    def __init__(self, path: Path, resolution: int) -> None:
+        self._shape = (resolution, resolution, 3)
+        self._stream = path.open("wb")
+
+    def put(self, index: int, photo: ScoredPhoto) -> ScoredPhoto:
+        """Write the photo's face and return the photo without it."""
+        if photo.face is None:
+            return photo
+        self._stream.seek(index * photo.face.nbytes)
+        self._stream.write(photo.face.tobytes())
+        return replace(photo, face=None)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    @staticmethod
+    def read(path: Path, index: int, resolution: int) -> NDArray[np.uint8]:
+        """The face (r, r, 3) of the shard's photo `index`."""
+        size = resolution * resolution * 3
+        return np.fromfile(path, np.uint8, size, offset=index * size).reshape(resolution, resolution, 3)
+
+
+def read_score_shards(paths: Sequence[Path], shard_size: int) -> ScoreTable:
+    """Read the first pass back, in the order of the candidates."""
+    tables = []
+    for path in paths:
+        with np.load(path, allow_pickle=False) as archive:
+            tables.append({name: archive[name] for name in archive.files})
+    joined = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    joined["position"] = np.concatenate([table["position"] + i * shard_size for i, table in enumerate(tables)])
+    rejections = tuple(Rejection(*map(str, row)) for row in joined.pop("rejections"))
+    return ScoreTable(**joined, rejections=rejections)
+
+
+@dataclass(frozen=True)
+class ChosenFace:
+    """One row of the finished file, before its pixels exist."""
+
+    record: FaceRecord
+    provenance: Provenance
+    shard: int
+    row: int
+    """Where the first pass had it: shard and row in it."""
+
+
+def write_build_shard(
+    path: Path,
+    chosen: Sequence[ChosenFace],
+    kept_faces: Callable[[int], Path | None],
+    recipe: Recipe,
+    jobs: int,
+    *,
+    min_level: int,
+    attribute_names: Sequence[str],
+    progress: Progress | None = None,
+) -> None:
+    """Second pass: the chosen faces of one shard as a small pyramid file.
+
+    Args:
+        kept_faces: score shard -> its kept faces, None where there are none (then the photo is opened again).
+    """
+    kept = {shard: kept_faces(shard) for shard in {face.shard for face in chosen}}
+    again = map_in_order(FaceMaker(recipe), [c.record for c in chosen if kept[c.shard] is None], jobs)
+    with PyramidWriter(
+        path, len(chosen), resolution=recipe.resolution, min_level=min_level, attribute_names=attribute_names
+    ) as writer:
+        for done, one in enumerate(chosen, start=1):
+            store = kept[one.shard]
+            face = _FaceStore.read(store, one.row, recipe.resolution) if store is not None else next(again)
+            writer.append(face, one.provenance)
+            if progress is not None:
+                progress(done)
+
+
+@contextmanager
+def stopwatch(path: Path, stage: str, images: int) -> Iterator[None]:
+    """Write how long the body took, for the report; nothing when it fails."""
+    start = time.perf_counter()
+    yield
+    with atomic_path(path) as temporary:
+        temporary.write_text(f"{stage},{time.perf_counter() - start:.3f},{images}\n", encoding="utf-8")
+
+
+def pyramid_is(path: Path, build_digest: str) -> bool:
+    """Whether `path` is the complete pyramid of that build."""
+    try:
+        with Pyramid(path) as pyramid:
+            return bool(pyramid.settings.get("build_digest") == build_digest)
+    except (DataError, OSError):
+        return False

@@ -1,0 +1,433 @@
+"""What depends on what: score shards -> ranking -> build shards -> join -> verify -> report.
+
+A task's output exists only when it is complete, and its name holds a digest of everything that decides about its
+content (`pipelines.settings`): changed settings never meet old files, and the same command goes on where it stopped.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import luigi
+import luigi.interface
+
+from datatools.duplicates import find_duplicates
+from datatools.errors import DataError
+from datatools.files import atomic_path, partial_path
+from datatools.pyramid import Provenance, join, verify
+from datatools.ranking import Order, Selection, rank_faces, write_ranking_csv, write_rejected_csv
+from datatools.resample import FinalFilter
+from datatools.report import BuildSummary, DuplicateFiles, StageTime, write_report
+from pipelines.parameters import Choice, Number
+from pipelines.plan import check_output, clean_up, count_jobs, describe_plan, lock_output
+from pipelines.progress import ProgressBar
+from pipelines.settings import BuildSettings, Compression, Duplicates
+from pipelines.shards import (
+    ChosenFace,
+    Recipe,
+    one_line_errors,
+    pyramid_is,
+    read_score_shards,
+    stopwatch,
+    write_build_shard,
+    write_score_shard,
+)
+
+_locks: list[IO[bytes]] = []  # open for as long as this process lives
+_settings: dict[BuildSettings, BuildSettings] = {}
+
+
+class BuildTask(luigi.Task):
+    """Parameters that all tasks of a build share."""
+
+    celeba_dir = luigi.Parameter(
+        default="CelebA", description="CelebA's folder, with Img/img_celeba (or img_celeba) and Anno"
+    )
+    output_dir = luigi.Parameter(default=".", description="where celebahq.h5, ranking.csv, rejected.csv and report/ go")
+    selection = Choice(
+        default="score",
+        choices=["score", "official", "all"],
+        description="score: the best --count faces; official: the photos of the published CelebA-HQ; all: every face",
+    )
+    count = Number(default=30000, description="number of images (at most, for --selection official)")
+    shard_size = Number(default=1000, description="photos per unit of work")
+    resolution = Choice(default="1024", choices=["256", "512", "1024"], description="largest level of the file")
+    restore = luigi.Parameter(default="none", description="restoration step before the face is cut out: none")
+    final_filter = Choice(
+        default="lanczos", choices=["lanczos", "box"], description="lanczos (data set) or box (paper)"
+    )
+    compression = Choice(default="none", choices=["none", "gzip", "lzf"], description="of the finished file")
+    min_level = Choice(default="4", choices=["4", "1"], description="smallest level; 1 for readers of 2017")
+    order = Choice(
+        default="auto",
+        choices=["auto", "rank", "source", "official"],
+        description="of the images; auto: official for --selection official, else rank (best first)",
+    )
+    exclude = luigi.Parameter(default="", description="text file of photos not to use, or known-flaws")
+    duplicates = Choice(
+        default="report",
+        choices=["report", "drop"],
+        description="list photos that occur twice, or keep the better only",
+    )
+    jobs = Number(default=0, significant=False, description="processes per shard; 0: as many as fill the machine")
+
+    @property
+    def settings(self) -> BuildSettings:
+        """The parameters as a frozen value; the same object for equal parameters, since it caches what it finds."""
+        settings = BuildSettings(
+            celeba_dir=Path(self.celeba_dir),
+            output_dir=Path(self.output_dir),
+            selection=cast(Selection, self.selection),
+            count=self.count,
+            shard_size=self.shard_size,
+            resolution=int(self.resolution),
+            restore=self.restore,
+            final_filter=cast(FinalFilter, self.final_filter),
+            compression=cast(Compression, self.compression),
+            min_level=int(self.min_level),
+            order=cast(Order, self.order),
+            exclude=self.exclude,
+            duplicates=cast(Duplicates, self.duplicates),
+        )
+        return _settings.setdefault(settings, settings)
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(self.settings.restorer, self.settings.final_filter, self.settings.resolution)
+
+    @property
+    def job_count(self) -> int:
+        return self.jobs or count_jobs(luigi.interface.core().workers)
+
+    def shared(self) -> dict[str, Any]:
+        """This task's parameters that its requirements have too."""
+        names = dict(BuildTask.get_params())
+        return {name: value for name, value in self.param_kwargs.items() if name in names}
+
+    def timing(self) -> Path:
+        """Where this task's duration is noted."""
+        return self.settings.work_dir / "times" / f"{self.task_id}.csv"
+
+    def progress(self, what: str, total: int, before: int = 0, overall: int = 0) -> ProgressBar:
+        return ProgressBar(self, what, total, before, overall)
+
+
+class ScoreShard(BuildTask):
+    """First pass over one shard of candidates: faces, scores, hashes."""
+
+    index = luigi.IntParameter()
+
+    def output(self) -> luigi.LocalTarget:
+        return luigi.LocalTarget(self.path)
+
+    @property
+    def path(self) -> Path:
+        settings = self.settings
+        return settings.work_dir / "scores" / f"{self.index:05d}-{settings.score_digest(self.index)}.npz"
+
+    @property
+    def faces_path(self) -> Path:
+        settings = self.settings
+        return settings.work_dir / "faces" / f"{self.path.stem}-{settings.resolution}.rgb"
+
+    def run(self) -> None:
+        settings = self.settings
+        records = settings.shard_candidates(self.index)
+        before = sum(
+            len(settings.shard_candidates(i)) for i in range(settings.score_shards) if self.clone(index=i).path.exists()
+        )
+        with (
+            one_line_errors(f"score shard {self.index + 1} of {settings.score_shards}"),
+            self.progress(
+                f"score {self.index + 1}/{settings.score_shards}", len(records), before, len(settings.candidates)
+            ) as progress,
+        ):
+            for path in (self.path, self.faces_path, self.timing()):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            with stopwatch(self.timing(), "score", len(records)):
+                write_score_shard(
+                    self.path,
+                    self.faces_path if settings.keep_faces else None,
+                    records,
+                    self.recipe,
+                    self.job_count,
+                    progress,
+                )
+
+
+class Rank(BuildTask):
+    """All scores -> which faces, in which order; ranking.csv and rejected.csv."""
+
+    def requires(self) -> list[ScoreShard]:
+        return [ScoreShard(index=i, **self.shared()) for i in range(self.settings.score_shards)]
+
+    def output(self) -> luigi.LocalTarget:
+        return luigi.LocalTarget(self.settings.work_dir / f"ranking-{self.settings.ranking_digest}.json")
+
+    def run(self) -> None:
+        settings = self.settings
+        with one_line_errors("ranking"), stopwatch(self.timing(), "rank", len(settings.candidates)):
+            table = read_score_shards([shard.path for shard in self.requires()], settings.shard_size)
+            rejections = settings.early_rejections + table.rejections
+            if not len(table.position):
+                raise DataError(
+                    f"none of {len(settings.candidates)} photos gave a face; see {self.write_rejected(rejections)}"
+                )
+            records = [settings.candidates[i] for i in table.position]
+            pairs = find_duplicates(table.hash)
+            ranking = rank_faces(
+                records,
+                table.score,
+                selection=settings.selection,
+                count=settings.count,
+                order=settings.order,
+                drop=pairs if settings.duplicates == "drop" else (),
+            )
+            self.write_rejected(rejections)
+            write_ranking_csv(settings.output_dir / "ranking.csv", records, table.score, ranking, rejections)
+            missing = settings.chosen_count - len(ranking.chosen)
+            if missing > 0 and settings.selection != "all":
+                print(
+                    f"warning: {len(ranking.chosen)} images instead of {settings.chosen_count}: {missing} photos "
+                    f"could not be used, see {settings.output_dir / 'rejected.csv'}",
+                    file=sys.stderr,
+                )
+            content = {
+                "chosen": [int(table.position[i]) for i in ranking.chosen],
+                "rank": [int(ranking.rank[i]) for i in ranking.chosen],
+                "score": [float(table.score[i]) for i in ranking.chosen],
+                "source_md5": [str(table.source_md5[i]) for i in ranking.chosen],
+                "quad": [table.quad[i].tolist() for i in ranking.chosen],
+                "duplicates": [(records[p.first].file_name, records[p.second].file_name, p.distance) for p in pairs],
+            }
+            with atomic_path(Path(self.output().path)) as temporary:
+                temporary.write_text(json.dumps(content), encoding="utf-8")
+
+    def write_rejected(self, rejections: Any) -> Path:
+        path = self.settings.output_dir / "rejected.csv"
+        write_rejected_csv(path, rejections)
+        return path
+
+    def read(self) -> dict[str, Any]:
+        """The output, after `run`."""
+        content: dict[str, Any] = json.loads(Path(self.output().path).read_text(encoding="utf-8"))
+        return content
+
+
+class BuildShard(BuildTask):
+    """Second pass: the chosen faces of one shard as a small pyramid file."""
+
+    index = luigi.IntParameter()
+
+    def requires(self) -> Rank:
+        return Rank(**self.shared())
+
+    def output(self) -> luigi.LocalTarget:
+        settings = self.settings
+        return luigi.LocalTarget(settings.work_dir / "build" / f"{self.index:05d}-{settings.build_digest}.h5")
+
+    def chosen(self) -> Iterator[ChosenFace]:
+        settings = self.settings
+        ranking = self.requires().read()
+        size = settings.shard_size
+        for i in range(self.index * size, min((self.index + 1) * size, len(ranking["chosen"]))):
+            position = ranking["chosen"][i]
+            record = settings.candidates[position]
+            provenance = Provenance(
+                file_name=record.file_name,
+                source_md5=ranking["source_md5"][i],
+                score=ranking["score"][i],
+                rank=ranking["rank"][i],
+                celebahq_index=record.celebahq_index,
+                quad=ranking["quad"][i],
+                landmarks=record.landmarks,
+                attributes=record.attributes,
+                identity=record.identity,
+                split=record.split,
+            )
+            yield ChosenFace(record, provenance, shard=position // size, row=position % size)
+
+    def kept_faces(self, shard: int) -> Path | None:
+        path = ScoreShard(index=shard, **self.shared()).faces_path
+        return path if path.exists() else None
+
+    def run(self) -> None:
+        settings = self.settings
+        path = Path(self.output().path)
+        chosen = list(self.chosen())
+        before = self.index * settings.shard_size
+        what = f"build {self.index + 1}/{settings.build_shards}"
+        with (
+            one_line_errors(f"build shard {self.index + 1} of {settings.build_shards}"),
+            self.progress(what, len(chosen), before, settings.chosen_count) as progress,
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with stopwatch(self.timing(), "build", len(chosen)):
+                write_build_shard(
+                    path,
+                    chosen,
+                    self.kept_faces,
+                    self.recipe,
+                    self.job_count,
+                    min_level=settings.min_level,
+                    attribute_names=settings.tree.attribute_names,
+                    progress=progress,
+                )
+
+
+class Join(BuildTask):
+    """Build shards -> celebahq.h5."""
+
+    def requires(self) -> list[BuildShard]:
+        return [BuildShard(index=i, **self.shared()) for i in range(self.settings.build_shards)]
+
+    def complete(self) -> bool:
+        return pyramid_is(self.settings.pyramid_path, self.settings.build_digest)
+
+    def run(self) -> None:
+        settings = self.settings
+        with (
+            one_line_errors(f"joining {settings.pyramid_path}"),
+            self.progress("join", settings.chosen_count) as progress,
+            stopwatch(self.timing(), "join", settings.chosen_count),
+        ):
+            join(
+                [Path(shard.output().path) for shard in self.requires()],
+                settings.pyramid_path,
+                compression=settings.compression,
+                settings=settings.as_attributes(),
+                progress=progress,
+            )
+
+
+class Verify(BuildTask):
+    """Read the whole file back and check every image."""
+
+    def requires(self) -> Join:
+        return Join(**self.shared())
+
+    def output(self) -> luigi.LocalTarget:
+        return luigi.LocalTarget(self.settings.work_dir / f"verified-{self.settings.build_digest}.json")
+
+    def run(self) -> None:
+        settings = self.settings
+        with (
+            one_line_errors(f"verifying {settings.pyramid_path}"),
+            self.progress("verify", settings.chosen_count) as progress,
+            stopwatch(self.timing(), "verify", settings.chosen_count),
+        ):
+            problems = verify(settings.pyramid_path, progress)
+            if problems:
+                settings.pyramid_path.unlink(missing_ok=True)
+                raise DataError(
+                    f"{settings.pyramid_path} did not read back as written ({problems[0]}; {len(problems)} problems), "
+                    "so it was removed; check the disk and run the same command again: only the join is repeated"
+                )
+            with atomic_path(Path(self.output().path)) as temporary:
+                temporary.write_text("{}\n", encoding="utf-8")
+
+
+class Report(BuildTask):
+    """The page to look at."""
+
+    def requires(self) -> Verify:
+        return Verify(**self.shared())
+
+    def output(self) -> luigi.LocalTarget:
+        return luigi.LocalTarget(self.settings.work_dir / f"reported-{self.settings.build_digest}.json")
+
+    def complete(self) -> bool:
+        return bool(self.output().exists() and (self.settings.output_dir / "report" / "index.html").exists())
+
+    def run(self) -> None:
+        settings = self.settings
+        with one_line_errors("writing the report"):
+            ranking = Rank(**self.shared()).read()
+            summary = BuildSummary(
+                pyramid=settings.pyramid_path,
+                ranking_csv=settings.output_dir / "ranking.csv",
+                rejected_csv=settings.output_dir / "rejected.csv",
+                photos={record.file_name: record.path for record in settings.candidates},
+                duplicates=tuple(DuplicateFiles(*pair) for pair in ranking["duplicates"]),
+                stages=self.stages(),
+                settings={name: str(value) for name, value in settings.as_attributes().items()},
+                disk_bytes={settings.pyramid_path.name: settings.pyramid_path.stat().st_size},
+            )
+            write_report(summary, settings.output_dir / "report")
+            with atomic_path(Path(self.output().path)) as temporary:
+                temporary.write_text("{}\n", encoding="utf-8")
+
+    def stages(self) -> tuple[StageTime, ...]:
+        """Seconds of work per stage; shards that ran side by side are added up."""
+        totals: dict[str, tuple[float, int]] = {}
+        build = Join(**self.shared())
+        tasks = [*Rank(**self.shared()).requires(), Rank(**self.shared()), *build.requires(), build, self.requires()]
+        for path in (task.timing() for task in tasks):
+            if path.exists():
+                stage, seconds, images = path.read_text(encoding="utf-8").strip().split(",")
+                old = totals.get(stage, (0.0, 0))
+                totals[stage] = (old[0] + float(seconds), old[1] + int(images))
+        return tuple(StageTime(stage, seconds, images) for stage, (seconds, images) in totals.items())
+
+
+class BuildCelebAHQ(BuildTask):
+    """CelebA's photos in the wild -> celebahq.h5, ranking.csv, rejected.csv and report/index.html."""
+
+    dry_run = luigi.BoolParameter(default=False, description="say what would be done, with disk and time, and stop")
+
+    def requires(self) -> list[luigi.Task]:
+        try:
+            self.check()
+        except DataError as error:
+            # Not an Exception, so that Luigi passes it on instead of printing a traceback and a summary.
+            raise SystemExit(f"error: {error}") from error
+        return [] if self.dry_run else [Report(**self.shared())]
+
+    def check(self) -> None:
+        """Find out in the first second whether the build can work; raises DataError."""
+        settings = self.settings
+        settings.check()
+        check_output(settings)
+        if not _locks and not self.dry_run:
+            _locks.append(lock_output(settings))
+
+    def output(self) -> luigi.LocalTarget:
+        return luigi.LocalTarget(self.settings.work_dir / f"finished-{self.settings.build_digest}.json")
+
+    def complete(self) -> bool:
+        if self.dry_run:
+            return False
+        try:
+            self.check()
+        except DataError as error:
+            raise SystemExit(f"error: {error}") from error
+        settings = self.settings
+        results = [settings.output_dir / name for name in ("ranking.csv", "rejected.csv", "report/index.html")]
+        return bool(
+            self.output().exists()
+            and all(path.exists() for path in results)
+            and pyramid_is(settings.pyramid_path, settings.build_digest)
+        )
+
+    def run(self) -> None:
+        settings = self.settings
+        if self.dry_run:
+            print(describe_plan(settings, self.job_count))
+            return
+        with one_line_errors("cleaning up"):
+            markers = {
+                Path(task.output().path)
+                for task in (Rank(**self.shared()), Verify(**self.shared()), Report(**self.shared()))
+            }
+            clean_up(settings, keep=markers | {settings.work_dir / "lock"})
+            for result in (
+                settings.pyramid_path,
+                settings.output_dir / "ranking.csv",
+                settings.output_dir / "rejected.csv",
+            ):
+                partial_path(result).unlink(missing_ok=True)
+            with atomic_path(Path(self.output().path)) as temporary:
+                temporary.write_text("{}\n", encoding="utf-8")
+        print(f"pyramid  {settings.pyramid_path}\nreport   {settings.output_dir / 'report' / 'index.html'}")

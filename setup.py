@@ -1,0 +1,34 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="celebahq",
+    version="0.1.0",
+    description="Builds the CelebA-HQ data set from CelebA's photos and trains the progressive GAN on it",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["datatools*", "pipelines*", "pggan*"]),
+    package_data={"datatools": ["data/*", "templates/*"]},
+    install_requires=[
+        # opencv-python 5: its affine warp computes positions exactly, older ones round them to 1/32 px
+        "opencv-python>=5",
+        "click>=8",
+        "face-alignment>=1.4",
+        "h5py>=3.10",
+        "jinja2>=3",
+        "joblib>=1.4",
+        "luigi>=3.6",
+        "matplotlib>=3.8",
+        "numpy>=2.0",
+        "pillow>=11",
+        "scikit-image>=0.24",
+        "scipy>=1.13",
+        "torch>=2.6",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "dev": ["hypothesis>=6", "mypy>=1.11", "pytest>=8", "ruff>=0.8"],
+    },
+)

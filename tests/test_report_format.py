@@ -1,0 +1,57 @@
+"""Numbers as the report writes them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datatools.report_format import byte_size, duration, rate_text, score_text, shorten
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1 kB"),
+        (61_440, "61.4 kB"),
+        (999_600, "1 MB"),
+        (125_829_120_000, "126 GB"),
+        (2.5e12, "2.5 TB"),
+    ],
+)
+def test_byte_size(count: float, text: str) -> None:
+    assert byte_size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.00 s"),
+        (0.417, "0.42 s"),
+        (9.997, "10.0 s"),
+        (59.96, "1 min 00 s"),
+        (245.2, "4 min 05 s"),
+        (3599.7, "1 h 00 min"),
+        (36_190, "10 h 03 min"),
+        (4_000_000, "1,111 h 07 min"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_scores_and_rates() -> None:
+    assert score_text(-1.12249) == "-1.122"
+    assert score_text(float("nan")) == "-"
+    assert rate_text(212, 0.02) == "10,600"
+    assert rate_text(80, 61.2) == "1.31"
+    assert rate_text(80, 0.0) == "-"
+
+
+@given(text=st.text(max_size=80), length=st.integers(1, 60))
+def test_shortened_text_is_one_line_of_at_most_that_length(text: str, length: int) -> None:
+    short = shorten(text, length)
+    assert len(short) <= length
+    assert len(short.splitlines()) <= 1
+    if len(text) <= length and text == " ".join(text.split()):
+        assert short == text

@@ -1,0 +1,54 @@
+"""The histogram of scores."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from datatools.report_plots import BARS, PlotSize, bar_edges, score_histogram
+
+SIZE = PlotSize(400, 300)
+
+
+@given(
+    scores=hnp.arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e6, 1e6)),
+    pick=st.integers(0, 59),
+)
+def test_edges_rise_evenly_and_one_lies_on_the_cut(scores: np.ndarray, pick: int) -> None:
+    cut = float(scores[pick % len(scores)])
+    edges = bar_edges(scores, cut)
+    widths = np.diff(edges)
+    assert np.all(widths > 0)
+    np.testing.assert_allclose(widths, widths[0], rtol=1e-4)
+    assert BARS <= len(widths) <= BARS + 1
+    if edges[0] < cut < edges[-1]:
+        assert np.abs(edges - cut).min() <= 1e-9 * max(1.0, abs(cut))
+
+
+def test_far_outliers_do_not_stretch_the_axis_and_are_counted(tmp_path: Path) -> None:
+    scores = np.concatenate([np.linspace(0, 1, 1001), [-500.0, 900.0]])
+    edges = bar_edges(scores, None)
+    assert -2 < edges[0] <= 0
+    assert 1 <= edges[-1] < 3
+    assert score_histogram(tmp_path / "plot.svg", scores, np.empty(0), None, SIZE) == 2
+
+
+@pytest.mark.parametrize(
+    ("chosen", "others", "cut"),
+    [([1.0], [], None), ([], [2.0], None), ([1.0] * 9, [1.0], 1.0), ([3, 4, 5.5], [1, 2.5], 3.0)],
+)
+def test_a_plot_is_svg_of_the_asked_size_and_always_the_same(
+    tmp_path: Path, chosen: list[float], others: list[float], cut: float | None
+) -> None:
+    for name in ("one.svg", "two.svg"):
+        assert score_histogram(tmp_path / name, np.array(chosen), np.array(others), cut, SIZE) == 0
+    text = (tmp_path / "one.svg").read_text()
+    assert text == (tmp_path / "two.svg").read_text()
+    root = ElementTree.fromstring(text)
+    assert root.attrib["viewBox"] == "0 0 300 225"  # points: 0.75 of CSS pixels
+    assert ("cut at" in text) == (cut is not None)  # the text stays in comments, glyphs are drawn
+    assert ("not chosen (" in text) == bool(others)
