@@ -1,16 +1,18 @@
 """Does the quality score keep its promises on real photos, and does it agree with the authors' choice?
 
+\b
     python benchmarks/quality.py --celeba-dir DIR [--every 4] [--figure docs/images/quality-roc.png]
 
-DIR is a CelebA tree with a `membership.csv` (file_name, in_celebahq) that says which photos are in the published set.
+DIR is a CelebA tree with photos in and not in the published set (by default celeba_sample in CELEBAHQ_TEST_DATA).
 """
 
-import csv
 import io
 import os
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -19,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datatools.celeba import FaceRecord, read_tree
+from datatools.celeba import read_tree
 from datatools.errors import DataError
 from datatools.faces import make_face
 from datatools.quality import quality_score
@@ -88,38 +90,168 @@ def screens(number: int) -> Iterator[tuple[str, float, float, float]]:
 
 
 class Properties:
-    """Collects, for each property, pairs of scores (before, after)."""
+    """Scores before and after each degradation, over all faces."""
 
     def __init__(self) -> None:
         self.pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        self.half_sigma: list[float] = []  # score after a blur of sigma 0.5, in the order of the "noise" pairs
-        self.mapped: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self.noise: list[tuple[float, float, float]] = []  # score, with noise, after blur of sigma 0.5
+        self.mapped: dict[str, list[float]] = defaultdict(list)  # the same face under gain or offset, one entry a face
 
-    def chain(self, name: str, scores: list[float]) -> None:
-        self.pairs[name] += zip(scores, scores[1:], strict=False)
+    def _add(self, name: str, *scores: float) -> None:
+        self.pairs[name] += pairwise(scores)
 
     def measure(self, number: int, face: Face, remake: Callable[[int], Face]) -> None:
         """All degradations of one face; `remake(quality)` is the face from the photo compressed with that quality."""
         score = quality_score(face)
-        self.chain("blur", [score] + [quality_score(blur(face, sigma)) for sigma in (1, 2, 4, 8)])
-        self.chain("resize", [score] + [quality_score(reduce_and_enlarge(face, factor)) for factor in (2, 4, 8)])
+        self._add("blur", score, *(quality_score(blur(face, sigma)) for sigma in (1, 2, 4, 8)))
+        self._add("resize", score, *(quality_score(reduce_and_enlarge(face, factor)) for factor in (2, 4, 8)))
         for length in (9, 17):
             for diagonal in (False, True):
-                self.chain("motion", [score, quality_score(motion_blur(face, length, diagonal))])
+                self._add("motion", score, quality_score(motion_blur(face, length, diagonal)))
         for screen in screens(number):
-            self.chain("halftone", [score, quality_score(halftone(face, *screen))])
-        self.chain("interlace", [score, quality_score(interlace(face))])
+            self._add("halftone", score, quality_score(halftone(face, *screen)))
+        self._add("interlace", score, quality_score(interlace(face)))
         for quality in (10, 20):
-            self.chain(f"blocking_q{quality}", [score, quality_score(remake(quality))])
+            self._add(f"blocking_q{quality}", score, quality_score(remake(quality)))
         softer = quality_score(blur(face, 0.5))
         for sigma in (10, 20, 40):
             for grey in (False, True):
-                self.chain("noise", [score, quality_score(add_noise(face, sigma, grey, number))])
-                self.half_sigma.append(softer)
-        self.chain("mirror", [score, quality_score(np.ascontiguousarray(face[:, ::-1]))])
+                self.noise.append((score, quality_score(add_noise(face, sigma, grey, number)), softer))
+        self._add("mirror", score, quality_score(np.ascontiguousarray(face[:, ::-1])))
         for turns in (1, 3):
-            self.chain("turn", [score, quality_score(np.ascontiguousarray(np.rot90(face, turns)))])
-        narrow = to_bytes(25 + face * np.float32(180 / 255))  # leaves room for gain and offset without clipping
-        plain = quality_score(narrow)
-        for name, other in (("gain", narrow * np.float32(0.8)), ("gain", narrow * np.float32(1.2))):
-            self.mapped[f"{name}_{len(self.mapped) % 2}"].append((plain, quality_score(to_bytes(other))))
+            self._add("turn", score, quality_score(np.ascontiguousarray(np.rot90(face, turns))))
+        narrow = to_bytes(25 + face * np.float32(180 / 255)).astype(np.float32)  # room for gain and offset
+        for name, gain, offset in (("", 1, 0), ("dim", 0.8, 0), ("bright", 1.2, 0), ("down", 1, -20), ("up", 1, 20)):
+            self.mapped[name].append(quality_score(to_bytes(gain * narrow + offset)))
+
+    def shares(self, spread: float) -> Iterator[tuple[str, float, str]]:
+        """Name, share of pairs that keep the promise, and what the promise is; `spread` is the range of scores."""
+        forgiven = FORGIVEN * spread
+        limits = {"mirror": 0.005 * spread, "turn": 0.02 * spread}
+        for name, pairs in self.pairs.items():
+            before, after = np.array(pairs).T
+            if name in limits:
+                change = np.abs(after - before)
+                what = f"change the score by less than {limits[name] / spread:.1%} of its range"
+                yield name, float((change < limits[name]).mean()), f"{what}; most {change.max() / spread:.2%}"
+            else:
+                strict = (after < before).mean()
+                what = f"lower the score ({len(pairs)}); {strict:.4f} if {FORGIVEN:.1%} of its range is not forgiven"
+                yield name, float((after <= before + forgiven).mean()), what
+        before, noisy, softer = np.array(self.noise).T
+        fine = noisy - before <= np.maximum(before - softer, 0) + forgiven
+        yield "noise", float(fine.mean()), f"raise the score by no more than blur 0.5 px lowers it, of {len(fine)}"
+        plain = np.array(self.mapped.pop(""))
+        better, worse = np.nonzero(plain[:, None] - plain[None, :] > 0.05 * spread)
+        changed = {name: np.array(scores) for name, scores in self.mapped.items()}
+        both = [scores[better] > scores[worse] for scores in changed.values()]
+        one = [plain[better] > scores[worse] for scores in changed.values()]
+        one += [scores[better] > plain[worse] for scores in changed.values()]
+        yield "order", float(np.mean(both)), "keep their order when gain or offset changes both"
+        yield "order_one", float(np.mean(one)), "keep their order when gain or offset changes one"
+
+
+def roc_curve(scores: NDArray[np.float64], chosen: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
+    """Shares of the not chosen and of the chosen with at least each score, from the highest down."""
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.diff(scores[order]) != 0, True)  # equal scores are one step
+    hits, misses = np.cumsum(chosen[order])[last], np.cumsum(~chosen[order])[last]
+    return np.append(0, misses / max(misses[-1], 1)), np.append(0, hits / max(hits[-1], 1))
+
+
+def area(scores: NDArray[np.float64], chosen: NDArray[np.bool_]) -> float:
+    return float(np.trapezoid(*roc_curve(scores, chosen)[::-1]))
+
+
+def bootstrap(scores: NDArray[np.float64], chosen: NDArray[np.bool_], rounds: int = 2000) -> tuple[float, float]:
+    """95 % interval of the area, drawing photos with replacement."""
+    draws = np.random.default_rng(0).integers(0, len(scores), (rounds, len(scores)))
+    low, high = np.percentile([area(scores[draw], chosen[draw]) for draw in draws], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def draw_figure(path: Path, scores: NDArray[np.float64], chosen: NDArray[np.bool_]) -> None:
+    """The ROC curve, and how the scores of chosen and other photos are spread."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    left.plot(*roc_curve(scores, chosen), color="#1f77b4")
+    left.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle="--")
+    left.set(xlabel="share of the other photos taken", ylabel="share of the published set's photos taken")
+    left.set_title(f"area under the curve {area(scores, chosen):.3f} ({len(scores)} photos)", fontsize=10)
+    bins = np.linspace(0, scores.max(), 31)
+    right.hist([scores[chosen], scores[~chosen]], bins, label=["in the published set", "not in it"], stacked=False)
+    right.set(xlabel="quality score (bits)", ylabel="photos")
+    right.legend(frameon=False)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def default_celeba_dir() -> Path | None:
+    data = os.environ.get("CELEBAHQ_TEST_DATA")
+    return Path(data) / "celeba_sample" if data else None
+
+
+def ratio(name: str, value: float, what: str) -> None:
+    click.echo(f"ratio quality_{name} {value:.4f}  {what}")
+
+
+def run(celeba_dir: Path, every: int, figure: Path | None) -> None:
+    records = read_tree(celeba_dir).records
+    restorer = get_restorer("none")
+    properties = Properties()
+    scores, chosen, seconds = [], [], []
+    with click.progressbar(enumerate(records), length=len(records), file=sys.stderr) as bar:
+        for number, record in bar:
+            photo = record.path.read_bytes()
+            landmarks = record.landmarks
+            face = make_face(photo, landmarks, restorer).face
+            start = time.perf_counter()
+            scores.append(quality_score(face))
+            seconds.append(time.perf_counter() - start)
+            chosen.append(record.celebahq_index >= 0)
+            if number % every == 0:
+                properties.measure(
+                    number // every,
+                    face,
+                    lambda quality, photo=photo, landmarks=landmarks: (
+                        make_face(recompress(photo, quality), landmarks, restorer).face
+                    ),
+                )
+    score, member = np.array(scores), np.array(chosen)
+    if not 0 < member.sum() < len(member):
+        raise DataError(
+            f"{celeba_dir} has {member.sum()} of {len(member)} photos in the published set: needs both kinds"
+        )
+    low, high = bootstrap(score, member)
+    what = "area under the ROC curve of score against membership in the published set"
+    ratio("auc", area(score, member), f"{what}, {len(score)} photos; 95 % bootstrap interval {low:.3f} to {high:.3f}")
+    for name, share, promise in properties.shares(float(np.ptp(score))):
+        ratio(name, share, f"share of pairs that {promise}")
+    ratio(
+        "seconds", float(np.median(seconds)), f"seconds for one 1024 x 1024 face, median; most {max(seconds[1:]):.4f}"
+    )
+    if figure is not None:
+        figure.parent.mkdir(parents=True, exist_ok=True)
+        draw_figure(figure, score, member)
+
+
+@click.command(help=__doc__)
+@click.option("--celeba-dir", type=click.Path(path_type=Path), default=default_celeba_dir, help="a CelebA tree")
+@click.option("--every", type=click.IntRange(min=1), default=4, show_default=True, help="degrade every n-th face only")
+@click.option("--figure", type=click.Path(path_type=Path), help="write the ROC figure (PNG) here")
+def main(celeba_dir: Path | None, every: int, figure: Path | None) -> None:
+    cv2.setNumThreads(1)
+    if celeba_dir is None:
+        raise click.UsageError("no photos: give --celeba-dir, or set CELEBAHQ_TEST_DATA")
+    try:
+        run(celeba_dir, every, figure)
+    except DataError as error:
+        raise click.ClickException(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

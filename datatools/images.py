@@ -82,20 +82,21 @@ def decode_rgb(data: bytes, *, reduce: int = 1, box: Box | None = None) -> NDArr
     left, top, right, bottom = box or (0, 0, width, height)
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ValueError(f"box {box} does not lie within the picture of {width} x {height} pixels")
-    if reduce > 1:
-        # Pillow takes the largest reduction that keeps at least this size: exactly `reduce`, unless it is tiny.
-        image.draft(None, (max(image.width // reduce, 1), max(image.height // reduce, 1)))
+    if reduce > 1 and min(image.size) >= reduce:
+        # Pillow takes the largest reduction that keeps at least this size, which is exactly `reduce` for JPEG and none
+        # for other formats. Of a picture smaller than that it would do a part only.
+        image.draft(None, (image.width // reduce, image.height // reduce))
         if image.size == (width, height):
             reduce = 1
     # Pillow reads every CMYK JPEG as inverted; files without Adobe's marker are not.
     plain_cmyk = image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info
     try:
         image.load()
-        return _to_array(image, reduce, (left, top, right, bottom), plain_cmyk=plain_cmyk)
-    except (MemoryError, ImageError):
+    except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever the damage leads to
         raise ImageError(f"the {image.format} picture cannot be decoded: {_one_line(error)}") from error
+    return _to_array(image, reduce, (left, top, right, bottom), plain_cmyk=plain_cmyk)
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -190,7 +191,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         canvas = Image.new("RGBA", image.size, "white")
         canvas.alpha_composite(image.convert("RGBA"))
         image = canvas
-    return image.convert("RGB")
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise ImageError(f"pictures of mode {mode} cannot be turned into RGB") from error
 
 
 def _describe_start(data: bytes) -> str:

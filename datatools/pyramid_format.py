@@ -135,13 +135,22 @@ def ignore(images: int) -> None:
     """Progress that nobody watches."""
 
 
+def _open_unlocked_if_need_be(path: Path) -> h5py.File:
+    """Some network file systems refuse locks; a pyramid never changes under its name, so it does not need one."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if "lock" not in str(error):
+            raise
+        return h5py.File(path, "r", locking=False)
+
+
 def open_pyramid(path: Path) -> h5py.File:
     """Open an HDF5 file for reading; DataError says in one line what keeps it from being one."""
     if not path.exists():
         raise DataError(f"{path}: no such file")
     try:
-        # No lock: a pyramid never changes under its name, and many network file systems refuse locks.
-        return h5py.File(path, "r", locking=False)
+        return _open_unlocked_if_need_be(path)
     except OSError as error:
         if "truncated" in str(error):
             found = re.search(r"eof = (\d+).*stored_eof = (\d+)", str(error))

@@ -1,9 +1,11 @@
 """The levels of one face, each an exactly rounded average of the top level (Karras et al. 2018: 1024 to 4)."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from datatools.errors import DataError
+
+CACHED_SUMS = 1 << 16  # as many as stay in the processor's cache
 
 
 def level_resolutions(resolution: int, min_level: int = 4) -> tuple[int, ...]:
@@ -32,49 +34,81 @@ def build_levels(face: NDArray[np.uint8], min_level: int = 4) -> dict[int, NDArr
     return {face.shape[0]: top, **reduced_levels(top, resolutions[1:])}
 
 
-def reduced_levels(top: NDArray[np.uint8], resolutions: tuple[int, ...]) -> dict[int, NDArray[np.uint8]]:
-    """The levels below `top`, (..., r, r) uint8 C-contiguous: `resolutions` are r/2, r/4, ... without gaps."""
+class Scratch:
+    """Arrays that are used again, by name: fresh memory costs the system as much time as the sums put into it."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[object, NDArray] = {}
+
+    def array(self, name: object, shape: tuple[int, ...], kind: DTypeLike) -> NDArray:
+        """An array with whatever contents it had."""
+        found = self._arrays.get(name)
+        if found is None or found.shape != shape or found.dtype != kind:
+            found = self._arrays[name] = np.empty(shape, dtype=kind)
+        return found
+
+
+def reduced_levels(
+    top: NDArray[np.uint8], resolutions: tuple[int, ...], scratch: Scratch | None = None
+) -> dict[int, NDArray[np.uint8]]:
+    """The levels below `top`, (..., r, r) uint8 C-contiguous: `resolutions` are r/2, r/4, ... without gaps.
+
+    With a `scratch`, which belongs to one thread, the results hold until it is used again.
+    """
+    scratch = scratch or Scratch()
     levels: dict[int, NDArray[np.uint8]] = {}
-    sums: NDArray[np.unsignedinteger] = top
+    sums: NDArray = top
     for halvings, resolution in enumerate(resolutions, start=1):
-        sums = _sum_2x2(sums, halvings)
-        levels[resolution] = _divide_half_even(sums, 2 * halvings)
+        sums = _sum_2x2_bytes(sums, scratch) if halvings == 1 else _sum_2x2(sums, halvings, scratch)
+        levels[resolution] = _divide_half_even(sums, 2 * halvings, scratch)
     return levels
 
 
-def _sum_2x2(sums: NDArray[np.unsignedinteger], halvings: int) -> NDArray[np.unsignedinteger]:
-    """Sums of 2 x 2 blocks, in the smallest type that also holds the rounding term added to them later."""
-    if halvings == 1:
-        return _sum_2x2_bytes(sums)
-    if halvings == 5:  # up to 16 x 16 bytes fit: 65280 + 128 < 2**16
-        sums = sums.astype(np.uint32)
-    rows = sums[..., 0::2, :] + sums[..., 1::2, :]
-    return rows[..., 0::2] + rows[..., 1::2]
+def _sum_2x2(sums: NDArray, halvings: int, scratch: Scratch) -> NDArray:
+    """Sums of 2 x 2 sums, in the smallest type that also holds the rounding term added to them later."""
+    kind = np.uint16 if halvings <= 4 else np.uint32  # 16 x 16 bytes fit: 65280 + 128 < 2**16
+    *leading, side, _ = sums.shape
+    rows = scratch.array(("rows", side), (*leading, side // 2, side), kind)
+    np.add(sums[..., 0::2, :], sums[..., 1::2, :], out=rows, dtype=kind)
+    total = scratch.array(("sums", side // 2), (*leading, side // 2, side // 2), kind)
+    return np.add(rows[..., 0::2], rows[..., 1::2], out=total)
 
 
-def _sum_2x2_bytes(top: NDArray[np.unsignedinteger]) -> NDArray[np.uint16]:
+def _sum_2x2_bytes(top: NDArray[np.uint8], scratch: Scratch) -> NDArray[np.uint16]:
     """Sums of 2 x 2 bytes, on neighbouring bytes seen as one 16-bit number.
 
-    Adding the halves of such a number is contiguous work on a reused buffer, several times faster than adding strided
-    slices, and this level costs more than all others together. Byte order does not matter to a sum.
+    Adding the halves of such a number is contiguous work, several times faster than adding strided slices, and this
+    level costs more than all others together; a few rows at a time stay in the processor's cache. Byte order does not
+    matter to a sum.
     """
-    pairs = top.view(np.uint16)
-    upper, lower = pairs[..., 0::2, :], pairs[..., 1::2, :]
+    side = top.shape[-1] // 2
+    pairs = top.view(np.uint16).reshape(-1, 2, side)  # (row of the result, upper or lower, column of the result)
+    total = scratch.array(("sums", side), (len(pairs), side), np.uint16)
+    rows = max(1, CACHED_SUMS // side)
+    spare = scratch.array("pairs", (rows, side), np.uint16)
     byte, eight = np.uint16(0xFF), np.uint16(8)
-    total = upper & byte
-    part = upper >> eight
-    total += part
-    total += np.bitwise_and(lower, byte, out=part)
-    total += np.right_shift(lower, eight, out=part)
-    return total
+    for start in range(0, len(pairs), rows):
+        upper, lower = pairs[start : start + rows, 0], pairs[start : start + rows, 1]
+        part = spare[: len(upper)]
+        sums = np.bitwise_and(upper, byte, out=total[start : start + rows])
+        sums += np.right_shift(upper, eight, out=part)
+        sums += np.bitwise_and(lower, byte, out=part)
+        sums += np.right_shift(lower, eight, out=part)
+    return total.reshape(*top.shape[:-2], side, side)
 
 
-def _divide_half_even(sums: NDArray[np.unsignedinteger], shift: int) -> NDArray[np.uint8]:
+def _divide_half_even(sums: NDArray, shift: int, scratch: Scratch) -> NDArray[np.uint8]:
     """rint(sums / 2**shift), half to even: half less one rounds ties down, one more is added to odd quotients."""
     kind = sums.dtype.type
-    total = sums >> kind(shift)
-    total &= kind(1)  # the quotient is odd
-    total += sums
-    total += kind((1 << (shift - 1)) - 1)
-    total >>= kind(shift)
-    return total.astype(np.uint8)
+    flat = sums.reshape(-1)
+    quotients = scratch.array(("quotients", sums.shape[-1]), flat.shape, np.uint8)
+    spare = scratch.array(("part", sums.dtype), (CACHED_SUMS,), sums.dtype)
+    for start in range(0, len(flat), CACHED_SUMS):
+        block = flat[start : start + CACHED_SUMS]
+        total = np.right_shift(block, kind(shift), out=spare[: len(block)])
+        total &= kind(1)  # the quotient is odd
+        total += block
+        total += kind((1 << (shift - 1)) - 1)
+        total >>= kind(shift)
+        quotients[start : start + CACHED_SUMS] = total
+    return quotients.reshape(sums.shape)

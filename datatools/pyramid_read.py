@@ -248,5 +248,5 @@ def _unknown(what: str, name: str, known: tuple[str, ...]) -> str:
         return f"{what} {name!r}: the file was built without any, since CelebA's list_attr_celeba.txt was not there"
     by_lower = {each.lower(): each for each in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1)
-    hint = f"; did you mean {by_lower[close[0]]!r}?" if close else ""
-    return f"{what} {name!r}{hint} Known: {', '.join(known)}"
+    hint = f", did you mean {by_lower[close[0]]!r}?" if close else ";"
+    return f"{what} {name!r}{hint} known: {', '.join(known)}"

@@ -1,6 +1,7 @@
 """Checking a pyramid file down to the last pixel, at about the speed at which it can be read."""
 
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +28,7 @@ from datatools.pyramid_format import (
     provenance_checksums,
     structure_problems,
 )
-from datatools.pyramid_levels import level_resolutions, reduced_levels
+from datatools.pyramid_levels import Scratch, level_resolutions, reduced_levels
 from datatools.pyramid_read import StoredLevel
 
 BATCH_BYTES = 4 << 20  # what one task reads; a few of them are in memory at a time
@@ -63,7 +64,10 @@ def verify(path: str | Path, progress: Callable[[int], object] | None = None) ->
             problems = structure_problems(file)
             if header_problems(file):
                 return problems
-            return problems + _content_problems(file, progress or ignore)
+            problems += _content_problems(file, progress or ignore)
+            if not any(PROVENANCE in problem for problem in problems):
+                problems += _provenance_problems(file)
+            return problems
     except DataError as error:
         return [str(error)]
 
@@ -84,7 +88,7 @@ def _content_problems(file: h5py.File, progress: Callable[[int], object]) -> lis
         problems.append(f"{level_name(resolution)}: changed since it was written (checksum): {_listed(indices)}")
     for resolution, indices in sorted(findings.inconsistent.items(), reverse=True):
         problems.append(f"{level_name(resolution)}: not the average of the top level: {_listed(indices)}")
-    return problems + _provenance_problems(file, count)
+    return problems
 
 
 def _is_sound_level(file: h5py.File, resolution: int, count: int) -> bool:
@@ -102,26 +106,36 @@ class _BatchCheck:
     resolutions: tuple[int, ...]
     levels: dict[int, StoredLevel]
     checksums: dict[int, NDArray[np.uint32] | None]
+    threads: threading.local = field(default_factory=threading.local)
 
     def __call__(self, start: int, stop: int) -> _Findings:
         """Check the images start ... stop - 1 in every level."""
         findings = _Findings(images=stop - start)
+        scratch = self.threads.__dict__.setdefault("scratch", Scratch())
         images: dict[int, NDArray[np.uint8]] = {}
         for resolution, level in self.levels.items():
             try:
-                images[resolution] = np.empty(level_shape(stop - start, resolution), dtype=np.uint8)
-                level.read_into(start, images[resolution])
+                image = scratch.array(("images", resolution), level_shape(stop - start, resolution), np.uint8)
+                level.read_into(start, image)
             except DataError as error:
+                if stop - start > 1:  # one image by one, to name those at fault
+                    return self._one_by_one(start, stop)
                 findings.unreadable.append(str(error))
-                del images[resolution]
                 continue
-            self._compare_checksums(findings, resolution, start, images[resolution])
+            images[resolution] = image
+            self._compare_checksums(findings, resolution, start, image)
         top = self.resolutions[0]
         if top in images:
-            expected = reduced_levels(images[top], self.resolutions[1:])
+            expected = reduced_levels(images[top], self.resolutions[1:], scratch)
             for resolution in images.keys() & expected.keys():
                 differs = (images[resolution] != expected[resolution]).any(axis=(1, 2, 3))
                 self._blame(findings, resolution, start + np.flatnonzero(differs))
+        return findings
+
+    def _one_by_one(self, start: int, stop: int) -> _Findings:
+        findings = _Findings()
+        for index in range(start, stop):
+            findings.add(self(index, index + 1))
         return findings
 
     def _compare_checksums(self, findings: _Findings, resolution: int, start: int, images: NDArray[np.uint8]) -> None:
@@ -152,19 +166,14 @@ def _in_threads(check: _BatchCheck, starts: Sequence[int], stops: Sequence[int])
             yield future.result()
 
 
-def _provenance_problems(file: h5py.File, count: int) -> list[str]:
-    known = _checksum_table(file, PROVENANCE, count)
-    names = [column.name for column in COLUMNS] + [ATTRIBUTES]
-    stored = {name: file.get(f"{PROVENANCE}/{name}") for name in names}
-    if stored[ATTRIBUTES] is None:
-        del stored[ATTRIBUTES]
-    if known is None or any(table is None or table.shape[0] != count for table in stored.values()):
-        return []  # the layout check has said so
+def _provenance_problems(file: h5py.File) -> list[str]:
+    """Rows that do not fit their checksums, in tables whose shapes and types are sound."""
+    names = [name for name in (*(column.name for column in COLUMNS), ATTRIBUTES) if name in file[PROVENANCE]]
     try:
-        rows = provenance_checksums({name: table[...] for name, table in stored.items()})
+        rows = provenance_checksums({name: file[f"{PROVENANCE}/{name}"][...] for name in names})
+        changed = np.flatnonzero(rows != file[f"{CHECKSUMS}/{PROVENANCE}"][...]).tolist()
     except OSError as error:
         return [f"{PROVENANCE} cannot be read ({one_line(error)})"]
-    changed = np.flatnonzero(rows != known).tolist()
     return [f"{PROVENANCE}: changed since it was written (checksum): {_listed(changed, 'row')}"] if changed else []
 
 

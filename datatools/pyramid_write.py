@@ -270,7 +270,7 @@ def _check_free_space(path: Path, layout: Layout) -> None:
     needed = layout.count * sum(3 * r * r for r in layout.resolutions)
     if layout.compression == "none" and free < needed:
         raise DataError(
-            f"{path}: the disk is too full: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free in {folder}; "
+            f"{path}: the disk is too full: {needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free in {folder}; "
             "free some space or choose another folder"
         )
 

@@ -38,13 +38,13 @@ ROUNDING_MARGIN = 8.0
 
 FIRST_LINE_BAND = 3
 LINE_AMPLITUDE = 0.1
-LINE_MARGIN = 4.0
+LINE_MARGIN = 4.5
 LINE_WEIGHT = 0.5
 """A periodic pattern above 0.074 cycles/px costs half a bit for each factor e of power by which its spectral line
-stands more than e**4 above its surroundings, and above what a wave of a tenth of a grey level has."""
+stands more than e**4.5 above its surroundings, and above what a wave of a tenth of a grey level has."""
 
 LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
-LUMA_ROUNDING = (0.299**2 + 0.587**2 + 0.114**2) / 12
+LUMA_ROUNDING = float(np.square(LUMA, dtype=np.float64).sum()) / 12
 """Variance of luma when each channel is rounded to whole numbers, in squared grey levels."""
 
 LEAST_POWER = 1e-3
@@ -76,8 +76,10 @@ def _polar(size: int) -> _Polar:
     corner = radius > 0.5
     band[corner] = BANDS
     sector = np.rint(np.degrees(np.arctan2(fy, fx)) * SECTORS / 180) % SECTORS
-    # The column fx = 0 holds each frequency twice; between 0.354 and 0.5 enlarged pictures have little but ringing.
-    used = (band >= 0) & ((band < BANDS) | corner) & ((fx > 0) | (fy > 0))
+    # Between 0.354 and 0.5 enlarged pictures have little but ringing.
+    used = (band >= 0) & ((band < BANDS) | corner)
+    # rfft2 holds the frequencies with fx = 0 twice, and those at 0.5 under one sign: mirrored pictures must not differ.
+    used &= ((fx > 0) | (fy > 0)) & (fx < 0.5) & (fy > -0.5)
     positions = np.flatnonzero(used)
     cell = (band * SECTORS + sector).astype(np.intp).ravel()[positions]
     by_cell = np.argsort(cell, kind="stable")

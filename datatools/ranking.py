@@ -166,4 +166,5 @@ def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object
     writer.writerow(header)
     writer.writerows(rows)
     with atomic_path(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+        # file names may hold bytes that are no UTF-8: they are written as they are
+        temporary.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")

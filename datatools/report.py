@@ -19,7 +19,7 @@ GENERATOR = "CelebA-HQ build report"  # marks a folder as one that a new report 
 
 @dataclass(frozen=True)
 class StageTime:
-    """Time that a stage of the build took. seconds: wall clock; images: how many it handled."""
+    """Time that a stage of the build took. seconds: work, side by side or not, added up; images: how many."""
 
     name: str
     seconds: float

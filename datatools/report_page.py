@@ -172,7 +172,7 @@ def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> str:
         "total_seconds": sum(stage.seconds for stage in summary.stages),
         "disk": summary.disk_bytes,
         "settings": summary.settings,
-        "versions": _versions(),
+        "versions": _versions(summary.settings),
         "links": {
             "pyramid": _link(summary.pyramid, links_from),
             "ranking": _link(summary.ranking_csv, links_from),
@@ -235,8 +235,8 @@ def _asked(settings: Mapping[str, str]) -> int | None:
 
 
 def _histogram(ranking: Ranking, folder: Path) -> dict[str, Any] | None:
-    finite = np.isfinite(ranking.scores)
-    chosen, others = ranking.scores[finite & ranking.chosen], ranking.scores[finite & ~ranking.chosen]
+    chosen = ranking.scores[ranking.scored & ranking.chosen]
+    others = ranking.scores[ranking.scored & ~ranking.chosen]
     if not len(chosen) + len(others):
         return None
     # A cut exists where the chosen ones are the best: few of the others (left out by name, duplicates) lie above it.
@@ -257,7 +257,6 @@ def _histogram(ranking: Ranking, folder: Path) -> dict[str, Any] | None:
         "parts": {k: len(v) for k, v in parts.items()},
         "quantiles": quantiles,
         "sizes": sizes,
-        "unscored": int(np.count_nonzero(~finite)),
     }
 
 
@@ -371,8 +370,9 @@ def _stored(pyramid: Pyramid, summary: BuildSummary) -> dict[str, str]:
     return {name: value for name, value in stored.items() if str(summary.settings.get(name)) != value}
 
 
-def _versions() -> dict[str, str]:
-    return {
+def _versions(settings: Mapping[str, str]) -> dict[str, str]:
+    """Versions that the settings do not tell already."""
+    versions = {
         "celebahq": datatools.__version__,
         "Python": platform.python_version(),
         "NumPy": np.__version__,
@@ -381,6 +381,11 @@ def _versions() -> dict[str, str]:
         "h5py": h5py.__version__,
         "HDF5": h5py.version.hdf5_version,
         "System": f"{platform.system()} {platform.machine()}",
+    }
+    return {
+        name: value
+        for name, value in versions.items()
+        if settings.keys().isdisjoint({name.lower(), f"{name.lower()}_version"})
     }
 
 

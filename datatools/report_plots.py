@@ -27,13 +27,13 @@ class PlotSize:
 def bar_edges(scores: NDArray[np.float64], cut: float | None, bars: int = BARS) -> NDArray[np.float64]:
     """Edges of equally wide bars over the scores, one of them at `cut`, so that no bar mixes both of its sides.
 
-    Far outliers (3 interquartile ranges out) do not stretch the axis: count them into the first and last bar.
+    Far outliers do not stretch the axis, which is at most three times as wide as the middle 98 % of the scores: count
+    them into the first and last bar.
     """
-    first, third = np.quantile(scores, [0.25, 0.75])
-    reach = 3.0 * (third - first)
-    low, high = max(scores.min(), first - reach), min(scores.max(), third + reach)
-    if not high > low:  # all scores equal, or all but outliers
-        low, high = scores.min() - 0.5, scores.max() + 0.5
+    first, last = np.quantile(scores, [0.01, 0.99])
+    low, high = max(scores.min(), 2 * first - last), min(scores.max(), 2 * last - first)
+    if not high > low:  # all scores equal, or all but a few
+        low, high = first - 0.5, first + 0.5
     width = (high - low) / bars
     if cut is None or not low < cut < high:
         return np.linspace(low, high, bars + 1)
@@ -77,4 +77,5 @@ def score_histogram(
     # A fixed salt and no date: the same scores give the same file.
     with matplotlib.rc_context({"svg.hashsalt": "scores"}):
         figure.savefig(path, format="svg", metadata={"Date": None})
-    return int(np.count_nonzero((scores < edges[0]) | (scores > edges[-1])))
+    slack = 1e-6 * (edges[1] - edges[0])  # the edges are rounded
+    return int(np.count_nonzero((scores < edges[0] - slack) | (scores > edges[-1] + slack)))

@@ -1,6 +1,7 @@
 """What the report page says about ranking.csv and rejected.csv: read, counted, like reasons put together."""
 
 import csv
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -50,11 +51,11 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Ranking:
-    """ranking.csv: one entry per scored photo, in the file's order.
+    """ranking.csv: scored faces, and entries that never got a score, in the file's order.
 
     Attributes:
         names: file names. scores: (n,) float64, NaN where the file has none. chosen: (n,) bool.
-        reasons: why an entry was not chosen. groups: these reasons by kind, without the chosen ones.
+        reasons: why an entry was not chosen. groups: by kind, the reasons why scored ones were not.
     """
 
     names: tuple[str, ...]
@@ -63,9 +64,14 @@ class Ranking:
     reasons: tuple[str, ...]
     groups: tuple[ReasonGroup, ...]
 
+    @property
+    def scored(self) -> NDArray[np.bool_]:
+        """(n,) which entries have a score, that is: gave a face."""
+        return np.isfinite(self.scores)
+
     def best_not_chosen(self, count: int) -> list[int]:
         """Positions of the `count` best scored entries that were not chosen, best first."""
-        positions = np.flatnonzero(~self.chosen & np.isfinite(self.scores))
+        positions = np.flatnonzero(~self.chosen & self.scored)
         return [int(i) for i in positions[np.argsort(-self.scores[positions], kind="stable")][:count]]
 
 
@@ -115,7 +121,9 @@ def read_ranking(path: Path) -> Ranking:
         scores.append(_number(score))
         chosen.append(flag.strip().lower() in ("1", "true", "yes"))
         reasons.append(reason)
-    groups = group_reasons((names[i], "", reasons[i]) for i, is_in in enumerate(chosen) if not is_in)
+    groups = group_reasons(
+        (names[i], "", reasons[i]) for i, is_in in enumerate(chosen) if not is_in and math.isfinite(scores[i])
+    )
     return Ranking(tuple(names), np.array(scores, np.float64), np.array(chosen, bool), tuple(reasons), groups)
 
 

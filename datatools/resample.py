@@ -7,7 +7,7 @@ docs/decisions/output-space.md has the reasoning and the measurements; `tests/re
 """
 
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -42,15 +42,16 @@ def _enlarge_rows(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     return out.reshape(height * factor, width, 3)
 
 
-def enlarge_transposed(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """Enlarge by an integer with Lanczos-3 and transpose: (h, w, 3) -> (w factor, h factor, 3), uint8.
+def enlarge_lanczos(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Enlarge by an integer with Lanczos-3: (h, w, 3) -> (h factor, w factor, 3) uint8.
 
-    Both passes run down the columns, which filters whole rows at a time; the transposition is undone for free by
-    the warp that follows.
+    Rounded after each pass, columns before rows, as Pillow does it. Both passes filter whole rows at a time, the first
+    of them those of the transposed picture.
     """
     if factor == 1:
-        return np.asarray(cv2.transpose(picture), dtype=np.uint8)
-    return _enlarge_rows(np.asarray(cv2.transpose(_enlarge_rows(picture, factor))), factor)
+        return picture
+    wide = cv2.transpose(_enlarge_rows(np.asarray(cv2.transpose(picture), dtype=np.uint8), factor))
+    return _enlarge_rows(np.asarray(wide, dtype=np.uint8), factor)
 
 
 def face_to_picture(quad: NDArray[np.float64], half_pixel: float, size: int = FACE_SIZE) -> NDArray[np.float64]:
@@ -74,15 +75,13 @@ def face_to_picture(quad: NDArray[np.float64], half_pixel: float, size: int = FA
 
 
 def _warp(
-    picture: NDArray[Any], to_picture: NDArray[np.float64], size: int, interpolation: int, *, transposed: bool
+    picture: NDArray[np.uint8], to_picture: NDArray[np.float64], size: int, interpolation: int
 ) -> NDArray[np.float32]:
     matrix = to_picture.copy()
     matrix[:, 2] -= 0.5  # edge coordinates to array indices
-    if transposed:
-        matrix = matrix[::-1].copy()
     # Replicated, not mirrored: where the rectangle leaves the photo, the padding covers the result completely.
     warped = cv2.warpAffine(
-        picture.astype(np.float32, copy=False),
+        picture.astype(np.float32),
         matrix,
         (size, size),
         flags=interpolation | cv2.WARP_INVERSE_MAP,
@@ -142,18 +141,16 @@ def warp_to_face(
     box_variance = 1 / 12 if final_filter == "box" else 0.0  # of a box one face pixel wide
     if enlarge == 1:
         to_picture = face_to_picture(quad, half_pixel, 2 * FACE_SIZE)
-        fine = _warp(picture, to_picture, 2 * FACE_SIZE, cv2.INTER_LINEAR, transposed=False)
+        fine = _warp(picture, to_picture, 2 * FACE_SIZE, cv2.INTER_LINEAR)
         return _halve(fine, final_filter)
 
     full = side * enlarge <= LARGEST_FULL_ENLARGEMENT
     factor = enlarge if full else enlarge // 2
     to_picture = face_to_picture(quad * factor, half_pixel * factor)
-    enlarged = enlarge_transposed(picture, factor)
+    enlarged = enlarge_lanczos(picture, factor)
     if full:
-        face = _warp(enlarged, to_picture, FACE_SIZE, cv2.INTER_LINEAR, transposed=True)
+        face = _warp(enlarged, to_picture, FACE_SIZE, cv2.INTER_LINEAR)
         return _blur(face, box_variance) if box_variance else face
     # Bilinear interpolation in the fully enlarged picture is a triangle of variance 1/6 px^2, which cubic has not.
     triangle_variance = (FACE_SIZE / (side * enlarge)) ** 2 / 6
-    return _blur(
-        _warp(enlarged, to_picture, FACE_SIZE, cv2.INTER_CUBIC, transposed=True), box_variance + triangle_variance
-    )
+    return _blur(_warp(enlarged, to_picture, FACE_SIZE, cv2.INTER_CUBIC), box_variance + triangle_variance)

@@ -18,10 +18,19 @@ RETURN_CODES = {
 }
 
 
-class _OneLineErrors(logging.Filter):
-    """Drops the traceback of errors that are the user's to mend; their message says it all."""
+class _ReadableLog(logging.Filter):
+    """Keeps Luigi's log to what a person wants to know.
+
+    Errors that are the user's to mend lose their traceback: their message says it all. Per task only its start and end
+    are told, and any warning.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING and str(record.msg).startswith("Informed scheduler"):
+            return False
+        if isinstance(record.args, tuple) and str(record.msg).startswith("[pid %s] Worker %s"):
+            # pid, worker (with host, user and salt), task: only the task tells something
+            record.msg, record.args = "%s " + record.msg.split()[4], (record.args[2],)
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         if isinstance(error, DataError):
             record.msg, record.args, record.exc_info = "error: %s", (str(error),), None
@@ -46,5 +55,5 @@ def apply_luigi_defaults() -> None:
     if not wants_scheduler:
         default("core", "local_scheduler", "true")
     logger = logging.getLogger("luigi-interface")
-    if not any(isinstance(known, _OneLineErrors) for known in logger.filters):
-        logger.addFilter(_OneLineErrors())
+    if not any(isinstance(known, _ReadableLog) for known in logger.filters):
+        logger.addFilter(_ReadableLog())

@@ -3,21 +3,30 @@
 import luigi
 
 
-class Choice(luigi.ChoiceParameter):
+class _Option:
+    """Knows its name on the command line, to tell it when its value is wrong."""
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self.flag = "--" + name.replace("_", "-")
+
+    def refuse(self, value: str, expected: str) -> SystemExit:
+        return SystemExit(f"error: {self.flag} {value}: {expected}")
+
+
+class Choice(_Option, luigi.ChoiceParameter):
     """A choice whose wrong value ends the program in one line."""
 
     def parse(self, value: str) -> str:
-        try:
-            return str(super().parse(value))
-        except ValueError:
-            raise SystemExit(f"error: {value!r} is none of {', '.join(sorted(map(str, self._choices)))}") from None
+        if value not in self._choices:
+            raise self.refuse(value, f"one of {', '.join(sorted(self._choices, key=lambda c: (len(c), c)))} is needed")
+        return value
 
 
-class Number(luigi.IntParameter):
+class Number(_Option, luigi.IntParameter):
     """A whole number; anything else ends the program in one line."""
 
     def parse(self, value: str) -> int:
         try:
             return int(value)
         except ValueError:
-            raise SystemExit(f"error: {value!r} is no whole number") from None
+            raise self.refuse(value, "a whole number is needed") from None

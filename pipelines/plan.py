@@ -2,19 +2,33 @@
 
 import fcntl
 import os
+import re
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from datatools.errors import DataError
+from datatools.files import partial_path
 from datatools.pyramid_levels import level_resolutions
 from pipelines.settings import BuildSettings
-from pipelines.shards import PhotoScorer, Recipe
+from pipelines.shards import PhotoScorer, Recipe, pyramid_is
 
 TRIAL_PHOTOS = 6
 """Photos that `--dry-run` really makes, to estimate the time."""
+
+
+_SHARD = r"\d{5}-[0-9a-f]{16}"
+LEFTOVERS = {
+    "": r"(ranking|verified|reported|finished)-[0-9a-f]{16}\.json|\..*-[0-9a-f]{16}\.json\.partial",
+    "scores": rf"\.{_SHARD}\.npz\.partial",
+    "faces": rf"{_SHARD}-\d+\.rgb|\.{_SHARD}-\d+\.rgb\.partial",
+    "build": rf"{_SHARD}\.h5|\.{_SHARD}\.h5\.partial",
+    "times": r"\.?[A-Za-z]+-[0-9a-f]{10}\.csv(\.partial)?",
+}
+"""Folder in the work folder -> names of files in it that a finished build no longer needs."""
 
 
 @dataclass(frozen=True)
@@ -34,44 +48,55 @@ def disk_need(settings: BuildSettings) -> DiskNeed:
     return DiskNeed(file_bytes, 2 * file_bytes + kept)
 
 
-def existing_work(settings: BuildSettings) -> int:
-    """Bytes of shards that an earlier run left; they are part of the peak."""
-    if not settings.work_dir.is_dir():
+def still_needed(settings: BuildSettings) -> int:
+    """Bytes of `disk_need` that this build will yet claim, given what an earlier run has finished."""
+    if pyramid_is(settings.pyramid_path, settings.build_digest):
         return 0
-    return sum(entry.stat().st_size for entry in settings.work_dir.rglob("*") if entry.is_file())
+    full = disk_need(settings)
+    finished = [settings.build_path(index) for index in range(settings.build_shards)]
+    if settings.keep_faces:
+        finished += [settings.faces_path(index) for index in range(settings.score_shards)]
+    # What was not finished is written over.
+    unfinished = [partial_path(settings.pyramid_path), *settings.work_dir.glob("*/.*.partial")]
+    there = sum(path.stat().st_size for path in [*finished, *unfinished] if path.exists())
+    return max(full.peak - there, 0)
 
 
-def check_output(settings: BuildSettings) -> None:
-    """Raise DataError when the output folder cannot be written, or the build will not fit on its disk."""
-    folder = settings.output_dir
-    probe = folder / ".write-test.partial"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"x")
-        probe.unlink()
-    except OSError as error:
-        raise DataError(f"--output-dir {folder} cannot be written: {error.strerror or error}") from error
-    need = max(disk_need(settings).peak - existing_work(settings), 0)
-    free = shutil.disk_usage(folder).free
+def free_space(folder: Path) -> int:
+    """Free bytes on the disk where `folder` is, or will be."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def check_space(settings: BuildSettings) -> None:
+    """Raise DataError when the build will not fit on the disk; writes nothing."""
+    need, free = still_needed(settings), free_space(settings.output_dir)
     if need > free:
         raise DataError(
-            f"--output-dir {folder}: the build needs up to {gigabytes(need)} of free disk, "
-            f"there are {gigabytes(free)}; free some, choose another folder, or lower --count or --resolution"
+            f"--output-dir {settings.output_dir}: the build needs up to {gigabytes(need)} of free disk, there are "
+            f"{gigabytes(free)}; free some, choose another folder, or lower --count or --resolution"
         )
 
 
 def lock_output(settings: BuildSettings) -> IO[bytes]:
-    """Keep other builds away from this output folder while the returned file is open (also after a crash: the system
-    releases it). Raises DataError when another build holds it."""
-    settings.work_dir.mkdir(parents=True, exist_ok=True)
-    stream = (settings.work_dir / "lock").open("ab")
+    """Make the output folder and keep other builds away from it while the returned file is open (the system releases
+    it when the process ends, however). Raises DataError when another build holds it, or it cannot be written."""
+    probe = partial_path(settings.output_dir / "write-test")
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        settings.work_dir.mkdir(parents=True, exist_ok=True)
+        stream = (settings.work_dir / "lock").open("ab")
+        with suppress(OSError):  # some network file systems know no locks
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                stream.close()
+                raise DataError(
+                    f"another build is running in {settings.output_dir}; wait for it or choose another folder"
+                ) from error
+        probe.write_bytes(b"x")
+        probe.unlink()
     except OSError as error:
-        stream.close()
-        raise DataError(
-            f"another build is running in {settings.output_dir}; wait for it or choose another folder"
-        ) from error
+        raise DataError(f"--output-dir {settings.output_dir} cannot be written: {error.strerror or error}") from error
     return stream
 
 
@@ -112,7 +137,7 @@ def describe_plan(settings: BuildSettings, jobs: int) -> str:
         f"work          {settings.score_shards} score shards, {settings.build_shards} build shards of at most "
         f"{settings.shard_size} photos; faces of the first pass are {'kept' if settings.keep_faces else 'made again'}",
         f"disk          {gigabytes(need.finished)} for {settings.pyramid_path} (before compression), "
-        f"{gigabytes(need.peak)} at most while building, {gigabytes(shutil.disk_usage(settings.output_dir).free)} free",
+        f"{gigabytes(need.peak)} at most while building, {gigabytes(free_space(settings.output_dir))} free",
         f"time          about {duration(per_photo * (len(candidates) + second_pass) / jobs)} with {jobs} processes "
         f"({per_photo:.3f} s per photo in a trial of {len(trial)}), plus copying {gigabytes(need.finished)}",
     ]
@@ -125,16 +150,18 @@ def count_jobs(workers: int) -> int:
     return max(available // max(workers, 1), 1)
 
 
-def clean_up(settings: BuildSettings, keep: set[Path]) -> None:
-    """Remove from the work folder what a finished build no longer needs; scores stay, so that other choices are cheap.
+def clean_up(settings: BuildSettings) -> None:
+    """Remove what a finished build no longer needs; scores stay, so that other choices are cheap.
 
-    Args:
-        keep: files to leave although they are no scores.
+    The output folder may be any, and hold a folder "work" of the user's: nothing goes but files with our names.
     """
-    for path in sorted(settings.work_dir.rglob("*"), reverse=True):
-        is_score = path.parent.name == "scores" and path.suffix == ".npz"
-        if path.is_dir():
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif not is_score and path not in keep:
-            path.unlink()
+    needed = {settings.ranking_path, settings.marker("verified"), settings.marker("reported")}
+    for name, pattern in LEFTOVERS.items():
+        folder = settings.work_dir / name
+        for path in folder.glob("*") if folder.is_dir() else ():
+            if re.fullmatch(pattern, path.name) and path not in needed:
+                path.unlink()
+        if name and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    for name in ("celebahq.h5", "ranking.csv", "rejected.csv"):
+        partial_path(settings.output_dir / name).unlink(missing_ok=True)

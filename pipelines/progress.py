@@ -5,7 +5,7 @@ import time
 import luigi
 from tqdm import tqdm
 
-from pipelines.shards import Progress
+from pipelines.processes import Progress
 
 
 class ProgressBar:

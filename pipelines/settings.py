@@ -116,22 +116,45 @@ class BuildSettings:
             digest_of(
                 recipe,
                 # A photo that was replaced has another size; its time stamp says nothing after a copy.
-                [(r.file_name, r.landmarks.tolist(), r.path.stat().st_size) for r in self.shard_candidates(index)],
+                [(r.file_name, r.landmarks.tolist(), _size(r.path)) for r in self.shard_candidates(index)],
             )
             for index in range(self.score_shards)
         )
 
-    def score_digest(self, index: int) -> str:
-        """Names what one score shard holds: its photos, landmarks and the recipe."""
-        return self._score_digests[index]
+    def score_path(self, index: int) -> Path:
+        """What the first pass finds out about one shard; named by its photos, landmarks and the recipe."""
+        return self.work_dir / "scores" / f"{index:05d}-{self._score_digests[index]}.npz"
+
+    def faces_path(self, index: int) -> Path:
+        """The faces of that shard, where the first pass keeps them."""
+        return self.work_dir / "faces" / f"{self.score_path(index).stem}-{self.resolution}.rgb"
+
+    def build_path(self, index: int) -> Path:
+        """One shard of the finished file."""
+        return self.work_dir / "build" / f"{index:05d}-{self.build_digest}.h5"
+
+    @property
+    def ranking_path(self) -> Path:
+        """The choice and its order, for the tasks that follow."""
+        return self.work_dir / f"ranking-{self.ranking_digest}.json"
+
+    def marker(self, step: str) -> Path:
+        """Tells that the step ("verified", "reported", "finished") is done for this very build."""
+        return self.work_dir / f"{step}-{self.build_digest}.json"
+
+    def forget(self, *steps: str) -> None:
+        """Remove what says that steps are done, for this build and others: what they made is about to be replaced."""
+        for step in steps:
+            for path in self.work_dir.glob(f"{step}-*.json"):
+                path.unlink()
 
     @cached_property
     def ranking_digest(self) -> str:
         """Names the ranking: all scores, the choice, its order, and the annotations that go into the file."""
         annotations = [(r.file_name, r.attributes, r.identity, r.split) for r in self.candidates]
         rejections = [(r.file_name, r.stage, r.reason) for r in self.early_rejections]
-        choice = (self.selection, self.count, self.order, self.duplicates)
-        return digest_of(self._score_digests, choice, annotations, rejections)
+        choice = (self.selection, self.count, self.order, self.duplicates, len(self.excluded))
+        return digest_of(self._score_digests, choice, self.tree.attribute_names, annotations, rejections)
 
     @cached_property
     def build_digest(self) -> str:
@@ -166,10 +189,11 @@ class BuildSettings:
                 raise DataError(f"--{name} {value}: at least 1 is needed")
         if self.resolution not in (256, 512, 1024):
             raise DataError(f"--resolution {self.resolution}: 256, 512 or 1024")
+        _ = self.restorer  # raises for an unknown name
         needed = required_count(self.selection, self.count, self.excluded)
         available = len(self.candidates)
-        if self.selection == "all" and not available:
-            raise DataError(f"none of the rows of {self.celeba_dir} has a photo")
+        if not available and (self.selection == "all" or not needed):
+            raise DataError(f"none of the rows of {self.celeba_dir} has a photo to be used")
         if available < needed:
             what = "photos of the published set" if self.selection == "official" else "rows with a photo"
             raise DataError(
@@ -178,6 +202,14 @@ class BuildSettings:
                 if available
                 else f"--count {self.count}, but {self.celeba_dir} has no {what}"
             )
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; -1 when it vanished since the folder was listed, which the first pass will find out."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 @cache

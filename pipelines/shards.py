@@ -5,16 +5,12 @@ Nothing here depends on where it runs: a shard is a list of records and settings
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
-import cv2
-import joblib
 import numpy as np
-from datatools.quality import quality_score
 from numpy.typing import NDArray
 
 from datatools.celeba import FaceRecord, Rejection
@@ -25,13 +21,10 @@ from datatools.files import atomic_path
 from datatools.geometry import FrameError
 from datatools.images import ImageError, read_bytes
 from datatools.pyramid import Provenance, Pyramid, PyramidWriter
+from datatools.quality import quality_score
 from datatools.resample import FinalFilter
 from datatools.restore import Restorer
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Progress = Callable[[int], None]
-"""Called with the number of photos done so far."""
+from pipelines.processes import Progress, map_in_order
 
 
 @contextmanager
@@ -44,22 +37,6 @@ def one_line_errors(what: str) -> Iterator[None]:
             f"{what}: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}; "
             "mend that and run the same command again, finished work is kept"
         ) from error
-
-
-def _one_thread(function: Callable[[Item], Result], item: Item) -> Result:
-    cv2.setNumThreads(1)  # photos are spread over processes already
-    return function(item)
-
-
-def map_in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], jobs: int, progress: Progress | None = None
-) -> Iterator[Result]:
-    """Results of `function` in the order of `items`, computed by `jobs` processes, a few at a time."""
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
-    for done, result in enumerate(parallel(joblib.delayed(_one_thread)(function, item) for item in items), start=1):
-        yield result
-        if progress is not None:
-            progress(done)
 
 
 @dataclass(frozen=True)
@@ -108,21 +85,6 @@ class PhotoScorer:
 
 
 @dataclass(frozen=True)
-class FaceMaker:
-    """Function object: one record -> the face (r, r, 3). The photo was fine in the first pass."""
-
-    recipe: Recipe
-
-    def __call__(self, record: FaceRecord) -> NDArray[np.uint8]:
-        try:
-            data = read_bytes(record.path)
-            face = make_face(data, record.landmarks, self.recipe.restorer, final_filter=self.recipe.final_filter).face
-        except (ImageError, FrameError) as error:
-            raise DataError(f"{record.path} was fine when it was scored, and now: {error}") from error
-        return reduce_face(face, self.recipe.resolution)
-
-
-@dataclass(frozen=True)
 class ScoreTable:
     """Score shards, read back and joined; arrays over the photos that gave a face, in the order of the source.
 
@@ -153,12 +115,13 @@ def write_score_shard(
     The faces are written first: where the score file exists, they do too.
     """
     scored: list[ScoredPhoto] = []
-    results = map_in_order(PhotoScorer(recipe, keep_face=faces_path is not None), records, jobs, progress)
-    if faces_path is None:
-        scored.extend(results)
-    else:
-        with atomic_path(faces_path) as temporary, closing(_FaceStore(temporary, recipe.resolution)) as store:
-            scored.extend(store.put(index, result) for index, result in enumerate(results))
+    scorer = PhotoScorer(recipe, keep_face=faces_path is not None)
+    with closing(map_in_order(scorer, records, jobs, progress)) as results:
+        if faces_path is None:
+            scored.extend(results)
+        else:
+            with atomic_path(faces_path) as temporary, closing(_FaceStore(temporary, recipe.resolution)) as store:
+                scored.extend(store.put(index, result) for index, result in enumerate(results))
     good = [i for i, s in enumerate(scored) if s.rejection is None]
     rejections = [s.rejection for s in scored if s.rejection is not None]
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
@@ -224,6 +187,24 @@ class ChosenFace:
     """Where the first pass had it: shard and row in it."""
 
 
+@dataclass(frozen=True)
+class FaceMaker:
+    """Function object: a chosen face -> its pixels (r, r, 3). The photo was fine in the first pass."""
+
+    recipe: Recipe
+
+    def __call__(self, chosen: ChosenFace) -> NDArray[np.uint8]:
+        record = chosen.record
+        try:
+            data = read_bytes(record.path)
+            if hashlib.md5(data).hexdigest() != chosen.provenance.source_md5:
+                raise DataError(f"{record.path} is not the file that was scored; remove work/scores and build again")
+            face = make_face(data, record.landmarks, self.recipe.restorer, final_filter=self.recipe.final_filter).face
+        except (ImageError, FrameError) as error:
+            raise DataError(f"{record.path} was fine when it was scored, and now: {error}") from error
+        return reduce_face(face, self.recipe.resolution)
+
+
 def write_build_shard(
     path: Path,
     chosen: Sequence[ChosenFace],
@@ -241,10 +222,13 @@ def write_build_shard(
         kept_faces: score shard -> its kept faces, None where there are none (then the photo is opened again).
     """
     kept = {shard: kept_faces(shard) for shard in {face.shard for face in chosen}}
-    again = map_in_order(FaceMaker(recipe), [c.record for c in chosen if kept[c.shard] is None], jobs)
-    with PyramidWriter(
-        path, len(chosen), resolution=recipe.resolution, min_level=min_level, attribute_names=attribute_names
-    ) as writer:
+    not_kept = [one for one in chosen if kept[one.shard] is None]
+    with (
+        closing(map_in_order(FaceMaker(recipe), not_kept, jobs)) as again,
+        PyramidWriter(
+            path, len(chosen), resolution=recipe.resolution, min_level=min_level, attribute_names=attribute_names
+        ) as writer,
+    ):
         for done, one in enumerate(chosen, start=1):
             store = kept[one.shard]
             face = _FaceStore.read(store, one.row, recipe.resolution) if store is not None else next(again)

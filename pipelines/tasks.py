@@ -93,6 +93,10 @@ class BuildTask(luigi.Task):
         )
         return _settings.setdefault(settings, settings)
 
+    def __str__(self) -> str:
+        """Short, for log lines: Luigi would list every parameter of every task."""
+        return str(self.task_family)
+
     @property
     def recipe(self) -> Recipe:
         return Recipe(self.settings.restorer, self.settings.final_filter, self.settings.resolution)
@@ -118,6 +122,9 @@ class ScoreShard(BuildTask):
     """First pass over one shard of candidates: faces, scores, hashes."""
 
     index = luigi.IntParameter()
+
+    def __str__(self) -> str:
+        return f"ScoreShard {self.index + 1} of {self.settings.score_shards}"
 
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(self.path)
@@ -220,6 +227,9 @@ class BuildShard(BuildTask):
     """Second pass: the chosen faces of one shard as a small pyramid file."""
 
     index = luigi.IntParameter()
+
+    def __str__(self) -> str:
+        return f"BuildShard {self.index + 1} of {self.settings.build_shards}"
 
     def requires(self) -> Rank:
         return Rank(**self.shared())

@@ -108,6 +108,15 @@ def test_floating_point_and_wide_integers_are_refused() -> None:
         decode_rgb(pictures.encode((values * 1e6).astype(np.int32), "TIFF"))
 
 
+def test_modes_that_pillow_cannot_convert_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Image.Image, mode: str) -> Image.Image:
+        raise ValueError(f"conversion from {self.mode} to {mode} not supported")
+
+    monkeypatch.setattr(Image.Image, "convert", refuse)
+    with pytest.raises(ImageError, match="pictures of mode L cannot be turned into RGB"):
+        decode_rgb(pictures.encode(np.zeros((4, 4), np.uint8), "PNG"))
+
+
 def test_60_megapixels_are_accepted_and_the_limit_is_exact() -> None:
     assert image_size(pictures.jpeg_bomb(10_000, 6_000)) == (10_000, 6_000)
     assert image_size(pictures.jpeg_bomb(15_000, 10_000)) == (15_000, 10_000)
@@ -123,7 +132,7 @@ def test_pillows_own_limit_neither_warns_nor_rules(monkeypatch: pytest.MonkeyPat
             assert decode_rgb(make()).size > 3_000
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=200)
 @given(
     width=st.integers(1, 70),
     height=st.integers(1, 70),
@@ -152,6 +161,15 @@ def test_bands_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
             with monkeypatch.context() as patch:
                 patch.setattr(images, "BAND_PIXELS", 700)
                 np.testing.assert_array_equal(decode_rgb(data, reduce=reduce), whole)
+
+
+def test_pictures_smaller_than_the_reduction() -> None:
+    for size in ((2, 9), (9, 2), (1, 1), (3, 3)):
+        assert decode_rgb(pictures.jpeg(pictures.scene(*size)), reduce=4).shape == (
+            -(-size[1] // 4),
+            -(-size[0] // 4),
+            3,
+        )
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])

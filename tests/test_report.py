@@ -81,6 +81,7 @@ def make_build(
     ranking: list[list[object]] = [["file_name", "score", "rank", "chosen", "reason"]]
     ranking += [[name, 9.0 - i, i, 1, ""] for i, name in enumerate(names)]
     ranking += [[name, -9.0 - i, len(names) + i, 0, f"beyond {len(names)}"] for i, name in enumerate(others)]
+    ranking += [["no-face.jpg", "", "", 0, "face: degenerate landmarks"]]
     write_csv(root / "ranking.csv", ranking)
     write_csv(root / "rejected.csv", [["file_name", "stage", "reason"]])
     return BuildSummary(
@@ -152,7 +153,8 @@ def test_the_page_tells_counts_times_sizes_and_settings(tmp_path: Path, names: l
         "final_filter box",
     ):
         assert text in page.text
-    assert page.text.count("not in the file") == 1
+    assert "no-face.jpg" not in page.text
+    assert page.text.count("not in the file 000001.jpg, x1.jpg: distance 17") == 1
     assert page.text.count("(300 x 360 px)") == 6
     assert ", padded" in page.text
     assert ", not padded" in page.text

@@ -24,9 +24,16 @@ def test_edges_rise_evenly_and_one_lies_on_the_cut(scores: np.ndarray, pick: int
     widths = np.diff(edges)
     assert np.all(widths > 0)
     np.testing.assert_allclose(widths, widths[0], rtol=1e-4)
-    assert BARS <= len(widths) <= BARS + 1
+    assert BARS <= len(widths) <= BARS + 2
     if edges[0] < cut < edges[-1]:
         assert np.abs(edges - cut).min() <= 1e-9 * max(1.0, abs(cut))
+
+
+def test_a_long_tail_is_shown() -> None:
+    scores = np.random.default_rng(3).lognormal(sigma=1.0, size=2000)
+    edges = bar_edges(scores, None)
+    assert edges[0] == scores.min()
+    assert edges[-1] >= np.quantile(scores, 0.995)
 
 
 def test_far_outliers_do_not_stretch_the_axis_and_are_counted(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def test_ranking(tmp_path: Path) -> None:
     assert ranking.names[-1] == "f.jpg"
     np.testing.assert_array_equal(ranking.scores, [3.5, 3.25, np.nan, np.nan, 3.375, 1])
     np.testing.assert_array_equal(ranking.chosen, [True, False, False, False, False, True])
-    assert [(g.text, g.count) for g in ranking.groups] == [("no score", 2), ("excluded", 1), ("beyond the first 1", 1)]
+    assert [(g.text, g.count) for g in ranking.groups] == [("excluded", 1), ("beyond the first 1", 1)]
+    np.testing.assert_array_equal(ranking.scored, [True, True, False, False, True, True])
     assert ranking.best_not_chosen(5) == [4, 1]
     assert ranking.best_not_chosen(1) == [4]
 

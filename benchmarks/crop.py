@@ -1,0 +1,110 @@
+"""How much faster than the exact procedure faces are made, and how near to it they are.
+
+    python benchmarks/crop.py --celeba-dir CelebA --limit 30
+
+Both ways run in turn on the same photos, on one core, decoding included; `tests/reference.py` is the exact one.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from datatools.celeba import FaceRecord, read_tree
+from datatools.errors import DataError
+from datatools.faces import make_face, reduce_face
+from datatools.images import read_bytes
+from datatools.resample import FINAL_FILTERS, FinalFilter
+from datatools.restore import get_restorer
+from tests.reference import reference_face
+
+FAST_RUNS = 3  # the fast way is short: the median of some runs
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One photo both ways: seconds, decibels at 256 x 256 and at 1024 x 1024, and the difference of the means."""
+
+    file_name: str
+    padded: bool
+    exact_seconds: float
+    fast_seconds: float
+    psnr_256: float
+    psnr_1024: float
+    bias: float
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    error = np.mean((a.astype(np.float64) - b) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def timed(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def compare(record: FaceRecord, final_filter: FinalFilter) -> Comparison:
+    restorer = get_restorer("none")
+
+    def exact() -> NDArray[np.uint8]:
+        return reference_face(read_bytes(record.path), record.landmarks, final_filter).face
+
+    def fast() -> NDArray[np.uint8]:
+        return make_face(read_bytes(record.path), record.landmarks, restorer, final_filter=final_filter).face
+
+    result = make_face(read_bytes(record.path), record.landmarks, restorer, final_filter=final_filter)
+    start = time.perf_counter()
+    expected = exact()
+    exact_seconds = time.perf_counter() - start
+    return Comparison(
+        record.file_name,
+        result.frame.padded,
+        exact_seconds,
+        statistics.median(timed(fast) for _ in range(FAST_RUNS)),
+        psnr(reduce_face(result.face, 256), reduce_face(expected, 256)),
+        psnr(result.face, expected),
+        float(result.face.mean() - expected.mean()),
+    )
+
+
+@click.command()
+@click.option("--celeba-dir", type=click.Path(path_type=Path), required=True, help="CelebA's folder")
+@click.option("--limit", type=click.IntRange(1), default=60, show_default=True, help="photos, evenly spread")
+@click.option("--final-filter", type=click.Choice(FINAL_FILTERS), default="lanczos", show_default=True)
+def main(celeba_dir: Path, limit: int, final_filter: FinalFilter) -> None:
+    """Time and compare faces made the exact and the fast way."""
+    cv2.setNumThreads(1)
+    try:
+        records = read_tree(celeba_dir).records
+    except DataError as error:
+        raise click.ClickException(str(error)) from error
+    records = records[:: -(-len(records) // limit)]
+    results = [compare(record, final_filter) for record in tqdm(records, unit="photo", disable=None, leave=False)]
+    for name, padded in (("plain", False), ("padded", True)):
+        group = [r for r in results if r.padded == padded]
+        if not group:
+            click.echo(f"# no {name} photos")
+            continue
+        exact = statistics.fmean(r.exact_seconds for r in group)
+        fast = statistics.fmean(r.fast_seconds for r in group)
+        click.echo(f"ratio crop_{name} {exact / fast:.1f}  exact seconds per photo over fast, {len(group)} photos")
+        click.echo(f"# {name}: exact {exact:.3f} s, fast {fast * 1e3:.1f} ms on average")
+        for label, values in (("256", [r.psnr_256 for r in group]), ("1024", [r.psnr_1024 for r in group])):
+            click.echo(f"# {name}: PSNR at {label}: mean {statistics.fmean(values):.2f} dB, worst {min(values):.2f} dB")
+        click.echo(f"# {name}: mean difference {statistics.fmean(r.bias for r in group):+.3f} grey levels")
+
+
+if __name__ == "__main__":
+    main()
