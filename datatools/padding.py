@@ -173,7 +173,8 @@ def padded_preview(data: bytes, frame: FaceFrame, longest: int = 512) -> NDArray
         return np.clip(np.rint(padded.blended), 0, 255).astype(np.uint8)
     scale = longest / max(picture.shape[:2])
     size = (max(round(picture.shape[1] * scale), 1), max(round(picture.shape[0] * scale), 1))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture, size, interpolation=method), dtype=np.uint8)
 
 
 def preview_quad(frame: FaceFrame, longest: int = 512) -> NDArray[np.float64]:

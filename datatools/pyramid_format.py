@@ -5,7 +5,8 @@ Everything that writes, reads or checks such a file takes its knowledge of the l
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,6 +163,15 @@ def open_pyramid(path: Path) -> h5py.File:
         raise DataError(f"{path}: {reason}") from error
 
 
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Turn what h5py makes of overwritten bytes into a DataError of one line."""
+    try:
+        yield
+    except (KeyError, OSError, RuntimeError) as error:
+        raise DataError(f"{path}: damaged HDF5 file ({one_line(error)})") from error
+
+
 def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
@@ -191,13 +201,6 @@ def header_problems(file: h5py.File) -> list[str]:
 
 def structure_problems(file: h5py.File) -> list[str]:
     """Everything wrong with the layout, contents aside; empty for a sound file."""
-    try:
-        return _structure_problems(file)
-    except (KeyError, OSError, RuntimeError, ValueError) as error:  # what h5py makes of overwritten bytes
-        return [f"damaged HDF5 structure ({one_line(error)})"]
-
-
-def _structure_problems(file: h5py.File) -> list[str]:
     problems = header_problems(file)
     if problems:
         return problems

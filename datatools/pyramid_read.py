@@ -18,6 +18,7 @@ from datatools.pyramid_format import (
     COLUMNS,
     PROVENANCE,
     SETTINGS,
+    damage_told,
     level_name,
     level_shape,
     open_pyramid,
@@ -71,7 +72,8 @@ class OpenFile:
     def __init__(self, path: Path, resolutions: tuple[int, ...]) -> None:
         self.process = os.getpid()
         self.file = open_pyramid(path)
-        self.levels = {r: StoredLevel(self.file, self.file[level_name(r)]) for r in resolutions}
+        with damage_told(path):
+            self.levels = {r: StoredLevel(self.file, self.file[level_name(r)]) for r in resolutions}
 
 
 class Level:
@@ -155,7 +157,7 @@ class Pyramid:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._handles: OpenFile | None = None
-        with open_pyramid(self.path) as file:
+        with open_pyramid(self.path) as file, damage_told(self.path):
             problems = structure_problems(file)
             if problems:
                 more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -199,14 +201,16 @@ class Pyramid:
         """One provenance column, a row per image; text as NumPy str. docs/pyramid-format.md lists the columns."""
         if name not in self.provenance_names:
             raise DataError(_unknown(f"{self.path}: no provenance column", name, self.provenance_names))
-        values = self.handles().file[f"{PROVENANCE}/{name}"][...]
+        file = self.handles().file
+        with damage_told(self.path):
+            values = file[f"{PROVENANCE}/{name}"][...]
         return np.char.decode(values, "utf-8", "surrogateescape") if values.dtype.kind == "S" else values
 
     def attribute(self, name: str) -> NDArray[np.int8]:
         """(N,) int8: +1 and -1 as CelebA has them, 0 for images without attributes."""
         if name not in self.attribute_names:
             raise DataError(_unknown(f"{self.path}: no attribute", name, self.attribute_names))
-        return self.handles().file[f"{PROVENANCE}/{ATTRIBUTES}"][:, self.attribute_names.index(name)]
+        return self.provenance(ATTRIBUTES)[:, self.attribute_names.index(name)]
 
     def close(self) -> None:
         """Close the file in this process; the next access opens it again."""

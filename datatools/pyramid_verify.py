@@ -18,6 +18,7 @@ from datatools.pyramid_format import (
     CHECKSUMS,
     COLUMNS,
     PROVENANCE,
+    damage_told,
     header_problems,
     ignore,
     image_checksum,
@@ -60,14 +61,13 @@ def verify(path: str | Path, progress: Callable[[int], object] | None = None) ->
     (some ten images) whatever the size of the file; images are checked by as many threads as there are cores.
     """
     try:
-        with open_pyramid(Path(path)) as file:
+        with open_pyramid(Path(path)) as file, damage_told(Path(path)):
             problems = structure_problems(file)
             if header_problems(file):
                 return problems
+            tables_are_sound = not any(PROVENANCE in problem for problem in problems)
             problems += _content_problems(file, progress or ignore)
-            if not any(PROVENANCE in problem for problem in problems):
-                problems += _provenance_problems(file)
-            return problems
+            return problems + (_provenance_problems(file) if tables_are_sound else [])
     except DataError as error:
         return [str(error)]
 

@@ -151,7 +151,8 @@ def write_ranking_csv(
     for i in np.argsort(ranking.rank):
         reason = ranking.reasons[i]
         rows.append((records[i].file_name, f"{scores[i]:.6f}", str(ranking.rank[i]), int(not reason), reason))
-    rows += [(r.file_name, "", "", 0, f"{r.stage}: {r.reason}") for r in rejections]
+    scored = {record.file_name for record in records}  # some lost no more than their attributes
+    rows += [(r.file_name, "", "", 0, f"{r.stage}: {r.reason}") for r in rejections if r.file_name not in scored]
     _write_csv(path, ("file_name", "score", "rank", "chosen", "reason"), rows)
 
 

@@ -230,6 +230,8 @@ def _template() -> jinja2.Template:
 
 
 def _asked(settings: Mapping[str, str]) -> int | None:
+    if settings.get("selection") == "all":
+        return None
     text = str(settings.get("count", "")).replace(",", "")
     return int(text) if text.isascii() and text.isdigit() else None
 

@@ -6,11 +6,12 @@ import luigi
 class _Option:
     """Knows its name on the command line, to tell it when its value is wrong."""
 
-    def __set_name__(self, _owner: type, name: str) -> None:
-        self.flag = "--" + name.replace("_", "-")
+    def __set_name__(self, owner: type, name: str) -> None:
+        super().__set_name__(owner, name)  # type: ignore[misc]
+        self._flag = "--" + name.replace("_", "-")
 
     def refuse(self, value: str, expected: str) -> SystemExit:
-        return SystemExit(f"error: {self.flag} {value}: {expected}")
+        return SystemExit(f"error: {self._flag} {value}: {expected}")
 
 
 class Choice(_Option, luigi.ChoiceParameter):

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -39,10 +38,14 @@ class DiskNeed:
     peak: int
 
 
+def image_bytes(settings: BuildSettings) -> int:
+    """Bytes of one image with all its levels."""
+    return 3 * sum(level * level for level in level_resolutions(settings.resolution, settings.min_level))
+
+
 def disk_need(settings: BuildSettings) -> DiskNeed:
     """Upper bound, for uncompressed levels."""
-    levels = level_resolutions(settings.resolution, settings.min_level)
-    file_bytes = settings.chosen_count * 3 * sum(level * level for level in levels)
+    file_bytes = settings.chosen_count * image_bytes(settings)
     kept = len(settings.candidates) * 3 * settings.resolution**2 if settings.keep_faces else 0
     # Shards and the finished file lie side by side until the join is done.
     return DiskNeed(file_bytes, 2 * file_bytes + kept)
@@ -52,14 +55,16 @@ def still_needed(settings: BuildSettings) -> int:
     """Bytes of `disk_need` that this build will yet claim, given what an earlier run has finished."""
     if pyramid_is(settings.pyramid_path, settings.build_digest):
         return 0
-    full = disk_need(settings)
-    finished = [settings.build_path(index) for index in range(settings.build_shards)]
-    if settings.keep_faces:
-        finished += [settings.faces_path(index) for index in range(settings.score_shards)]
-    # What was not finished is written over.
+    size, need = settings.shard_size, disk_need(settings).finished
+    for index in range(settings.build_shards):
+        if not settings.build_path(index).exists():
+            need += image_bytes(settings) * min(size, settings.chosen_count - index * size)
+    for index in range(settings.score_shards if settings.keep_faces else 0):
+        if not settings.score_path(index).exists():
+            need += 3 * settings.resolution**2 * len(settings.shard_candidates(index))
+    # What was not finished will be written over.
     unfinished = [partial_path(settings.pyramid_path), *settings.work_dir.glob("*/.*.partial")]
-    there = sum(path.stat().st_size for path in [*finished, *unfinished] if path.exists())
-    return max(full.peak - there, 0)
+    return max(need - sum(path.stat().st_size for path in unfinished if path.exists()), 0)
 
 
 def free_space(folder: Path) -> int:
@@ -85,14 +90,15 @@ def lock_output(settings: BuildSettings) -> IO[bytes]:
     try:
         settings.work_dir.mkdir(parents=True, exist_ok=True)
         stream = (settings.work_dir / "lock").open("ab")
-        with suppress(OSError):  # some network file systems know no locks
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                stream.close()
-                raise DataError(
-                    f"another build is running in {settings.output_dir}; wait for it or choose another folder"
-                ) from error
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.close()
+            raise DataError(
+                f"another build is running in {settings.output_dir}; wait for it or choose another folder"
+            ) from error
+        except OSError:
+            pass  # some network file systems know no locks
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:

@@ -55,9 +55,7 @@ def map_in_order(
                 progress(done)
 
 
-def _spread(
-    function: Callable[[Item], Result], items: Iterable[Item], jobs: int
-) -> Generator[Result, None, None]:
+def _spread(function: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Generator[Result, None, None]:
     waiting: deque[Future[Result]] = deque()
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context(START_METHOD), _start_worker, (function,))
     try:

@@ -242,14 +242,15 @@ def stopwatch(path: Path, stage: str, images: int) -> Iterator[None]:
     """Write how long the body took, for the report; nothing when it fails."""
     start = time.perf_counter()
     yield
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         temporary.write_text(f"{stage},{time.perf_counter() - start:.3f},{images}\n", encoding="utf-8")
 
 
-def pyramid_is(path: Path, build_digest: str) -> bool:
-    """Whether `path` is the complete pyramid of that build."""
+def pyramid_is(path: Path, build_digest: str | None = None) -> bool:
+    """Whether `path` is a complete pyramid, and of that build."""
     try:
         with Pyramid(path) as pyramid:
-            return bool(pyramid.settings.get("build_digest") == build_digest)
+            return build_digest is None or bool(pyramid.settings.get("build_digest") == build_digest)
     except (DataError, OSError):
         return False

@@ -15,13 +15,13 @@ import luigi.interface
 
 from datatools.duplicates import find_duplicates
 from datatools.errors import DataError
-from datatools.files import atomic_path, partial_path
+from datatools.files import atomic_path
 from datatools.pyramid import Provenance, join, verify
 from datatools.ranking import Order, Selection, rank_faces, write_ranking_csv, write_rejected_csv
-from datatools.resample import FinalFilter
 from datatools.report import BuildSummary, DuplicateFiles, StageTime, write_report
+from datatools.resample import FinalFilter
 from pipelines.parameters import Choice, Number
-from pipelines.plan import check_output, clean_up, count_jobs, describe_plan, lock_output
+from pipelines.plan import check_space, clean_up, count_jobs, describe_plan, lock_output
 from pipelines.progress import ProgressBar
 from pipelines.settings import BuildSettings, Compression, Duplicates
 from pipelines.shards import (
@@ -35,7 +35,7 @@ from pipelines.shards import (
     write_score_shard,
 )
 
-_locks: list[IO[bytes]] = []  # open for as long as this process lives
+_locks: dict[Path, IO[bytes]] = {}  # open for as long as this process lives
 _settings: dict[BuildSettings, BuildSettings] = {}
 
 
@@ -112,7 +112,7 @@ class BuildTask(luigi.Task):
 
     def timing(self) -> Path:
         """Where this task's duration is noted."""
-        return self.settings.work_dir / "times" / f"{self.task_id}.csv"
+        return self.settings.work_dir / "times" / f"{self.task_family}-{self.task_id[-10:]}.csv"
 
     def progress(self, what: str, total: int, before: int = 0, overall: int = 0) -> ProgressBar:
         return ProgressBar(self, what, total, before, overall)
@@ -126,24 +126,19 @@ class ScoreShard(BuildTask):
     def __str__(self) -> str:
         return f"ScoreShard {self.index + 1} of {self.settings.score_shards}"
 
+    @property
+    def priority(self) -> int:  # type: ignore[override]
+        return self.settings.score_shards - self.index  # in order
+
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(self.path)
-
-    @property
-    def path(self) -> Path:
-        settings = self.settings
-        return settings.work_dir / "scores" / f"{self.index:05d}-{settings.score_digest(self.index)}.npz"
-
-    @property
-    def faces_path(self) -> Path:
-        settings = self.settings
-        return settings.work_dir / "faces" / f"{self.path.stem}-{settings.resolution}.rgb"
+        return luigi.LocalTarget(self.settings.score_path(self.index))
 
     def run(self) -> None:
         settings = self.settings
         records = settings.shard_candidates(self.index)
+        path, faces_path = settings.score_path(self.index), settings.faces_path(self.index)
         before = sum(
-            len(settings.shard_candidates(i)) for i in range(settings.score_shards) if self.clone(index=i).path.exists()
+            len(settings.shard_candidates(i)) for i in range(settings.score_shards) if settings.score_path(i).exists()
         )
         with (
             one_line_errors(f"score shard {self.index + 1} of {settings.score_shards}"),
@@ -151,12 +146,12 @@ class ScoreShard(BuildTask):
                 f"score {self.index + 1}/{settings.score_shards}", len(records), before, len(settings.candidates)
             ) as progress,
         ):
-            for path in (self.path, self.faces_path, self.timing()):
-                path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (path.parent, faces_path.parent):
+                folder.mkdir(parents=True, exist_ok=True)
             with stopwatch(self.timing(), "score", len(records)):
                 write_score_shard(
-                    self.path,
-                    self.faces_path if settings.keep_faces else None,
+                    path,
+                    faces_path if settings.keep_faces else None,
                     records,
                     self.recipe,
                     self.job_count,
@@ -171,12 +166,18 @@ class Rank(BuildTask):
         return [ScoreShard(index=i, **self.shared()) for i in range(self.settings.score_shards)]
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(self.settings.work_dir / f"ranking-{self.settings.ranking_digest}.json")
+        return luigi.LocalTarget(self.settings.ranking_path)
+
+    def complete(self) -> bool:
+        tables = [self.settings.output_dir / name for name in ("ranking.csv", "rejected.csv")]
+        return bool(self.output().exists() and all(path.exists() for path in tables))
 
     def run(self) -> None:
         settings = self.settings
         with one_line_errors("ranking"), stopwatch(self.timing(), "rank", len(settings.candidates)):
-            table = read_score_shards([shard.path for shard in self.requires()], settings.shard_size)
+            settings.forget("ranking", "reported", "finished")
+            shards = [settings.score_path(index) for index in range(settings.score_shards)]
+            table = read_score_shards(shards, settings.shard_size)
             rejections = settings.early_rejections + table.rejections
             if not len(table.position):
                 raise DataError(
@@ -231,12 +232,18 @@ class BuildShard(BuildTask):
     def __str__(self) -> str:
         return f"BuildShard {self.index + 1} of {self.settings.build_shards}"
 
+    @property
+    def priority(self) -> int:  # type: ignore[override]
+        return self.settings.build_shards - self.index  # in order
+
     def requires(self) -> Rank:
         return Rank(**self.shared())
 
     def output(self) -> luigi.LocalTarget:
-        settings = self.settings
-        return luigi.LocalTarget(settings.work_dir / "build" / f"{self.index:05d}-{settings.build_digest}.h5")
+        return luigi.LocalTarget(self.settings.build_path(self.index))
+
+    def complete(self) -> bool:
+        return pyramid_is(self.settings.build_path(self.index))
 
     def chosen(self) -> Iterator[ChosenFace]:
         settings = self.settings
@@ -260,7 +267,7 @@ class BuildShard(BuildTask):
             yield ChosenFace(record, provenance, shard=position // size, row=position % size)
 
     def kept_faces(self, shard: int) -> Path | None:
-        path = ScoreShard(index=shard, **self.shared()).faces_path
+        path = self.settings.faces_path(shard)
         return path if path.exists() else None
 
     def run(self) -> None:
@@ -303,8 +310,9 @@ class Join(BuildTask):
             self.progress("join", settings.chosen_count) as progress,
             stopwatch(self.timing(), "join", settings.chosen_count),
         ):
+            settings.forget("verified", "reported", "finished")
             join(
-                [Path(shard.output().path) for shard in self.requires()],
+                [settings.build_path(index) for index in range(settings.build_shards)],
                 settings.pyramid_path,
                 compression=settings.compression,
                 settings=settings.as_attributes(),
@@ -319,7 +327,10 @@ class Verify(BuildTask):
         return Join(**self.shared())
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(self.settings.work_dir / f"verified-{self.settings.build_digest}.json")
+        return luigi.LocalTarget(self.settings.marker("verified"))
+
+    def complete(self) -> bool:
+        return bool(self.output().exists() and self.requires().complete())
 
     def run(self) -> None:
         settings = self.settings
@@ -330,10 +341,12 @@ class Verify(BuildTask):
         ):
             problems = verify(settings.pyramid_path, progress)
             if problems:
-                settings.pyramid_path.unlink(missing_ok=True)
+                shards = [settings.build_path(index) for index in range(settings.build_shards)]
+                for path in (settings.pyramid_path, *(path for path in shards if path.exists() and verify(path))):
+                    path.unlink()
                 raise DataError(
                     f"{settings.pyramid_path} did not read back as written ({problems[0]}; {len(problems)} problems), "
-                    "so it was removed; check the disk and run the same command again: only the join is repeated"
+                    "so it was removed; check the disk and run the same command again, finished work is kept"
                 )
             with atomic_path(Path(self.output().path)) as temporary:
                 temporary.write_text("{}\n", encoding="utf-8")
@@ -342,14 +355,15 @@ class Verify(BuildTask):
 class Report(BuildTask):
     """The page to look at."""
 
-    def requires(self) -> Verify:
-        return Verify(**self.shared())
+    def requires(self) -> list[luigi.Task]:
+        return [Verify(**self.shared()), Rank(**self.shared())]
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(self.settings.work_dir / f"reported-{self.settings.build_digest}.json")
+        return luigi.LocalTarget(self.settings.marker("reported"))
 
     def complete(self) -> bool:
-        return bool(self.output().exists() and (self.settings.output_dir / "report" / "index.html").exists())
+        page = self.settings.output_dir / "report" / "index.html"
+        return bool(self.output().exists() and page.exists() and all(task.complete() for task in self.requires()))
 
     def run(self) -> None:
         settings = self.settings
@@ -372,8 +386,9 @@ class Report(BuildTask):
     def stages(self) -> tuple[StageTime, ...]:
         """Seconds of work per stage; shards that ran side by side are added up."""
         totals: dict[str, tuple[float, int]] = {}
+        verify, rank = self.requires()
         build = Join(**self.shared())
-        tasks = [*Rank(**self.shared()).requires(), Rank(**self.shared()), *build.requires(), build, self.requires()]
+        tasks = [*rank.requires(), rank, *build.requires(), build, verify]
         for path in (task.timing() for task in tasks):
             if path.exists():
                 stage, seconds, images = path.read_text(encoding="utf-8").strip().split(",")
@@ -388,56 +403,42 @@ class BuildCelebAHQ(BuildTask):
     dry_run = luigi.BoolParameter(default=False, description="say what would be done, with disk and time, and stop")
 
     def requires(self) -> list[luigi.Task]:
+        return [] if self.dry_run else [Report(**self.shared())]
+
+    def output(self) -> luigi.LocalTarget:
+        return luigi.LocalTarget(self.settings.marker("finished"))
+
+    def complete(self) -> bool:
+        """Luigi asks this first of all: the place to find out in the first second whether the build can work."""
         try:
-            self.check()
+            return self.check()
         except DataError as error:
             # Not an Exception, so that Luigi passes it on instead of printing a traceback and a summary.
             raise SystemExit(f"error: {error}") from error
-        return [] if self.dry_run else [Report(**self.shared())]
 
-    def check(self) -> None:
-        """Find out in the first second whether the build can work; raises DataError."""
+    def check(self) -> bool:
+        """Whether there is nothing to do; raises DataError when there is, and it cannot work."""
         settings = self.settings
+        if self.jobs < 0:
+            raise DataError(f"--jobs {self.jobs}: a number of processes, or 0 for as many as fill the machine")
         settings.check()
-        check_output(settings)
-        if not _locks and not self.dry_run:
-            _locks.append(lock_output(settings))
-
-    def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(self.settings.work_dir / f"finished-{self.settings.build_digest}.json")
-
-    def complete(self) -> bool:
         if self.dry_run:
             return False
-        try:
-            self.check()
-        except DataError as error:
-            raise SystemExit(f"error: {error}") from error
-        settings = self.settings
-        results = [settings.output_dir / name for name in ("ranking.csv", "rejected.csv", "report/index.html")]
-        return bool(
-            self.output().exists()
-            and all(path.exists() for path in results)
-            and pyramid_is(settings.pyramid_path, settings.build_digest)
-        )
+        if self.output().exists() and self.requires()[0].complete():
+            return True
+        if settings.work_dir not in _locks:
+            check_space(settings)
+            _locks[settings.work_dir] = lock_output(settings)
+        return False
 
     def run(self) -> None:
         settings = self.settings
         if self.dry_run:
             print(describe_plan(settings, self.job_count))
+            check_space(settings)
             return
         with one_line_errors("cleaning up"):
-            markers = {
-                Path(task.output().path)
-                for task in (Rank(**self.shared()), Verify(**self.shared()), Report(**self.shared()))
-            }
-            clean_up(settings, keep=markers | {settings.work_dir / "lock"})
-            for result in (
-                settings.pyramid_path,
-                settings.output_dir / "ranking.csv",
-                settings.output_dir / "rejected.csv",
-            ):
-                partial_path(result).unlink(missing_ok=True)
+            clean_up(settings)
             with atomic_path(Path(self.output().path)) as temporary:
                 temporary.write_text("{}\n", encoding="utf-8")
         print(f"pyramid  {settings.pyramid_path}\nreport   {settings.output_dir / 'report' / 'index.html'}")

@@ -1,9 +1,12 @@
 """Shared fixtures. Real photos are read only from the folder that CELEBAHQ_TEST_DATA names."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
+from tests.builds import CHOSEN, Photo, build, make_photos, make_tree
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +19,23 @@ def sample_data() -> Path:
     if not path.is_dir():
         pytest.fail(f"CELEBAHQ_TEST_DATA={folder} is not a folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def photos() -> Mapping[str, Photo]:
+    """The photos of `tiny_tree` by name, in the order of their rows."""
+    return make_photos()
+
+
+@pytest.fixture(scope="session")
+def tiny_tree(photos: Mapping[str, Photo], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CelebA tree of eight rendered portraits; not to be changed."""
+    return make_tree(tmp_path_factory.mktemp("celeba") / "CelebA", photos)
+
+
+@pytest.fixture(scope="session")
+def finished_build(tiny_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of an undisturbed build of `tiny_tree` with `--count 4`; not to be changed."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    build(tiny_tree, out, "--count", CHOSEN)
+    return out

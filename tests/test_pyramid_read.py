@@ -226,7 +226,7 @@ def edit(change: Callable[[h5py.File], object]) -> Callable[[Path], None]:
 
 
 def overwrite_tables(path: Path) -> None:
-    """Noise over everything but the signature and the images, which start at a page."""
+    """Noise over HDF5's own tables, the signature spared."""
     with path.open("r+b") as file:
         file.seek(60)
         file.write(b"\x55" * 3000)

@@ -3,6 +3,7 @@
 import os
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from datatools import pyramid_verify
-from datatools.pyramid import verify
+from datatools.errors import DataError
+from datatools.pyramid import Pyramid, verify
 from tests.pyramid_samples import write
 
 COUNT = 40
@@ -196,3 +198,26 @@ def test_any_overwritten_image_byte(tmp_path: Path, position: float) -> None:
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte ^ 0x80]))
     assert verify(path) == [f"data32x32: changed since it was written (checksum): 1 image: {int(position * 20)}"]
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_overwritten_tables_are_told_in_plain_lines(tmp_path: Path, compression: str) -> None:
+    """Whatever HDF5 makes of noise in its own tables, the user gets lines and no traceback."""
+    path = write(tmp_path / "a.h5", range(6), compression=compression)
+    sound = path.read_bytes()
+    found = 0
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        damaged = bytearray(sound)
+        region = (0, 3000) if seed % 2 else (len(sound) - 12_000, len(sound))
+        for position in random.integers(*region, 20).tolist():
+            damaged[position] = int(random.integers(256))
+        path.write_bytes(damaged)
+        problems = verify(path)
+        found += bool(problems)
+        assert not any("\n" in problem for problem in problems)
+        with suppress(DataError):
+            pyramid = Pyramid(path)
+            for name in pyramid.provenance_names:
+                pyramid.provenance(name)
+    assert found >= 90
