@@ -139,7 +139,7 @@ class Properties:
                 what = f"lower the score ({len(pairs)}); {strict:.4f} if {FORGIVEN:.1%} of its range is not forgiven"
                 yield name, float((after <= before + forgiven).mean()), what
         before, noisy, softer = np.array(self.noise).T
-        fine = noisy - before <= np.maximum(before - softer, 0) + forgiven
+        fine = noisy - before <= np.maximum(before - softer, 0)
         yield "noise", float(fine.mean()), f"raise the score by no more than blur 0.5 px lowers it, of {len(fine)}"
         plain = np.array(self.mapped.pop(""))
         better, worse = np.nonzero(plain[:, None] - plain[None, :] > 0.05 * spread)
@@ -182,9 +182,10 @@ def draw_figure(path: Path, scores: NDArray[np.float64], chosen: NDArray[np.bool
     left.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle="--")
     left.set(xlabel="share of the other photos taken", ylabel="share of the published set's photos taken")
     left.set_title(f"area under the curve {area(scores, chosen):.3f} ({len(scores)} photos)", fontsize=10)
-    bins = np.linspace(0, scores.max(), 31)
-    right.hist([scores[chosen], scores[~chosen]], bins, label=["in the published set", "not in it"], stacked=False)
-    right.set(xlabel="quality score (bits)", ylabel="photos")
+    shown = np.maximum(scores, 0.01)
+    bins = np.geomspace(0.01, shown.max(), 31)
+    right.hist([shown[chosen], shown[~chosen]], bins, label=["in the published set", "not in it"])
+    right.set(xscale="log", xlabel="quality score (bits; 0.01 stands for anything less)", ylabel="photos")
     right.legend(frameon=False)
     figure.savefig(path, dpi=100)
     plt.close(figure)

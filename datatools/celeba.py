@@ -128,7 +128,8 @@ def _find(root: Path, places: Sequence[str]) -> Path | None:
 
 def _what_is_missing(root: Path, image_dir: Path | None, landmarks_file: Path | None) -> str:
     if not root.is_dir():
-        return f"no folder {root}; {HOW_TO_GET}"
+        wanted = ", ".join(str(root / place) for place in (*_IMAGE_DIRS, *_LANDMARKS))
+        return f"no folder {root} (looked for {wanted}); name yours with --celeba-dir; {HOW_TO_GET}"
     missing = []
     if image_dir is None:
         missing.append("photos (looked for " + ", ".join(str(root / place) for place in _IMAGE_DIRS) + ")")

@@ -51,9 +51,9 @@ def main() -> None:
 @main.command()
 @click.argument("h5", type=existing_file)
 def inspect(h5: Path) -> None:
-    """Print what H5 holds: levels, number of images, provenance, settings.
+    """Print what H5 holds.
 
-    An unfinished or damaged file is an error.
+    Levels, number of images, provenance, settings. An unfinished or damaged file is an error.
     """
     pyramid = Pyramid(h5)
     click.echo(f"{h5}: complete, {os.path.getsize(h5):,} bytes, compression {pyramid.compression}")
@@ -61,9 +61,9 @@ def inspect(h5: Path) -> None:
     for resolution in pyramid.levels:
         level = pyramid[resolution]
         name = f"data{resolution}x{resolution}"
-        click.echo(f"level       {name:<14}{level.shape} {level.dtype}, {int(np.prod(level.shape)):,} bytes of pixels")
+        click.echo(f"level       {name:<16}{level.shape} {level.dtype}, {int(np.prod(level.shape)):,} bytes of pixels")
     for name in pyramid.provenance_names:
-        click.echo(f"provenance  {name:<14}{_column_summary(pyramid, name)}")
+        click.echo(f"provenance  {name:<16}{_column_summary(pyramid, name)}")
     click.echo(f"attributes  {', '.join(pyramid.attribute_names) or 'none'}")
     for name, value in pyramid.settings.items():
         click.echo(f"setting     {name} = {value}")
@@ -86,9 +86,9 @@ def _column_summary(pyramid: Pyramid, name: str) -> str:
 @main.command("verify")
 @click.argument("h5", type=existing_file)
 def verify_command(h5: Path) -> None:
-    """Check every image of H5: layout, checksums, levels against each other.
+    """Check every image of H5.
 
-    Prints the problems, one a line, and exits with 1 when there are any.
+    Layout, checksums, levels against each other. Prints the problems, one a line, and exits with 1 when there are any.
     """
     with _bar("verify", _count_or_zero(h5)) as advance:
         problems = verify(h5, advance)
@@ -140,9 +140,10 @@ class _Difference:
 @click.argument("first", metavar="A", type=existing_file)
 @click.argument("second", metavar="B", type=existing_file)
 def compare(first: Path, second: Path) -> None:
-    """Compare the images and the provenance of two pyramids, image by image.
+    """Compare two pyramids.
 
-    Settings that differ are listed but are no difference of content. Exits with 1 when the contents differ.
+    Image by image and row by row. Settings that differ are listed but are no difference of content. Exits with 1
+    when the contents differ.
     """
     a, b = Pyramid(first), Pyramid(second)
     common = min(len(a), len(b))
@@ -199,7 +200,10 @@ def _provenance_differences(a: Pyramid, b: Pyramid, count: int) -> Iterator[str]
 @click.option("--indices", metavar="LIST", help="Which images, such as 0-99,500.  [default: all]")
 @click.option("--overwrite", is_flag=True, help="Replace pictures that are there already.")
 def extract(h5: Path, folder: Path, level: int | None, indices: str | None, overwrite: bool) -> None:
-    """Write images of H5 as PNG files 00000.png, 00001.png ... into DIR."""
+    """Write images of H5 as PNG files.
+
+    They are called 00000.png, 00001.png ... in DIR, which is made when it is not there.
+    """
     pyramid = Pyramid(h5)
     source = pyramid[pyramid.resolution if level is None else level]
     digits = max(5, len(str(len(pyramid) - 1)))
@@ -241,7 +245,10 @@ def parse_indices(text: str | None, count: int) -> list[int]:
 @click.option("--count", type=click.IntRange(1, 1000), default=48, show_default=True, help="How many images.")
 @click.option("--level", type=int, help="Side of each picture.  [default: 128, or the nearest level there is]")
 def display(h5: Path, out: Path, count: int, level: int | None) -> None:
-    """Write a contact sheet of images spread evenly over H5."""
+    """Write a contact sheet.
+
+    Its images are spread evenly over H5.
+    """
     pyramid = Pyramid(h5)
     if not len(pyramid):
         raise DataError(f"{h5}: holds no images to show")

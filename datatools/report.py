@@ -87,7 +87,7 @@ def _replaced_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(previous)
         else:
             previous.rename(folder)
-    _check_replaceable(folder)
+    check_replaceable(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -105,8 +105,8 @@ def _replaced_folder(folder: Path) -> Iterator[Path]:
     fsync_path(folder.parent)
 
 
-def _check_replaceable(folder: Path) -> None:
-    """Refuse to delete what is no report."""
+def check_replaceable(folder: Path) -> None:
+    """Raise DataError when `folder` holds something else than a report, which is not to be deleted."""
     if not folder.exists():
         return
     page = folder / "index.html"

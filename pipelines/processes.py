@@ -22,7 +22,7 @@ from datatools.errors import DataError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[int], None]
-"""Called with the number of photos done so far."""
+"""Called with the number of photos newly done."""
 
 AHEAD = 4
 """Photos per process that may be begun or finished before their turn: bounds the memory that results take."""
@@ -43,16 +43,16 @@ def map_in_order(
     """
     cv2.setNumThreads(1)  # photos are spread over processes already
     if jobs == 1:
-        for done, item in enumerate(items, start=1):
+        for item in items:
             yield function(item)
             if progress is not None:
-                progress(done)
+                progress(1)
         return
     with closing(_spread(function, items, jobs)) as results:
-        for done, result in enumerate(results, start=1):
+        for result in results:
             yield result
             if progress is not None:
-                progress(done)
+                progress(1)
 
 
 def _spread(function: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Generator[Result, None, None]:

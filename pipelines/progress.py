@@ -34,19 +34,18 @@ class ProgressBar:
     def __enter__(self) -> Progress:
         return self.update
 
-    def update(self, done: int) -> None:
-        """Show that `done` photos of this task are finished."""
-        step = done - self._done
-        self._done = done
-        self._bar.update(step)
+    def update(self, photos: int) -> None:
+        """Show that this many more photos of the task are finished."""
+        self._done += photos
+        self._bar.update(photos)
         if self._overall is not None:
-            self._overall.update(step)
+            self._overall.update(photos)
         now = time.monotonic()
-        if now - self._told > 5 or done == self._total:
+        if now - self._told > 5 or self._done == self._total:
             self._told = now
-            rate = done / max(now - self._start, 1e-9)
-            self._task.set_status_message(f"{self._what}: {done} of {self._total} photos, {rate:.1f} per second")
-            self._task.set_progress_percentage(round(100 * done / self._total))
+            rate = self._done / max(now - self._start, 1e-9)
+            self._task.set_status_message(f"{self._what}: {self._done} of {self._total} photos, {rate:.1f} per second")
+            self._task.set_progress_percentage(round(100 * self._done / max(self._total, 1)))
 
     def __exit__(self, *_exception: object) -> None:
         self._bar.close()

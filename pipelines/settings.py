@@ -90,6 +90,8 @@ class BuildSettings:
     @property
     def chosen_count(self) -> int:
         """Images in the finished file, if no photo turns out to be bad."""
+        if self.selection == "all":
+            return len(self.candidates)
         return min(required_count(self.selection, self.count, self.excluded), len(self.candidates))
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,8 +169,12 @@ def read_score_shards(paths: Sequence[Path], shard_size: int) -> ScoreTable:
     """Read the first pass back, in the order of the candidates."""
     tables = []
     for path in paths:
-        with np.load(path, allow_pickle=False) as archive:
-            tables.append({name: archive[name] for name in archive.files})
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                tables.append({name: archive[name] for name in archive.files})
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            path.unlink(missing_ok=True)
+            raise DataError(f"{path} was damaged ({error}) and is removed; run the same command again") from error
     joined = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     joined["position"] = np.concatenate([table["position"] + i * shard_size for i, table in enumerate(tables)])
     rejections = tuple(Rejection(*map(str, row)) for row in joined.pop("rejections"))
@@ -213,6 +218,7 @@ def write_build_shard(
     jobs: int,
     *,
     min_level: int,
+    compression: str,
     attribute_names: Sequence[str],
     progress: Progress | None = None,
 ) -> None:
@@ -226,15 +232,20 @@ def write_build_shard(
     with (
         closing(map_in_order(FaceMaker(recipe), not_kept, jobs)) as again,
         PyramidWriter(
-            path, len(chosen), resolution=recipe.resolution, min_level=min_level, attribute_names=attribute_names
+            path,
+            len(chosen),
+            resolution=recipe.resolution,
+            min_level=min_level,
+            compression=compression,  # here, in many processes, rather than in the join
+            attribute_names=attribute_names,
         ) as writer,
     ):
-        for done, one in enumerate(chosen, start=1):
+        for one in chosen:
             store = kept[one.shard]
             face = _FaceStore.read(store, one.row, recipe.resolution) if store is not None else next(again)
             writer.append(face, one.provenance)
             if progress is not None:
-                progress(done)
+                progress(1)
 
 
 @contextmanager

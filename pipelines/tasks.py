@@ -18,7 +18,7 @@ from datatools.errors import DataError
 from datatools.files import atomic_path
 from datatools.pyramid import Provenance, join, verify
 from datatools.ranking import Order, Selection, rank_faces, write_ranking_csv, write_rejected_csv
-from datatools.report import BuildSummary, DuplicateFiles, StageTime, write_report
+from datatools.report import BuildSummary, DuplicateFiles, StageTime, check_replaceable, write_report
 from datatools.resample import FinalFilter
 from pipelines.parameters import Choice, Number
 from pipelines.plan import check_space, clean_up, count_jobs, describe_plan, lock_output
@@ -289,6 +289,7 @@ class BuildShard(BuildTask):
                     self.recipe,
                     self.job_count,
                     min_level=settings.min_level,
+                    compression=settings.compression,
                     attribute_names=settings.tree.attribute_names,
                     progress=progress,
                 )
@@ -427,6 +428,7 @@ class BuildCelebAHQ(BuildTask):
         if self.output().exists() and self.requires()[0].complete():
             return True
         if settings.work_dir not in _locks:
+            check_replaceable(settings.output_dir / "report")
             check_space(settings)
             _locks[settings.work_dir] = lock_output(settings)
         return False

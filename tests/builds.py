@@ -36,10 +36,27 @@ class Photo:
 
 
 def _portrait(seed: int) -> Portrait:
-    colours = np.random.default_rng(seed).integers(40, 220, (3, 3)).tolist()
-    skin, hair, wall = (tuple(colour) for colour in colours)
+    """Different enough from all others not to be taken for a duplicate."""
+    random = np.random.default_rng(seed)
+    skin, hair, wall, cloth = (tuple(colour) for colour in random.integers(20, 240, (4, 3)).tolist())
     return Portrait(
-        seed=seed, size=(240, 300), unit=75, centre=(120, 140), roll=5 * seed - 15, skin=skin, hair=hair, wall=wall
+        seed=seed,
+        size=(240, 300),
+        unit=75,
+        centre=(120, 140),
+        roll=5 * seed - 15,
+        turn=random.uniform(-0.15, 0.15),
+        skin=skin,
+        hair=hair,
+        wall=wall,
+        cloth=cloth,
+        light=random.uniform(-1, 1),
+        smile=random.uniform(-0.2, 0.3),
+        open_mouth=random.uniform(0, 1),
+        long_hair=seed % 2 == 0,
+        fringe=random.uniform(0, 0.3),
+        beard=random.uniform(0, 1),
+        glasses=seed % 3 == 0,
     )
 
 
@@ -53,10 +70,10 @@ def _photo(name: str, portrait: Portrait, *, blur: float = 0, quality: int = 92)
 
 
 def make_photos() -> dict[str, Photo]:
-    """Seven photos by name, in the order of CelebA's rows: three of the published set, and one that occurs twice."""
+    """Eight photos by name, in the order of CelebA's rows: three of the published set, and one that occurs twice."""
     published = sorted(published_files()[index] for index in (11, 5, 20))
     names = [*published, "900001.jpg", "900002.jpg", "900003.jpg", "900004.jpg"]
-    photos = {name: _photo(name, _portrait(seed), blur=0.3 * seed) for seed, name in enumerate(names[:6])}
+    photos = {name: _photo(name, _portrait(seed), blur=0.1 * seed) for seed, name in enumerate(names[:6])}
     photos[names[6]] = _photo(names[6], _portrait(0), blur=0.4, quality=85)  # the first one, worse
     photos["900005.jpg"] = _photo("900005.jpg", replace(_portrait(8), centre=(70, 140)), quality=70)  # needs padding
     return photos
@@ -68,12 +85,12 @@ def make_tree(root: Path, photos: Mapping[str, Photo]) -> Path:
     return write_tree(root, {name: photo.data for name, photo in photos.items()}, rows=rows)
 
 
-def command(tree: Path, out: Path, *options: object, task: str = "BuildCelebAHQ", base: Sequence[str] = BASE) -> list[str]:
-    """The command line of a build, as a user types it."""
+def command(tree: Path, out: Path, *options: object, task: str = "BuildCelebAHQ") -> list[str]:
+    """The command line of a build, as a user types it. `task`: where to stop."""
     luigi = str(Path(sys.executable).with_name("luigi"))
     module = "pipelines" if task == "BuildCelebAHQ" else "pipelines.tasks"
     folders = ("--celeba-dir", str(tree), "--output-dir", str(out))
-    return [luigi, "--module", module, task, *folders, "--local-scheduler", *base, *map(str, options)]
+    return [luigi, "--module", module, task, *folders, "--local-scheduler", *BASE, *map(str, options)]
 
 
 def environment(**extra: object) -> dict[str, str]:

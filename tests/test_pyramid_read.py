@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -61,6 +61,7 @@ keys = (
 )
 
 
+@settings(deadline=None)
 @given(key=keys)
 def test_indexing_is_numpys(pyramid: Pyramid, key: Any) -> None:
     expected = reference(32)[np.array(key, int) if key == [] else key]

@@ -1,0 +1,160 @@
+"""Convolutions and leaky ReLU whose gradients of any order cost what they must, and no more.
+
+The gradient penalty differentiates the discriminator twice. PyTorch's own second derivative of a convolution goes
+through a convolution with kernels as large as the image, and that of leaky ReLU sends blocks of zeros through every
+layer below. Here the gradient of a convolution is again made of convolutions, and the slopes of leaky ReLU are taken
+as the constants that they are.
+
+Resampling is folded into the kernels (appendix A of the paper names the layers): nearest 2x upsampling followed by a
+3 x 3 convolution is one transposed 4 x 4 convolution of stride 2, a 3 x 3 convolution followed by the average of
+2 x 2 pixels is one 4 x 4 convolution of stride 2. Both are exact and do 4/9 of the multiplications.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_INPUT_ONLY: ContextVar[bool] = ContextVar("input_only", default=False)
+
+
+@contextmanager
+def without_weight_gradients() -> Iterator[None]:
+    """Within it, backward passes go to the activations alone: for gradients by the image, which need no others.
+
+    Autograd tells a custom function what its inputs may need, not what the pass at hand asks for.
+    """
+    token = _INPUT_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _INPUT_ONLY.reset(token)
+
+
+def convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int = 0, transposed: bool = False
+) -> Tensor:
+    """Convolution computed in x's type; weight and bias may be wider, and get gradients of their own type.
+
+    Args:
+        x: (N, I, H, W).
+        weight: (O, I, k, k), or (I, O, k, k) when transposed; stride, padding and k must fit H and W without rest.
+        bias: (O,) or None.
+    """
+    return _Convolution.apply(x, weight, bias, stride, padding, transposed)  # type: ignore[no-any-return]
+
+
+def leaky_relu_(x: Tensor, slope: float) -> Tensor:
+    """max(x, slope x) in place, slope 0 being ReLU; x must be a fresh result that nobody else keeps."""
+    return _LeakyReLU.apply(x, slope)  # type: ignore[no-any-return]
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, transposed: bool
+    ) -> Tensor:
+        ctx.geometry = (stride, padding, transposed)
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        ctx.save_for_backward(x, weight)
+        run = functional.conv_transpose2d if transposed else functional.conv2d
+        return run(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), stride=stride, padding=padding)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        stride, padding, transposed = ctx.geometry
+        gx = gw = gb = None
+        if ctx.needs_input_grad[0]:
+            gx = _Convolution.apply(g, weight, None, stride, padding, not transposed)
+        if not _INPUT_ONLY.get():
+            if ctx.needs_input_grad[1]:
+                gw = _WeightGradient.apply(x, g, weight.shape[-1], ctx.geometry).to(weight.dtype)
+            if ctx.bias_dtype is not None and ctx.needs_input_grad[2]:
+                gb = g.sum(dim=(0, 2, 3), dtype=ctx.bias_dtype)
+        return gx, gw, gb, None, None, None
+
+
+class _WeightGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, g: Tensor, kernel: int, geometry: tuple[int, int, bool]) -> Tensor:
+        ctx.geometry = geometry
+        ctx.save_for_backward(x, g)
+        stride, padding, transposed = geometry
+        first, second = (x, g) if transposed else (g, x)  # the kernel's leading axis is the side that strides start from
+        shape = (first.shape[1], second.shape[1], kernel, kernel)
+        _, gw, _ = torch.ops.aten.convolution_backward(
+            g,
+            x,
+            x.new_empty(shape, memory_format=torch.channels_last),
+            None,
+            [stride, stride],
+            [padding, padding],
+            [1, 1],
+            transposed,
+            [0, 0],
+            1,
+            [False, True, False],
+        )
+        return gw  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, gw: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, g = ctx.saved_tensors
+        stride, padding, transposed = ctx.geometry
+        gx = gg = None
+        if ctx.needs_input_grad[0]:
+            gx = _Convolution.apply(g, gw, None, stride, padding, not transposed)
+        if ctx.needs_input_grad[1]:
+            gg = _Convolution.apply(x, gw, None, stride, padding, transposed)
+        return gx, gg, None, None
+
+
+class _LeakyReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: float) -> Tensor:
+        ctx.mark_dirty(x)
+        functional.leaky_relu_(x, slope)
+        ctx.slope = slope
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (y,) = ctx.saved_tensors
+        return _Slopes.apply(g, y, ctx.slope), None
+
+
+class _Slopes(torch.autograd.Function):
+    """g times the slope at y, which is a constant almost everywhere: y gets no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, y: Tensor, slope: float) -> Tensor:
+        ctx.slope = slope
+        ctx.save_for_backward(y)
+        return torch.ops.aten.leaky_relu_backward(g, y, slope, True)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (y,) = ctx.saved_tensors
+        return _Slopes.apply(g, y, ctx.slope), None, None
+
+
+def spread_kernel(weight: Tensor) -> Tensor:
+    """(O, I, 3, 3) -> (O, I, 4, 4): the sum of the kernel at its four shifts by 0 or 1 pixel down and right."""
+    rows = functional.pad(weight, (0, 0, 0, 1)) + functional.pad(weight, (0, 0, 1, 0))
+    return functional.pad(rows, (0, 1)) + functional.pad(rows, (1, 0))
+
+
+def upsampling_kernel(weight: Tensor) -> Tensor:
+    """(O, I, 3, 3) -> (I, O, 4, 4): transposed, stride 2, padding 1, equals `weight` after nearest upsampling."""
+    return spread_kernel(weight.flip(2, 3)).transpose(0, 1)
+
+
+def downsampling_kernel(weight: Tensor) -> Tensor:
+    """(O, I, 3, 3) -> (O, I, 4, 4): with stride 2, padding 1, equals `weight` followed by the 2 x 2 average."""
+    return spread_kernel(weight) * 0.25

@@ -1,0 +1,200 @@
+"""Images seen -> level, minibatch and rates: a pure function of the settings.
+
+Images are counted as reals shown to the discriminator. A phase trains a level for `training_kimg`, then fades the
+next one in during `transition_kimg`. lod counts levels from the top: 0 is the full resolution, 1.25 a quarter of the
+way from half of it back to a fourth. (Section 3 and appendix A of the paper.)
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from datatools.errors import DataError
+
+LevelTable = tuple[tuple[int, float], ...]  # (resolution, value) for the levels that differ from the base
+
+TICK_KIMG: LevelTable = (
+    (4, 160.0),
+    (8, 140.0),
+    (16, 120.0),
+    (32, 100.0),
+    (64, 80.0),
+    (128, 60.0),
+    (256, 40.0),
+    (512, 20.0),
+    (1024, 10.0),
+)
+RAMPUP_STEEPNESS = 5.0
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """What happens when. Minibatches and rates by level are (resolution, value) pairs; other levels use the base.
+
+    `d_steps` discriminator minibatches come before every generator minibatch; `minibatch_repeats` such pairs are a
+    round, within which nothing changes. `start_resolution` equal to `resolution` trains without growing.
+    """
+
+    resolution: int
+    start_resolution: int = 4
+    training_kimg: float = 600.0
+    transition_kimg: float = 600.0
+    total_kimg: float = 12000.0
+    minibatch_base: int = 16
+    minibatch_by_level: LevelTable = ()
+    rate_base: float = 0.001
+    rate_by_level: LevelTable = ()
+    rampup_kimg: float = 0.0
+    minibatch_repeats: int = 4
+    d_steps: int = 1
+    tick_kimg_base: float = 10.0
+    tick_kimg_by_level: LevelTable = TICK_KIMG
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--resolution", self.resolution), ("--start-resolution", self.start_resolution)):
+            if value < 4 or value & (value - 1):
+                raise DataError(f"{flag} {value}: must be a power of two of at least 4")
+        if self.start_resolution > self.resolution:
+            raise DataError(
+                f"--start-resolution {self.start_resolution} is above --resolution {self.resolution}: "
+                "start at the full resolution or below it"
+            )
+        if min(self.training_kimg, self.transition_kimg) < 0 or self.total_kimg <= 0 or self.rampup_kimg < 0:
+            raise DataError("--training-kimg and --transition-kimg must be 0 or more, --total-kimg above 0")
+        if self.start_resolution < self.resolution and self.training_kimg + self.transition_kimg == 0:
+            raise DataError("--training-kimg 0 --transition-kimg 0: growing needs a phase; give one of them a length")
+        minibatches = (self.minibatch_base, *(value for _, value in self.minibatch_by_level))
+        if any(value < 1 or value != int(value) for value in minibatches):
+            raise DataError(f"--minibatch {min(minibatches)}: minibatches are whole numbers of at least 1")
+        if min(self.rate_base, *(value for _, value in self.rate_by_level), math.inf) <= 0:
+            raise DataError("--learning-rate must be above 0 at every level")
+        if self.minibatch_repeats < 1 or self.d_steps < 1:
+            raise DataError("--minibatch-repeats and --d-steps must be at least 1")
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Resolutions that the training visits, smallest first."""
+        first, last = int(math.log2(self.start_resolution)), int(math.log2(self.resolution))
+        return tuple(2**level for level in range(first, last + 1))
+
+
+@dataclass(frozen=True)
+class ScheduleState:
+    """Settings of the round that starts when `images` reals have been shown.
+
+    `alpha` is the weight of the level `resolution` against the level below: 1 when nothing fades. `learning_rate` is
+    the level's rate; the optimizer uses `learning_rate * rampup`. `round_images` reals are shown until the next round.
+    """
+
+    images: int
+    lod: float
+    resolution: int
+    alpha: float
+    minibatch: int
+    learning_rate: float
+    rampup: float
+    tick_kimg: float
+    round_images: int
+
+    @property
+    def stage(self) -> tuple[int, int]:
+        """(floor(lod), ceil(lod)): the optimizers start anew whenever this changes."""
+        return math.floor(self.lod), math.ceil(self.lod)
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of both optimizers."""
+        return self.learning_rate * self.rampup
+
+
+def _at_level(table: LevelTable, base: float, resolution: int) -> float:
+    return dict(table).get(resolution, base)
+
+
+def lod_at(config: ScheduleConfig, images: int) -> float:
+    """Level of detail after `images` reals, counted down from log2(resolution / start) to 0."""
+    kimg = images / 1000.0
+    phase_kimg = config.training_kimg + config.transition_kimg
+    phase = math.floor(kimg / phase_kimg) if phase_kimg > 0 else 0
+    inside = kimg - phase * phase_kimg
+    lod = math.log2(config.resolution) - math.log2(config.start_resolution) - phase
+    if config.transition_kimg > 0:
+        lod -= max(inside - config.training_kimg, 0.0) / config.transition_kimg
+    return max(lod, 0.0)
+
+
+def state_at(config: ScheduleConfig, images: int) -> ScheduleState:
+    """State of the round that starts after `images` reals."""
+    if images < 0:
+        raise ValueError(f"images {images}: must be 0 or more")
+    lod = lod_at(config, images)
+    resolution = config.resolution // 2 ** math.floor(lod)
+    minibatch = int(_at_level(config.minibatch_by_level, config.minibatch_base, resolution))
+    kimg = images / 1000.0
+    ramping = kimg < config.rampup_kimg
+    return ScheduleState(
+        images=images,
+        lod=lod,
+        resolution=resolution,
+        alpha=1.0 - (lod - math.floor(lod)),
+        minibatch=minibatch,
+        learning_rate=_at_level(config.rate_by_level, config.rate_base, resolution),
+        rampup=math.exp(-RAMPUP_STEEPNESS * (1.0 - kimg / config.rampup_kimg) ** 2) if ramping else 1.0,
+        tick_kimg=_at_level(config.tick_kimg_by_level, config.tick_kimg_base, resolution),
+        round_images=minibatch * config.d_steps * config.minibatch_repeats,
+    )
+
+
+def resets_optimizer(previous: ScheduleState | None, state: ScheduleState) -> bool:
+    """Whether both Adam states start anew before the round `state`; `previous` is the round before, None at first."""
+    return previous is None or previous.stage != state.stage
+
+
+def rounds(config: ScheduleConfig, images: int = 0) -> Iterator[ScheduleState]:
+    """Every round from `images` on, up to the last one that starts before `total_kimg`."""
+    while images < config.total_kimg * 1000:
+        state = state_at(config, images)
+        yield state
+        images += state.round_images
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of rounds with the same stage, minibatch and rate: a line of the plan."""
+
+    first_image: int
+    end_image: int
+    resolution: int
+    fading: bool
+    minibatch: int
+    learning_rate: float
+    rounds: int
+
+
+def stages(config: ScheduleConfig) -> tuple[Stage, ...]:
+    """The whole training as stages, in order; `end_image` of the last one is where the training ends."""
+    found: list[Stage] = []
+    images, total = 0, config.total_kimg * 1000
+    while images < total:
+        first = state_at(config, images)
+        # lod never rises and a stage has one minibatch: the first round of the next stage is found by bisection
+        inside, outside = 0, math.ceil((total - images) / first.round_images)
+        while outside - inside > 1:
+            middle = (inside + outside) // 2
+            if state_at(config, images + middle * first.round_images).stage == first.stage:
+                inside = middle
+            else:
+                outside = middle
+        images += outside * first.round_images
+        found.append(
+            Stage(
+                first_image=first.images,
+                end_image=images,
+                resolution=first.resolution,
+                fading=first.stage[0] != first.stage[1],
+                minibatch=first.minibatch,
+                learning_rate=first.learning_rate,
+                rounds=outside,
+            )
+        )
+    return tuple(found)
