@@ -92,10 +92,10 @@ def make_face(
         final_filter=final_filter,
     )
     darkening = DARKENING[final_filter]
+    face = np.asarray(cv2.add(warped, np.full(4, -darkening), dtype=cv2.CV_8U), dtype=np.uint8)  # rounds and clips
     if frame.padded:
-        warped, darkening = blend_padding(warped, picture, frame, darkening), 0.0
-    face = cv2.add(warped, np.full(4, -darkening), dtype=cv2.CV_8U)  # rounds and clips
-    return FaceResult(np.asarray(face, dtype=np.uint8).reshape(FACE_SIZE, FACE_SIZE, 3), frame)
+        blend_padding(face, warped, picture, frame, darkening)
+    return FaceResult(face, frame)
 
 
 def reduce_face(face: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:

@@ -28,14 +28,15 @@ class PaddedPicture:
     """The padded picture on a coarse grid.
 
     Attributes:
-        blurred: (rows, columns, 3) float32, the padded picture after the Gaussian blur.
-        blended: (rows, columns, 3) float32, the same after both blends: what the recipe's padded picture looks like.
+        outside: (rows, columns, 3) float32, what the photo is blended towards: its blur, and farther out its median.
+            The median has no weight before the blur has all of it, so that one blend does for both.
+        blended: (rows, columns, 3) float32, what the recipe's padded picture looks like.
         median: (3,) per-channel median of the padded picture between the two blends, 0..255.
         origin: (x, y) cells of padding to the left and on top.
         cells: (x, y) size of a cell in pixels of the shrunk photo.
     """
 
-    blurred: NDArray[np.float32]
+    outside: NDArray[np.float32]
     blended: NDArray[np.float32]
     median: NDArray[np.float32]
     origin: tuple[int, int]
@@ -99,55 +100,64 @@ def pad_coarsely(picture: NDArray[np.uint8], frame: FaceFrame, *, cell: float = 
     mask = np.full(blurred.shape[:2], -np.inf, dtype=np.float32)
     for slope, offset in _mask_lines(frame):
         np.maximum(mask, (slope[0] * x)[None, :] + (slope[1] * y + offset)[:, None], out=mask)
-    blended = sampled + (blurred - sampled) * _blur_weight(mask)[:, :, None]
-    median = np.median(blended, axis=(0, 1)).astype(np.float32)
-    blended += (median - blended) * np.clip(mask, 0, 1)[:, :, None]
-    return PaddedPicture(blurred, blended, median, (left, top), (cell_x, cell_y))
+    weight = _blur_weight(mask)[:, :, None]
+    median = np.median(sampled + (blurred - sampled) * weight, axis=(0, 1)).astype(np.float32)
+    outside = blurred + (median - blurred) * np.clip(mask, 0, 1)[:, :, None]
+    return PaddedPicture(outside, sampled + (outside - sampled) * weight, median, (left, top), (cell_x, cell_y))
+
+
+def _reached_part(mask_lines: list[tuple[float, float, float]]) -> tuple[slice, slice]:
+    """Rows and columns of the face that the blend may touch (mask > -1/3), from every 16th pixel."""
+    index = np.arange(-16, FACE_SIZE + 17, 16)
+    mask = np.max([a * index[None, :] + b * index[:, None] + c for a, b, c in mask_lines], axis=0)
+    rows, columns = np.nonzero(mask > -1 / 3)
+    low = np.maximum(index[[rows.min(), columns.min()]] - 16, 0)
+    high = np.minimum(index[[rows.max(), columns.max()]] + 16, FACE_SIZE)
+    return slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1]))
 
 
 def blend_padding(
-    face: NDArray[np.float32], picture: NDArray[np.uint8], frame: FaceFrame, offset: float
-) -> NDArray[np.float32]:
-    """Blend a resampled face towards the blurred, mirrored photo and its median where it leaves the photo.
+    face: NDArray[np.uint8], warped: NDArray[np.float32], picture: NDArray[np.uint8], frame: FaceFrame, darkening: float
+) -> None:
+    """Blend a face towards the blurred, mirrored photo and its median where it leaves the photo; changes `face`.
 
     Args:
-        face: (1024, 1024, 3) float32, 0..255, as `resample.warp_to_face` gives it.
+        face: (1024, 1024, 3) uint8, the finished face as it is without padding.
+        warped: (1024, 1024, 3) float32, the same as `resample.warp_to_face` gave it.
         picture: (h, w, 3) uint8, the crop that it was resampled from.
         frame: with `padded` true.
-        offset: grey levels to take off the unblended part (see `faces.DARKENING`). Blurred parts are so flat that the
-            published images' truncation changes nothing there.
-
-    Returns:
-        (1024, 1024, 3) float32.
+        darkening: grey levels to take off the unblended part (see `faces.DARKENING`). Blurred parts are so flat that
+            the published images' truncation changes nothing there.
     """
     padded = pad_coarsely(picture, frame)
-    quad = frame.quad / frame.shrink - frame.crop[:2]
-    to_crop = face_to_picture(quad, 0.5 / frame.enlarge)
-
-    index = np.arange(FACE_SIZE, dtype=np.float64)
-    mask = np.full((FACE_SIZE, FACE_SIZE), -np.inf, dtype=np.float32)
+    to_crop = face_to_picture(frame.quad / frame.shrink - frame.crop[:2], 0.5 / frame.enlarge)
+    lines = []
     for slope, constant in _mask_lines(frame):
         along_x, along_y, at_origin = slope @ to_crop
-        if at_origin + constant + max(along_x, 0) * FACE_SIZE + max(along_y, 0) * FACE_SIZE < -1 / 3:
-            continue  # this side's padding is nowhere near the face
-        row = (along_x * index).astype(np.float32)
-        column = (along_y * index + at_origin + constant).astype(np.float32)
-        np.maximum(mask, row[None, :] + column[:, None], out=mask)
+        if at_origin + constant + FACE_SIZE * (max(along_x, 0) + max(along_y, 0)) > -1 / 3:
+            lines.append((float(along_x), float(along_y), float(at_origin + constant)))
+    if not lines:
+        return
+    rows, columns = _reached_part(lines)
+    x = np.arange(columns.start, columns.stop, dtype=np.float32)[None, :]
+    y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
+    mask = np.float32(lines[0][0]) * x + (np.float32(lines[0][1]) * y + np.float32(lines[0][2]))
+    for along_x, along_y, constant in lines[1:]:
+        np.maximum(mask, np.float32(along_x) * x + (np.float32(along_y) * y + np.float32(constant)), out=mask)
 
     to_cells = to_crop / np.array(padded.cells)[:, None]
-    to_cells[:, 2] += np.array(padded.origin) - 0.5
-    blurred = cv2.warpAffine(
-        padded.blurred,
+    to_cells[:, 2] += np.array(padded.origin) - 0.5 + to_cells[:, :2] @ [columns.start, rows.start]
+    outside = cv2.warpAffine(
+        padded.outside,
         to_cells,
-        (FACE_SIZE, FACE_SIZE),
+        (x.shape[1], y.shape[0]),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
     weight = _blur_weight(mask)
-    face = np.asarray(cv2.blendLinear(blurred, face - np.float32(offset), weight, 1 - weight), dtype=np.float32)
-    weight = np.clip(mask, 0, 1)
-    median = np.broadcast_to(padded.median, face.shape)
-    return np.asarray(cv2.blendLinear(np.ascontiguousarray(median), face, weight, 1 - weight), dtype=np.float32)
+    # The darkening fades with the photo: where the weight is 1 nothing is taken off.
+    blended = cv2.blendLinear(np.asarray(outside), warped[rows, columns] - np.float32(darkening), weight, 1 - weight)
+    face[rows, columns] = cv2.add(blended, np.zeros(4), dtype=cv2.CV_8U)
 
 
 def _preview_cell(frame: FaceFrame, longest: int) -> float:

@@ -45,12 +45,12 @@ def convolution(
         weight: (O, I, k, k), or (I, O, k, k) when transposed; stride, padding and k must fit H and W without rest.
         bias: (O,) or None.
     """
-    return _Convolution.apply(x, weight, bias, stride, padding, transposed)  # type: ignore[no-any-return]
+    return _Convolution.apply(x, weight, bias, stride, padding, transposed)
 
 
 def leaky_relu_(x: Tensor, slope: float) -> Tensor:
     """max(x, slope x) in place, slope 0 being ReLU; x must be a fresh result that nobody else keeps."""
-    return _LeakyReLU.apply(x, slope)  # type: ignore[no-any-return]
+    return _LeakyReLU.apply(x, slope)
 
 
 class _Convolution(torch.autograd.Function):
@@ -65,7 +65,7 @@ class _Convolution(torch.autograd.Function):
         return run(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype), stride=stride, padding=padding)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         stride, padding, transposed = ctx.geometry
         gx = gw = gb = None
@@ -85,12 +85,14 @@ class _WeightGradient(torch.autograd.Function):
         ctx.geometry = geometry
         ctx.save_for_backward(x, g)
         stride, padding, transposed = geometry
-        first, second = (x, g) if transposed else (g, x)  # the kernel's leading axis is the side that strides start from
+        first, second = (
+            (x, g) if transposed else (g, x)
+        )  # the kernel's leading axis is the side that strides start from
         shape = (first.shape[1], second.shape[1], kernel, kernel)
         _, gw, _ = torch.ops.aten.convolution_backward(
             g,
             x,
-            x.new_empty(shape, memory_format=torch.channels_last),
+            x.new_empty(shape).contiguous(memory_format=torch.channels_last),
             None,
             [stride, stride],
             [padding, padding],
@@ -100,10 +102,10 @@ class _WeightGradient(torch.autograd.Function):
             1,
             [False, True, False],
         )
-        return gw  # type: ignore[no-any-return]
+        return gw
 
     @staticmethod
-    def backward(ctx: Any, gw: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gw: Tensor) -> tuple[Tensor | None, ...]:
         x, g = ctx.saved_tensors
         stride, padding, transposed = ctx.geometry
         gx = gg = None
@@ -124,7 +126,7 @@ class _LeakyReLU(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         (y,) = ctx.saved_tensors
         return _Slopes.apply(g, y, ctx.slope), None
 
@@ -136,10 +138,10 @@ class _Slopes(torch.autograd.Function):
     def forward(ctx: Any, g: Tensor, y: Tensor, slope: float) -> Tensor:
         ctx.slope = slope
         ctx.save_for_backward(y)
-        return torch.ops.aten.leaky_relu_backward(g, y, slope, True)  # type: ignore[no-any-return]
+        return torch.ops.aten.leaky_relu_backward(g, y, slope, True)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
         (y,) = ctx.saved_tensors
         return _Slopes.apply(g, y, ctx.slope), None, None
 

@@ -223,6 +223,8 @@ class MinibatchDiscrimination(nn.Module):
     `initialise` makes the mean smallest half-distance 1 and the mean feature 0.
     """
 
+    initialised: Tensor
+
     def __init__(self, features: int) -> None:
         super().__init__()
         shape = (DISCRIMINATION_KERNELS, DISCRIMINATION_DIMENSIONS)
@@ -235,7 +237,9 @@ class MinibatchDiscrimination(nn.Module):
         """x (B, N, F) -> L1 distances of all pairs of a batch by kernel, (B, N, N, K); to itself: infinite."""
         weight = self.theta * (self.log_scale.exp() / self.theta.square().sum(dim=0).sqrt())
         points = torch.einsum("bnf,fkd->bnkd", x, weight)
-        distances = (points[:, :, None] - points[:, None, :]).abs().sum(dim=-1)
+        distances = x.new_zeros(())
+        for axis in points.unbind(dim=-1):  # one dimension at a time: a fifth of the memory
+            distances = distances + (axis[:, :, None] - axis[:, None, :]).abs()
         itself = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
         return distances.masked_fill(itself[None, :, :, None], math.inf)
 
@@ -250,7 +254,7 @@ class MinibatchDiscrimination(nn.Module):
         """Scale and bias from the features x (N, F) of reals, N >= 2 (500 in the paper's row e*)."""
         values = wide(x)[None]
         smallest = 0.5 * self._distances(values).amin(dim=2).mean(dim=(0, 1))  # (K,)
-        self.log_scale -= smallest.log()[:, None]
+        self.log_scale.sub_(smallest.log()[:, None])
         features = torch.exp(-self._distances(values)).sum(dim=2)
         self.bias.copy_(-features.mean(dim=(0, 1)))
         self.initialised.fill_(True)

@@ -14,6 +14,7 @@ from pggan.schedule import ScheduleConfig
 
 T = TypeVar("T")
 
+LSGAN_NOISE = 0.2
 WHOLE_MINIBATCH = 0  # stddev_group: all samples are one group
 
 
@@ -32,6 +33,7 @@ class NetworkConfig:
     A level of 2^k pixels has min(floor(fmap_base / 2^((k - 1) fmap_decay)), fmap_max) feature maps. `stddev_group` 0
     means the whole minibatch. `label_join`: labels are joined to the latents before their normalization (2018) or
     after it (2017). `down_step`: the discriminator averages 2 x 2 pixels before bias and activation (fused) or after.
+    `d_noise`: factor of the discriminator's adaptive multiplicative noise, for LSGAN alone (appendix B: 0.2).
     """
 
     resolution: int
@@ -50,6 +52,7 @@ class NetworkConfig:
     d_statistics: Literal["stddev", "discrimination", "none"] = "stddev"
     stddev_group: int = 4
     down_step: Literal["fused", "unfused"] = "fused"
+    d_noise: float = 0.0
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -58,8 +61,8 @@ class NetworkConfig:
         for flag, value in (("--fmap-base", self.fmap_base), ("--fmap-max", self.fmap_max)):
             if value < 1:
                 raise DataError(f"{flag} {value}: must be at least 1")
-        if self.latent_size < 1 or self.classes < 0 or self.stddev_group < 0:
-            raise DataError("--latent-size must be at least 1, --classes and --stddev-group at least 0")
+        if self.latent_size < 1 or self.classes < 0 or self.stddev_group < 0 or self.d_noise < 0:
+            raise DataError("--latent-size must be at least 1; --classes, --stddev-group and --d-noise at least 0")
 
     def fmaps(self, resolution: int) -> int:
         """Feature maps of the level of `resolution` x `resolution` pixels."""
@@ -78,10 +81,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Loss of both networks. `gradient_norm`: where the penalty's norm is taken, see losses.gradient_scale.
-
-    `noise_strength` is the factor of the adaptive multiplicative noise of LSGAN (appendix B; 0.2 in the paper).
-    """
+    """Loss of both networks. `gradient_norm`: where the penalty's norm is taken, see losses.gradient_scale."""
 
     kind: Literal["wgan-gp", "lsgan"] = "wgan-gp"
     gradient_norm: Literal["full", "native"] = "full"
@@ -90,13 +90,12 @@ class LossConfig:
     drift_weight: float = 0.001
     label_weight: float = 1.0
     lsgan_fake_weight: float = 0.1
-    noise_strength: float = 0.2
 
     def __post_init__(self) -> None:
         _check_choices(self)
         if self.gradient_target <= 0:
             raise DataError(f"--gradient-target {self.gradient_target}: must be above 0")
-        if min(self.gradient_weight, self.drift_weight, self.label_weight, self.noise_strength) < 0:
+        if min(self.gradient_weight, self.drift_weight, self.label_weight) < 0:
             raise DataError(
                 "weights of loss terms (--gradient-weight, --drift-weight, --label-weight) must be 0 or more"
             )
@@ -136,6 +135,15 @@ class Preset:
             )
         if self.loss.kind == "lsgan" and self.network.d_statistics == "discrimination":
             raise DataError("--loss lsgan with minibatch discrimination is not a published combination; use wgan-gp")
+
+        if self.loss.kind != "lsgan" and self.network.d_noise > 0:
+            raise DataError(
+                f"--d-noise {self.network.d_noise}: the noise follows LSGAN's scores; give --loss lsgan or 0"
+            )
+
+    def with_lsgan(self) -> "Preset":
+        """The same training with the least-squares loss and the discriminator's adaptive noise (appendix B)."""
+        return replace(self, network=replace(self.network, d_noise=LSGAN_NOISE), loss=replace(self.loss, kind="lsgan"))
 
     def with_resolution(self, resolution: int) -> "Preset":
         """The same settings for data of another resolution; a schedule without growing stays without."""
@@ -268,9 +276,8 @@ def _table1() -> dict[str, Preset]:
         NetworkConfig(128, fmap_base=2048, weights="he", g_norm="none", d_statistics="none"),
         replace(schedule, minibatch_base=16, d_steps=1),
     )
-    whole = {"d_statistics": "stddev", "stddev_group": WHOLE_MINIBATCH}
     e_star = replace(d, name="table1-e-star", network=replace(d.network, d_statistics="discrimination"))
-    e = replace(d, name="table1-e", network=replace(d.network, **whole))
+    e = replace(d, name="table1-e", network=replace(d.network, d_statistics="stddev", stddev_group=WHOLE_MINIBATCH))
     f = replace(
         e,
         name="table1-f",

@@ -48,6 +48,8 @@ def apply_luigi_defaults() -> None:
     for name, code in RETURN_CODES.items():
         default("retcode", name, code)
     default("core", "log_level", "INFO")
+    # Builds lock their output folder themselves; Luigi's lock is per command line and stays in /tmp when killed.
+    default("core", "no_lock", "true")
     wants_scheduler = any(argument.startswith("--scheduler-") for argument in sys.argv) or any(
         config.has_option("core", name)
         for name in ("default-scheduler-host", "default-scheduler-url", "scheduler_host")

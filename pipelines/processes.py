@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import cv2
 
 from datatools.errors import DataError
+from datatools.memory import reuse_freed_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,8 +42,8 @@ def map_in_order(
     `items` is read as needed, and results that nobody has taken yet are few. Raises what `function` raises, and
     DataError when the system kills a process.
     """
-    cv2.setNumThreads(1)  # photos are spread over processes already
     if jobs == 1:
+        _settle()
         for item in items:
             yield function(item)
             if progress is not None:
@@ -74,10 +75,16 @@ def _spread(function: Callable[[Item], Result], items: Iterable[Item], jobs: int
         pool.shutdown(cancel_futures=True)
 
 
+def _settle() -> None:
+    """Make this process one that works on one picture after the other."""
+    cv2.setNumThreads(1)  # photos are spread over processes already
+    reuse_freed_memory()
+
+
 def _start_worker(function: Callable[[Any], Any]) -> None:
     global _function
     _function = function
-    cv2.setNumThreads(1)
+    _settle()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

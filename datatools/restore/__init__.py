@@ -1,7 +1,7 @@
 """The restoration step: what is done to a photo's pixels before the face is resampled.
 
-Paper, appendix C: an artifact remover and a 4x super-resolver run before the face is cut out. Here a restorer sees only the
-part of the photo that the face needs plus its `margin`, which gives the same result.
+Paper, appendix C: an artifact remover and a 4x super-resolver run before the face is cut out. Here a restorer sees only
+the part of the photo that the face needs plus its `margin`, which gives the same result.
 """
 
 import hashlib

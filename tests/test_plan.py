@@ -1,0 +1,186 @@
+"""`pipelines.plan`: disk need, the lock, cleaning up."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from datatools.errors import DataError
+from pipelines.plan import (
+    check_space,
+    clean_up,
+    count_jobs,
+    disk_need,
+    duration,
+    free_space,
+    gigabytes,
+    lock_output,
+    still_needed,
+)
+from pipelines.settings import BuildSettings
+from pipelines.tasks import BuildCelebAHQ
+from tests.builds import CHOSEN, environment, file_names
+
+IMAGE = 3 * sum(4**power for power in range(2, 9))
+"""Bytes of one image at 256, 128 ... 4."""
+
+FACE = 3 * 256 * 256
+
+
+@pytest.fixture
+def settings(tiny_tree: Path, tmp_path: Path) -> BuildSettings:
+    return BuildSettings(tiny_tree, tmp_path / "out", count=CHOSEN, shard_size=3, resolution=256)
+
+
+def write(path: Path, size: int = 1) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(size))
+
+
+def test_disk_need(settings: BuildSettings, finished_build: Path) -> None:
+    need = disk_need(settings)
+    assert need.finished == CHOSEN * IMAGE
+    assert need.peak == 2 * CHOSEN * IMAGE + 8 * FACE
+    size = (finished_build / "celebahq.h5").stat().st_size
+    assert need.finished <= size < need.finished + 100_000  # tables come on top
+    few = replace(settings, count=2)  # faces are not kept
+    assert disk_need(few).peak == 2 * disk_need(few).finished == 4 * IMAGE
+
+
+def test_what_is_still_needed(settings: BuildSettings) -> None:
+    assert still_needed(settings) == disk_need(settings).peak
+    write(settings.score_path(1))
+    assert still_needed(settings) == disk_need(settings).peak - 3 * FACE
+    for index in (0, 2):
+        write(settings.score_path(index))
+    assert still_needed(settings) == 2 * CHOSEN * IMAGE
+    write(settings.build_path(0))
+    assert still_needed(settings) == (CHOSEN + 1) * IMAGE
+    # Unfinished files are written over: their bytes are there already.
+    write(settings.output_dir / ".celebahq.h5.partial", 1000)
+    write(settings.work_dir / "build" / ".00001.h5.partial", 234)
+    assert still_needed(settings) == (CHOSEN + 1) * IMAGE - 1234
+    # Work for other settings helps nobody.
+    write(settings.work_dir / "build" / "00000-0123456789abcdef.h5", 10_000_000)
+    assert still_needed(settings) == (CHOSEN + 1) * IMAGE - 1234
+
+
+def test_nothing_is_needed_for_a_finished_file(settings: BuildSettings, finished_build: Path) -> None:
+    assert still_needed(replace(settings, output_dir=finished_build)) == 0
+
+
+def test_a_disk_that_is_too_small(settings: BuildSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    need = disk_need(settings).peak
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 0, need))
+    check_space(settings)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 0, need - 1))
+    with pytest.raises(DataError, match=r"the build needs up to 3.7 MB of free disk, there are 3.7 MB; free some"):
+        check_space(settings)
+    assert not settings.output_dir.exists()
+
+
+def test_free_space_of_a_folder_that_does_not_exist_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert free_space(tmp_path / "a" / "b") > 0
+    monkeypatch.chdir(tmp_path)
+    assert free_space(Path("a/b")) > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lock(settings: BuildSettings) -> None:
+    with lock_output(settings):
+        with pytest.raises(DataError, match="another build is running in"):
+            lock_output(settings)
+        assert file_names(settings.output_dir) == {"work/lock"}
+    lock_output(settings).close()  # free again
+
+
+def test_the_lock_goes_with_the_process_that_held_it(settings: BuildSettings) -> None:
+    code = (
+        "import os, sys, signal; from pathlib import Path; from pipelines.plan import lock_output; "
+        "from pipelines.settings import BuildSettings; "
+        "kept = lock_output(BuildSettings(Path(sys.argv[1]), Path(sys.argv[2]))); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    words = [sys.executable, "-c", code, str(settings.celeba_dir), str(settings.output_dir)]
+    assert subprocess.run(words, env=environment()).returncode < 0
+    assert (settings.work_dir / "lock").exists()
+    lock_output(settings).close()
+
+
+@pytest.mark.parametrize("name", ["work", "out"])
+def test_an_output_that_cannot_be_written(name: str, settings: BuildSettings) -> None:
+    path = settings.work_dir if name == "work" else settings.output_dir
+    write(path)
+    with pytest.raises(DataError, match=r"--output-dir .*out cannot be written: "):
+        lock_output(settings)
+
+
+def test_cleaning_up(settings: BuildSettings) -> None:
+    other = replace(settings, count=2)
+    kept = [
+        settings.ranking_path,
+        settings.marker("verified"),
+        settings.marker("reported"),
+        settings.score_path(0),
+        other.score_path(1),
+        settings.work_dir / "lock",
+        settings.work_dir / "faces" / "family.rgb",
+        settings.work_dir / "notes-of-mine.json",
+        settings.output_dir / "photo.h5",
+    ]
+    gone = [
+        settings.build_path(0),
+        other.build_path(0),
+        settings.faces_path(1),
+        other.ranking_path,
+        other.marker("verified"),
+        other.marker("finished"),
+        settings.work_dir / "times" / "Rank-0123456789.csv",
+        settings.work_dir / "scores" / ".00001-0123456789abcdef.npz.partial",
+        settings.work_dir / "build" / ".00001-0123456789abcdef.h5.partial",
+        settings.work_dir / "faces" / ".00001-0123456789abcdef-256.rgb.partial",
+        settings.work_dir / "times" / ".Rank-0123456789.csv.partial",
+        settings.work_dir / f".{settings.ranking_path.name}.partial",
+        settings.output_dir / ".celebahq.h5.partial",
+        settings.output_dir / ".ranking.csv.partial",
+    ]
+    for path in kept + gone:
+        write(path)
+    clean_up(settings)
+    assert file_names(settings.output_dir) == {str(path.relative_to(settings.output_dir)) for path in kept}
+    assert not (settings.work_dir / "build").exists()
+    assert not (settings.work_dir / "times").exists()
+
+
+def test_jobs_fill_the_machine() -> None:
+    available = len(os.sched_getaffinity(0))
+    assert count_jobs(1) == available
+    assert count_jobs(2) == max(available // 2, 1)
+    assert count_jobs(10 * available) == 1
+
+
+def test_for_people() -> None:
+    assert [gigabytes(size) for size in (0, 2_340_000, 126_000_000_000)] == ["0.0 MB", "2.3 MB", "126.0 GB"]
+    assert [duration(seconds) for seconds in (5, 600, 7500)] == ["5 s", "10 min", "2 h 05 min"]
+
+
+def test_the_plan_is_told_even_if_the_build_will_not_fit(
+    settings: BuildSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 10**9, 0))
+    folders = {"celeba_dir": str(settings.celeba_dir), "output_dir": str(settings.output_dir)}
+    task = BuildCelebAHQ(**folders, count=CHOSEN, shard_size=3, resolution="256", jobs=2, dry_run=True)
+    assert not task.complete()
+    assert task.requires() == []
+    with pytest.raises(DataError, match="needs up to"):
+        task.run()
+    plan = capsys.readouterr().out
+    for told in ("8 photos", "4 to be chosen", "3 score shards, 2 build shards", "1.0 MB", "3.7 MB", "0.0 MB free"):
+        assert told in plan
+    assert not settings.output_dir.exists()

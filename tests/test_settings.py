@@ -1,0 +1,180 @@
+"""`pipelines.settings`: counts, and digests that change with everything that changes bytes, and with nothing else."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import luigi
+import pytest
+
+from datatools.errors import DataError
+from pipelines import settings as module
+from pipelines.settings import BuildSettings
+from pipelines.tasks import BuildCelebAHQ
+from tests.builds import Photo, make_tree
+
+BASE = {"count": 4, "shard_size": 3, "resolution": 256}
+
+
+@pytest.fixture
+def settings(tiny_tree: Path, tmp_path: Path) -> BuildSettings:
+    return BuildSettings(tiny_tree, tmp_path / "out", **BASE)
+
+
+def scores(settings: BuildSettings) -> list[str]:
+    return [settings.score_path(index).name for index in range(settings.score_shards)]
+
+
+def test_shards_hold_every_candidate_once(settings: BuildSettings) -> None:
+    shards = [settings.shard_candidates(index) for index in range(settings.score_shards)]
+    assert [len(shard) for shard in shards] == [3, 3, 2]
+    assert sum(shards, ()) == settings.candidates
+    assert settings.build_shards == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "chosen", "build_shards", "kept"),
+    [
+        ({}, 4, 2, True),
+        ({"count": 3}, 3, 1, False),
+        ({"count": 8}, 8, 3, True),
+        ({"selection": "all", "count": 1}, 8, 3, True),
+        ({"selection": "official", "count": 3}, 3, 1, True),
+        ({"selection": "official", "count": 2}, 2, 1, True),
+    ],
+)
+def test_counts(settings: BuildSettings, changes: dict[str, Any], chosen: int, build_shards: int, kept: bool) -> None:
+    changed = replace(settings, **changes)
+    assert (changed.chosen_count, changed.build_shards, changed.keep_faces) == (chosen, build_shards, kept)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"count": 5},
+        {"selection": "all"},
+        {"order": "source"},
+        {"duplicates": "drop"},
+        {"resolution": 512},
+        {"min_level": 1},
+        {"compression": "gzip"},
+        {"shard_size": 4},
+        {"final_filter": "box"},
+        {"exclude": "known-flaws"},
+    ],
+)
+def test_what_changes_bytes_changes_the_build(settings: BuildSettings, change: dict[str, Any]) -> None:
+    changed = replace(settings, **change)
+    assert changed.build_digest != settings.build_digest
+    assert changed.build_path(0) != settings.build_path(0)
+    assert changed.marker("finished") != settings.marker("finished")
+    # Scores are used again unless the faces themselves are others, or lie in other shards.
+    assert (scores(changed) == scores(settings)) == (not {"final_filter", "shard_size"} & set(change))
+    ranked_alike = {"resolution", "min_level", "compression"} >= set(change)
+    assert (changed.ranking_path == settings.ranking_path) == ranked_alike
+
+
+def test_faces_are_kept_by_their_size(settings: BuildSettings) -> None:
+    assert replace(settings, resolution=512).faces_path(0) != settings.faces_path(0)
+
+
+@pytest.mark.parametrize("name", ["RECIPE_VERSION", "_library_versions"])
+def test_another_recipe_or_library(settings: BuildSettings, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = scores(settings)
+    value: object = module.RECIPE_VERSION + 1 if name == "RECIPE_VERSION" else lambda: {"numpy": "99"}
+    monkeypatch.setattr(module, name, value)
+    assert not set(before) & set(scores(replace(settings)))
+
+
+def test_where_it_runs_changes_nothing(settings: BuildSettings, tmp_path: Path) -> None:
+    """Not the folders, nor the way in which they are written; processes are no settings at all."""
+    moved = tmp_path / "moved"
+    shutil.copytree(settings.celeba_dir, moved)
+    other = BuildSettings(moved, tmp_path / "elsewhere", **BASE)
+    assert other.build_digest == settings.build_digest
+    assert scores(other) == scores(settings)
+    assert str(tmp_path) not in str(other.as_attributes())
+    assert not {"jobs", "workers"} & set(BuildSettings.__dataclass_fields__)
+    assert not BuildCelebAHQ.jobs.significant
+
+
+def edit(path: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(tree: Path) -> None:
+        text = (tree / path).read_text()
+        assert old in text
+        (tree / path).write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def append_to_photo(tree: Path) -> None:
+    with min((tree / "Img" / "img_celeba").iterdir()).open("ab") as stream:
+        stream.write(b"\0")
+
+
+@pytest.mark.parametrize(
+    ("change", "rescored"),
+    [
+        (edit("Anno/list_attr_celeba.txt", "Smiling", "Laughing"), 0),
+        (edit("Anno/list_attr_celeba.txt", "1 -1 1", "1 -1 -1"), 0),
+        (edit("Anno/identity_CelebA.txt", " 100", " 999"), 0),
+        (edit("Eval/list_eval_partition.txt", " 1", " 2"), 0),
+        (edit("Anno/list_landmarks_celeba.txt", "900001.jpg  ", "900001.jpg  1"), 1),
+        (append_to_photo, 1),
+    ],
+    ids=["attribute name", "attribute", "identity", "split", "landmark", "photo"],
+)
+def test_annotations_and_photos_are_part_of_the_name(
+    change: Callable[[Path], None], rescored: int, photos: Mapping[str, Photo], tmp_path: Path
+) -> None:
+    """Shards of other photos stay as they are."""
+    before = BuildSettings(make_tree(tmp_path / "before", photos), tmp_path, **BASE)
+    tree = make_tree(tmp_path / "after", photos)
+    change(tree)
+    after = BuildSettings(tree, tmp_path, **BASE)
+    assert after.build_digest != before.build_digest
+    assert sum(one != other for one, other in zip(scores(before), scores(after), strict=True)) == rescored
+
+
+def test_a_photo_that_vanishes_is_left_to_the_first_pass(photos: Mapping[str, Photo], tmp_path: Path) -> None:
+    settings = BuildSettings(make_tree(tmp_path / "CelebA", photos), tmp_path, **BASE)
+    assert len(settings.candidates) == 8
+    settings.candidates[0].path.unlink()
+    assert len(scores(settings)) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"count": 0}, "--count 0"),
+        ({"shard_size": -1}, "--shard-size -1"),
+        ({"resolution": 128}, "--resolution 128"),
+        ({"restore": "magic"}, "unknown restorer"),
+        ({"count": 9}, "give --count 8"),
+        ({"selection": "official", "count": 4}, "has only 3 photos of the published set; give --count 3"),
+    ],
+)
+def test_check(settings: BuildSettings, change: dict[str, Any], told: str) -> None:
+    settings.check()
+    with pytest.raises(DataError, match=told):
+        replace(settings, **change).check()
+
+
+def test_check_when_everything_is_excluded(settings: BuildSettings, tmp_path: Path) -> None:
+    unwanted = tmp_path / "unwanted.txt"
+    unwanted.write_text("\n".join(record.file_name for record in settings.candidates))
+    for selection in ("score", "official", "all"):
+        with pytest.raises(DataError, match=r"has no|none of the rows|has only"):
+            replace(settings, exclude=str(unwanted), selection=selection).check()
+
+
+def test_the_command_line_has_every_setting_with_its_default() -> None:
+    defaults = {name: parameter._default for name, parameter in BuildCelebAHQ.get_params()}
+    fields = BuildSettings.__dataclass_fields__
+    assert set(fields) | {"jobs", "dry_run"} == set(defaults)
+    for name, field in fields.items():
+        if name not in ("celeba_dir", "output_dir"):
+            assert str(field.default) == str(defaults[name]), name
+    assert isinstance(BuildCelebAHQ(), luigi.Task)
