@@ -8,8 +8,6 @@ INSTALLED := $(VENV)/installed
 CELEBA ?=
 COUNT ?=
 DEMO := demo
-DEMO_CELEBA := $(if $(CELEBA),$(CELEBA),$(DEMO)/CelebA)
-DEMO_CHOICE := $(if $(COUNT),--selection score --count $(COUNT),--selection all)
 
 .PHONY: install demo test check bench clean
 
@@ -20,10 +18,7 @@ $(INSTALLED): setup.py constraints.txt tools/install.sh
 	@touch $@
 
 demo: install
-	$(if $(CELEBA),,$(BIN)/python -m datatools.sample $(DEMO)/CelebA)
-	$(BIN)/luigi --module pipelines BuildCelebAHQ --local-scheduler \
-	    --celeba-dir "$(DEMO_CELEBA)" --output-dir "$(DEMO)/out" $(DEMO_CHOICE)
-	@sh tools/after_demo.sh "$(DEMO)/out"
+	@sh tools/demo.sh $(BIN) $(DEMO) "$(CELEBA)" "$(COUNT)"
 
 test: install
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -36,8 +31,11 @@ check: install
 # Needs photos with landmarks: make bench CELEBA=/data/CelebA
 bench: install
 	@test -n "$(CELEBA)" || { echo "name a CelebA tree: make bench CELEBA=/data/CelebA"; exit 2; }
-	@for script in benchmarks/*.py; do \
-	    echo "# $$script"; $(BIN)/python $$script --celeba-dir "$(CELEBA)" || exit 1; done
+	@failed=0; for script in benchmarks/*.py; do \
+	    echo "# $$script"; \
+	    if grep -q -e --celeba-dir $$script; then set -- --celeba-dir "$(CELEBA)"; else set --; fi; \
+	    $(BIN)/python $$script "$$@" || failed=1; \
+	done; exit $$failed
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info

@@ -56,7 +56,7 @@ class Rejection:
 
     file_name: str
     stage: str
-    """Where it was found: "annotation", "photo", "face", "excluded" or "duplicate"."""
+    """Where it was found: "annotation", "photo", "face" or "excluded"."""
     reason: str
 
 
@@ -97,7 +97,7 @@ def read_tree(root: Path) -> CelebATree:
     attribute_names, attributes = annotations.attributes(_find(root, _ATTRIBUTES))
     identities = annotations.numbers(_find(root, _IDENTITIES), allowed=None)
     splits = annotations.numbers(_find(root, _PARTITION), allowed=("0", "1", "2"))
-    rejections = annotations.rejections
+    rejections = _one_each(annotations.rejections, annotated | {path.name for path in _annotation_files(root)})
     indices = celebahq_index_by_file()
 
     records = []
@@ -120,6 +120,20 @@ def read_tree(root: Path) -> CelebATree:
     for name in sorted(files - annotated):
         rejections.append(Rejection(name, "annotation", f"no row in {landmarks_file.name}"))
     return CelebATree(root, image_dir, tuple(records), tuple(rejections), attribute_names)
+
+
+def _annotation_files(root: Path) -> list[Path]:
+    found = (_find(root, places) for places in (_LANDMARKS, _ATTRIBUTES, _IDENTITIES, _PARTITION))
+    return [path for path in found if path is not None]
+
+
+def _one_each(rejections: Sequence[Rejection], known: set[str]) -> list[Rejection]:
+    """One rejection per entry, with all its reasons; none for photos that only an optional file names."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for rejection in rejections:
+        if rejection.file_name in known:
+            reasons.setdefault((rejection.file_name, rejection.stage), []).append(rejection.reason)
+    return [Rejection(name, stage, "; ".join(texts)) for (name, stage), texts in reasons.items()]
 
 
 def _find(root: Path, places: Sequence[str]) -> Path | None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from datatools.errors import DataError
+from datatools.from_folder import Skipped, picture_names, write_from_folder
 from datatools.images import save_png
 from datatools.pyramid import Level, Pyramid, verify
 from datatools.sheets import contact_sheet
@@ -26,6 +27,7 @@ Examples:
   python -m datatools.h5tool compare mine.h5 theirs.h5
   python -m datatools.h5tool extract celebahq.h5 pictures --level 256 --indices 0-99,500
   python -m datatools.h5tool display celebahq.h5 sheet.png --count 48 --level 128
+  python -m datatools.h5tool from-folder pictures mine.h5 --resolution 128
 """
 COMPARE_BYTES = 16 << 20
 SHEET_WIDTH = 1920
@@ -249,6 +251,8 @@ def display(h5: Path, out: Path, count: int, level: int | None) -> None:
 
     Its images are spread evenly over H5.
     """
+    if out.suffix.lower() != ".png":
+        raise DataError(f"{out}: contact sheets are written as PNG, give a name that ends in .png")
     pyramid = Pyramid(h5)
     if not len(pyramid):
         raise DataError(f"{h5}: holds no images to show")
@@ -261,6 +265,34 @@ def display(h5: Path, out: Path, count: int, level: int | None) -> None:
     except OSError as error:
         raise DataError(f"{out}: cannot be written: {error.strerror}") from error
     click.echo(f"{len(faces)} of {len(pyramid)} images in {out}")
+
+
+@main.command("from-folder")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("out", metavar="OUT.h5", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--resolution", type=int, required=True, help="Side of the largest level: a power of two, 4 to 1024.")
+@click.option("--compression", type=click.Choice(["none", "gzip", "lzf"]), default="none", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace OUT.h5 when it is there already.")
+def from_folder(folder: Path, out: Path, resolution: int, compression: str, overwrite: bool) -> None:
+    """Make a pyramid of the square pictures in DIR.
+
+    They are taken in order of their names and reduced with a box filter. Files that cannot be used, because they are
+    no pictures, not square or too small, are named one a line and left out.
+    """
+    if out.exists() and not overwrite:
+        raise DataError(f"{out}: exists; --overwrite replaces it")
+    left_out = 0
+
+    def tell(skipped: Skipped) -> None:
+        nonlocal left_out
+        left_out += 1
+        tqdm.write(str(skipped), file=sys.stderr)
+
+    with _bar("from-folder", len(picture_names(folder))) as advance:
+        count = write_from_folder(
+            folder, out, resolution=resolution, compression=compression, skipped=tell, progress=advance
+        )
+    click.echo(f"{out}: {count} images of {resolution} x {resolution} pixels, {left_out} files left out")
 
 
 if __name__ == "__main__":

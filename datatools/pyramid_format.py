@@ -69,7 +69,7 @@ class Provenance:
     """Where one image of the pyramid comes from.
 
     file_name: base name of the photo. source_md5: 32 hexadecimal digits, of the photo's bytes. score: quality score.
-    rank: place in the ranking, 0 the best. celebahq_index: index in the published CelebA-HQ, -1 when not in it.
+    rank: place in the ranking, 1 the best. celebahq_index: index in the published CelebA-HQ, -1 when not in it.
     quad: (4, 2) corners of the face rectangle, upper-left, lower-left, lower-right, upper-right; landmarks: (5, 2);
     both as (x, y) in pixels of the photo as stored. attributes: +1 or -1 in the order of the file's attribute names;
     identity: CelebA's number of the person; split: 0 train, 1 validation, 2 test; None where unknown.

@@ -97,13 +97,18 @@ def _copy_level(
 
 
 def _copy_range(source: int, target: int, length: int, read_at: int, write_to: int) -> None:
-    """Copy between open files inside the kernel, which on some file systems shares the blocks instead."""
+    """Copy between open files inside the kernel where it can, which on some file systems shares the blocks instead."""
+    in_kernel = hasattr(os, "copy_file_range")
     while length:
-        try:
-            copied = os.copy_file_range(source, target, length, read_at, write_to)
-        except OSError as error:
-            if error.errno not in NO_KERNEL_COPY:
-                raise
+        copied = 0
+        if in_kernel:
+            try:
+                copied = os.copy_file_range(source, target, length, read_at, write_to)
+            except OSError as error:
+                if error.errno not in NO_KERNEL_COPY:
+                    raise
+                in_kernel = False
+        if not in_kernel:
             data = os.pread(source, min(length, COPY_BYTES), read_at)
             write_at(target, data, write_to)
             copied = len(data)

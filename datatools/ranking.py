@@ -145,14 +145,20 @@ def write_ranking_csv(
     scores: NDArray[np.float64],
     ranking: Ranking,
     rejections: Sequence[Rejection],
+    left_out: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """`file_name,score,rank,chosen,reason`: scored faces by rank, then the entries that never got a score."""
+    """`file_name,score,rank,chosen,reason`: scored faces by rank, then the entries that never got a score.
+
+    Args:
+        left_out: (file name, reason) of photos that the selection never looked at.
+    """
     rows: list[tuple[str, str, str, int, str]] = []
     for i in np.argsort(ranking.rank):
         reason = ranking.reasons[i]
         rows.append((records[i].file_name, f"{scores[i]:.6f}", str(ranking.rank[i]), int(not reason), reason))
     scored = {record.file_name for record in records}  # some lost no more than their attributes
     rows += [(r.file_name, "", "", 0, f"{r.stage}: {r.reason}") for r in rejections if r.file_name not in scored]
+    rows += [(file_name, "", "", 0, reason) for file_name, reason in left_out]
     _write_csv(path, ("file_name", "score", "rank", "chosen", "reason"), rows)
 
 

@@ -7,13 +7,13 @@ are float32 at least.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pggan.convolution import convolution, downsampling_kernel, upsampling_kernel
+from pggan.convolution import box, convolution
 
 LEAKY_SLOPE = 0.2
 PIXEL_NORM_EPS = 1e-8
@@ -51,11 +51,11 @@ class _Scaled(nn.Module):
         self.sharing = False
         self._shared: Tensor | None = None
 
-    def effective_weight(self) -> Tensor:
-        """The scaled weight, in the shape that the layer computes with; kept while `shared_weights` is active."""
-        if self._shared is not None:
+    def effective_weight(self, dtype: torch.dtype) -> Tensor:
+        """The scaled weight in the layer's shape and the given type; kept while `shared_weights` is active."""
+        if self._shared is not None and self._shared.dtype == dtype:
             return self._shared
-        weight = self._effective_weight()
+        weight = self._effective_weight().to(dtype)
         if self.sharing:
             self._shared = weight
         return weight
@@ -108,21 +108,19 @@ class ScaledConv(_Scaled):
     def _effective_weight(self) -> Tensor:
         weight = super()._effective_weight()
         if self.resample == "up":
-            weight = upsampling_kernel(weight)
-        elif self.resample == "down":
-            weight = downsampling_kernel(weight)
+            # (I, O, 3, 3) of the transposed convolution; times 4: nearest upsampling sums four shifts, box averages
+            weight = 4.0 * weight.flip(2, 3).transpose(0, 1)
         return weight.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, I, H, W) -> (N, O, H', W') in x's type."""
-        return convolution(
-            x,
-            self.effective_weight(),
-            self.bias,
-            stride=1 if self.resample is None else 2,
-            padding=self.weight.shape[-1] // 2,
-            transposed=self.resample == "up",
-        )
+        weight = self.effective_weight(x.dtype)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        if self.resample == "up":
+            return box(convolution(x, weight, None, stride=2, transposed=True), padding=0, bias=bias)
+        if self.resample == "down":
+            return convolution(box(x, padding=1), weight, bias, stride=2)
+        return convolution(x, weight, bias, padding=self.weight.shape[-1] // 2)
 
 
 class ScaledDense(_Scaled):
@@ -145,13 +143,33 @@ class ScaledDense(_Scaled):
     def forward(self, x: Tensor) -> Tensor:
         """(N, ...) -> (N, outputs) in x's type."""
         bias = self.bias.to(x.dtype) if self.bias is not None and self.adds_bias else None
-        return functional.linear(x.flatten(1), self.effective_weight().to(x.dtype), bias)
+        return functional.linear(x.flatten(1), self.effective_weight(x.dtype), bias)
 
 
 def pixel_norm(x: Tensor) -> Tensor:
     """x / sqrt(mean of x^2 over axis 1 + 1e-8), the mean in float32 (section 4.2)."""
-    power = wide(x).square().mean(dim=1, keepdim=True)
-    return x * torch.rsqrt(power + PIXEL_NORM_EPS).to(x.dtype)
+    return _PixelNorm.apply(x)
+
+
+class _PixelNorm(torch.autograd.Function):
+    """With r = 1 / sqrt(mean x^2 + eps) and y = r x, the gradient is r (g - y mean(g y)); means over axis 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=wide(x[:0]).dtype).square_()
+        r = total.div_(x.shape[1]).add_(PIXEL_NORM_EPS).rsqrt_()
+        y = x * r.to(x.dtype)
+        ctx.save_for_backward(x, y, r)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        x, y, r = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again: as the operations it is made of
+            r = torch.rsqrt(wide(x).square().mean(dim=1, keepdim=True) + PIXEL_NORM_EPS)
+            y = x * r.to(x.dtype)
+        mean = (g * y).mean(dim=1, keepdim=True)
+        return torch.addcmul(g, y, mean, value=-1.0) * r.to(x.dtype)
 
 
 class PixelNorm(nn.Module):
@@ -210,7 +228,8 @@ def minibatch_stddev(x: Tensor, group: int, batches: int = 1) -> Tensor:
     total, channels, height, width = x.shape
     per_group = total // batches // group
     values = wide(x).reshape(batches, group, per_group, channels, height, width)  # (B, G, N/G, C, H, W): strided
-    deviation = (values.var(dim=1, correction=0) + STDDEV_EPS).sqrt()  # (B, N/G, C, H, W)
+    variance = (values - values.mean(dim=1, keepdim=True)).square().mean(dim=1)  # biased; (B, N/G, C, H, W)
+    deviation = (variance + STDDEV_EPS).sqrt()
     mean = deviation.mean(dim=(2, 3, 4))  # (B, N/G)
     maps = mean[:, None, :].expand(batches, group, per_group).reshape(total, 1, 1, 1)
     return torch.cat([x, maps.to(x.dtype).expand(total, 1, height, width)], dim=1)

@@ -40,7 +40,7 @@ NOISE_ONSET = 0.5
 def level_of(resolution: int, lod: float) -> tuple[int, float]:
     """(level's resolution, weight of that level against the one below); weight 1 where lod is whole."""
     whole = math.floor(lod)
-    level = resolution >> whole
+    level = resolution >> max(whole, 0)
     if lod < 0 or level < 4:
         raise ValueError(f"lod {lod}: must be 0..{math.log2(resolution) - 2:g} for a network of {resolution} pixels")
     return level, 1.0 - (lod - whole)

@@ -329,17 +329,25 @@ PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         "tiny",
         NetworkConfig(32, fmap_base=256, fmap_max=32, latent_size=32),
-        _long(32, 1.0, 8.0),
+        _long(32, 1.0, 8.0, tick_kimg_base=0.5, tick_kimg_by_level=()),
     ),
     "faces-32": Preset(
         "faces-32",
         NetworkConfig(32, fmap_base=1024, fmap_max=128, latent_size=128),
-        _long(32, 15.0, 400.0),
+        _long(32, 15.0, 400.0, tick_kimg_base=5.0, tick_kimg_by_level=()),
     ),
     "faces-128": Preset(
         "faces-128",
         NetworkConfig(128, fmap_base=4096, fmap_max=256, latent_size=256),
-        _long(128, 60.0, 1200.0, minibatch_base=32, minibatch_by_level=((4, 64), (8, 64), (16, 64), (128, 16))),
+        _long(
+            128,
+            60.0,
+            1200.0,
+            minibatch_base=32,
+            minibatch_by_level=((4, 64), (8, 64), (16, 64), (128, 16)),
+            tick_kimg_base=20.0,
+            tick_kimg_by_level=(),
+        ),
     ),
 }
 

@@ -26,7 +26,8 @@ class _ReadableLog(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING and str(record.msg).startswith("Informed scheduler"):
+        noise = ("Informed scheduler", "Worker %s was stopped")
+        if record.levelno < logging.WARNING and str(record.msg).startswith(noise):
             return False
         if isinstance(record.args, tuple) and str(record.msg).startswith("[pid %s] Worker %s"):
             # pid, worker (with host, user and salt), task: only the task tells something

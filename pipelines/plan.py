@@ -22,7 +22,7 @@ TRIAL_PHOTOS = 6
 _SHARD = r"\d{5}-[0-9a-f]{16}"
 LEFTOVERS = {
     "": r"(ranking|verified|reported|finished)-[0-9a-f]{16}\.json|\..*-[0-9a-f]{16}\.json\.partial",
-    "scores": rf"\.{_SHARD}\.npz\.partial",
+    "scores": rf"\.{_SHARD}\.(npz|csv)\.partial",
     "faces": rf"{_SHARD}-\d+\.rgb|\.{_SHARD}-\d+\.rgb\.partial",
     "build": rf"{_SHARD}\.h5|\.{_SHARD}\.h5\.partial",
     "times": r"\.?[A-Za-z]+-[0-9a-f]{10}\.csv(\.partial)?",
@@ -69,8 +69,11 @@ def still_needed(settings: BuildSettings) -> int:
 
 def free_space(folder: Path) -> int:
     """Free bytes on the disk where `folder` is, or will be."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(existing).free
+    try:
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        return shutil.disk_usage(existing).free
+    except OSError as error:
+        raise DataError(f"--output-dir {folder} cannot be used: {error.strerror or error}") from error
 
 
 def check_space(settings: BuildSettings) -> None:
@@ -138,6 +141,7 @@ def describe_plan(settings: BuildSettings, jobs: int) -> str:
         f"{len(settings.early_rejections)} entries rejected or excluded before any photo is opened",
         f"selection     {settings.selection}: {len(candidates)} candidates ({published} of them in the published set), "
         f"{settings.chosen_count} to be chosen",
+        *([f"excluded      {excluded}"] if (excluded := describe_exclusions(settings)) else []),
         f"recipe        restore {settings.restore}, final filter {settings.final_filter}, "
         f"{settings.resolution} x {settings.resolution} down to {settings.min_level} x {settings.min_level}",
         f"work          {settings.score_shards} score shards, {settings.build_shards} build shards of at most "
@@ -148,6 +152,16 @@ def describe_plan(settings: BuildSettings, jobs: int) -> str:
         f"({per_photo:.3f} s per photo in a trial of {len(trial)}), plus copying {gigabytes(need.finished)}",
     ]
     return "\n".join(lines)
+
+
+def describe_exclusions(settings: BuildSettings) -> str:
+    """How many of the names in --exclude there are; "" without exclusions."""
+    if not settings.excluded:
+        return ""
+    found = len(settings.excluded & {record.file_name for record in settings.tree.records})
+    return (
+        f"{found} of {len(settings.excluded)} names in --exclude {settings.exclude} are photos of {settings.celeba_dir}"
+    )
 
 
 def count_jobs(workers: int) -> int:

@@ -10,6 +10,7 @@ from typing import Literal
 import cv2
 import numpy as np
 import PIL
+import scipy
 
 import datatools
 from datatools.celeba import CelebATree, FaceRecord, Rejection, read_tree
@@ -80,6 +81,17 @@ class BuildSettings:
         return select_candidates(self.tree.records, selection=self.selection, count=self.count, excluded=self.excluded)
 
     @cached_property
+    def left_out(self) -> tuple[tuple[str, str], ...]:
+        """(file name, reason) of the photos that "official" has no use for; nobody looks at them."""
+        known = {record.file_name for record in self.candidates} | self.excluded
+        beyond = f"beyond the first {self.count} of the published set"
+        return tuple(
+            (r.file_name, beyond if r.celebahq_index >= 0 else "not in the published set")
+            for r in self.tree.records
+            if r.file_name not in known
+        )
+
+    @cached_property
     def early_rejections(self) -> tuple[Rejection, ...]:
         """Entries that are out before any photo is opened."""
         excluded = (r for r in self.tree.records if r.file_name in self.excluded)
@@ -112,14 +124,20 @@ class BuildSettings:
         return self.candidates[index * self.shard_size : (index + 1) * self.shard_size]
 
     @cached_property
+    def _photos(self) -> tuple[tuple[str, list[list[float]], int], ...]:
+        """What decides about the candidates' faces, apart from the recipe."""
+        # A photo that was replaced has another size; its time stamp says nothing after a copy.
+        return tuple((r.file_name, r.landmarks.tolist(), _size(r.path)) for r in self.candidates)
+
+    @property
+    def _recipe(self) -> tuple[object, ...]:
+        return (RECIPE_VERSION, self.final_filter, self.restorer.digest, _library_versions())
+
+    @cached_property
     def _score_digests(self) -> tuple[str, ...]:
-        recipe = (RECIPE_VERSION, self.final_filter, self.restorer.digest, _library_versions())
+        size = self.shard_size
         return tuple(
-            digest_of(
-                recipe,
-                # A photo that was replaced has another size; its time stamp says nothing after a copy.
-                [(r.file_name, r.landmarks.tolist(), _size(r.path)) for r in self.shard_candidates(index)],
-            )
+            digest_of(self._recipe, self._photos[index * size : (index + 1) * size])
             for index in range(self.score_shards)
         )
 
@@ -133,7 +151,7 @@ class BuildSettings:
 
     def build_path(self, index: int) -> Path:
         """One shard of the finished file."""
-        return self.work_dir / "build" / f"{index:05d}-{self.build_digest}.h5"
+        return self.work_dir / "build" / f"{index:05d}-{digest_of(self.build_digest, self.shard_size)}.h5"
 
     @property
     def ranking_path(self) -> Path:
@@ -155,14 +173,14 @@ class BuildSettings:
         """Names the ranking: all scores, the choice, its order, and the annotations that go into the file."""
         annotations = [(r.file_name, r.attributes, r.identity, r.split) for r in self.candidates]
         rejections = [(r.file_name, r.stage, r.reason) for r in self.early_rejections]
-        choice = (self.selection, self.count, self.order, self.duplicates, len(self.excluded))
-        return digest_of(self._score_digests, choice, self.tree.attribute_names, annotations, rejections)
+        choice = (self.selection, self.count, self.order, self.duplicates, sorted(self.excluded))
+        return digest_of(self._recipe, self._photos, choice, self.tree.attribute_names, annotations, rejections)
 
     @cached_property
     def build_digest(self) -> str:
         """Names the finished file."""
         layout = (self.resolution, self.min_level, self.compression, datatools.__version__)
-        return digest_of(self.ranking_digest, self.shard_size, layout)
+        return digest_of(self.ranking_digest, layout)
 
     def as_attributes(self) -> dict[str, str | int | float]:
         """Settings and versions that the file carries as attributes; no path, time or host among them."""
@@ -177,10 +195,11 @@ class BuildSettings:
             "min_level": self.min_level,
             "order": self.order,
             "duplicates": self.duplicates,
+            "exclude": Path(self.exclude).name,
             "excluded": len(self.excluded),
+            "excluded_digest": digest_of(sorted(self.excluded)) if self.excluded else "",
             "build_digest": self.build_digest,
             "recipe_version": RECIPE_VERSION,
-            "celebahq_version": datatools.__version__,
             **_library_versions(),
         }
 
@@ -216,5 +235,10 @@ def _size(path: Path) -> int:
 
 @cache
 def _library_versions() -> dict[str, str]:
-    """The libraries whose versions may change pixels."""
-    return {"numpy": np.__version__, "opencv": cv2.__version__, "pillow": PIL.__version__}
+    """The libraries whose versions may change pixels or scores."""
+    return {
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+        "scipy": scipy.__version__,
+    }

@@ -20,7 +20,7 @@ from datatools.errors import DataError
 from datatools.faces import make_face, reduce_face
 from datatools.files import atomic_path
 from datatools.geometry import FrameError
-from datatools.images import ImageError, read_bytes
+from datatools.images import ImageError
 from datatools.pyramid import Provenance, Pyramid, PyramidWriter
 from datatools.quality import quality_score
 from datatools.resample import FinalFilter
@@ -61,6 +61,17 @@ class ScoredPhoto:
     face: NDArray[np.uint8] | None = None
 
 
+def read_photo(path: Path) -> bytes:
+    """The file's bytes. What the system refuses is no fault of the photo, and must not become a finished result."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror or error}; mend that, or leave it out with --exclude, and run the "
+            "same command again, finished work is kept"
+        ) from error
+
+
 @dataclass(frozen=True)
 class PhotoScorer:
     """Function object: one record -> ScoredPhoto, with the face (r, r, 3) when asked for."""
@@ -69,9 +80,8 @@ class PhotoScorer:
     keep_face: bool
 
     def __call__(self, record: FaceRecord) -> ScoredPhoto:
-        stage = "photo"
+        data = read_photo(record.path)
         try:
-            data = read_bytes(record.path)
             result = make_face(data, record.landmarks, self.recipe.restorer, final_filter=self.recipe.final_filter)
         except (ImageError, FrameError) as error:
             stage = "photo" if isinstance(error, ImageError) else "face"
@@ -200,8 +210,8 @@ class FaceMaker:
 
     def __call__(self, chosen: ChosenFace) -> NDArray[np.uint8]:
         record = chosen.record
+        data = read_photo(record.path)
         try:
-            data = read_bytes(record.path)
             if hashlib.md5(data).hexdigest() != chosen.provenance.source_md5:
                 raise DataError(f"{record.path} is not the file that was scored; remove work/scores and build again")
             face = make_face(data, record.landmarks, self.recipe.restorer, final_filter=self.recipe.final_filter).face

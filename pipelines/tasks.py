@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import luigi
 import luigi.interface
@@ -17,16 +17,13 @@ from datatools.duplicates import find_duplicates
 from datatools.errors import DataError
 from datatools.files import atomic_path
 from datatools.pyramid import Provenance, join, verify
-from datatools.ranking import Order, Selection, rank_faces, write_ranking_csv, write_rejected_csv
+from datatools.ranking import rank_faces, write_ranking_csv, write_rejected_csv
 from datatools.report import BuildSummary, DuplicateFiles, StageTime, check_replaceable, write_report
-from datatools.resample import FinalFilter
-from pipelines.parameters import Choice, Number
-from pipelines.plan import check_space, clean_up, count_jobs, describe_plan, lock_output
-from pipelines.progress import ProgressBar
-from pipelines.settings import BuildSettings, Compression, Duplicates
+from pipelines.build_task import BuildTask
+from pipelines.plan import check_space, clean_up, describe_exclusions, describe_plan, lock_output
+from pipelines.settings import BuildSettings
 from pipelines.shards import (
     ChosenFace,
-    Recipe,
     one_line_errors,
     pyramid_is,
     read_score_shards,
@@ -36,86 +33,6 @@ from pipelines.shards import (
 )
 
 _locks: dict[Path, IO[bytes]] = {}  # open for as long as this process lives
-_settings: dict[BuildSettings, BuildSettings] = {}
-
-
-class BuildTask(luigi.Task):
-    """Parameters that all tasks of a build share."""
-
-    celeba_dir = luigi.Parameter(
-        default="CelebA", description="CelebA's folder, with Img/img_celeba (or img_celeba) and Anno"
-    )
-    output_dir = luigi.Parameter(default=".", description="where celebahq.h5, ranking.csv, rejected.csv and report/ go")
-    selection = Choice(
-        default="score",
-        choices=["score", "official", "all"],
-        description="score: the best --count faces; official: the photos of the published CelebA-HQ; all: every face",
-    )
-    count = Number(default=30000, description="number of images (at most, for --selection official)")
-    shard_size = Number(default=1000, description="photos per unit of work")
-    resolution = Choice(default="1024", choices=["256", "512", "1024"], description="largest level of the file")
-    restore = luigi.Parameter(default="none", description="restoration step before the face is cut out: none")
-    final_filter = Choice(
-        default="lanczos", choices=["lanczos", "box"], description="lanczos (data set) or box (paper)"
-    )
-    compression = Choice(default="none", choices=["none", "gzip", "lzf"], description="of the finished file")
-    min_level = Choice(default="4", choices=["4", "1"], description="smallest level; 1 for readers of 2017")
-    order = Choice(
-        default="auto",
-        choices=["auto", "rank", "source", "official"],
-        description="of the images; auto: official for --selection official, else rank (best first)",
-    )
-    exclude = luigi.Parameter(default="", description="text file of photos not to use, or known-flaws")
-    duplicates = Choice(
-        default="report",
-        choices=["report", "drop"],
-        description="list photos that occur twice, or keep the better only",
-    )
-    jobs = Number(default=0, significant=False, description="processes per shard; 0: as many as fill the machine")
-
-    @property
-    def settings(self) -> BuildSettings:
-        """The parameters as a frozen value; the same object for equal parameters, since it caches what it finds."""
-        settings = BuildSettings(
-            celeba_dir=Path(self.celeba_dir),
-            output_dir=Path(self.output_dir),
-            selection=cast(Selection, self.selection),
-            count=self.count,
-            shard_size=self.shard_size,
-            resolution=int(self.resolution),
-            restore=self.restore,
-            final_filter=cast(FinalFilter, self.final_filter),
-            compression=cast(Compression, self.compression),
-            min_level=int(self.min_level),
-            order=cast(Order, self.order),
-            exclude=self.exclude,
-            duplicates=cast(Duplicates, self.duplicates),
-        )
-        return _settings.setdefault(settings, settings)
-
-    def __str__(self) -> str:
-        """Short, for log lines: Luigi would list every parameter of every task."""
-        return str(self.task_family)
-
-    @property
-    def recipe(self) -> Recipe:
-        return Recipe(self.settings.restorer, self.settings.final_filter, self.settings.resolution)
-
-    @property
-    def job_count(self) -> int:
-        return self.jobs or count_jobs(luigi.interface.core().workers)
-
-    def shared(self) -> dict[str, Any]:
-        """This task's parameters that its requirements have too."""
-        names = dict(BuildTask.get_params())
-        return {name: value for name, value in self.param_kwargs.items() if name in names}
-
-    def timing(self) -> Path:
-        """Where this task's duration is noted."""
-        return self.settings.work_dir / "times" / f"{self.task_family}-{self.task_id[-10:]}.csv"
-
-    def progress(self, what: str, total: int, before: int = 0, overall: int = 0) -> ProgressBar:
-        return ProgressBar(self, what, total, before, overall)
 
 
 class ScoreShard(BuildTask):
@@ -132,6 +49,10 @@ class ScoreShard(BuildTask):
 
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(self.settings.score_path(self.index))
+
+    def timing(self) -> Path:
+        """Beside the scores, with which it stays for later builds."""
+        return self.settings.score_path(self.index).with_suffix(".csv")
 
     def run(self) -> None:
         settings = self.settings
@@ -194,12 +115,15 @@ class Rank(BuildTask):
                 drop=pairs if settings.duplicates == "drop" else (),
             )
             self.write_rejected(rejections)
-            write_ranking_csv(settings.output_dir / "ranking.csv", records, table.score, ranking, rejections)
-            missing = settings.chosen_count - len(ranking.chosen)
-            if missing > 0 and settings.selection != "all":
+            write_ranking_csv(
+                settings.output_dir / "ranking.csv", records, table.score, ranking, rejections, settings.left_out
+            )
+            if len(ranking.chosen) < settings.chosen_count:
+                dropped = sum(reason.startswith("duplicate") for reason in ranking.reasons)
                 print(
-                    f"warning: {len(ranking.chosen)} images instead of {settings.chosen_count}: {missing} photos "
-                    f"could not be used, see {settings.output_dir / 'rejected.csv'}",
+                    f"warning: {len(ranking.chosen)} images instead of {settings.chosen_count}: "
+                    f"{len(table.rejections)} photos could not be used (rejected.csv), "
+                    f"{dropped} were dropped as duplicates (ranking.csv)",
                     file=sys.stderr,
                 )
             content = {
@@ -374,11 +298,11 @@ class Report(BuildTask):
                 pyramid=settings.pyramid_path,
                 ranking_csv=settings.output_dir / "ranking.csv",
                 rejected_csv=settings.output_dir / "rejected.csv",
-                photos={record.file_name: record.path for record in settings.candidates},
+                photos={record.file_name: record.path for record in settings.tree.records},
                 duplicates=tuple(DuplicateFiles(*pair) for pair in ranking["duplicates"]),
                 stages=self.stages(),
                 settings={name: str(value) for name, value in settings.as_attributes().items()},
-                disk_bytes={settings.pyramid_path.name: settings.pyramid_path.stat().st_size},
+                disk_bytes=disk_use(settings),
             )
             write_report(summary, settings.output_dir / "report")
             with atomic_path(Path(self.output().path)) as temporary:
@@ -396,6 +320,22 @@ class Report(BuildTask):
                 old = totals.get(stage, (0.0, 0))
                 totals[stage] = (old[0] + float(seconds), old[1] + int(images))
         return tuple(StageTime(stage, seconds, images) for stage, (seconds, images) in totals.items())
+
+
+def disk_use(settings: BuildSettings) -> dict[str, int]:
+    """Bytes of what a build has written so far, by name."""
+    folder = settings.output_dir
+    files = (settings.pyramid_path, folder / "ranking.csv", folder / "rejected.csv")
+    work = [path for path in settings.work_dir.rglob("*") if path.is_file()]
+    return {
+        **{path.name: path.stat().st_size for path in files},
+        "work/ (most of it is removed at the end)": sum(path.stat().st_size for path in work),
+    }
+
+
+def results(settings: BuildSettings) -> str:
+    """Where the outcome is, for the end of a build."""
+    return f"pyramid  {settings.pyramid_path}\nreport   {settings.output_dir / 'report' / 'index.html'}"
 
 
 class BuildCelebAHQ(BuildTask):
@@ -422,14 +362,19 @@ class BuildCelebAHQ(BuildTask):
         settings = self.settings
         if self.jobs < 0:
             raise DataError(f"--jobs {self.jobs}: a number of processes, or 0 for as many as fill the machine")
+        if luigi.interface.core().workers < 1:
+            raise DataError(f"--workers {luigi.interface.core().workers}: at least 1 is needed")
         settings.check()
         if self.dry_run:
             return False
         if self.output().exists() and self.requires()[0].complete():
+            print(f"already built\n{results(settings)}")
             return True
         if settings.work_dir not in _locks:
             check_replaceable(settings.output_dir / "report")
             check_space(settings)
+            if settings.excluded:
+                print(describe_exclusions(settings))
             _locks[settings.work_dir] = lock_output(settings)
         return False
 
@@ -443,4 +388,4 @@ class BuildCelebAHQ(BuildTask):
             clean_up(settings)
             with atomic_path(Path(self.output().path)) as temporary:
                 temporary.write_text("{}\n", encoding="utf-8")
-        print(f"pyramid  {settings.pyramid_path}\nreport   {settings.output_dir / 'report' / 'index.html'}")
+        print(results(settings))

@@ -133,9 +133,12 @@ def test_official_selection(tiny_tree: Path, tmp_path: Path) -> None:
         assert faces.provenance("celebahq_index").tolist() == [5, 11, 20]
         assert faces.provenance("file_name").tolist() == [published_files()[index] for index in (5, 11, 20)]
         assert sorted(faces.provenance("rank")) == [1, 2, 3]  # among the published ones
-    assert {row["file_name"] for row in table(tmp_path / "ranking.csv")} == {
+    rows = {row["file_name"]: row for row in table(tmp_path / "ranking.csv")}
+    assert {name for name, row in rows.items() if row["chosen"] == "1"} == {
         published_files()[index] for index in (5, 11, 20)
     }
+    assert len(rows) == 8
+    assert {row["reason"] for row in rows.values() if row["chosen"] == "0"} == {"not in the published set"}
 
 
 def test_known_flaws_are_left_out_when_asked_for(photos: Mapping[str, Photo], tmp_path: Path) -> None:

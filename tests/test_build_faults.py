@@ -18,7 +18,7 @@ from PIL import Image
 import pipelines  # noqa: F401 - Luigi's defaults
 from datatools.images import decode_rgb
 from datatools.pyramid import Pyramid, verify
-from tests.builds import CHOSEN, Photo, build, command, digest, file_names, make_tree, run
+from tests.builds import CHOSEN, Photo, build, command, digest, environment, file_names, make_tree, run
 from tests.faults import pictures
 from tests.faults.trees import landmark_row
 
@@ -206,6 +206,16 @@ def test_incomplete_tree(missing: str, told: tuple[str, ...], tiny_tree: Path, t
     for word in told:
         assert word in line
     assert not out.exists()
+
+
+def test_the_bare_command_where_there_are_no_photos(tmp_path: Path) -> None:
+    bare = command(tmp_path, tmp_path)[:4]
+    assert bare[1:] == ["--module", "pipelines", "BuildCelebAHQ"]
+    done = subprocess.run(bare, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
+    line = error_line(done)
+    assert line.startswith("no folder CelebA")
+    assert "(for non-commercial research only) is at https://mmlab.ie.cuhk.edu.hk/" in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_landmarks_of_another_format(tiny_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -207,7 +207,16 @@ def test_bad_line_of_an_optional_file_costs_that_annotation_alone(
 def test_file_without_row_is_reported_even_when_other_files_mention_it(tmp_path: Path) -> None:
     write_tree(tmp_path, PHOTOS, rows=[landmark_row(name) for name in NAMES[1:]])
     spoil(tmp_path / "Anno/identity_CelebA.txt", "000001.jpg 100", "000001.jpg x")
-    assert [rejection.file_name for rejection in read_tree(tmp_path).rejections] == ["000001.jpg", "000001.jpg"]
+    (rejection,) = read_tree(tmp_path).rejections
+    assert rejection.file_name == "000001.jpg"
+    assert rejection.reason == "no row in list_landmarks_celeba.txt"
+
+
+def test_photos_that_only_an_optional_file_knows_are_ignored(tmp_path: Path) -> None:
+    write_tree(tmp_path, PHOTOS)
+    with (tmp_path / "Anno/identity_CelebA.txt").open("a") as stream:
+        stream.write("999999.jpg x\n")
+    assert read_tree(tmp_path).rejections == ()
 
 
 def test_missing_parts_are_named_with_every_place_and_the_way_to_get_them(tmp_path: Path) -> None:

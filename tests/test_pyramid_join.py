@@ -54,6 +54,14 @@ def test_where_the_kernel_cannot_copy(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (tmp_path / "joined.h5").read_bytes() == write(tmp_path / "whole.h5", range(38)).read_bytes()
 
 
+def test_where_the_system_knows_no_copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = parts(tmp_path)
+    join(pieces, tmp_path / "kernel.h5")
+    monkeypatch.delattr(os, "copy_file_range")
+    join(pieces, tmp_path / "plain.h5")
+    assert (tmp_path / "plain.h5").read_bytes() == (tmp_path / "kernel.h5").read_bytes()
+
+
 def test_a_disk_error_while_copying_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -60,7 +60,6 @@ def test_counts(settings: BuildSettings, changes: dict[str, Any], chosen: int, b
         {"resolution": 512},
         {"min_level": 1},
         {"compression": "gzip"},
-        {"shard_size": 4},
         {"final_filter": "box"},
         {"exclude": "known-flaws"},
     ],
@@ -136,6 +135,13 @@ def test_annotations_and_photos_are_part_of_the_name(
     after = BuildSettings(tree, tmp_path, **BASE)
     assert after.build_digest != before.build_digest
     assert sum(one != other for one, other in zip(scores(before), scores(after), strict=True)) == rescored
+
+
+def test_shards_of_another_size_are_other_files_of_the_same_build(settings: BuildSettings) -> None:
+    changed = replace(settings, shard_size=settings.shard_size + 1)
+    assert changed.build_digest == settings.build_digest
+    assert changed.build_path(0) != settings.build_path(0)
+    assert changed.score_path(0) != settings.score_path(0)
 
 
 def test_a_photo_that_vanishes_is_left_to_the_first_pass(photos: Mapping[str, Photo], tmp_path: Path) -> None:

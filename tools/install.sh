@@ -8,7 +8,7 @@ command -v "$python" >/dev/null 2>&1 || python=python3
     echo "Python 3.11 or newer is needed; name it: make install PYTHON=/path/to/python3.11" >&2
     exit 1
 }
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
 
 install() {
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$@"
@@ -16,13 +16,18 @@ install() {
 
 # torch comes first: as a requirement of others it would bring several GB of CUDA packages to machines without a GPU.
 torch=$(grep '^torch==' constraints.txt)
-if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
+there=$("$venv/bin/python" -c 'import torch; print("torch==" + torch.__version__.split("+")[0])' 2>/dev/null || true)
+if [ "$there" != "$torch" ]; then
     if command -v nvidia-smi >/dev/null 2>&1; then
         install "$torch"
-    elif ! install --no-deps "$torch+cpu" 2>/dev/null; then
-        # The default index has no CPU build under Linux; uv knows where there is one.
-        install uv
-        "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --torch-backend cpu "$torch"
+    else
+        # The default index has no CPU build for Linux. Some machines' pip knows one; uv knows where there is one.
+        "$venv/bin/python" -m pip download --quiet --no-deps --dest "$venv/torch" "$torch+cpu" >/dev/null 2>&1 &&
+            install --find-links "$venv/torch" "$torch+cpu" || {
+            install uv
+            "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --torch-backend cpu "$torch"
+        }
+        rm -rf "$venv/torch"
     fi
 fi
 install --editable ".[dev]"

@@ -1,0 +1,129 @@
+"""What a training run is told, and the part of it that decides its results."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datatools.errors import DataError
+from datatools.files import atomic_path
+from pggan.data import Source
+from pggan.precision import PrecisionName
+from pggan.presets import Preset, differences, preset_from_json
+
+FILE_NAME = "config.json"
+VERSION = 1
+# They say how long to go on and how often to report, not what is computed.
+FREE = ("name", "schedule.total_kimg", "schedule.tick_kimg_base", "schedule.tick_kimg_by_level")
+FLAGS = {
+    "schedule.minibatch_base": "--minibatch",
+    "schedule.minibatch_by_level": "--minibatch",
+    "schedule.rate_base": "--learning-rate",
+    "schedule.rate_by_level": "--learning-rate",
+    "loss.kind": "--loss",
+    "network.classes": "--labels",
+    "schedule.resolution": "--resolution",
+    "schedule.start_resolution": "--start-resolution",
+}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A training run. The second half of the fields does not change its results.
+
+    Attributes:
+        h5: the pyramid file. out: the run folder. preset: networks, losses, schedule.
+        labels: "none", "file" or names of attributes, see data.Source.
+        devices: number of devices that the preset's schedule was chosen for.
+        init_from: run folder or model file to start from, instead of random weights.
+        device: auto, cpu, cuda or mps. workers: processes that read large levels ahead.
+        max_batch_per_device: samples at once; a minibatch of more is accumulated.
+        keep: number of checkpoints kept. checkpoint_kimg: thousands of images between them, None for every tick.
+        fork: go on with settings that differ from the run's own.
+    """
+
+    h5: Path
+    out: Path
+    preset: Preset
+    seed: int = 0
+    precision: PrecisionName = "fp32"
+    tf32: bool = True
+    labels: str = "none"
+    devices: int = 1
+    init_from: Path | None = None
+    device: str = "auto"
+    workers: int = 2
+    max_batch_per_device: int | None = None
+    keep: int = 3
+    checkpoint_kimg: float | None = None
+    fork: bool = False
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise DataError(f"--seed {self.seed}: must be 0 or more")
+        if self.keep < 1:
+            raise DataError(f"--keep {self.keep}: must be at least 1, or nothing could be resumed")
+        if self.workers < 0:
+            raise DataError(f"--workers {self.workers}: must be 0 or more")
+        if self.checkpoint_kimg is not None and self.checkpoint_kimg <= 0:
+            raise DataError(f"--checkpoint-kimg {self.checkpoint_kimg}: must be above 0")
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """config.json: the settings that decide the results, as a run started with them."""
+
+    preset: Preset
+    seed: int
+    precision: str
+    tf32: bool
+    labels: str
+    devices: int
+    data: Mapping[str, Any]
+    forks: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, config: RunConfig, source: Source) -> "SavedRun":
+        data = {"images": source.count, "resolution": source.resolution, "digest": source.digest()}
+        return cls(config.preset, config.seed, config.precision, config.tf32, config.labels, config.devices, data)
+
+    def changes(self, now: "SavedRun") -> list[str]:
+        """What differs, a line for each setting that would change the results."""
+        found = []
+        for name, before, after in differences(self.preset, now.preset):
+            if name not in FREE:
+                flag = FLAGS.get(name, "--" + name.split(".")[-1].replace("_", "-"))
+                found.append(f"{flag} ({name}) is {after}, the run has {before}")
+        for name in ("seed", "precision", "tf32", "labels"):
+            before, after = getattr(self, name), getattr(now, name)
+            if before != after:
+                found.append(f"--{name} is {after}, the run has {before}")
+        if dict(self.data) != dict(now.data):
+            found.append(
+                f"--h5 is another data set: {now.data['images']} images of {now.data['resolution']}, "
+                f"digest {now.data['digest'][:8]}; the run has {self.data['images']} of {self.data['resolution']}, "
+                f"digest {self.data['digest'][:8]}"
+            )
+        return found
+
+    def write(self, folder: Path) -> None:
+        """Write config.json into the run folder."""
+        values = {"version": VERSION, **vars(self), "preset": self.preset.to_json(), "data": dict(self.data)}
+        with atomic_path(folder / FILE_NAME) as temporary:
+            temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def read_saved_run(folder: Path) -> SavedRun | None:
+    """The settings of the run in `folder`, None when no run was started there."""
+    path = folder / FILE_NAME
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values.pop("version") != VERSION:
+            raise DataError(f"{path}: written by another version of this program")
+        preset = preset_from_json(values.pop("preset"))
+        return SavedRun(preset=preset, **{**values, "forks": tuple(values["forks"])})
+    except FileNotFoundError:
+        return None
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error

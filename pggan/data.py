@@ -1,0 +1,244 @@
+"""The pyramid's level of the moment as a stream of batches that is a pure function of (seed, images seen).
+
+The i-th image of a training (i counts from 0 over all epochs) is image `Order.at(i)` of the file, mirrored or not.
+Small levels are read into memory when their turn comes; larger ones are read ahead by worker processes.
+"""
+
+import hashlib
+import itertools
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datatools.errors import DataError
+from datatools.pyramid import Pyramid
+from datatools.pyramid_format import CHECKSUMS, level_name
+from pggan.randomness import rng
+from pggan.schedule import ScheduleConfig, rounds
+
+MEMORY_BYTES = 512 << 20
+"""A level of at most so many bytes is held in memory."""
+PREFETCH_IMAGES = 64
+PREFETCH_BATCHES = 4
+MAX_CLASSES = 64
+
+Labels = NDArray[np.float32]
+
+
+@dataclass
+class Order:
+    """Which image comes when: every epoch a new permutation, and, with `mirror`, a coin for every image."""
+
+    seed: int
+    count: int
+    mirror: bool
+    _epochs: dict[int, tuple[NDArray[np.int64], NDArray[np.bool_]]] = field(default_factory=dict, repr=False)
+
+    def at(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """(index in the file, whether mirrored) of the images at `positions`, each (n,)."""
+        epochs, inside = np.divmod(positions, self.count)
+        indices = np.empty(len(positions), np.int64)
+        flips = np.empty(len(positions), bool)
+        for epoch in np.unique(epochs):
+            permutation, coins = self._epoch(int(epoch))
+            chosen = epochs == epoch
+            indices[chosen], flips[chosen] = permutation[inside[chosen]], coins[inside[chosen]]
+        return indices, flips
+
+    def _epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        if epoch not in self._epochs:
+            while len(self._epochs) > 1:  # a batch touches two epochs at most, unless the file is tiny
+                self._epochs.pop(next(iter(self._epochs)))
+            draw = rng(self.seed, "order", epoch)
+            permutation = draw.permutation(self.count)
+            coins = draw.random(self.count) < 0.5 if self.mirror else np.zeros(self.count, bool)
+            self._epochs[epoch] = permutation, coins
+        return self._epochs[epoch]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Images at `positions` of the training, in the level of `resolution` pixels."""
+
+    resolution: int
+    positions: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`images` (n, 3, r, r) uint8; `indices` (n,) in the file; `seconds` is what reading took, by whomever."""
+
+    images: Tensor
+    indices: Tensor
+    seconds: float
+
+
+def requests(schedule: ScheduleConfig, images: int, rows: Callable[[int], NDArray[np.int64]]) -> Iterator[Request]:
+    """What a device reads in every step of the discriminator, from `images` seen to the end of the training.
+
+    `rows`: minibatch -> the positions in it that the device handles.
+    """
+    for state in rounds(schedule, images):
+        mine = rows(state.minibatch)
+        for step in range(schedule.d_steps * schedule.minibatch_repeats):
+            yield Request(state.resolution, state.images + step * state.minibatch + mine)
+
+
+class Source:
+    """A pyramid file as the trainer sees it: levels, labels, and a digest that tells files apart.
+
+    Args:
+        path: the pyramid.
+        labels: "none"; "file": `<stem>-labels.npy` beside it, float32 (N, classes); or names of CelebA attributes
+            with commas between: every combination of them is a class.
+    """
+
+    def __init__(self, path: Path, labels: str = "none") -> None:
+        self.pyramid = Pyramid(path)
+        self.count = len(self.pyramid)
+        if self.count == 0:
+            raise DataError(f"--h5 {path}: holds no images to train on")
+        self.labels = self._labels(path, labels)
+
+    @property
+    def resolution(self) -> int:
+        """Side of the largest level."""
+        return self.pyramid.resolution
+
+    @property
+    def classes(self) -> int:
+        return 0 if self.labels is None else self.labels.shape[1]
+
+    def digest(self) -> str:
+        """64 hexadecimal digits that depend on every pixel of the largest level and on the labels."""
+        checksums = self.pyramid.handles().file[f"{CHECKSUMS}/{level_name(self.resolution)}"][...]
+        found = hashlib.sha256(np.ascontiguousarray(checksums).tobytes())
+        if self.labels is not None:
+            found.update(self.labels.tobytes())
+        return found.hexdigest()
+
+    def _labels(self, path: Path, choice: str) -> Labels | None:
+        if choice == "none":
+            return None
+        if choice == "file":
+            return self._labels_of_file(path.with_name(f"{path.stem}-labels.npy"))
+        names = [name.strip() for name in choice.split(",")]
+        flags = np.stack([self.pyramid.attribute(name) for name in names])  # (K, N): -1, 1; 0 where unknown
+        unknown = int((flags == 0).any(axis=0).sum())
+        if unknown:
+            raise DataError(f"--labels {choice}: {unknown} of {self.count} images of {path} have no attributes")
+        if 2 ** len(names) > MAX_CLASSES:
+            raise DataError(f"--labels {choice}: {len(names)} attributes are {2 ** len(names)} classes; take fewer")
+        classes = np.zeros(self.count, np.int64)
+        for row in flags > 0:
+            classes = classes * 2 + row
+        return np.eye(2 ** len(names), dtype=np.float32)[classes]
+
+    def _labels_of_file(self, path: Path) -> Labels:
+        try:
+            labels = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"--labels file: {path} cannot be read: {error}") from error
+        if labels.ndim != 2 or len(labels) != self.count or not np.isfinite(labels).all():
+            raise DataError(f"--labels file: {path} is {labels.shape}, expected finite values ({self.count}, classes)")
+        return np.ascontiguousarray(labels, np.float32)
+
+
+class Reader(Dataset):
+    """Requests -> (images, indices, seconds); from memory when `array` holds the level."""
+
+    def __init__(self, pyramid: Pyramid, order: Order, array: NDArray[np.uint8] | None = None) -> None:
+        self.pyramid = pyramid
+        self.order = order
+        self.array = array
+
+    def __getitem__(self, request: Request) -> tuple[NDArray[np.uint8], NDArray[np.int64], float]:
+        start = time.perf_counter()
+        indices, flips = self.order.at(request.positions)
+        images = self.pyramid[request.resolution][indices] if self.array is None else self.array[indices]
+        images[flips] = images[flips, :, :, ::-1]
+        return images, indices, time.perf_counter() - start
+
+
+class _InOrder(Sampler[Request]):
+    """The requests of one level, as the sampler that a DataLoader takes its work from."""
+
+    def __init__(self, items: Iterable[Request]) -> None:
+        self.items = items
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self.items)
+
+
+def stream(
+    source: Source,
+    order: Order,
+    wanted: Iterable[Request],
+    *,
+    workers: int,
+    pin_memory: bool = False,
+    memory_bytes: int | None = None,
+) -> Iterator[Batch]:
+    """One batch for every request, in their order; requests of a level follow each other.
+
+    `workers` processes read levels of more than `memory_bytes` (None: MEMORY_BYTES) ahead; 0 reads them when they are
+    asked for.
+    """
+    limit = MEMORY_BYTES if memory_bytes is None else memory_bytes
+    for resolution, group in itertools.groupby(wanted, key=lambda request: request.resolution):
+        small = source.count * 3 * resolution**2 <= limit
+        reader = Reader(source.pyramid, order, source.pyramid[resolution][:] if small else None)
+        if small or workers == 0:
+            yield from _read(reader, group, pin_memory)
+        else:
+            yield from _read_ahead(reader, group, workers, pin_memory)
+
+
+def _read(reader: Reader, wanted: Iterable[Request], pin_memory: bool) -> Iterator[Batch]:
+    for request in wanted:
+        array, indices, seconds = reader[request]
+        images = torch.from_numpy(array)
+        yield Batch(images.pin_memory() if pin_memory else images, torch.from_numpy(indices), seconds)
+
+
+def _read_ahead(reader: Reader, wanted: Iterator[Request], workers: int, pin_memory: bool) -> Iterator[Batch]:
+    first = next(wanted)
+    ahead = min(PREFETCH_BATCHES, PREFETCH_IMAGES // max(1, len(first.positions)) // workers)
+    loader = DataLoader(
+        reader,
+        batch_size=None,
+        sampler=_InOrder(itertools.chain([first], wanted)),
+        num_workers=workers,
+        prefetch_factor=max(2, ahead),
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # its own, so that torch's global one stays untouched
+    )
+    for images, indices, seconds in loader:
+        yield Batch(images, indices, float(seconds))
+
+
+def _start_worker(_: int) -> None:
+    """Ctrl-C goes to the whole group of processes; the main one saves and then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+
+
+def as_floats(images: Tensor, device: torch.device) -> Tensor:
+    """Bytes (n, 3, r, r) -> float32 in -1..1 on `device`."""
+    return images.to(device, non_blocking=True).float().div_(127.5).sub_(1.0)
+
+
+def as_bytes(images: Tensor) -> NDArray[np.uint8]:
+    """Floats (n, 3, r, r) -> (n, r, r, 3) uint8 on the CPU: clip(rint(x 127.5 + 127.5))."""
+    pixels = (images.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

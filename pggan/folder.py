@@ -1,0 +1,157 @@
+"""The run folder: whose it is, what may go on in it, and what is saved there."""
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from datatools.errors import DataError
+from pggan.checkpoints import Values, newest_good
+from pggan.config import RunConfig, SavedRun, read_saved_run
+from pggan.data import Source
+from pggan.models import Model, load_model, save_model
+from pggan.networks import Discriminator, Generator, Network
+from pggan.runlog import Tick
+from pggan.schedule import state_at
+from pggan.steps import Networks, Trainer
+
+FINAL = "final.safetensors"
+CHECKPOINTS = "checkpoints"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the folder and holds it; DataError when another process trains in it. A killed process holds nothing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".lock").open("w")
+    except OSError as error:
+        raise DataError(f"--out {folder}: cannot be written: {error.strerror}") from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"--out {folder}: another process is training there") from None
+        yield
+
+
+def settle_settings(config: RunConfig, source: Source, say: Callable[[str], None]) -> SavedRun | None:
+    """Compares with the settings that the run in the folder started with; None when there is no run yet.
+
+    DataError that names every setting that would change the results, unless the run is to be forked.
+    """
+    now, saved = SavedRun.of(config, source), read_saved_run(config.out)
+    if saved is None:
+        return None
+    changes = saved.changes(now)
+    if changes and not config.fork:
+        raise DataError(
+            f"--out {config.out}: the run there has other settings; give them, another --out, or --fork to go on with "
+            f"the new ones: {'; '.join(changes)}"
+        )
+    for change in changes:
+        say(f"forked: {change}")
+    return replace(now, devices=saved.devices, forks=(*saved.forks, *([{"changes": changes}] if changes else [])))
+
+
+@dataclass
+class Position:
+    """Where a run stands: images seen, the stage of the last round, None before the first, and the open tick."""
+
+    images: int
+    stage: tuple[int, int] | None
+    tick: Tick
+    saved_at: int
+
+
+def collect(trainer: Trainer, position: Position) -> Values:
+    """Everything that going on needs, for a checkpoint."""
+    networks = trainer.networks
+    return {
+        "images": position.images,
+        "stage": list(position.stage) if position.stage is not None else None,
+        "tick": position.tick.state(),
+        "generator": networks.generator.state_dict(),
+        "discriminator": networks.discriminator.state_dict(),
+        "average": networks.average.state_dict(),
+        "g_optimizer": networks.g_optimizer.state_dict(),
+        "d_optimizer": networks.d_optimizer.state_dict(),
+        "g_scale": trainer.g_scale.state(),
+        "d_scale": trainer.d_scale.state(),
+    }
+
+
+def restore(trainer: Trainer, values: Values) -> Position:
+    """Puts a checkpoint's values where they belong."""
+    networks = trainer.networks
+    try:
+        networks.generator.load_state_dict(values["generator"])
+        networks.discriminator.load_state_dict(values["discriminator"])
+        networks.average.load_state_dict(values["average"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"the checkpoint's networks are of other shapes; --fork cannot change those: {reason}"
+        ) from error
+    for optimizer, state in (
+        (networks.g_optimizer, values["g_optimizer"]),
+        (networks.d_optimizer, values["d_optimizer"]),
+    ):
+        kept = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        optimizer.load_state_dict(state)
+        for group, own in zip(optimizer.param_groups, kept, strict=True):
+            group.update(own)  # settings are the run's own: they may have been forked
+    trainer.g_scale.load(values["g_scale"])
+    trainer.d_scale.load(values["d_scale"])
+    stage = values["stage"]
+    images = int(values["images"])
+    return Position(images, None if stage is None else (stage[0], stage[1]), Tick.of(values["tick"]), images)
+
+
+def start_from(trainer: Trainer, path: Path) -> None:
+    """Takes all weights from a model file, or from the final model or newest checkpoint of a run folder."""
+    model = find_model(path)
+    networks, config = trainer.networks, trainer.preset.network
+    if model.config != config:
+        names = [name for name, value in vars(config).items() if getattr(model.config, name) != value]
+        raise DataError(f"--init-from {path}: its networks differ in {', '.join(names)}; give the same settings")
+    for part in ("generator", "discriminator", "average"):
+        getattr(networks, part).load_state_dict(getattr(model, part).state_dict())
+
+
+def find_model(path: Path) -> Model:
+    """The model of a file or of a run folder: its final model, or the newest checkpoint of an unfinished run."""
+    if path.is_file():
+        return load_model(path)
+    if (path / FINAL).is_file():
+        return load_model(path / FINAL)
+    saved = read_saved_run(path)
+    values = newest_good(path / CHECKPOINTS, lambda _: None)
+    if saved is None or values is None:
+        raise DataError(f"{path}: neither a model file nor a run folder with {FINAL} or a checkpoint")
+    return model_of(saved, values)
+
+
+def model_of(saved: SavedRun, values: Values) -> Model:
+    """The networks of a checkpoint."""
+    networks: dict[str, Any] = {
+        "average": Generator(saved.preset.network),
+        "generator": Generator(saved.preset.network),
+        "discriminator": Discriminator(saved.preset.network),
+    }
+    for part, network in networks.items():
+        network.load_state_dict(values[part])
+        network.eval().requires_grad_(False)
+    return Model(**networks, lod=state_at(saved.preset.schedule, values["images"]).lod, images=values["images"])
+
+
+def save_final(folder: Path, networks: Networks, lod: float, images: int) -> None:
+    """Write the final model."""
+    parts: dict[str, Network] = {
+        "average": networks.average,
+        "generator": networks.generator,
+        "discriminator": networks.discriminator,
+    }
+    save_model(folder / FINAL, parts, lod=lod, images=images)

@@ -1,0 +1,36 @@
+"""Grids of pictures, as large as a screen, from latents that stay the same for the whole training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datatools.images import save_png
+
+SCREEN = (1920, 1080)
+COLUMNS = (3, 32)
+ROWS = (2, 32)
+
+
+def grid_size(resolution: int) -> tuple[int, int]:
+    """(columns, rows) of pictures of that side: as many as fill a 1080p screen, within limits."""
+    columns = min(max(SCREEN[0] // resolution, COLUMNS[0]), COLUMNS[1])
+    rows = min(max(SCREEN[1] // resolution, ROWS[0]), ROWS[1])
+    return columns, rows
+
+
+def tile(pictures: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:
+    """(n, r, r, 3) -> (rows r, columns r, 3), row by row without gaps; what is missing in the last row is black."""
+    images = np.asarray(pictures)
+    count, side = len(images), images.shape[1]
+    rows = -(-count // columns)
+    padded = np.zeros((rows * columns, side, side, 3), np.uint8)
+    padded[:count] = images
+    blocks = padded.reshape(rows, columns, side, side, 3).transpose(0, 2, 1, 3, 4)  # (rows, r, columns, r, 3)
+    return np.ascontiguousarray(blocks.reshape(rows * side, columns * side, 3))
+
+
+def save_grid(path: Path, pictures: NDArray[np.uint8], columns: int) -> None:
+    """Write the pictures as one PNG file, whole or not at all."""
+    save_png(path, tile(pictures, columns))

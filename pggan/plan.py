@@ -1,0 +1,212 @@
+"""What a training will do, need and take, told before it starts: phases, parameters, memory, time.
+
+Work and memory are counted from the networks' shapes. The device's speed, and with CUDA the memory too, is measured
+in a step at the levels that are quick enough.
+"""
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from pggan.data import Batch
+from pggan.distributed import Team
+from pggan.networks import Network, used_parameters
+from pggan.precision import PrecisionName
+from pggan.presets import NetworkConfig, Preset
+from pggan.runlog import duration
+from pggan.schedule import Stage, stages, state_at
+from pggan.steps import Networks, Trainer, build_networks
+
+# A round of both steps, in passes of a network: D sees reals, fakes and mixed images, each forward and back to
+# activations and weights, the mixed ones twice because of the penalty; the generator's step goes through D and back.
+D_PASSES = 14.0
+G_PASSES = 4.0
+LIVE_PASSES = 4.5  # of D's activations that the penalty's graph holds at its largest
+PROCESS_BYTES = 450 << 20  # Python and torch themselves
+MEASURED_SECONDS = 0.7  # of a step, predicted from the level before; larger levels are left to arithmetic
+MEASURED_BATCH = 8
+SPEED_OF_CPU = 2e10  # multiplications per second, until something is measured
+
+
+@dataclass(frozen=True)
+class LevelPlan:
+    """A level: parameters of both networks at work, samples at once, and what a minibatch costs on one device.
+
+    `seconds`: per image shown, over all devices. `measured`: whether time, and `bytes_measured` whether memory, was.
+    """
+
+    resolution: int
+    g_parameters: int
+    d_parameters: int
+    at_once: int
+    bytes: int
+    seconds: float
+    measured: bool
+    bytes_measured: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole training."""
+
+    preset: Preset
+    stages: tuple[Stage, ...]
+    levels: dict[int, LevelPlan]
+    device: str
+    precision: str
+    devices: int
+
+    def seconds(self, first: int = 0) -> float:
+        """Time of the training from `first` images on."""
+        return sum(
+            max(0, stage.end_image - max(stage.first_image, first)) * self.levels[stage.resolution].seconds
+            for stage in self.stages
+        )
+
+    def seconds_left(self, images: int, resolution: int, seconds_per_image: float) -> float:
+        """Time from `images` on, given what an image takes now, at `resolution`."""
+        expected = self.levels[resolution].seconds
+        return self.seconds(images) * (seconds_per_image / expected if expected > 0 else 1.0)
+
+    def lines(self) -> list[str]:
+        """The plan as a table."""
+        preset = self.preset
+        found = [
+            f"preset {preset.name}: {preset.network.resolution} x {preset.network.resolution}, "
+            f"{preset.schedule.total_kimg:g} kimg, {preset.loss.kind}, "
+            f"{self.devices} x {self.device}, {self.precision}",
+            "  kimg                level        minibatch  at once  rate     parameters G + D     memory   sec/kimg",
+        ]
+        for stage in self.stages:
+            level = self.levels[stage.resolution]
+            what = f"{stage.resolution}{' fading in' if stage.fading else ''}"
+            span = f"{stage.first_image / 1000:g} - {stage.end_image / 1000:g}"
+            about, about_bytes = "" if level.measured else "~", "" if level.bytes_measured else "~"
+            found.append(
+                f"  {span:<19} {what:<14} {stage.minibatch:<9}  {level.at_once:<7}  {stage.learning_rate:<7g}  "
+                f"{level.g_parameters:>9,} + {level.d_parameters:<9,}{about_bytes}{level.bytes / 2**30:>5.2f} GiB  "
+                f"{about}{level.seconds * 1000:.3g}"
+            )
+        found.append(f"  in all about {duration(self.seconds())} (~ is estimated, the rest was measured)")
+        return found
+
+
+def multiplications(config: NetworkConfig, resolution: int) -> tuple[float, float]:
+    """Of one image forward through (generator, discriminator) at the level of `resolution`."""
+    g = config.latent_size * config.fmaps(4) * 16.0 + 9.0 * 16 * config.fmaps(4) ** 2
+    d = 9.0 * 16 * config.fmaps(4) ** 2 + 16.0 * config.fmaps(4) * config.fmaps_of_stage(0)
+    for r in (r for r in config.levels if 4 < r <= resolution):
+        maps, below = config.fmaps(r), config.fmaps(r // 2)
+        resampled = 9.0 * (r // 2) ** 2 * maps * below  # at the smaller size, whichever way
+        same = 9.0 * r * r * maps * maps
+        g, d = g + resampled + same, d + resampled + same
+    color = 3.0 * resolution**2 * config.fmaps(resolution)
+    return g + color, d + color
+
+
+def activations(config: NetworkConfig, resolution: int) -> float:
+    """Values that a pass of one image through the discriminator keeps for its way back."""
+    total = 4.0 * 16 * config.fmaps(4)
+    for r in (r for r in config.levels if 4 < r <= resolution):
+        # fromRGB or the level above, the first convolution, the box filter; then the smaller result
+        total += 3.0 * r * r * config.fmaps(r) + (r // 2) ** 2 * config.fmaps(r // 2)
+    return total
+
+
+def make_plan(
+    preset: Preset,
+    device: torch.device,
+    precision: PrecisionName,
+    devices: int = 1,
+    max_batch: int | None = None,
+) -> Plan:
+    """Builds every level, measures what is quick to measure, and estimates the rest. Changes nothing."""
+    networks = build_networks(preset, 0, device)
+    # alone, also where there are more processes: every one measures for itself, without waiting for others
+    trainer = Trainer(networks, preset, 0, precision, device, Team(), max_batch, say=lambda _: None)
+    if preset.network.classes:
+        trainer.labels = np.eye(preset.network.classes, dtype=np.float32)
+    found: dict[int, LevelPlan] = {}
+    speed = SPEED_OF_CPU if device.type == "cpu" else 50 * SPEED_OF_CPU
+    for resolution, minibatch in {stage.resolution: stage.minibatch for stage in stages(preset.schedule)}.items():
+        g, d = multiplications(preset.network, resolution)
+        work = D_PASSES * d + G_PASSES / preset.schedule.d_steps * g
+        at_once = min(max(1, minibatch // devices), max_batch or minibatch)
+        quick = work / speed * min(at_once, MEASURED_BATCH) < MEASURED_SECONDS
+        measured = measure(trainer, resolution, at_once) if quick or device.type == "cuda" else None
+        if measured is not None:
+            seconds, peak = measured
+            speed = work / seconds
+        else:
+            seconds, peak = work / speed, None
+        at_once = min(at_once, trainer.max_batch or at_once)
+        found[resolution] = LevelPlan(
+            resolution,
+            parameters(networks.generator, resolution),
+            parameters(networks.discriminator, resolution),
+            at_once,
+            peak or estimated_bytes(preset.network, resolution, at_once, precision, networks),
+            seconds / devices,
+            measured is not None,
+            peak is not None,
+        )
+    return Plan(preset, stages(preset.schedule), found, device.type, precision, devices)
+
+
+def parameters(network: Network, resolution: int) -> int:
+    """Number of parameters that work at the level of `resolution`, once it has faded in."""
+    lod = math.log2(network.config.resolution / resolution)
+    return sum(parameter.numel() for _, parameter in used_parameters(network, lod))
+
+
+def estimated_bytes(
+    config: NetworkConfig, resolution: int, at_once: int, precision: PrecisionName, networks: Networks
+) -> int:
+    """Peak memory of a process: weights of all levels, gradients, Adam's two moments, the average, activations."""
+    weights = [sum(p.numel() for p in network.parameters()) for network in (networks.generator, networks.discriminator)]
+    fixed = 4 * (4 * sum(weights) + weights[0])
+    size = 4 if precision == "fp32" else 2
+    return int(PROCESS_BYTES + fixed + LIVE_PASSES * size * at_once * activations(config, resolution))
+
+
+def measure(trainer: Trainer, resolution: int, at_once: int) -> tuple[float, int | None] | None:
+    """(seconds per image, bytes at the peak or None) of both steps at the level of `resolution`.
+
+    The networks' weights are worthless afterwards. None when the level does not fit into the device's memory.
+    """
+    device, schedule = trainer.device, trainer.preset.schedule
+    count = at_once if device.type == "cuda" else min(at_once, MEASURED_BATCH)
+    state = replace(
+        state_at(schedule, 0),
+        lod=math.log2(trainer.preset.network.resolution / resolution),
+        resolution=resolution,
+        alpha=1.0,
+        minibatch=count,
+    )
+    images = torch.zeros(count, 3, resolution, resolution, dtype=torch.uint8)
+    batch = Batch(images, torch.zeros(count, dtype=torch.int64), 0.0)
+    seconds = math.inf
+    for _ in range(2):  # the first one sets things up
+        synchronize(device)
+        start = time.perf_counter()
+        for _ in range(schedule.d_steps):
+            trainer.discriminator_step(state, 0, batch)
+        trainer.generator_step(state, 0)
+        synchronize(device)
+        seconds = time.perf_counter() - start
+    peak = None
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    return seconds / (count * schedule.d_steps), peak
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for the device to have done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

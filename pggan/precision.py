@@ -1,0 +1,59 @@
+"""Number formats: autocast, and the scale that keeps float16's gradients in range."""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+PrecisionName = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(precision: PrecisionName, device: torch.device) -> AbstractContextManager[Any]:
+    """Forward passes within it compute in that precision; nothing for fp32."""
+    return torch.autocast(device.type, DTYPES[precision]) if precision in DTYPES else nullcontext()
+
+
+def allow_tf32(allowed: bool) -> None:
+    """On CUDA, float32 products may keep 10 bits of mantissa: several times as fast."""
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+@dataclass
+class LossScale:
+    """Factor of the loss, and of the inner gradient of the penalty, for float16; 1 for the other formats.
+
+    An overflow halves it and skips the update; `patience` updates without one double it.
+    """
+
+    enabled: bool
+    value: float = 1.0
+    good: int = 0
+    patience: int = 2000
+    lowest: float = 2.0**-10
+
+    @classmethod
+    def for_precision(cls, precision: PrecisionName) -> "LossScale":
+        return cls(precision == "fp16", 2.0**12 if precision == "fp16" else 1.0)
+
+    def after(self, finite: bool) -> bool:
+        """Notes how an update went; False when not even the smallest scale helps: the values themselves are bad."""
+        if not self.enabled:
+            return finite
+        if finite:
+            self.good += 1
+            if self.good >= self.patience:
+                self.value, self.good = self.value * 2.0, 0
+            return True
+        self.value, self.good = self.value / 2.0, 0
+        return self.value >= self.lowest and math.isfinite(self.value)
+
+    def state(self) -> dict[str, float]:
+        return {"value": self.value, "good": float(self.good)}
+
+    def load(self, state: dict[str, float]) -> None:
+        if self.enabled:
+            self.value, self.good = float(state["value"]), int(state["good"])

@@ -1,0 +1,168 @@
+"""What a run tells: log.txt, stats.jsonl, TensorBoard and the status line all show the same numbers."""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from datatools.files import atomic_path
+from pggan.schedule import ScheduleState
+
+
+@dataclass
+class Tick:
+    """Numbers gathered since the last status line; a checkpoint holds them, so that lines do not depend on stops.
+
+    `seconds` and what follows it is timing: it belongs to this process and to no checkpoint, but for `elapsed`.
+    """
+
+    number: int = 0
+    start: int = 0
+    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    elapsed: float = 0.0
+    images: int = 0
+    seconds: float = 0.0
+    reading: float = 0.0
+    waiting: float = 0.0
+
+    def add(self, stats: Mapping[str, float]) -> None:
+        """Notes the statistics of a step."""
+        for name, value in stats.items():
+            self.sums[name] += value
+            self.counts[name] += 1
+
+    def means(self) -> dict[str, float]:
+        """Of every statistic; of `non_finite` the sum, since it counts."""
+        return {
+            name: total if name == "non_finite" else total / self.counts[name]
+            for name, total in sorted(self.sums.items())
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "start": self.start,
+            "sums": dict(self.sums),
+            "counts": dict(self.counts),
+            "elapsed": self.elapsed,
+        }
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> "Tick":
+        tick = cls(int(state["number"]), int(state["start"]), elapsed=float(state["elapsed"]))
+        tick.sums.update(state["sums"])
+        tick.counts.update(state["counts"])
+        return tick
+
+    def next(self, images: int) -> "Tick":
+        """The one that starts when this one has been reported."""
+        return Tick(self.number + 1, images, elapsed=self.elapsed)
+
+
+def memory_bytes(device: torch.device) -> dict[str, int]:
+    """Peak memory of this process, and of the device where it has its own."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    found = {"process_peak": peak}
+    if device.type == "cuda":
+        found["device_peak"] = torch.cuda.max_memory_allocated(device)
+    return found
+
+
+def duration(seconds: float) -> str:
+    """Such as 45s, 12m05s, 3h07m, 2d04h or 1.4y."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    if whole < 365 * 86400:
+        return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
+    return f"{whole / (365 * 86400):.1f}y"
+
+
+def status_line(state: ScheduleState, tick: Tick, images: int, memory: Mapping[str, int], eta: float) -> str:
+    """One line for the console."""
+    per_kimg = tick.seconds / max(tick.images, 1) * 1000
+    used = memory.get("device_peak", memory["process_peak"])
+    return (
+        f"tick {tick.number:<4} kimg {images / 1000:<9.2f} res {state.resolution:<4} alpha {state.alpha:.2f} "
+        f"batch {state.minibatch:<3} time {duration(tick.elapsed):<7} sec/kimg {per_kimg:<8.2f} "
+        f"mem {used / 2**30:.2f}G  ETA {duration(eta)}"
+    )
+
+
+class RunLog:
+    """The log files of a run folder; on a process that does not lead it only keeps silent.
+
+    `images`: where the run goes on; what the files say of later images is removed.
+    """
+
+    def __init__(self, folder: Path | None, console: TextIO | None = None) -> None:
+        self.folder = folder
+        self.console = console or sys.stdout
+        self._text: TextIO | None = None
+        self._board: SummaryWriter | None = None
+        if folder is not None:
+            self._text = (folder / "log.txt").open("a", encoding="utf-8")
+
+    def say(self, line: str) -> None:
+        """A line for console and log.txt."""
+        if self._text is not None:
+            print(line, file=self.console, flush=True)
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+            self._text.write(f"{stamp}  {line}\n")
+            self._text.flush()
+
+    def go_on_from(self, images: int) -> None:
+        """Takes back what stats.jsonl and TensorBoard have of images beyond `images`."""
+        if self.folder is None:
+            return
+        path = self.folder / "stats.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines if _images_of(line) <= images]
+        if kept != lines:
+            with atomic_path(path) as temporary:
+                temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        if self._board is not None:
+            self._board.close()
+        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=images + 1, max_queue=1000)
+
+    def stats(self, images: int, values: Mapping[str, Any]) -> None:
+        """One line of stats.jsonl; its plain numbers go to TensorBoard as well, `images` being the step."""
+        if self.folder is None:
+            return
+        with (self.folder / "stats.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(values) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        assert self._board is not None
+        for name, value in values.items():
+            for inner, number in value.items() if isinstance(value, dict) else [("", value)]:
+                self._board.add_scalar(f"{name}/{inner}".rstrip("/"), number, images)
+        self._board.flush()
+
+    def close(self) -> None:
+        if self._text is not None:
+            self._text.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _images_of(line: str) -> float:
+    """Images seen as of a line of stats.jsonl; infinite for a line that was cut off."""
+    try:
+        return float(json.loads(line)["images"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

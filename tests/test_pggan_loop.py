@@ -1,0 +1,365 @@
+"""A training goes on after any stop as if there had been none, and says what it does."""
+
+import json
+import os
+import random
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from datatools.errors import DataError
+from pggan import loop
+from pggan.checkpoints import checkpoints
+from pggan.config import RunConfig
+from pggan.data import Batch
+from pggan.loop import Result, train
+from pggan.models import load_model
+from pggan.presets import PRESETS
+from pggan.schedule import ScheduleState
+from pggan.steps import NonFiniteError, Trainer
+from tests.pggan_runs import (
+    FADING,
+    GROWTH,
+    PRESET,
+    Death,
+    assert_equal_runs,
+    config_of,
+    finish,
+    start,
+    stats_of,
+    write_pyramid,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    """As in the processes that are compared with."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pyramid(tmp_path_factory.mktemp("pyramid") / "ramps.h5")
+
+
+@pytest.fixture(scope="module")
+def straight(h5: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing disturbed; not to be changed."""
+    out = tmp_path_factory.mktemp("straight") / "run"
+    assert train(config_of(h5, out)) == Result(200, True)
+    return out
+
+
+def test_run_folder(straight: Path) -> None:
+    assert {"config.json", "log.txt", "stats.jsonl", "tensorboard", "reals.png", "fakes000000.png"} <= {
+        path.name for path in straight.iterdir()
+    }
+    lines = stats_of(straight)
+    assert [line["images"] for line in lines] == [24, 48, 72, 96, 120, 144, 168, 192, 200]
+    assert {"d_loss", "g_loss", "real_score", "fake_score", "mixed_score", "gradient_norm", "non_finite"} <= set(
+        lines[0]["loss"]
+    )
+    first = json.loads((straight / "stats.jsonl").read_text().splitlines()[0])
+    assert first["timing"]["images_per_second_loader"] > 0
+    assert first["timing"]["images_per_second_step"] > 0
+    assert first["memory"]["process_peak"] > 1e7
+    log = (straight / "log.txt").read_text()
+    for word in ("kimg 0.02", "res 4", "alpha 1.00", "batch 4", "sec/kimg", "mem", "ETA"):
+        assert word in log
+
+
+def test_checkpoint_before_every_growth(h5: Path, tmp_path: Path) -> None:
+    config = config_of(h5, tmp_path / "run", keep=100, checkpoint_kimg=1000.0)
+    train(config)
+    # start, first fade, level 8 whole, second fade, level 16 whole, end
+    found = [checkpoint.images for checkpoint in reversed(checkpoints(config.out / "checkpoints"))]
+    assert found == [0, 40, 64, 104, 128, 200]
+
+
+def test_only_the_newest_are_kept(straight: Path) -> None:
+    assert [checkpoint.images for checkpoint in checkpoints(straight / "checkpoints")] == [200, 192, 168]
+    assert len(list((straight / "checkpoints").iterdir())) == 6
+
+
+@pytest.mark.parametrize("images", [FADING + 4, GROWTH + 8, 104], ids=["in a fade", "at a growth", "at a stage"])
+def test_killed_and_gone_on_is_the_same(h5: Path, straight: Path, tmp_path: Path, images: int) -> None:
+    config = config_of(h5, tmp_path / "run")
+    assert finish(start(config, Death(images=images))) == -signal.SIGKILL
+    assert finish(start(config)) == 0
+    assert_equal_runs(straight, config.out)
+    assert "resumed from" in (config.out / "log.txt").read_text()
+
+
+def test_killed_with_workers_is_the_same(h5: Path, straight: Path, tmp_path: Path) -> None:
+    config = config_of(h5, tmp_path / "run", workers=2)
+    assert finish(start(config, Death(images=100), memory_bytes=0)) == -signal.SIGKILL
+    assert finish(start(config, memory_bytes=0)) == 0
+    assert_equal_runs(straight, config.out)
+
+
+def test_killed_while_checkpoints_are_written_is_the_same(h5: Path, straight: Path, tmp_path: Path) -> None:
+    config = config_of(h5, tmp_path / "run")
+    for renames in (1, 4, 3):  # a checkpoint itself, and the mark that says it is complete
+        assert finish(start(config, Death(renames=renames))) == -signal.SIGKILL
+    assert finish(start(config)) == 0
+    assert_equal_runs(straight, config.out)
+
+
+def test_killed_at_random_times_is_the_same(h5: Path, straight: Path, tmp_path: Path) -> None:
+    config, dice, kills = config_of(h5, tmp_path / "run", checkpoint_kimg=0.008), random.Random(3), 0
+    reference = config_of(h5, tmp_path / "reference", checkpoint_kimg=0.008)
+    train(reference)
+    while True:
+        process = start(config)
+        deadline = time.monotonic() + dice.uniform(0.3, 1.2) + kills * 0.3
+        while process.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if process.is_alive():
+            process.kill()
+            kills += 1
+        if finish(process) == 0:
+            break
+    assert kills >= 2
+    assert_equal_runs(reference.out, config.out)
+    assert stats_of(straight) == stats_of(config.out)  # how often it is saved changes nothing
+
+
+def test_damaged_newest_checkpoint_falls_back(h5: Path, straight: Path, tmp_path: Path) -> None:
+    config = config_of(h5, tmp_path / "run")
+    assert finish(start(config, Death(images=100))) == -signal.SIGKILL
+    newest = checkpoints(config.out / "checkpoints")[0]
+    data = bytearray(newest.path.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.path.write_bytes(data)
+    train(config)
+    log = (config.out / "log.txt").read_text()
+    assert f"warning: {newest.path.name} is damaged" in log
+    assert_equal_runs(straight, config.out)
+
+
+def test_sigterm_saves_and_exits_with_0(h5: Path, straight: Path, tmp_path: Path) -> None:
+    config = config_of(h5, tmp_path / "run", checkpoint_kimg=1000.0)
+    process = start(config)
+    while not list(config.out.glob("checkpoints/*.json")):  # it has begun
+        time.sleep(0.01)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+    assert finish(process) == 0
+    assert "stopped after" in (config.out / "log.txt").read_text()
+    assert not (config.out / "final.safetensors").exists()
+    train(replace(config, checkpoint_kimg=None))
+    assert_equal_runs(straight, config.out)
+
+
+def test_two_processes_do_not_train_in_one_folder(h5: Path, tmp_path: Path) -> None:
+    config = config_of(h5, tmp_path / "run")
+    from pggan.folder import locked
+
+    with locked(config.out), pytest.raises(DataError, match="another process is training there"):
+        train(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 1}, "--seed is 1, the run has 0"),
+        ({"precision": "bf16"}, "--precision is bf16"),
+        ({"schedule": {"minibatch_base": 8}}, "--minibatch .* is 8, the run has 4"),
+        ({"loss": {"gradient_norm": "native"}}, "--gradient-norm .* is native, the run has full"),
+    ],
+)
+def test_changed_settings_are_refused_by_name(h5: Path, straight: Path, changes: dict, named: str) -> None:
+    before = (straight / "config.json").read_bytes()
+    with pytest.raises(DataError, match=named):
+        train(config_of(h5, straight, **changes))
+    assert (straight / "config.json").read_bytes() == before
+
+
+def test_other_data_are_refused(straight: Path, tmp_path: Path) -> None:
+    other = write_pyramid(tmp_path / "other.h5", 40)
+    with pytest.raises(DataError, match="--h5 is another data set: 40 images"):
+        train(config_of(other, straight))
+
+
+def test_longer_training_is_no_changed_setting_and_fork_is_asked_for(h5: Path, tmp_path: Path) -> None:
+    config = config_of(h5, tmp_path / "run", schedule={"total_kimg": 0.04})
+    assert train(config) == Result(40, True)
+    longer = config_of(h5, config.out, schedule={"total_kimg": 0.06})
+    assert train(longer) == Result(64, True)
+    forked = config_of(h5, config.out, schedule={"total_kimg": 0.08, "rate_base": 0.002}, fork=True)
+    assert train(forked) == Result(80, True)
+    assert stats_of(config.out)[-1]["learning_rate"] == 0.002
+    assert "forked: --learning-rate (schedule.rate_base) is 0.002, the run has 0.001" in (
+        config.out / "log.txt"
+    ).read_text()
+    assert json.loads((config.out / "config.json").read_text())["forks"]
+
+
+def test_init_from_starts_from_given_weights(h5: Path, straight: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tuned"
+    preset = replace(PRESET, schedule=replace(PRESET.schedule, start_resolution=16, total_kimg=0.001))
+    other = write_pyramid(tmp_path / "other.h5", 30)
+    assert train(config_of(other, out, preset=preset, init_from=straight, schedule={"rate_base": 1e-12})).finished
+    old, new = load_model(straight / "final.safetensors"), load_model(out / "final.safetensors")
+    assert new.images == 8
+    for part in ("average", "generator", "discriminator"):
+        pairs = zip(getattr(old, part).parameters(), getattr(new, part).parameters(), strict=True)
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)
+
+
+class Flawed:
+    """Makes the discriminator's step find a loss that is not finite, `times` times."""
+
+    def __init__(self, images: int, times: int) -> None:
+        self.images, self.times, self.weights = images, times, [torch.zeros(())]
+        self.step = Trainer._gradients
+
+    def __call__(self, trainer: Trainer, parameters: list, *rest: object) -> dict[str, float]:
+        stats = self.step(trainer, parameters, *rest)  # type: ignore[arg-type]
+        if "d_loss" in stats and self.times and trainer.networks.d_optimizer.param_groups[0]["lr"]:
+            self.images -= 4
+            if self.images < 0:
+                self.times -= 1
+                stats["d_loss"] = float("nan")
+        return stats
+
+
+def test_non_finite_loss_goes_back_once(
+    h5: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flaw = Flawed(80, 1)
+    monkeypatch.setattr(Trainer, "_gradients", lambda *arguments: flaw(*arguments))
+    config = config_of(h5, tmp_path / "run")
+    assert train(config).finished
+    log = (config.out / "log.txt").read_text()
+    assert "not finite: d_loss, in the discriminator's step; going back to the last good checkpoint" in log
+    assert_equal_runs(straight, config.out)  # nothing was updated by the bad step
+
+
+def test_non_finite_loss_again_stops_with_the_phase(
+    h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flaw = Flawed(48, 1000)
+    monkeypatch.setattr(Trainer, "_gradients", lambda *arguments: flaw(*arguments))
+    with pytest.raises(DataError, match=r"after \d+ images, at 8 x 8, fading in with weight 0\.\d+: not finite: d_loss"):
+        train(config_of(h5, tmp_path / "run"))
+
+
+def test_init_of_minibatch_discrimination_and_every_row_of_table_1_trains(h5: Path, tmp_path: Path) -> None:
+    rows = [name for name in PRESETS if name.startswith("table1-")]
+    assert len(rows) == 9
+    for name in rows:
+        preset = PRESETS[name].with_resolution(16)
+        preset = replace(
+            preset,
+            network=replace(preset.network, fmap_base=64, fmap_max=8, latent_size=8),
+            schedule=replace(
+                preset.schedule, total_kimg=0.09, training_kimg=0.01, transition_kimg=0.01, minibatch_repeats=1
+            ),
+        )
+        out = tmp_path / name
+        assert train(config_of(h5, out, preset=preset)).finished
+        assert stats_of(out)[-1]["loss"]["non_finite"] == 0
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_precisions_train_and_resume(h5: Path, tmp_path: Path, precision: str) -> None:
+    config = config_of(h5, tmp_path / "run", precision=precision, schedule={"total_kimg": 0.08})
+    assert finish(start(config, Death(images=56))) == -signal.SIGKILL
+    assert finish(start(config)) == 0
+    reference = replace(config, out=tmp_path / "straight")
+    train(reference)
+    assert_equal_runs(reference.out, config.out)
+
+
+def test_lsgan_and_labels_train_and_resume(tmp_path: Path) -> None:
+    h5 = write_pyramid(tmp_path / "labelled.h5", attributes=True)
+    preset = replace(PRESET, schedule=replace(PRESET.schedule, total_kimg=0.08)).with_lsgan().with_classes(4)
+    config = config_of(h5, tmp_path / "run", preset=preset, labels="Smiling,Male")
+    assert finish(start(config, Death(images=56))) == -signal.SIGKILL
+    assert finish(start(config)) == 0
+    reference = replace(config, out=tmp_path / "straight")
+    train(reference)
+    assert_equal_runs(reference.out, config.out)
+    assert {"label_loss", "real_label_loss", "fake_label_loss"} <= set(stats_of(config.out)[-1]["loss"])
+
+
+class Full:
+    """A device whose memory holds `limit` samples of the discriminator's step."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.refused, self.terms = limit, 0, loop.Trainer.discriminator_step.__globals__["d_step_terms"]
+
+    def __call__(self, discriminator: object, reals: torch.Tensor, *rest: object, **more: object) -> object:
+        if len(reals) > self.limit:
+            self.refused += 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.terms(discriminator, reals, *rest, **more)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_goes_on(
+    h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = {"total_kimg": 0.06, "minibatch_base": 16, "minibatch_repeats": 1}
+    reference = config_of(h5, tmp_path / "reference", schedule=schedule)
+    train(reference)
+    full = Full(4)
+    monkeypatch.setattr("pggan.steps.d_step_terms", full)
+    config = replace(reference, out=tmp_path / "run")
+    assert train(config).finished
+    assert full.refused >= 2
+    log = (config.out / "log.txt").read_text()
+    assert "out of memory with 16 images at once; going on with 8" in log
+    assert "out of memory with 8 images at once; going on with 4" in log
+    for one, other in zip(stats_of(reference.out), stats_of(config.out), strict=True):
+        assert one["loss"]["d_loss"] == pytest.approx(other["loss"]["d_loss"], rel=1e-3)
+
+
+def test_micro_batches_give_the_gradients_of_the_whole(
+    h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[list[torch.Tensor]] = []
+    step = Trainer._gradients
+
+    def keep(trainer: Trainer, parameters: list[torch.nn.Parameter], *rest: object) -> dict[str, float]:
+        stats = step(trainer, parameters, *rest)  # type: ignore[arg-type]
+        if trainer.max_batch in (None, 4) and len(found) < 2:
+            found.append([p.grad.clone() for p in parameters if p.grad is not None])
+        return stats
+
+    gradients = []
+    for limit in (None, 4):
+        monkeypatch.undo()
+        found.clear()
+        schedule = {"total_kimg": 0.016, "minibatch_base": 16, "minibatch_repeats": 1}
+        config = config_of(h5, tmp_path / f"run{limit}", schedule=schedule, max_batch_per_device=limit)
+        begin = loop.begin
+
+        def begin_and_keep(run: loop.Run, begin: object = begin) -> None:
+            begin(run)  # type: ignore[operator]
+            monkeypatch.setattr(Trainer, "_gradients", keep)
+
+        monkeypatch.setattr(loop, "begin", begin_and_keep)
+        train(config)
+        gradients.append([list(each) for each in found])
+    assert len(gradients[0]) == 2  # both steps
+    for whole, parts in zip(*gradients, strict=True):
+        scale = max(float(g.abs().max()) for g in whole)
+        assert scale > 0
+        assert all((a - b).abs().max() <= 1e-6 * scale for a, b in zip(whole, parts, strict=True))
+
+
+def test_errors_of_steps_carry_the_phase() -> None:
+    assert issubclass(NonFiniteError, Exception)
+    assert Batch.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert ScheduleState.__dataclass_params__.frozen  # type: ignore[attr-defined]
+
+
+def test_settings_are_checked(tmp_path: Path) -> None:
+    for changes, named in (({"seed": -1}, "--seed"), ({"keep": 0}, "--keep"), ({"checkpoint_kimg": 0.0}, "--checkp")):
+        with pytest.raises(DataError, match=named):
+            RunConfig(h5=tmp_path / "a.h5", out=tmp_path, preset=PRESET, **changes)  # type: ignore[arg-type]
