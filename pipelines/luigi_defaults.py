@@ -26,8 +26,8 @@ class _ReadableLog(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        noise = ("Informed scheduler", "Worker %s was stopped")
-        if record.levelno < logging.WARNING and str(record.msg).startswith(noise):
+        noise = ("Informed scheduler", "was stopped. Shutting down")
+        if record.levelno < logging.WARNING and any(words in str(record.msg) for words in noise):
             return False
         if isinstance(record.args, tuple) and str(record.msg).startswith("[pid %s] Worker %s"):
             # pid, worker (with host, user and salt), task: only the task tells something
