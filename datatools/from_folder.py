@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import cv2
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
@@ -43,7 +43,7 @@ def read_square(data: bytes, resolution: int) -> NDArray[np.uint8]:
     picture = decode_rgb(data)
     if width in [resolution << k for k in range(10)] and width <= 1024:
         return np.ascontiguousarray(build_levels(picture, resolution)[resolution].transpose(1, 2, 0))
-    return np.array(PIL.Image.fromarray(picture).resize((resolution, resolution), PIL.Image.Resampling.BOX))
+    return np.asarray(cv2.resize(picture, (resolution, resolution), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def write_from_folder(

@@ -31,6 +31,7 @@ Examples:
 """
 COMPARE_BYTES = 16 << 20
 SHEET_WIDTH = 1920
+SHEET_PIXELS = 100_000_000
 
 existing_file = click.Path(path_type=Path, dir_okay=False)
 
@@ -257,7 +258,13 @@ def display(h5: Path, out: Path, count: int, level: int | None) -> None:
     if not len(pyramid):
         raise DataError(f"{h5}: holds no images to show")
     side = min(pyramid.levels, key=lambda resolution: abs(resolution - 128)) if level is None else level
-    indices = np.unique(np.linspace(0, len(pyramid) - 1, min(count, len(pyramid))).round().astype(int))
+    shown = min(count, len(pyramid))
+    if shown * side * side > SHEET_PIXELS:
+        raise DataError(
+            f"{shown} pictures of {side} x {side} make a sheet of more than {SHEET_PIXELS / 1e6:.0f} megapixels; "
+            "give a smaller --count or --level"
+        )
+    indices = np.unique(np.linspace(0, len(pyramid) - 1, shown).round().astype(int))
     faces = [pyramid.image(int(index), side) for index in indices]
     columns = min(len(faces), max(1, SHEET_WIDTH // side))
     try:

@@ -74,9 +74,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Batch:
-    """`images` (n, 3, r, r) uint8; `indices` (n,) in the file; `seconds` is what reading took, by whomever."""
+    """`images` (n, 3, r, r) uint8 as stored; `flips` (n,) bool: which are to be mirrored; `indices` (n,) in the file.
+
+    `seconds` is what reading took, by whomever. Mirroring is left to `as_floats`: it costs more than reading, unless a
+    device does it.
+    """
 
     images: Tensor
+    flips: Tensor
     indices: Tensor
     seconds: float
 
@@ -153,19 +158,18 @@ class Source:
 
 
 class Reader(Dataset):
-    """Requests -> (images, indices, seconds); from memory when `array` holds the level."""
+    """Requests -> (images, flips, indices, seconds); from memory when `array` holds the level."""
 
     def __init__(self, pyramid: Pyramid, order: Order, array: NDArray[np.uint8] | None = None) -> None:
         self.pyramid = pyramid
         self.order = order
         self.array = array
 
-    def __getitem__(self, request: Request) -> tuple[NDArray[np.uint8], NDArray[np.int64], float]:
+    def __getitem__(self, request: Request) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], float]:
         start = time.perf_counter()
         indices, flips = self.order.at(request.positions)
         images = self.pyramid[request.resolution][indices] if self.array is None else self.array[indices]
-        images[flips] = images[flips, :, :, ::-1]
-        return images, indices, time.perf_counter() - start
+        return images, flips, indices, time.perf_counter() - start
 
 
 class _InOrder(Sampler[Request]):
@@ -204,9 +208,10 @@ def stream(
 
 def _read(reader: Reader, wanted: Iterable[Request], pin_memory: bool) -> Iterator[Batch]:
     for request in wanted:
-        array, indices, seconds = reader[request]
+        array, flips, indices, seconds = reader[request]
         images = torch.from_numpy(array)
-        yield Batch(images.pin_memory() if pin_memory else images, torch.from_numpy(indices), seconds)
+        images = images.pin_memory() if pin_memory else images
+        yield Batch(images, torch.from_numpy(flips), torch.from_numpy(indices), seconds)
 
 
 def _read_ahead(reader: Reader, wanted: Iterator[Request], workers: int, pin_memory: bool) -> Iterator[Batch]:
@@ -222,8 +227,8 @@ def _read_ahead(reader: Reader, wanted: Iterator[Request], workers: int, pin_mem
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # its own, so that torch's global one stays untouched
     )
-    for images, indices, seconds in loader:
-        yield Batch(images, indices, float(seconds))
+    for images, flips, indices, seconds in loader:
+        yield Batch(images, flips, indices, float(seconds))
 
 
 def _start_worker(_: int) -> None:
@@ -233,9 +238,13 @@ def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def as_floats(images: Tensor, device: torch.device) -> Tensor:
-    """Bytes (n, 3, r, r) -> float32 in -1..1 on `device`."""
-    return images.to(device, non_blocking=True).float().div_(127.5).sub_(1.0)
+def as_floats(batch: Batch, device: torch.device) -> Tensor:
+    """The images of a batch, mirrored where they are to be, (n, 3, r, r) float32 in -1..1 on `device`."""
+    images = batch.images.to(device, non_blocking=True)
+    if batch.flips.any():
+        flips = batch.flips.to(device).view(-1, 1, 1, 1)
+        images = torch.where(flips, images.flip(3), images)
+    return images.float().div_(127.5).sub_(1.0)
 
 
 def as_bytes(images: Tensor) -> NDArray[np.uint8]:

@@ -31,8 +31,9 @@ def locked(folder: Path) -> Iterator[None]:
         raise DataError(f"--out {folder}: cannot be written: {error.strerror}") from error
     with stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # of this process alone: workers, which may outlive a killed one for seconds, do not inherit it
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             raise DataError(f"--out {folder}: another process is training there") from None
         yield
 

@@ -187,7 +187,7 @@ def measure(trainer: Trainer, resolution: int, at_once: int) -> tuple[float, int
         minibatch=count,
     )
     images = torch.zeros(count, 3, resolution, resolution, dtype=torch.uint8)
-    batch = Batch(images, torch.zeros(count, dtype=torch.int64), 0.0)
+    batch = Batch(images, torch.zeros(count, dtype=torch.bool), torch.zeros(count, dtype=torch.int64), 0.0)
     seconds = math.inf
     for _ in range(2):  # the first one sets things up
         synchronize(device)

@@ -112,7 +112,7 @@ class Trainer:
     def discriminator_step(self, state: ScheduleState, images: int, batch: Batch) -> Stats:
         """One update of the discriminator and of the generator's average; `batch` holds this device's rows."""
         networks, size = self.networks, state.minibatch
-        reals = as_floats(batch.images, self.device)
+        reals = as_floats(batch, self.device)
         rows = self.rows(size)
         latents = self._latents("latents-d", images, size)
         mixing = uniforms(self.seed, "mixing", images, size).to(self.device)
@@ -306,6 +306,5 @@ class Trainer:
 
 def initialise_from_reals(trainer: Trainer, state: ScheduleState, batches: Iterable[Batch]) -> None:
     """Starts minibatch discrimination from reals, which the paper's row e* does once, before training."""
-    images = torch.cat([batch.images for batch in batches])
-    reals = fade(as_floats(images, trainer.device), state.lod)
+    reals = fade(torch.cat([as_floats(batch, trainer.device) for batch in batches]), state.lod)
     trainer.networks.discriminator.initialise(reals, state.lod)

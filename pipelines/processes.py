@@ -42,8 +42,8 @@ def map_in_order(
     `items` is read as needed, and results that nobody has taken yet are few. Raises what `function` raises, and
     DataError when the system kills a process.
     """
+    _settle()  # before the fork: OpenCV's threads do not survive it, and a worker would wait for them
     if jobs == 1:
-        _settle()
         for item in items:
             yield function(item)
             if progress is not None:

@@ -37,7 +37,8 @@ FADING = 48  # images seen, half through the first fade
 GROWTH = 32  # images seen when the second level comes in
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["pggan.loop", "tests.pggan_runs"])
+# torch's optimizers import _dynamo when the first one is made, which takes seconds
+_context.set_forkserver_preload(["pggan.loop", "tests.pggan_runs", "torch._dynamo"])
 
 
 def write_pyramid(path: Path, count: int = IMAGES, resolution: int = 16, *, attributes: bool = False) -> Path:

@@ -67,7 +67,7 @@ def test_unusable_files_are_one_line_on_stderr(tmp_path: Path, command: str) -> 
     """As a user sees it: exit code, no traceback."""
     path = tmp_path / "a.h5"
     path.write_text("no pyramid")
-    rest = [] if command in ("inspect", "verify") else [str(tmp_path / "out")]
+    rest = [] if command in ("inspect", "verify") else [str(tmp_path / "out.png")]
     done = subprocess.run(
         [sys.executable, "-m", "datatools.h5tool", command, str(path), *rest],
         capture_output=True,
@@ -155,7 +155,7 @@ def test_extract_into_what_is_no_folder(h5: Path, tmp_path: Path) -> None:
 
 def test_unknown_level(h5: Path, tmp_path: Path) -> None:
     for command in ("extract", "display"):
-        result = run(command, h5, tmp_path / "out", "--level", 64)
+        result = run(command, h5, tmp_path / "out.png", "--level", 64)
         assert result.exit_code == 1
         assert "no level 64; it has 32, 16, 8, 4" in result.output
 
@@ -215,3 +215,19 @@ def test_help_shows_examples() -> None:
     assert "python -m datatools.h5tool extract celebahq.h5 pictures --level 256 --indices 0-99,500\n" in output
     for command in ("inspect", "verify", "compare", "extract", "display"):
         assert f"  {command}" in output
+
+
+def test_display_refuses_what_it_cannot_write(h5: Path, tmp_path: Path) -> None:
+    for name, options, told in (("a.jpg", (), "ends in .png"), ("a.png", ("--count", 1000), None)):
+        result = run("display", h5, tmp_path / name, *options)
+        assert (result.exit_code == 0) == (told is None)
+        assert (tmp_path / name).exists() == (told is None)
+        assert told is None or told in result.output
+
+
+def test_display_refuses_sheets_that_no_viewer_opens(h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datatools.h5tool.SHEET_PIXELS", 1000)
+    result = run("display", h5, tmp_path / "a.png", "--level", 32)
+    assert result.exit_code == 1
+    assert "--count" in result.output
+    assert not (tmp_path / "a.png").exists()

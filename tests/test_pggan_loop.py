@@ -7,6 +7,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from pggan.loop import Result, train
 from pggan.models import load_model
 from pggan.presets import PRESETS
 from pggan.schedule import ScheduleState
-from pggan.steps import NonFiniteError, Trainer
+from pggan.steps import Trainer
 from tests.pggan_runs import (
     FADING,
     GROWTH,
@@ -115,7 +116,7 @@ def test_killed_at_random_times_is_the_same(h5: Path, straight: Path, tmp_path: 
     train(reference)
     while True:
         process = start(config)
-        deadline = time.monotonic() + dice.uniform(0.3, 1.2) + kills * 0.3
+        deadline = time.monotonic() + dice.uniform(0.5, 1.5) + kills * 1.0
         while process.is_alive() and time.monotonic() < deadline:
             time.sleep(0.01)
         if process.is_alive():
@@ -157,10 +158,16 @@ def test_sigterm_saves_and_exits_with_0(h5: Path, straight: Path, tmp_path: Path
 
 def test_two_processes_do_not_train_in_one_folder(h5: Path, tmp_path: Path) -> None:
     config = config_of(h5, tmp_path / "run")
-    from pggan.folder import locked
-
-    with locked(config.out), pytest.raises(DataError, match="another process is training there"):
-        train(config)
+    process = start(replace(config, preset=PRESETS["tiny"].with_resolution(16)))
+    try:
+        while not list(config.out.glob("checkpoints/*.json")):
+            time.sleep(0.01)
+        with pytest.raises(DataError, match="another process is training there"):
+            train(config)
+    finally:
+        process.kill()
+    assert finish(process) == -signal.SIGKILL
+    assert "resumed" not in (config.out / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(
@@ -193,13 +200,14 @@ def test_longer_training_is_no_changed_setting_and_fork_is_asked_for(h5: Path, t
     forked = config_of(h5, config.out, schedule={"total_kimg": 0.08, "rate_base": 0.002}, fork=True)
     assert train(forked) == Result(80, True)
     assert stats_of(config.out)[-1]["learning_rate"] == 0.002
-    assert "forked: --learning-rate (schedule.rate_base) is 0.002, the run has 0.001" in (
-        config.out / "log.txt"
-    ).read_text()
+    assert (
+        "forked: --learning-rate (schedule.rate_base) is 0.002, the run has 0.001"
+        in (config.out / "log.txt").read_text()
+    )
     assert json.loads((config.out / "config.json").read_text())["forks"]
 
 
-def test_init_from_starts_from_given_weights(h5: Path, straight: Path, tmp_path: Path) -> None:
+def test_init_from_starts_from_given_weights(straight: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
     preset = replace(PRESET, schedule=replace(PRESET.schedule, start_resolution=16, total_kimg=0.001))
     other = write_pyramid(tmp_path / "other.h5", 30)
@@ -208,48 +216,53 @@ def test_init_from_starts_from_given_weights(h5: Path, straight: Path, tmp_path:
     assert new.images == 8
     for part in ("average", "generator", "discriminator"):
         pairs = zip(getattr(old, part).parameters(), getattr(new, part).parameters(), strict=True)
-        assert all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)
+        moved = 0.01 if part == "average" else 1e-6  # the average goes on following the generator
+        assert all(torch.allclose(a, b, atol=moved) for a, b in pairs)
 
 
-class Flawed:
-    """Makes the discriminator's step find a loss that is not finite, `times` times."""
+def spoil(monkeypatch: pytest.MonkeyPatch, images: int, times: int) -> None:
+    """Makes the discriminator's step after `images` images find a loss that is not finite, `times` times."""
+    seen, left = -1, times
+    step, gradients = Trainer.discriminator_step, Trainer._gradients
 
-    def __init__(self, images: int, times: int) -> None:
-        self.images, self.times, self.weights = images, times, [torch.zeros(())]
-        self.step = Trainer._gradients
+    def noting_step(self: Trainer, state: ScheduleState, images: int, batch: Batch) -> dict[str, float]:
+        nonlocal seen
+        seen = images
+        return step(self, state, images, batch)
 
-    def __call__(self, trainer: Trainer, parameters: list, *rest: object) -> dict[str, float]:
-        stats = self.step(trainer, parameters, *rest)  # type: ignore[arg-type]
-        if "d_loss" in stats and self.times and trainer.networks.d_optimizer.param_groups[0]["lr"]:
-            self.images -= 4
-            if self.images < 0:
-                self.times -= 1
-                stats["d_loss"] = float("nan")
+    def bad_gradients(self: Trainer, *rest: Any) -> dict[str, float]:
+        nonlocal left
+        stats = gradients(self, *rest)
+        if seen == images and left and "d_loss" in stats:
+            left -= 1
+            stats["d_loss"] = float("nan")
         return stats
+
+    monkeypatch.setattr(Trainer, "discriminator_step", noting_step)
+    monkeypatch.setattr(Trainer, "_gradients", bad_gradients)
 
 
 def test_non_finite_loss_goes_back_once(
     h5: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flaw = Flawed(80, 1)
-    monkeypatch.setattr(Trainer, "_gradients", lambda *arguments: flaw(*arguments))
+    spoil(monkeypatch, 84, 1)
     config = config_of(h5, tmp_path / "run")
     assert train(config).finished
     log = (config.out / "log.txt").read_text()
-    assert "not finite: d_loss, in the discriminator's step; going back to the last good checkpoint" in log
+    assert "not finite: d_loss, in the discriminator's step; going back to the last good checkpoint, once" in log
+    assert "resumed from 72 images" in log
     assert_equal_runs(straight, config.out)  # nothing was updated by the bad step
 
 
-def test_non_finite_loss_again_stops_with_the_phase(
-    h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flaw = Flawed(48, 1000)
-    monkeypatch.setattr(Trainer, "_gradients", lambda *arguments: flaw(*arguments))
-    with pytest.raises(DataError, match=r"after \d+ images, at 8 x 8, fading in with weight 0\.\d+: not finite: d_loss"):
-        train(config_of(h5, tmp_path / "run"))
+def test_non_finite_loss_again_stops_with_the_phase(h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, 52, 2)
+    config = config_of(h5, tmp_path / "run")
+    with pytest.raises(DataError, match=r"after 52 images, at 8 x 8, fading in with weight 0\.50: not finite: d_loss"):
+        train(config)
+    assert checkpoints(config.out / "checkpoints")[0].images == 48  # and nothing bad was saved
 
 
-def test_init_of_minibatch_discrimination_and_every_row_of_table_1_trains(h5: Path, tmp_path: Path) -> None:
+def test_every_row_of_table_1_trains(h5: Path, tmp_path: Path) -> None:
     rows = [name for name in PRESETS if name.startswith("table1-")]
     assert len(rows) == 9
     for name in rows:
@@ -351,12 +364,6 @@ def test_micro_batches_give_the_gradients_of_the_whole(
         scale = max(float(g.abs().max()) for g in whole)
         assert scale > 0
         assert all((a - b).abs().max() <= 1e-6 * scale for a, b in zip(whole, parts, strict=True))
-
-
-def test_errors_of_steps_carry_the_phase() -> None:
-    assert issubclass(NonFiniteError, Exception)
-    assert Batch.__dataclass_params__.frozen  # type: ignore[attr-defined]
-    assert ScheduleState.__dataclass_params__.frozen  # type: ignore[attr-defined]
 
 
 def test_settings_are_checked(tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""How fast images come from the pyramid, against what training can use and against plain reads of the same bytes.
+
+    python benchmarks/loader.py --h5 celebahq.h5
+    python benchmarks/loader.py                      # a made-up file, with levels up to 1024 x 1024
+
+Prints for every level the loader's images per second over those that one training step of the paper's network uses
+on this machine's processors (measured where a step is quick, else from its multiplications), and for the largest
+level the loader's bytes per second over numpy.fromfile's for the same images in the same order. Both read from a
+warm page cache, in turn, several times; the median counts.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from datatools.pyramid import Provenance, Pyramid, PyramidWriter
+from pggan.data import Order, Request, Source, stream
+from pggan.plan import make_plan
+from pggan.presets import get_preset
+
+REPEATS = 15
+
+
+def write_sample(path: Path, count: int, resolution: int) -> None:
+    """A pyramid of noise: contents do not matter to an uncompressed file."""
+    rng = np.random.default_rng(1)
+    with PyramidWriter(path, count, resolution=resolution) as writer:
+        for index in range(count):
+            face = rng.integers(0, 256, (resolution, resolution, 3), dtype=np.uint8)
+            quad, landmarks = np.zeros((4, 2)), np.zeros((5, 2))
+            writer.append(face, Provenance(f"{index}.png", "0" * 32, 0.0, index, -1, quad, landmarks))
+
+
+def wanted(resolution: int, images: int, minibatch: int) -> Iterator[Request]:
+    for start in range(0, images - minibatch + 1, minibatch):
+        yield Request(resolution, np.arange(start, start + minibatch))
+
+
+def loader_rate(
+    source: Source, resolution: int, images: int, minibatch: int, workers: int, memory: int | None
+) -> float:
+    """Images per second, the first batch, for which processes are started, left out."""
+    order = Order(0, source.count, True)
+    batches = stream(source, order, wanted(resolution, images, minibatch), workers=workers, memory_bytes=memory)
+    next(batches)
+    start = time.perf_counter()
+    count = sum(len(batch.images) for batch in batches)
+    return count / (time.perf_counter() - start)
+
+
+def plain_rate(path: Path, source: Source, resolution: int, images: int, minibatch: int) -> float:
+    """Images per second of numpy.fromfile, one after the other in the loader's order, a minibatch of them kept."""
+    stored = source.pyramid.handles().levels[resolution]
+    assert stored.offset is not None, "the file is compressed: there are no plain reads to compare with"
+    indices, _ = Order(0, source.count, True).at(np.arange(images))
+    size = 3 * resolution**2
+    start = time.perf_counter()
+    with path.open("rb", buffering=0) as file:
+        for first in range(0, images, minibatch):
+            batch = []
+            for index in indices[first : first + minibatch].tolist():
+                file.seek(stored.offset + index * size)
+                batch.append(np.fromfile(file, np.uint8, size))
+    return images / (time.perf_counter() - start)
+
+
+def median_rates(path: Path, source: Source, resolution: int, images: int, minibatch: int) -> tuple[float, float]:
+    """(loader in this process, plain reads), measured in turn."""
+    pairs = [
+        (
+            loader_rate(source, resolution, images, minibatch, 0, 0),
+            plain_rate(path, source, resolution, images, minibatch),
+        )
+        for _ in range(REPEATS)
+    ]
+    loader, plain = zip(*pairs, strict=True)
+    return statistics.median(loader), statistics.median(plain)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--h5", type=Path, help="a pyramid; a made-up one of 128 images when none is named")
+    parser.add_argument("--celeba-dir", type=Path, help="not used: all benchmarks take it")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        path = options.h5 or Path(folder) / "sample.h5"
+        if options.h5 is None:
+            write_sample(path, 128, 1024)
+        source = Source(path)
+        preset = get_preset("celebahq-v2").with_resolution(source.resolution)
+        plan = make_plan(preset, torch.device("cpu"), "bf16")
+        for resolution, level in plan.levels.items():
+            minibatch = min(level.at_once, 16)
+            images = min(4096, max(256, (256 << 20) // (3 * resolution**2))) // minibatch * minibatch
+            rate = loader_rate(source, resolution, images, minibatch, options.workers, None)
+            print(
+                f"ratio loader_{resolution} {rate * level.seconds:.1f}  {rate:.0f} images/s of the loader over "
+                f"{1 / level.seconds:.3g} of the training step ({'measured' if level.measured else 'estimated'})"
+            )
+        pyramid = Pyramid(path)
+        top = pyramid.resolution
+        images = min(256, 2 * len(pyramid))
+        loader, plain = median_rates(path, source, top, images, 4)
+        print(
+            f"ratio loader_reads_{top} {loader / plain:.2f}  {loader:.0f} images/s, in this process, over {plain:.0f} "
+            f"of numpy.fromfile"
+        )
+        ahead = loader_rate(source, top, images, 4, options.workers, 0)
+        print(
+            f"ratio loader_ahead_{top} {ahead / plain:.2f}  {ahead:.0f} images/s through {options.workers} workers "
+            f"over {plain:.0f} of numpy.fromfile"
+        )
+
+
+if __name__ == "__main__":
+    main()
