@@ -12,6 +12,7 @@ from typing import IO
 from datatools.errors import DataError
 from datatools.files import partial_path
 from datatools.pyramid_levels import level_resolutions
+from datatools.report_format import byte_size, duration
 from pipelines.settings import BuildSettings
 from pipelines.shards import PhotoScorer, Recipe, pyramid_is
 
@@ -81,8 +82,8 @@ def check_space(settings: BuildSettings) -> None:
     need, free = still_needed(settings), free_space(settings.output_dir)
     if need > free:
         raise DataError(
-            f"--output-dir {settings.output_dir}: the build needs up to {gigabytes(need)} of free disk, there are "
-            f"{gigabytes(free)}; free some, choose another folder, or lower --count or --resolution"
+            f"--output-dir {settings.output_dir}: the build needs up to {byte_size(need)} of free disk, there are "
+            f"{byte_size(free)}; free some, choose another folder, or lower --count or --resolution"
         )
 
 
@@ -109,19 +110,6 @@ def lock_output(settings: BuildSettings) -> IO[bytes]:
     return stream
 
 
-def gigabytes(size: int) -> str:
-    """For people: 12.3 GB."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
-
-
-def duration(seconds: float) -> str:
-    """For people: 2 h 05 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def describe_plan(settings: BuildSettings, jobs: int) -> str:
     """What a build would do, in a few lines; makes a few faces to estimate the time."""
     candidates = settings.candidates
@@ -146,10 +134,10 @@ def describe_plan(settings: BuildSettings, jobs: int) -> str:
         f"{settings.resolution} x {settings.resolution} down to {settings.min_level} x {settings.min_level}",
         f"work          {settings.score_shards} score shards, {settings.build_shards} build shards of at most "
         f"{settings.shard_size} photos; faces of the first pass are {'kept' if settings.keep_faces else 'made again'}",
-        f"disk          {gigabytes(need.finished)} for {settings.pyramid_path} (before compression), "
-        f"{gigabytes(need.peak)} at most while building, {gigabytes(free_space(settings.output_dir))} free",
+        f"disk          {byte_size(need.finished)} for {settings.pyramid_path} (before compression), "
+        f"{byte_size(need.peak)} at most while building, {byte_size(free_space(settings.output_dir))} free",
         f"time          about {duration(per_photo * (len(candidates) + second_pass) / jobs)} with {jobs} processes "
-        f"({per_photo:.3f} s per photo in a trial of {len(trial)}), plus copying {gigabytes(need.finished)}",
+        f"({per_photo:.3f} s per photo in a trial of {len(trial)}), plus copying {byte_size(need.finished)}",
     ]
     return "\n".join(lines)
 
