@@ -29,7 +29,7 @@ FORMAT = "pggan-model"
 VERSION = 1
 METADATA = "pggan"  # one entry: with several, their order in the file would change from run to run
 PARTS = ("average", "generator", "discriminator")
-BATCH_PIXELS = 1 << 20
+BATCH_PIXELS = 1 << 17
 
 
 @dataclass

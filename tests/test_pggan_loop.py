@@ -111,20 +111,19 @@ def test_killed_while_checkpoints_are_written_is_the_same(h5: Path, straight: Pa
 
 
 def test_killed_at_random_times_is_the_same(h5: Path, straight: Path, tmp_path: Path) -> None:
-    config, dice, kills = config_of(h5, tmp_path / "run", checkpoint_kimg=0.008), random.Random(3), 0
-    reference = config_of(h5, tmp_path / "reference", checkpoint_kimg=0.008)
+    config, dice = config_of(h5, tmp_path / "run", checkpoint_kimg=0.008), random.Random(3)
+    reference = replace(config, out=tmp_path / "reference")
     train(reference)
-    while True:
+    folder, seen = config.out / "checkpoints", -1
+    for _ in range(4):
         process = start(config)
-        deadline = time.monotonic() + dice.uniform(0.5, 1.5) + kills * 1.0
-        while process.is_alive() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        if process.is_alive():
-            process.kill()
-            kills += 1
-        if finish(process) == 0:
-            break
-    assert kills >= 2
+        while max((checkpoint.images for checkpoint in checkpoints(folder)), default=-1) <= seen:
+            time.sleep(0.001)  # until it has got further than the one before
+        time.sleep(dice.uniform(0, 0.1))
+        process.kill()
+        assert finish(process) == -signal.SIGKILL
+        seen = checkpoints(folder)[0].images
+    assert finish(start(config)) == 0
     assert_equal_runs(reference.out, config.out)
     assert stats_of(straight) == stats_of(config.out)  # how often it is saved changes nothing
 

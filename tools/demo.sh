@@ -26,7 +26,11 @@ The report:    $folder/out/report/index.html   (open it in a browser)
 The data set:  $folder/out/celebahq.h5
                $bin/python -m datatools.h5tool inspect $folder/out/celebahq.h5
 
-To train on it, read the level you need, in any framework:
+To train the progressive GAN on it (a small one, minutes on a CPU; docs/training.md has the rest):
+
+    $bin/python -m pggan.train --h5 $folder/out/celebahq.h5 --preset tiny --out $folder/run
+
+Or read the level you need, in any framework:
 
     from datatools.pyramid import Pyramid
     faces = Pyramid("$folder/out/celebahq.h5")
