@@ -1,12 +1,12 @@
 """Write pictures of a trained model: one PNG file for every seed, or one for a grid of them."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from datatools.errors import DataError
 from datatools.images import save_png
+from pggan.commands import PlainErrors
 from pggan.distributed import choose_device
 from pggan.folder import find_model
 from pggan.grid import save_grid
@@ -22,17 +22,7 @@ BATCH = 64
 MAX_SEEDS = 10_000_000
 
 
-class _PlainErrors(click.Command):
-    """Prints a user's mistake as one line, without a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except DataError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.command(cls=_PlainErrors, help=__doc__, epilog=EXAMPLES)
+@click.command(cls=PlainErrors, help=__doc__, epilog=EXAMPLES)
 @click.option("--model", type=click.Path(path_type=Path), required=True, help="A model file or a run folder.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the pictures.")
 @click.option("--seeds", default="0-99", show_default=True, help="Such as 0-99,500; each gives one picture.")

@@ -9,6 +9,7 @@ import click
 import torch
 
 from datatools.errors import DataError
+from pggan.commands import PlainErrors
 from pggan.config import RunConfig, SavedRun, read_saved_run
 from pggan.data import Source
 from pggan.distributed import choose_device, world_size
@@ -34,17 +35,7 @@ PATIENCE = 7 * DAY  # a training of more than that is not started on a CPU unles
 POWERS = click.Choice([str(2**k) for k in range(2, 11)])
 
 
-class _PlainErrors(click.Command):
-    """Prints a user's mistake as one line, without a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except DataError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.command(cls=_PlainErrors, help=__doc__, epilog=EXAMPLES)
+@click.command(cls=PlainErrors, help=__doc__, epilog=EXAMPLES)
 @click.option("--h5", type=click.Path(path_type=Path), required=True, help="The pyramid file.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/<file>-<preset>]")
 @click.option("--preset", "preset_name", help=f"One of {', '.join(PRESETS)}.  [default: by resolution and devices]")
