@@ -5,8 +5,9 @@
 
 Prints for every level the loader's images per second over those that one training step of the paper's network uses
 on this machine's processors (measured where a step is quick, else from its multiplications), and for the largest
-level the loader's bytes per second over numpy.fromfile's for the same images in the same order. Both read from a
-warm page cache, in turn, several times; the median counts.
+level the loader's bytes per second over numpy.fromfile's for the same images in the same order, without threads and
+with --workers of them. All read from a warm page cache, keep no minibatch while they read the next one, and take
+turns; the medians count.
 """
 
 import argparse
@@ -22,8 +23,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from datatools.pyramid import Provenance, Pyramid, PyramidWriter
-from pggan.data import Order, Request, Source, stream
+from datatools.pyramid import Provenance, PyramidWriter
+from pggan.data import Batch, Order, Request, Source, stream
 from pggan.plan import make_plan
 from pggan.presets import get_preset
 
@@ -45,15 +46,20 @@ def wanted(resolution: int, images: int, minibatch: int) -> Iterator[Request]:
         yield Request(resolution, np.arange(start, start + minibatch))
 
 
+def image_count(batch: Batch) -> int:
+    return len(batch.images)
+
+
 def loader_rate(
     source: Source, resolution: int, images: int, minibatch: int, workers: int, memory: int | None
 ) -> float:
-    """Images per second, the first batch, for which processes are started, left out."""
+    """Images per second; with `memory` None the first batch is left out, which may read the whole level."""
     order = Order(0, source.count, True)
     batches = stream(source, order, wanted(resolution, images, minibatch), workers=workers, memory_bytes=memory)
-    next(batches)
+    if memory is None:
+        next(batches)
     start = time.perf_counter()
-    count = sum(len(batch.images) for batch in batches)
+    count = sum(map(image_count, batches))
     return count / (time.perf_counter() - start)
 
 
@@ -73,17 +79,19 @@ def plain_rate(path: Path, source: Source, resolution: int, images: int, minibat
     return images / (time.perf_counter() - start)
 
 
-def median_rates(path: Path, source: Source, resolution: int, images: int, minibatch: int) -> tuple[float, float]:
-    """(loader in this process, plain reads), measured in turn."""
-    pairs = [
+def median_rates(path: Path, source: Source, images: int, minibatch: int, workers: int) -> tuple[float, float, float]:
+    """(plain reads, loader without threads, loader with them) at the largest level, measured in turn."""
+    top = source.resolution
+    rounds = [
         (
-            loader_rate(source, resolution, images, minibatch, 0, 0),
-            plain_rate(path, source, resolution, images, minibatch),
+            plain_rate(path, source, top, images, minibatch),
+            loader_rate(source, top, images, minibatch, 0, 0),
+            loader_rate(source, top, images, minibatch, workers, 0),
         )
         for _ in range(REPEATS)
     ]
-    loader, plain = zip(*pairs, strict=True)
-    return statistics.median(loader), statistics.median(plain)
+    plain, loader, ahead = (statistics.median(rates) for rates in zip(*rounds, strict=True))
+    return plain, loader, ahead
 
 
 def main() -> None:
@@ -109,17 +117,15 @@ def main() -> None:
                 f"ratio loader_{resolution} {rate * level.seconds:.1f}  {rate:.0f} images/s of the loader over "
                 f"{1 / level.seconds:.3g} of the training step ({'measured' if level.measured else 'estimated'})"
             )
-        pyramid = Pyramid(path)
-        top = pyramid.resolution
-        images = min(256, 2 * len(pyramid))
-        loader, plain = median_rates(path, source, top, images, 4)
+        top = source.resolution
+        images = min(512, 4 * source.count)
+        plain, loader, ahead = median_rates(path, source, images, 4, options.workers)
         print(
-            f"ratio loader_reads_{top} {loader / plain:.2f}  {loader:.0f} images/s, in this process, over {plain:.0f} "
+            f"ratio loader_reads_{top} {loader / plain:.2f}  {loader:.0f} images/s without threads over {plain:.0f} "
             f"of numpy.fromfile"
         )
-        ahead = loader_rate(source, top, images, 4, options.workers, 0)
         print(
-            f"ratio loader_ahead_{top} {ahead / plain:.2f}  {ahead:.0f} images/s through {options.workers} workers "
+            f"ratio loader_ahead_{top} {ahead / plain:.2f}  {ahead:.0f} images/s through {options.workers} threads "
             f"over {plain:.0f} of numpy.fromfile"
         )
 

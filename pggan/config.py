@@ -37,7 +37,7 @@ class RunConfig:
         labels: "none", "file" or names of attributes, see data.Source.
         devices: number of devices that the preset's schedule was chosen for.
         init_from: run folder or model file to start from, instead of random weights.
-        device: auto, cpu, cuda or mps. workers: processes that read large levels ahead.
+        device: auto, cpu, cuda or mps. workers: threads that read large levels ahead.
         max_batch_per_device: samples at once; a minibatch of more is accumulated.
         keep: number of checkpoints kept. checkpoint_kimg: thousands of images between them, None for every tick.
         fork: go on with settings that differ from the run's own.

@@ -1,36 +1,38 @@
 """The pyramid's level of the moment as a stream of batches that is a pure function of (seed, images seen).
 
 The i-th image of a training (i counts from 0 over all epochs) is image `Order.at(i)` of the file, mirrored or not.
-Small levels are read into memory when their turn comes; larger ones are read ahead by worker processes.
+Small levels are read into memory when their turn comes; larger ones are read ahead by threads.
 """
 
 import hashlib
 import itertools
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datatools.errors import DataError
 from datatools.pyramid import Pyramid
 from datatools.pyramid_format import CHECKSUMS, level_name
 from pggan.randomness import rng
+from pggan.readahead import Buffers, map_ahead
 from pggan.schedule import ScheduleConfig, rounds
 
 MEMORY_BYTES = 512 << 20
 """A level of at most so many bytes is held in memory."""
-PREFETCH_IMAGES = 64
-PREFETCH_BATCHES = 4
+BATCHES_AHEAD = 2
+"""Batches that are read before their turn, for every thread that reads: more of them leave the processor's cache."""
 MAX_CLASSES = 64
 
 Labels = NDArray[np.float32]
+Places = tuple[NDArray[np.int64], NDArray[np.bool_]]
+"""Index in the file, whether mirrored; each (n,)."""
 
 
 @dataclass
@@ -42,8 +44,8 @@ class Order:
     mirror: bool
     _epochs: dict[int, tuple[NDArray[np.int64], NDArray[np.bool_]]] = field(default_factory=dict, repr=False)
 
-    def at(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """(index in the file, whether mirrored) of the images at `positions`, each (n,)."""
+    def at(self, positions: NDArray[np.int64]) -> Places:
+        """Where the images of the training's `positions`, (n,), lie in the file."""
         epochs, inside = np.divmod(positions, self.count)
         indices = np.empty(len(positions), np.int64)
         flips = np.empty(len(positions), bool)
@@ -157,29 +159,29 @@ class Source:
         return np.ascontiguousarray(labels, np.float32)
 
 
-class Reader(Dataset):
-    """Requests -> (images, flips, indices, seconds); from memory when `array` holds the level."""
+class Reader:
+    """Reads images of the level of `resolution` pixels, from memory when `small`; threads may share it.
 
-    def __init__(self, pyramid: Pyramid, order: Order, array: NDArray[np.uint8] | None = None) -> None:
-        self.pyramid = pyramid
-        self.order = order
-        self.array = array
+    `pinned`: into page-locked memory.
+    """
 
-    def __getitem__(self, request: Request) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], float]:
+    def __init__(self, source: Source, resolution: int, *, small: bool, pinned: bool) -> None:
+        self.buffers = Buffers((3, resolution, resolution), pinned=pinned)
+        self.stored = source.pyramid.handles().levels[resolution]
+        self.array = source.pyramid[resolution][:] if small else None
+
+    def read(self, places: Places) -> Batch:
         start = time.perf_counter()
-        indices, flips = self.order.at(request.positions)
-        images = self.pyramid[request.resolution][indices] if self.array is None else self.array[indices]
-        return images, flips, indices, time.perf_counter() - start
-
-
-class _InOrder(Sampler[Request]):
-    """The requests of one level, as the sampler that a DataLoader takes its work from."""
-
-    def __init__(self, items: Iterable[Request]) -> None:
-        self.items = items
-
-    def __iter__(self) -> Iterator[Request]:
-        return iter(self.items)
+        indices, flips = places
+        images = self.buffers.take(len(indices))
+        out: NDArray[np.uint8] = images.numpy()
+        if self.array is not None:
+            np.take(self.array, indices, axis=0, out=out, mode="clip")  # "raise" would make a copy first
+        else:
+            for place, index in enumerate(indices.tolist()):
+                self.stored.read_into(index, out[place : place + 1])
+        seconds = time.perf_counter() - start
+        return Batch(images, torch.from_numpy(flips), torch.from_numpy(indices), seconds)
 
 
 def stream(
@@ -193,54 +195,26 @@ def stream(
 ) -> Iterator[Batch]:
     """One batch for every request, in their order; requests of a level follow each other.
 
-    `workers` processes read levels of more than `memory_bytes` (None: MEMORY_BYTES) ahead; 0 reads them when they are
-    asked for.
+    `workers` threads read levels of more than `memory_bytes` (None: MEMORY_BYTES) ahead; 0 reads them when they are
+    asked for. The memory of a batch is used again once nothing refers to its images.
     """
     limit = MEMORY_BYTES if memory_bytes is None else memory_bytes
     for resolution, group in itertools.groupby(wanted, key=lambda request: request.resolution):
         small = source.count * 3 * resolution**2 <= limit
-        reader = Reader(source.pyramid, order, source.pyramid[resolution][:] if small else None)
+        reader = Reader(source, resolution, small=small, pinned=pin_memory)
+        places = (order.at(request.positions) for request in group)
         if small or workers == 0:
-            yield from _read(reader, group, pin_memory)
+            yield from map(reader.read, places)
         else:
-            yield from _read_ahead(reader, group, workers, pin_memory)
-
-
-def _read(reader: Reader, wanted: Iterable[Request], pin_memory: bool) -> Iterator[Batch]:
-    for request in wanted:
-        array, flips, indices, seconds = reader[request]
-        images = torch.from_numpy(array)
-        images = images.pin_memory() if pin_memory else images
-        yield Batch(images, torch.from_numpy(flips), torch.from_numpy(indices), seconds)
-
-
-def _read_ahead(reader: Reader, wanted: Iterator[Request], workers: int, pin_memory: bool) -> Iterator[Batch]:
-    first = next(wanted)
-    ahead = min(PREFETCH_BATCHES, PREFETCH_IMAGES // max(1, len(first.positions)) // workers)
-    loader = DataLoader(
-        reader,
-        batch_size=None,
-        sampler=_InOrder(itertools.chain([first], wanted)),
-        num_workers=workers,
-        prefetch_factor=max(2, ahead),
-        pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # its own, so that torch's global one stays untouched
-    )
-    for images, flips, indices, seconds in loader:
-        yield Batch(images, flips, indices, float(seconds))
-
-
-def _start_worker(_: int) -> None:
-    """Ctrl-C goes to the whole group of processes; the main one saves and then ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(1)
+            # A thread of its own would take the first device's page-locked memory.
+            start = partial(torch.cuda.set_device, torch.cuda.current_device()) if pin_memory else None
+            yield from map_ahead(reader.read, places, workers, BATCHES_AHEAD * workers, start)
 
 
 def as_floats(batch: Batch, device: torch.device) -> Tensor:
     """The images of a batch, mirrored where they are to be, (n, 3, r, r) float32 in -1..1 on `device`."""
-    images = batch.images.to(device, non_blocking=True)
+    # Only of page-locked memory does PyTorch know that a copy is under way, and keeps it from being used again.
+    images = batch.images.to(device, non_blocking=batch.images.is_pinned())
     if batch.flips.any():
         flips = batch.flips.to(device).view(-1, 1, 1, 1)
         images = torch.where(flips, images.flip(3), images)

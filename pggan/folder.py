@@ -31,7 +31,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise DataError(f"--out {folder}: cannot be written: {error.strerror}") from error
     with stream:
         try:
-            # of this process alone: workers, which may outlive a killed one for seconds, do not inherit it
+            # of this process alone: processes that it starts do not inherit it
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise DataError(f"--out {folder}: another process is training there") from None

@@ -63,7 +63,9 @@ POWERS = click.Choice([str(2**k) for k in range(2, 11)])
 @click.option("--tick-kimg", type=click.FloatRange(0, min_open=True), help="Thousands of reals between status lines.")
 @click.option("--checkpoint-kimg", type=click.FloatRange(0, min_open=True), help="And checkpoints.  [default: a tick]")
 @click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints to keep.")
-@click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that read ahead.")
+@click.option(
+    "--workers", type=click.IntRange(0), default=2, show_default=True, help="Threads that read large levels ahead."
+)
 @click.option("--max-batch-per-device", type=click.IntRange(1), help="Samples at once; the minibatch stays.")
 @click.option("--fork", is_flag=True, help="Go on with settings that differ from the run's.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datatools.errors import DataError
-from datatools.pyramid import Pyramid
+from datatools.pyramid import Pyramid, join
 from pggan.data import Batch, Order, Request, Source, as_bytes, as_floats, requests, stream
 from tests.pggan_runs import PRESET, write_pyramid
 
@@ -86,6 +86,26 @@ def test_workers_and_memory_change_nothing(h5: Path, workers: int, memory_bytes:
         assert torch.equal(one.indices, other.indices)
         assert other.seconds > 0
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_that_cannot_be_read_are_told(tmp_path: Path, workers: int) -> None:
+    path = write_pyramid(tmp_path / "cut.h5")
+    batches = stream(Source(path), Order(3, 50, True), wanted(150), workers=workers, memory_bytes=0)
+    next(batches)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"cut\.h5: data16x16: images \d+ to \d+ cannot be read \(the file ends"):
+        list(batches)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lzf"])
+def test_compressed_levels_are_read_ahead_too(h5: Path, tmp_path: Path, compression: str) -> None:
+    join([h5], tmp_path / "packed.h5", compression=compression, settings={})
+    sources = Source(h5), Source(tmp_path / "packed.h5")
+    plain, packed = (
+        list(stream(source, Order(3, 50, True), wanted(), workers=2, memory_bytes=0)) for source in sources
+    )
+    assert all(torch.equal(a.images, b.images) for a, b in zip(plain, packed, strict=True))
 
 
 def test_ranks_share_a_minibatch(h5: Path) -> None:

@@ -1,0 +1,89 @@
+"""The pictures of docs/results.md, from a run folder of the trainer.
+
+python tools/training_figures.py RUN docs/images --name faces-32 --kimg 20,60,111,166,227
+"""
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from datatools.images import read_rgb, save_png
+
+ACROSS = 7
+"""Pictures of each grid that are shown, in either direction."""
+PIXEL = 2
+"""Side of a pixel in the figure."""
+CAPTION = 26
+"""Pixels for a line of text above each grid."""
+
+
+def excerpt(path: Path, side: int, caption: str) -> NDArray[np.uint8]:
+    """The upper left of a grid, enlarged, with a line of text above."""
+    part = read_rgb(path)[: ACROSS * side, : ACROSS * side]
+    large = part.repeat(PIXEL, axis=0).repeat(PIXEL, axis=1)
+    head = np.full((CAPTION, large.shape[1], 3), 255, np.uint8)
+    cv2.putText(head, caption, (4, CAPTION - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate([head, large])
+
+
+def grids(run: Path, kimg: list[int], side: int) -> NDArray[np.uint8]:
+    """Grids after so many kimg, and the reals, three to a row."""
+    parts = [excerpt(run / f"fakes{k:06d}.png", side, f"{k} kimg") for k in kimg]
+    parts.append(excerpt(run / "reals.png", side, "real"))
+    gap = np.full((parts[0].shape[0], 12, 3), 255, np.uint8)
+    rows = []
+    for start in range(0, len(parts), 3):
+        row = parts[start : start + 3]
+        row += [np.full_like(parts[0], 255)] * (3 - len(row))
+        rows.append(np.concatenate([row[0], gap, row[1], gap, row[2]], axis=1))
+    return np.concatenate(rows)
+
+
+def curves(run: Path) -> Figure:
+    """Losses, scores, gradient norm and memory over the images seen."""
+    rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    kimg = [row["images"] / 1000 for row in rows]
+    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    axes = figure.subplots(2, 2)
+    for name, label in (("real_score", "real"), ("fake_score", "fake"), ("mixed_score", "mixed")):
+        axes[0, 0].plot(kimg, [row["loss"][name] for row in rows], label=label)
+    axes[0, 0].set_title("the discriminator's scores")
+    distance = [row["loss"]["real_score"] - row["loss"]["fake_score"] for row in rows]
+    axes[0, 1].plot(kimg, distance, label="real - fake")
+    axes[0, 1].set_title("estimated Wasserstein distance")
+    for name, label in (("gradient_norm", "norm"), ("gradient_penalty", "penalty")):
+        axes[1, 0].plot(kimg, [row["loss"][name] for row in rows], label=label)
+    axes[1, 0].set_title("gradient between reals and fakes")
+    axes[1, 1].plot(kimg, [row["memory"]["process_peak"] / 2**20 for row in rows], label="peak of the process")
+    axes[1, 1].set_title("memory (MiB)")
+    axes[1, 1].set_ylim(bottom=0)
+    for axis in axes.flat:
+        for before, after in itertools.pairwise(rows):
+            if after["resolution"] != before["resolution"]:
+                axis.axvline(after["images"] / 1000, color="0.8", zorder=0)
+        axis.set_xlabel("kimg")
+        axis.legend()
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--kimg", required=True, help="numbers of grid files, with commas")
+    arguments = parser.parse_args()
+    side = json.loads((arguments.run / "stats.jsonl").read_text().splitlines()[-1])["resolution"]
+    chosen = [int(k) for k in arguments.kimg.split(",")]
+    save_png(arguments.out / f"{arguments.name}-grids.png", grids(arguments.run, chosen, side))
+    curves(arguments.run).savefig(arguments.out / f"{arguments.name}-curves.png", dpi=100)
+
+
+if __name__ == "__main__":
+    main()
