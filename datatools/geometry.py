@@ -127,13 +127,12 @@ def inside_fraction(quad: NDArray[np.float64], width: int, height: int) -> float
     return float(((grid >= 0) & (grid < (width, height))).all(axis=2).mean())
 
 
-def face_frame(landmarks: ArrayLike, width: int, height: int, *, restored_scale: int = 1) -> FaceFrame:
+def face_frame(landmarks: ArrayLike, width: int, height: int) -> FaceFrame:
     """Everything the recipe needs to know about one face before it looks at pixels (paper, appendix C).
 
     Args:
         landmarks: (5, 2) in centre coordinates of the stored photo.
         width, height: of the stored photo in pixels.
-        restored_scale: factor by which the restoration step enlarges its crop (1, or 4 for a super-resolver).
 
     Raises:
         FrameError: degenerate landmarks, or a rectangle that lies (almost) outside of the photo.
@@ -154,7 +153,7 @@ def face_frame(landmarks: ArrayLike, width: int, height: int, *, restored_scale:
     left, top, right, bottom = (int(v) for v in _bounds(quad / shrink) + np.array([-1, -1, 1, 1]) * border)
     crop = (max(left, 0), max(top, 0), min(right, shrunk_size[0]), min(bottom, shrunk_size[1]))
 
-    enlarge = restored_scale
+    enlarge = 1
     while zoom > enlarge:
         enlarge *= 2
     crop_size = np.array([crop[2] - crop[0], crop[3] - crop[1]]) * enlarge

@@ -8,6 +8,7 @@ import luigi.interface
 
 from datatools.ranking import Order, Selection
 from datatools.resample import FinalFilter
+from datatools.restore import SuperResolution
 from pipelines.parameters import Choice, Number
 from pipelines.plan import count_jobs
 from pipelines.progress import ProgressBar
@@ -32,7 +33,17 @@ class BuildTask(luigi.Task):
     count = Number(default=30000, description="number of images (at most, for --selection official)")
     shard_size = Number(default=1000, description="photos per unit of work")
     resolution = Choice(default="1024", choices=["256", "512", "1024"], description="largest level of the file")
-    restore = luigi.Parameter(default="none", description="restoration step before the face is cut out: none")
+    restore = luigi.Parameter(
+        default="bundled",
+        description="restoration before the face is cut out: bundled, bundled-distortion, bundled-perceptual, none, "
+        "realesrgan, or a weight file",
+    )
+    super_resolution = Choice(
+        default="auto",
+        choices=["auto", "always", "never"],
+        description="part of the restoration; auto: where the face has less than 1024 pixels in the photo",
+    )
+    device = luigi.Parameter(default="cpu", description="where the restoration is computed: cpu, cuda, cuda:1, mps")
     final_filter = Choice(
         default="lanczos", choices=["lanczos", "box"], description="lanczos (data set) or box (paper)"
     )
@@ -62,6 +73,8 @@ class BuildTask(luigi.Task):
             shard_size=self.shard_size,
             resolution=int(self.resolution),
             restore=self.restore,
+            super_resolution=cast(SuperResolution, self.super_resolution),
+            device=self.device,
             final_filter=cast(FinalFilter, self.final_filter),
             compression=cast(Compression, self.compression),
             min_level=int(self.min_level),

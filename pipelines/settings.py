@@ -17,7 +17,7 @@ from datatools.celeba import CelebATree, FaceRecord, Rejection, read_tree
 from datatools.errors import DataError
 from datatools.ranking import Order, Selection, read_exclusions, required_count, select_candidates
 from datatools.resample import FinalFilter
-from datatools.restore import Restorer, get_restorer
+from datatools.restore import Restorer, SuperResolution, get_restorer
 
 Compression = Literal["none", "gzip", "lzf"]
 Duplicates = Literal["report", "drop"]
@@ -46,7 +46,9 @@ class BuildSettings:
     count: int = 30000
     shard_size: int = 1000
     resolution: int = 1024
-    restore: str = "none"
+    restore: str = "bundled"
+    super_resolution: SuperResolution = "auto"
+    device: str = "cpu"
     final_filter: FinalFilter = "lanczos"
     compression: Compression = "none"
     min_level: int = 4
@@ -64,7 +66,7 @@ class BuildSettings:
 
     @cached_property
     def restorer(self) -> Restorer:
-        return get_restorer(self.restore)
+        return get_restorer(self.restore, super_resolution=self.super_resolution, device=self.device)
 
     @property
     def tree(self) -> CelebATree:
@@ -189,6 +191,7 @@ class BuildSettings:
             "count": self.count,
             "resolution": self.resolution,
             "restore": self.restore,
+            "super_resolution": self.super_resolution,
             "restorer_digest": self.restorer.digest,
             "final_filter": self.final_filter,
             "compression": self.compression,
@@ -210,7 +213,7 @@ class BuildSettings:
                 raise DataError(f"--{name} {value}: at least 1 is needed")
         if self.resolution not in (256, 512, 1024):
             raise DataError(f"--resolution {self.resolution}: 256, 512 or 1024")
-        _ = self.restorer  # raises for an unknown name
+        _ = self.restorer  # raises for an unknown name, a damaged file, a device that is not there
         needed = required_count(self.selection, self.count, self.excluded)
         available = len(self.candidates)
         if not available and (self.selection == "all" or not needed):

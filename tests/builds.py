@@ -19,7 +19,7 @@ from datatools.sample_portraits import Portrait, render
 from tests.faults.trees import landmark_row, write_tree
 
 ROOT = Path(__file__).resolve().parent.parent
-BASE = ("--resolution", "256", "--shard-size", "3", "--jobs", "1")
+BASE = ("--resolution", "256", "--shard-size", "3", "--jobs", "1", "--restore", "none")
 """Options of every build here, so that it is quick."""
 
 CHOSEN = 4

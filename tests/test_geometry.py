@@ -129,14 +129,3 @@ def test_shrink_of_huge_faces() -> None:
     assert frame.shrink == int(np.floor(0.5 * frame.side / FACE_SIZE)) == 4
     assert frame.enlarge == 1
     assert frame.enlarged_zoom == pytest.approx(FACE_SIZE / frame.side * 4)
-
-
-def test_a_super_resolver_counts_as_enlargement() -> None:
-    plain = face_frame(FACE, 409, 687)
-    restored = face_frame(FACE, 409, 687, restored_scale=4)
-    assert (plain.enlarge, restored.enlarge) == (4, 4)
-    small = face_frame(FACE / 4, 103, 172, restored_scale=4)
-    assert small.enlarge == 16
-    large = face_frame(FACE * 4, 1636, 2748, restored_scale=4)
-    assert large.enlarge == 4
-    np.testing.assert_array_equal(plain.quad, restored.quad)

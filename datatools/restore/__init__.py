@@ -1,28 +1,30 @@
 """The restoration step: what is done to a photo's pixels before the face is resampled.
 
 Paper, appendix C: an artifact remover and a 4x super-resolver run before the face is cut out. Here a restorer sees only
-the part of the photo that the face needs plus its `margin`, which gives the same result.
+the part of the photo that the face needs and the margin that its networks look at, which gives the same result.
+
+Importing this does not load torch; using a restorer with a network does.
 """
 
 import hashlib
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
+from datatools.images import Box
+
+Variant = Literal["distortion", "perceptual"]
+SuperResolution = Literal["auto", "always", "never"]
+
+DEFAULT_VARIANT: Variant = "distortion"
+"""The bundled chain that lies nearer to the published images: docs/restoration.md has the table."""
 
 
-class Restorer(Protocol):
-    """What `faces.make_face` asks of a restoration step."""
-
-    @property
-    def name(self) -> str:
-        """What the user calls it (`--restore NAME`)."""
-
-    @property
-    def digest(self) -> str:
-        """Changes whenever the restored pixels may change; part of the paths of finished work."""
+class Restoration(Protocol):
+    """What is done to one photo."""
 
     @property
     def scale(self) -> int:
@@ -32,27 +34,67 @@ class Restorer(Protocol):
     def margin(self) -> int:
         """Pixels of photo that it wants to see around the part that is used (its receptive field)."""
 
-    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(h, w, 3) uint8 RGB -> (h * scale, w * scale, 3) uint8 RGB."""
+    @property
+    def grid(self) -> int:
+        """Parts of the photo that it gets have to begin at multiples of this many pixels of the photo."""
+
+    def __call__(self, picture: NDArray[np.uint8], inner: Box) -> NDArray[np.uint8]:
+        """(h, w, 3) uint8 RGB -> the part `inner` = (left, top, right, bottom) of it, enlarged by `scale`."""
 
 
+class Restorer(Protocol):
+    """What `faces.make_face` asks of a restoration step; picklable, so that it reaches worker processes."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it (`--restore NAME`)."""
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever the restored pixels may change; part of the paths of finished work."""
+
+    def for_face(self, side: float, /) -> Restoration:
+        """What is done to a photo whose face rectangle has that side in pixels."""
+
+
+@dataclass(frozen=True)
 class NoRestorer:
     """Leaves the pixels alone: enlargement is the recipe's own, Lanczos-3 by a power of two."""
 
-    name = "none"
-    digest = hashlib.sha256(b"none").hexdigest()
-    scale = 1
-    margin = 0
+    name: str = "none"
+    digest: str = hashlib.sha256(b"none").hexdigest()
+    scale: int = 1
+    margin: int = 0
+    grid: int = 1
 
-    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return picture
+    def for_face(self, _side: float, /) -> Restoration:
+        return self
+
+    def __call__(self, picture: NDArray[np.uint8], inner: Box) -> NDArray[np.uint8]:
+        left, top, right, bottom = inner
+        return picture[top:bottom, left:right]
 
 
-_RESTORERS: dict[str, type[NoRestorer]] = {NoRestorer.name: NoRestorer}
+def get_restorer(
+    name: str, *, super_resolution: SuperResolution = "auto", device: str = "cpu", threads: int = 1
+) -> Restorer:
+    """The restorer of that name.
 
+    Args:
+        name: "none"; "bundled" (the default chain of our own networks), "bundled-distortion" or "bundled-perceptual" by
+            name; "realesrgan"; or a file with weights (.safetensors, .pth).
+        super_resolution: "auto" leaves it out where the face rectangle is 1024 pixels or wider already: the result
+            would be averaged away.
+        device: "cpu", "cuda", "cuda:1" or "mps".
+        threads: of the processor for the networks' arithmetic; 1 suits photos that are spread over processes.
 
-def get_restorer(name: str) -> Restorer:
-    """The restorer of that name. Raises DataError for an unknown one."""
-    if name not in _RESTORERS:
-        raise DataError(f"unknown restorer {name!r}; known: {', '.join(sorted(_RESTORERS))}")
-    return _RESTORERS[name]()
+    Raises:
+        DataError: an unknown name, a missing package or file, a damaged file, a device that is not there.
+    """
+    if name == NoRestorer().name:
+        return NoRestorer()
+    if super_resolution not in get_args(SuperResolution):
+        raise DataError(f"--super-resolution {super_resolution}: choose auto, always or never")
+    from datatools.restore.chain import network_restorer  # loads torch
+
+    return network_restorer(name, super_resolution=super_resolution, device=device, threads=threads)

@@ -1,0 +1,149 @@
+"""Command line: train a restoration network from a folder of photos.
+
+    python -m datatools.restore.fit --task jpeg --photos PHOTOS --out jpeg.safetensors
+    python -m datatools.restore.fit --task sr --photos PHOTOS --out sr.safetensors
+    python -m datatools.restore.fit --task sr --variant perceptual --init sr.safetensors --photos PHOTOS \\
+        --out sharp.safetensors
+
+The same command goes on after an interruption. Beside FILE lie FILE.state (what going on needs; delete it when done)
+and FILE.png (the learning curve).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from datatools.errors import DataError
+from datatools.restore.devices import choose_device
+from datatools.restore.photos import Photos, picture_files, split
+from datatools.restore.training import Fit, FitSettings, Validation, load_state, run, state_path
+
+VALIDATION_LEAST = 128
+
+
+@click.command(context_settings={"show_default": True}, epilog="Example: see the top of docs/restoration.md")
+@click.option("--task", type=click.Choice(["jpeg", "sr"]), required=True, help="Artifact removal, or 4x enlargement.")
+@click.option(
+    "--variant", type=click.Choice(["distortion", "perceptual"]), default="distortion", help="Least error, or texture."
+)
+@click.option(
+    "--photos", type=click.Path(path_type=Path), multiple=True, required=True, help="Folder of photos; repeatable."
+)
+@click.option(
+    "--exclude", multiple=True, help="Pattern of paths that are never used, like '*/portrait_0?.jpg'; repeatable."
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Weight file to write (.safetensors).")
+@click.option("--init", type=click.Path(path_type=Path), help="Weight file to begin from.")
+@click.option(
+    "--after", type=click.Path(path_type=Path), help="Artifact remover that the inputs of --task sr go through first."
+)
+@click.option("--steps", type=click.IntRange(min=1), default=10_000, help="Steps of the optimizer.")
+@click.option("--batch", type=click.IntRange(min=1), default=8, help="Pictures per step.")
+@click.option(
+    "--patch",
+    type=click.IntRange(min=24, max=512),
+    help="Side of the network's input, a multiple of 4. [default: 48; 96 for jpeg]",
+)
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True, max=1), default=1e-3, help="Highest learning rate.")
+@click.option(
+    "--bicubic", type=click.FloatRange(0, 1), default=0.85, help="Part of the pictures reduced by the bicubic kernel."
+)
+@click.option(
+    "--texture",
+    type=click.FloatRange(min=0),
+    default=FitSettings.texture,
+    help="Weight of the patches' distance (perceptual).",
+)
+@click.option(
+    "--adversarial",
+    type=click.FloatRange(min=0),
+    default=FitSettings.adversarial,
+    help="Weight of the critic (perceptual).",
+)
+@click.option("--validation", type=click.IntRange(min=1), default=12, help="Photos held out to measure on.")
+@click.option("--every", type=click.IntRange(min=1), default=250, help="Steps between measurements, which also save.")
+@click.option("--seed", type=click.IntRange(min=0), default=0)
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="bf16")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto.")
+def main(
+    photos: tuple[Path, ...],
+    exclude: tuple[str, ...],
+    out: Path,
+    validation: int,
+    every: int,
+    device: str,
+    **options: Any,
+) -> None:
+    """Train a restoration network from photos."""
+    try:
+        fit_command(photos, exclude, out, validation, every, device, options)
+    except DataError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def fit_command(
+    folders: tuple[Path, ...],
+    exclude: tuple[str, ...],
+    out: Path,
+    validation: int,
+    every: int,
+    device: str,
+    options: dict[str, Any],
+) -> None:
+    """Check, train, report. Raises DataError."""
+    settings = settings_from(options)
+    if not out.parent.is_dir():
+        raise DataError(f"{out.parent}, the folder of --out, does not exist")
+    training, held_out = split(picture_files(folders, exclude), validation)
+    if not training:
+        raise DataError(f"--validation {validation} holds out all {len(held_out)} photos: none is left to train on")
+    photos = Photos(training, settings.side())
+    fit = Fit(settings, photos, Validation(settings.task, Photos(held_out, VALIDATION_LEAST)), choose_device(device))
+    state = load_state(state_path(out))
+    if state is not None:
+        fit.load_state(state)
+        click.echo(f"goes on from step {fit.step}")
+    click.echo(f"{len(photos)} photos to train on, {len(fit.validation.pairs)} to measure on, {fit.device}")
+    card = {"variant": settings.variant, "photos": len(photos), "batch": settings.batch, "patch": settings.patch}
+    with tqdm(total=settings.steps, initial=fit.step, unit="step", smoothing=0.05) as bar:
+        for row in run(fit, out, every=every, card=card, progress=lambda: bar.update()):
+            tqdm.write(
+                f"step {row['step']:6d}  loss {row['loss']:.5f}  {row['psnr']:.2f} dB "
+                f"(untrained: {row['baseline']:.2f})  {row['seconds'] / 60:.1f} min"
+            )
+            plot_curve(fit.curve, out.with_suffix(".png"), settings)
+
+
+def settings_from(options: dict[str, Any]) -> FitSettings:
+    """Checked settings. Raises DataError for options that do not go together."""
+    task, variant = options["task"], options["variant"]
+    patch = options.pop("patch") or (96 if task == "jpeg" else 48)
+    if patch % 4:
+        raise DataError(f"--patch {patch} is no multiple of 4")
+    if task == "jpeg" and (variant == "perceptual" or options["after"]):
+        raise DataError("--variant perceptual and --after are for --task sr alone")
+    if variant == "perceptual" and not options["init"]:
+        raise DataError("--variant perceptual refines a network: give the weight file of a distortion run with --init")
+    for name in ("init", "after"):
+        options[name] = str(options[name]) if options[name] else None
+    return FitSettings(patch=patch, **options)
+
+
+def plot_curve(curve: list[dict[str, float]], path: Path, settings: FitSettings) -> None:
+    """PSNR on the validation pictures over the steps, as a PNG."""
+    from matplotlib.figure import Figure  # takes a second, and only this needs it
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    steps = [row["step"] for row in curve]
+    axes.plot(steps, [row["psnr"] for row in curve], label="network")
+    axes.plot(steps, [row["baseline"] for row in curve], "--", label="bicubic" if settings.task == "sr" else "JPEG")
+    axes.set(xlabel="step", ylabel="validation PSNR (dB, RGB)", title=f"{settings.task}, {settings.variant}")
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Restoration networks of other people: Real-ESRGAN by name, anything that `spandrel` knows by file.
+
+Sources: `datatools.restore.realesrgan`; spandrel (https://github.com/chaiNNer-org/spandrel), which recognizes a
+published architecture by the names and sizes of a file's tensors. Both are optional extras.
+
+A weight file holds tensors and nothing else: pickled files are read by `torch.load(weights_only=True)`, which builds
+tensors and plain containers only, and handed to spandrel as tensors. Its own file reader is not used, because that runs
+TorchScript archives.
+"""
+
+import hashlib
+import importlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from datatools.errors import DataError
+from datatools.restore.realesrgan import RRDBNet, load_realesrgan, package_weights
+
+REALESRGAN = "realesrgan"
+"""The name under which Real-ESRGAN x4plus is asked for."""
+
+PICKLED = (".pth", ".pt", ".ckpt")
+SUFFIXES = (*PICKLED, ".safetensors")
+INSTALL = 'pip install "celebahq[spandrel]"'
+
+MARGIN = 64
+"""Pixels of photo around a tile for networks whose receptive field nobody states: as for Real-ESRGAN, a deep one."""
+
+
+class ForeignNetwork(nn.Module):
+    """A network that spandrel recognized, behind the interface of our own.
+
+    Tiles at multiples of `grid` with `margin` pixels around them come near the result on the whole photo; how near is
+    the network's own affair (one that looks at the whole picture differs visibly).
+    """
+
+    def __init__(self, descriptor: Any) -> None:
+        super().__init__()
+        self.scale: int = descriptor.scale
+        self.grid: int = descriptor.size_requirements.multiple_of
+        self.margin = -(-MARGIN // self.grid) * self.grid
+        self.network: nn.Module = descriptor.model
+        self._descriptor = descriptor  # knows how its network is called: some return several results
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(n, 3, h, w), 0..1 -> (n, 3, h * scale, w * scale), clipped to 0..1."""
+        return torch.cat([self._descriptor(picture) for picture in pictures.split(1)])  # made for one at a time
+
+
+def _check_file(path: Path) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{path} is no restorer's name and no weight file; known endings: {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise DataError(f"{path}: no such weight file")
+
+
+def _spandrel() -> Any:
+    try:
+        return importlib.import_module("spandrel")
+    except ModuleNotFoundError as error:
+        raise DataError(f"weight files of other projects need spandrel ({error}): {INSTALL}") from error
+    except Exception as error:  # RuntimeError, for one, where its torchvision was built for another torch
+        raise DataError(f"spandrel cannot be imported ({_one_line(error)}); its torchvision must fit torch") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _read_tensors(path: Path) -> Mapping[str, Any]:
+    try:
+        if path.suffix.lower() in PICKLED:
+            with warnings.catch_warnings(action="ignore"):  # of old pickles and of TorchScript, which is refused next
+                content = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            content = load_file(path)
+    except Exception as error:  # a damaged pickle raises nearly anything; torch's texts advise to run its code
+        kind = "safetensors" if isinstance(error, SafetensorError) else "weights alone (code in it is never run)"
+        raise DataError(f"{path} is damaged or does not hold {kind}") from error
+    if not isinstance(content, Mapping) or not content or not all(isinstance(key, str) for key in content):
+        raise DataError(f"{path} holds no network's weights by name")
+    return content
+
+
+def load_file_model(path: Path) -> ForeignNetwork:
+    """The network of a weight file, recognized by spandrel, in evaluation mode, fp32.
+
+    Raises:
+        DataError: no such file, an unknown ending, spandrel is not installed; a damaged file, one that holds more than
+            weights, of an unknown architecture; a network that does not turn one RGB picture into one of 1 or 4 times
+            its size.
+    """
+    _check_file(path)
+    spandrel = _spandrel()
+    tensors = _read_tensors(path)
+    try:
+        descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(dict(tensors))
+    except spandrel.UnsupportedModelError as error:
+        raise DataError(f"{path}: spandrel knows no network with these weights") from error
+    except Exception as error:  # what a network built from wrong sizes raises is its author's choice
+        raise DataError(f"{path}: the weights do not fit the network they resemble: {_one_line(error)}") from error
+    _check_descriptor(path, descriptor, spandrel)
+    network = ForeignNetwork(descriptor).float().eval().requires_grad_(False)
+    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
+        raise DataError(f"{path} holds values that are not finite: the file is damaged")
+    return network
+
+
+def _check_descriptor(path: Path, descriptor: Any, spandrel: Any) -> None:
+    architecture = descriptor.architecture.name
+    if not isinstance(descriptor, spandrel.ImageModelDescriptor):
+        raise DataError(
+            f"{path} ({architecture}) needs more than a picture; needed is a network from picture to picture"
+        )
+    if (descriptor.input_channels, descriptor.output_channels) != (3, 3):
+        channels = f"{descriptor.input_channels} to {descriptor.output_channels} channels"
+        raise DataError(f"{path} ({architecture}) maps {channels}; needed is a network for RGB pictures, 3 to 3")
+    if descriptor.scale not in (1, 4):
+        raise DataError(f"{path} ({architecture}) enlarges {descriptor.scale}x; needed is a network for 1x or 4x")
+    if descriptor.size_requirements.square or descriptor.tiling is spandrel.ModelTiling.INTERNAL:
+        raise DataError(f"{path} ({architecture}) cannot work on parts of a picture, as large photos need")
+
+
+def load_model(name_or_path: str) -> RRDBNet | ForeignNetwork:
+    """The network of that name or file, in evaluation mode, fp32, on the CPU.
+
+    It has `scale`, `margin` and `grid` (pixels of its input) and maps (n, 3, h, w), 0..1, to
+    (n, 3, h * scale, w * scale).
+
+    Args:
+        name_or_path: "realesrgan", or a file .pth, .pt, .ckpt or .safetensors.
+
+    Raises:
+        DataError: see `load_file_model` and `realesrgan.load_realesrgan`.
+    """
+    return load_realesrgan() if name_or_path == REALESRGAN else load_file_model(Path(name_or_path))
+
+
+def digest(name_or_path: str) -> str:
+    """SHA-256 of the bytes of a network's weights, in hexadecimal: part of the paths of finished work.
+
+    Raises:
+        DataError: no such file or package; see `load_model`.
+    """
+    if name_or_path == REALESRGAN:
+        return hashlib.sha256(package_weights()).hexdigest()
+    path = Path(name_or_path)
+    _check_file(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,311 @@
+"""Trains a restoration network from photos: the work behind `python -m datatools.restore.fit`.
+
+Every step draws its pictures from a generator seeded by (seed, step), so that a run that was killed goes on as if
+nothing had happened.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from datatools.errors import DataError
+from datatools.files import atomic_path
+from datatools.restore.degrade import (
+    SCALE,
+    SHIFTS,
+    Picture,
+    compress,
+    draw_reduction,
+    jpeg_pair,
+    reduce_picture,
+)
+from datatools.restore.networks import Critic
+from datatools.restore.objectives import charbonnier, critic_loss, generator_loss, sliced_distance
+from datatools.restore.photos import Photos
+from datatools.restore.weights import NETWORKS, Network, load_weights, save_weights
+
+VALIDATION_SIDE = 256
+VALIDATION_QUALITIES = (10, 25, 50, 75)
+AVERAGE_DECAY = 0.999
+"""Decay per step of the weights' average, which is what is validated and kept."""
+WARM_UP = 200
+"""Steps over which the learning rate rises."""
+TRIM = 16
+"""Pixels of the large picture cut from every side after a reduction, whose kernel reached beyond the part's edges."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What decides about the weights.
+
+    Attributes:
+        task: "jpeg" or "sr".
+        variant: "distortion" (least error) or "perceptual" (texture; super-resolution only, needs `init`).
+        steps: of the optimizer; the learning rate falls to zero over them (half a cosine).
+        batch: pictures per step.
+        patch: side of the network's input in training, in pixels.
+        rate: highest learning rate of Adam.
+        network: arguments of the network, empty for its defaults.
+        bicubic: part of the training pictures reduced by the bicubic kernel of the usual test sets.
+        texture: weight of the sliced Wasserstein distance between patches (perceptual).
+        adversarial: weight of the critic's opinion (perceptual).
+        init: weight file to begin from.
+        after: weight file of an artifact remover that the inputs go through first (super-resolution), as in the build.
+    """
+
+    task: str = "sr"
+    variant: str = "distortion"
+    steps: int = 10_000
+    batch: int = 8
+    patch: int = 48
+    rate: float = 1e-3
+    seed: int = 0
+    precision: str = "bf16"
+    network: dict[str, Any] = field(default_factory=dict)
+    bicubic: float = 0.85
+    texture: float = 1.0
+    adversarial: float = 0.005
+    init: str | None = None
+    after: str | None = None
+
+    def side(self) -> int:
+        """Side of the part of a photo that one training pair is made of."""
+        return self.patch * SCALE + 2 * TRIM if self.task == "sr" else self.patch + SHIFTS
+
+
+def training_pair(photos: Photos, settings: FitSettings, rng: np.random.Generator) -> tuple[Picture, Picture]:
+    """(input, target) of one training example: (p, p, 3) and (p * scale, p * scale, 3) uint8."""
+    if settings.task == "jpeg":
+        # room for pictures that are reduced between two compressions; photos without that much are used as they are
+        room = min(settings.side() * 2, photos.least)
+        return jpeg_pair(photos.part(room, rng), settings.patch, rng)
+    clean = photos.part(settings.side(), rng)
+    small = reduce_picture(clean, draw_reduction(rng, bicubic=settings.bicubic))
+    if settings.variant == "perceptual" and rng.random() < 0.7:
+        small = compress(small, int(rng.integers(60, 96)), subsampling=("4:4:4", "4:2:0")[int(rng.integers(2))])
+    cut = TRIM // SCALE
+    return (
+        np.ascontiguousarray(small[cut:-cut, cut:-cut]),
+        np.ascontiguousarray(clean[TRIM:-TRIM, TRIM:-TRIM]),
+    )
+
+
+class Fit:
+    """One training run: networks, optimizers and how far it is."""
+
+    def __init__(self, settings: FitSettings, photos: Photos, validation: "Validation", device: torch.device) -> None:
+        self.settings, self.photos, self.validation, self.device = settings, photos, validation, device
+        torch.manual_seed(settings.seed)
+        network = NETWORKS[settings.task](**settings.network)
+        if settings.init is not None:
+            network.load_state_dict(load_weights(Path(settings.init), settings.task)[0].state_dict())
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.remover = load_weights(Path(settings.after), "jpeg")[0].to(device) if settings.after else None
+        self.optimizer = torch.optim.Adam(self.network.parameters(), settings.rate, betas=(0.9, 0.99))
+        self.critic: Critic | None = None
+        if settings.variant == "perceptual":
+            self.critic = Critic().to(device)
+            self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), 2e-4, betas=(0.5, 0.99))
+        self.step = 0
+        self.seconds = 0.0
+        self.curve: list[dict[str, float]] = []
+
+    def state(self) -> dict[str, Any]:
+        """Everything that going on needs."""
+        state = {
+            "settings": asdict(self.settings),
+            "step": self.step,
+            "seconds": self.seconds,
+            "curve": self.curve,
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        if self.critic is not None:
+            state |= {"critic": self.critic.state_dict(), "critic_optimizer": self.critic_optimizer.state_dict()}
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from `state`. Raises DataError when it was made with other settings (more or fewer steps are fine)."""
+        for name, value in asdict(self.settings).items():
+            if name != "steps" and state["settings"].get(name) != value:
+                raise DataError(
+                    f"the run that is to go on has {name} {state['settings'].get(name)!r}, asked for is {value!r}; "
+                    "give the same options, another --out, or delete its .state file"
+                )
+        self.step, self.seconds, self.curve = state["step"], state["seconds"], state["curve"]
+        self.network.load_state_dict(state["network"])
+        self.average = state["average"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.critic is not None:
+            self.critic.load_state_dict(state["critic"])
+            self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+
+    def rate(self) -> float:
+        """Learning rate of the next step: up over WARM_UP steps, then down to zero along half a cosine."""
+        s = self.settings
+        return s.rate * min(1.0, (self.step + 1) / WARM_UP) * (1 + math.cos(math.pi * self.step / s.steps)) / 2
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of the next step."""
+        rng = np.random.default_rng([self.settings.seed, self.step])
+        pairs = [training_pair(self.photos, self.settings, rng) for _ in range(self.settings.batch)]
+        inputs, targets = (self.as_tensor(np.stack(pictures)) for pictures in zip(*pairs, strict=True))
+        if self.remover is not None:
+            with torch.no_grad(), self.autocast():
+                inputs = self.remover(inputs).clamp(0, 1)
+        return inputs, targets
+
+    def as_tensor(self, pictures: NDArray[np.uint8]) -> Tensor:
+        """(n, h, w, 3) uint8 -> (n, 3, h, w) float32, 0..1, channels last."""
+        return torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() / 255
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
+    def one_step(self) -> float:
+        """Train on one batch; returns the network's loss."""
+        start = time.perf_counter()
+        inputs, targets = self.batch()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+        with self.autocast():
+            outputs = self.network(inputs).float()
+        loss = charbonnier(outputs, targets)
+        if self.critic is not None:
+            loss = loss + self._photographic(outputs, targets)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DataError(f"the loss is not finite at step {self.step}; lower --rate, or use --precision fp32")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        with torch.no_grad():
+            decay = min(AVERAGE_DECAY, (1 + self.step) / (10 + self.step))
+            for name, parameter in self.network.state_dict().items():
+                self.average[name].lerp_(parameter, 1 - decay)
+        self.step += 1
+        self.seconds += time.perf_counter() - start
+        return value
+
+    def _photographic(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Texture and critic: what asks for a photograph's look. Trains the critic on the way."""
+        assert self.critic is not None
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
+        loss = self.settings.texture * sliced_distance(outputs, targets, generator)
+        with self.autocast():
+            real, fake = self.critic(targets), self.critic(outputs.detach())
+            critic = critic_loss(real.float(), fake.float())
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        critic.backward()
+        self.critic_optimizer.step()
+        self.critic.requires_grad_(False)
+        with self.autocast():
+            real, fake = self.critic(targets), self.critic(outputs)
+        self.critic.requires_grad_(True)
+        return loss + self.settings.adversarial * generator_loss(real.float().detach(), fake.float())
+
+    def validate(self) -> dict[str, float]:
+        """PSNR of the averaged weights on the validation pictures, and of leaving them alone or bicubic enlargement."""
+        kept = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.average)
+        self.network.eval()
+        try:
+            with torch.no_grad(), self.autocast():
+                return self.validation.measure(lambda p: self.network(p).float(), self.as_tensor)
+        finally:
+            self.network.load_state_dict(kept)
+            self.network.train()
+
+    def averaged_network(self) -> Network:
+        """The network that is kept."""
+        network = NETWORKS[self.settings.task](**self.settings.network)
+        network.load_state_dict(self.average)
+        return network
+
+
+class Validation:
+    """Fixed pairs from photos that are not trained on: the middle of each, reduced or compressed."""
+
+    def __init__(self, task: str, photos: Photos) -> None:
+        self.task = task
+        self.pairs: list[tuple[Picture, Picture]] = []
+        for number, photo in enumerate(photos.photos):
+            clean = _middle(photo.half if photo.half is not None else photo.pixels)
+            if task == "sr":
+                self.pairs.append((reduce_picture(clean), clean))
+            else:
+                self.pairs.append((compress(clean, VALIDATION_QUALITIES[number % len(VALIDATION_QUALITIES)]), clean))
+
+    def measure(
+        self, restore: Callable[[Tensor], Tensor], as_tensor: Callable[[NDArray[np.uint8]], Tensor]
+    ) -> dict[str, float]:
+        """{"psnr", "baseline"} in dB, mean over the pictures, RGB."""
+        ours, plain = [], []
+        for given, clean in self.pairs:
+            inputs, target = as_tensor(given[None]), as_tensor(clean[None])
+            baseline = inputs
+            if self.task == "sr":
+                baseline = functional.interpolate(inputs, scale_factor=SCALE, mode="bicubic", antialias=True).clamp(
+                    0, 1
+                )
+            output = (restore(inputs).clamp(0, 1) * 255).round() / 255
+            ours.append(-10 * math.log10(float((output - target).square().mean()) + 1e-10))
+            plain.append(-10 * math.log10(float((baseline - target).square().mean()) + 1e-10))
+        return {"psnr": float(np.mean(ours)), "baseline": float(np.mean(plain))}
+
+
+def _middle(picture: Picture) -> Picture:
+    height, width = (min(size, VALIDATION_SIDE) // 8 * 8 for size in picture.shape[:2])
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return np.ascontiguousarray(picture[top : top + height, left : left + width])
+
+
+def load_state(path: Path) -> dict[str, Any] | None:
+    """The state of an earlier run, or None. Raises DataError for a damaged file."""
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} cannot be read ({reason}); delete it to begin again") from error
+    return state
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    with atomic_path(path) as partial:
+        torch.save(state, partial)
+
+
+def run(
+    fit: Fit, out: Path, *, every: int, card: dict[str, Any], progress: Callable[[], object]
+) -> Iterator[dict[str, float]]:
+    """Train to the end; yields a row of the curve every so many steps, after state and weights are safe on disk."""
+    losses: list[float] = []
+    while fit.step < fit.settings.steps:
+        losses.append(fit.one_step())
+        progress()
+        if fit.step % every == 0 or fit.step == fit.settings.steps:
+            row = {"step": fit.step, "loss": float(np.mean(losses)), "seconds": round(fit.seconds, 1)} | fit.validate()
+            losses.clear()
+            fit.curve.append(row)
+            save_state(state_path(out), fit.state())
+            save_weights(out, fit.averaged_network(), fit.settings.task, card | {"steps": fit.step})
+            yield row
+
+
+def state_path(out: Path) -> Path:
+    """Where the state of the run that writes `out` lies."""
+    return out.with_name(out.name + ".state")

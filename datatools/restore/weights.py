@@ -1,0 +1,85 @@
+"""Weight files of the restoration networks: safetensors in half precision, with what rebuilds the network beside them.
+
+A file holds no code: reading a foreign or damaged one gives an error, never more.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from datatools.errors import DataError
+from datatools.files import atomic_path
+from datatools.restore.networks import ArtifactRemover, SuperResolver
+
+Network = ArtifactRemover | SuperResolver
+NETWORKS: dict[str, type[Network]] = {"jpeg": ArtifactRemover, "sr": SuperResolver}
+"""The network of every task."""
+
+FORMAT = "celebahq-restorer 1"
+MAX_BYTES = 64 * 1024**2
+
+
+def save_weights(path: Path, network: Network, task: str, card: Mapping[str, Any]) -> None:
+    """Write a network's weights as fp16, with its task, its settings and a model card (anything JSON can hold)."""
+    tensors = {
+        name: value.detach().to("cpu", torch.float16).contiguous() for name, value in network.state_dict().items()
+    }
+    header = {"format": FORMAT, "task": task, "settings": json.dumps(network.settings), "card": json.dumps(dict(card))}
+    with atomic_path(path) as partial:
+        partial.write_bytes(save(tensors, header))
+
+
+def task_of(path: Path) -> str | None:
+    """The task of a weight file of ours; None for any other file, and for what is no file.
+
+    Raises:
+        DataError: a .safetensors file that cannot be read.
+    """
+    if path.suffix.lower() != ".safetensors" or not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged or no weight file: {error}") from error
+    return str(header.get("task")) if header.get("format") == FORMAT else None
+
+
+def load_weights(path: Path, task: str) -> tuple[Network, dict[str, Any]]:
+    """The network of a weight file in evaluation mode, fp32, and its model card.
+
+    Raises:
+        DataError: no weight file, one for another task, a damaged or a foreign one.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such weight file")
+    if path.stat().st_size > MAX_BYTES:
+        raise DataError(f"{path} is larger than any weight file of ours ({MAX_BYTES >> 20} MiB)")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged or no weight file: {error}") from error
+    if header.get("format") != FORMAT:
+        raise DataError(f"{path} is no weight file of these networks (its format is {header.get('format')!r})")
+    if header.get("task") != task:
+        raise DataError(f"{path} holds weights for the task {header.get('task')!r}, needed is {task!r}")
+    try:
+        settings = json.loads(header["settings"])
+        network = NETWORKS[task](**settings)
+        network.load_state_dict({name: value.float() for name, value in tensors.items()})
+        card = json.loads(header["card"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{path}: the weights do not fit the network they name: {str(error).splitlines()[0]}"
+        ) from error
+    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
+        raise DataError(f"{path} holds values that are not finite: the file is damaged")
+    return network.eval().requires_grad_(False), card

@@ -1,0 +1,376 @@
+"""Training the restoration networks: it learns, it goes on exactly where it was, and it says what is wrong."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from datatools.errors import DataError
+from datatools.images import read_rgb, save_png
+from datatools.restore import fit as command
+from datatools.restore import objectives, training
+from datatools.restore.fit import choose_device, settings_from
+from datatools.restore.networks import Critic, SuperResolver
+from datatools.restore.photos import Photos, picture_files
+from datatools.restore.training import (
+    Fit,
+    FitSettings,
+    Validation,
+    load_state,
+    run,
+    save_state,
+    state_path,
+    training_pair,
+)
+from datatools.restore.weights import load_weights, save_weights
+from datatools.sample_portraits import Portrait, render
+from tests.restore_samples import TINY, tiny_network
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for seed in range(5):
+        save_png(folder / f"{seed}.png", render(Portrait(seed, size=(180, 160), unit=45, centre=(90, 80))))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(folder: Path) -> Photos:
+    return Photos(picture_files([folder])[:4], 128)
+
+
+@pytest.fixture(scope="module")
+def held_out(folder: Path) -> Photos:
+    return Photos(picture_files([folder])[4:], 128)
+
+
+@pytest.fixture(scope="module")
+def distortion(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Weight files of tiny networks of either task."""
+    folder = tmp_path_factory.mktemp("weights")
+    paths = {task: folder / f"{task}.safetensors" for task in TINY}
+    for task, path in paths.items():
+        save_weights(path, tiny_network(task), task, {})
+    return paths
+
+
+@pytest.fixture(autouse=True)
+def small_critic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The critic and the patches cost more than everything else."""
+    monkeypatch.setattr(training, "Critic", lambda: Critic(channels=4))
+    monkeypatch.setattr(objectives, "DIRECTIONS", 8)
+
+
+def settings(task: str = "sr", **changes: Any) -> FitSettings:
+    values = {"task": task, "steps": 4, "batch": 2, "patch": 24, "precision": "fp32", "network": TINY[task]}
+    return FitSettings(**(values | changes))
+
+
+def trained(fit: Fit, out: Path, every: int = 3) -> list[dict[str, float]]:
+    return list(run(fit, out, every=every, card={"variant": fit.settings.variant}, progress=lambda: None))
+
+
+def kinds(distortion: dict[str, Path]) -> dict[str, FitSettings]:
+    return {
+        "jpeg": settings("jpeg"),
+        "sr": settings(),
+        "after": settings(after=str(distortion["jpeg"])),
+        "perceptual": settings(variant="perceptual", init=str(distortion["sr"])),
+        "bf16": settings(precision="bf16"),
+    }
+
+
+KINDS = pytest.mark.parametrize("kind", ["jpeg", "sr", "after", "perceptual", "bf16"])
+
+
+@KINDS
+def test_stopped_and_gone_on_equals_straight_on(
+    kind: str, photos: Photos, held_out: Photos, distortion: dict[str, Path], tmp_path: Path
+) -> None:
+    """Bit for bit, wherever it was killed: after the state was saved, or steps later, which are then done again."""
+    chosen = kinds(distortion)[kind]
+    validation = Validation(chosen.task, held_out)
+    straight = Fit(chosen, photos, validation, CPU)
+    rows = trained(straight, tmp_path / "straight", every=2)
+    first = Fit(chosen, photos, validation, CPU)
+    list(itertools.islice(run(first, tmp_path / "x", every=2, card={"variant": chosen.variant}, progress=int), 1))
+    first.one_step()  # lost: killed before the next save
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002 - whatever the process did before
+    second = Fit(chosen, photos, validation, CPU)
+    state = load_state(state_path(tmp_path / "x"))
+    assert state is not None
+    second.load_state(state)
+    assert second.step == 2
+    trained(second, tmp_path / "x", every=2)
+    for name, value in straight.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name]), name
+        assert torch.equal(straight.average[name], second.average[name]), name
+    plain = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    assert plain == [{k: v for k, v in row.items() if k != "seconds"} for row in second.curve]
+    ours, theirs = (load_weights(tmp_path / name, chosen.task)[0] for name in ("straight", "x"))
+    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+
+
+@KINDS
+def test_every_kind_writes_a_network_that_loads(
+    kind: str, photos: Photos, held_out: Photos, distortion: dict[str, Path], tmp_path: Path
+) -> None:
+    chosen = kinds(distortion)[kind]
+    fit = Fit(chosen, photos, Validation(chosen.task, held_out), CPU)
+    rows = trained(fit, tmp_path / "net", every=3)
+    assert [row["step"] for row in rows] == [3, 4]
+    assert all(np.isfinite(list(row.values())).all() for row in rows)
+    network, card = load_weights(tmp_path / "net", chosen.task)
+    assert card == {"variant": chosen.variant, "steps": 4}
+    for name, value in fit.average.items():
+        assert torch.equal(network.state_dict()[name], value.half().float())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net", "net.state"]
+
+
+@pytest.mark.parametrize("task", ["jpeg", "sr"])
+def test_it_learns(task: str, photos: Photos, held_out: Photos) -> None:
+    """A few dozen steps lower the loss on a batch that was never drawn."""
+    fit = Fit(settings(task, steps=40, rate=3e-3), photos, Validation(task, held_out), CPU)
+
+    def loss() -> float:
+        fit.step, kept = 10_000, fit.step
+        inputs, targets = fit.batch()
+        fit.step = kept
+        with torch.no_grad():
+            return float((fit.network(inputs) - targets).abs().mean())
+
+    before = loss()
+    for _ in range(40):
+        fit.one_step()
+    assert loss() < 0.9 * before
+
+
+def test_seeds_differ_and_repeat(photos: Photos, held_out: Photos) -> None:
+    validation = Validation("sr", held_out)
+    first, again, other = (Fit(settings(seed=seed), photos, validation, CPU) for seed in (0, 0, 1))
+    for fit in (first, again, other):
+        fit.one_step()
+    weights = [fit.network.state_dict()["entry.weight"] for fit in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("task", ["jpeg", "sr"])
+def test_pairs(task: str, photos: Photos) -> None:
+    chosen = settings(task)
+    scale = 4 if task == "sr" else 1
+    for seed in range(20):
+        given, wanted = training_pair(photos, chosen, np.random.default_rng(seed))
+        assert given.shape == (24, 24, 3)
+        assert wanted.shape == (24 * scale, 24 * scale, 3)
+        assert given.dtype == wanted.dtype == np.uint8
+        # the reduced target is about the input: nothing is shifted
+        small = wanted.reshape(24, scale, 24, scale, 3).mean(axis=(1, 3))
+        assert np.abs(small - given).mean() < 25
+
+
+def test_super_resolution_pairs_are_in_place(photos: Photos) -> None:
+    chosen = settings(bicubic=0.0)
+    errors: dict[tuple[int, int], list[float]] = {shift: [] for shift in itertools.product((-1, 0, 1), repeat=2)}
+    for seed in range(30):
+        given, wanted = training_pair(photos, chosen, np.random.default_rng(seed))
+        small = wanted.reshape(24, 4, 24, 4, 3).mean(axis=(1, 3))
+        for shift, found in errors.items():
+            found.append(float(np.abs(small - np.roll(given, shift, (0, 1)))[2:-2, 2:-2].mean()))
+    assert min(errors, key=lambda shift: np.mean(errors[shift])) == (0, 0)
+
+
+def test_the_rate_rises_and_falls(photos: Photos, held_out: Photos) -> None:
+    fit = Fit(settings(steps=1000, rate=0.5), photos, Validation("sr", held_out), CPU)
+    rates = []
+    for fit.step in range(1000):
+        rates.append(fit.rate())
+    assert rates[0] < 0.01
+    assert 0.4 < max(rates) <= 0.5
+    assert rates[-1] < 1e-5
+    top = int(np.argmax(rates))
+    assert (np.diff(rates[:top]) > 0).all()
+    assert (np.diff(rates[top:]) < 0).all()
+
+
+def test_validation_measures(held_out: Photos) -> None:
+    validation = Validation("jpeg", held_out)
+    fit_like = lambda p: torch.from_numpy(p).permute(0, 3, 1, 2).float() / 255  # noqa: E731
+    found = validation.measure(lambda p: p, fit_like)
+    assert found["psnr"] == pytest.approx(found["baseline"], abs=1e-3)
+    given, clean = validation.pairs[0]
+    error = np.mean((given.astype(float) - clean) ** 2)
+    assert found["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
+
+
+CHANGES: dict[str, Any] = {
+    "task": "jpeg",
+    "batch": 3,
+    "patch": 28,
+    "rate": 0.1,
+    "seed": 5,
+    "precision": "bf16",
+    "bicubic": 0.1,
+    "network": {"channels": 7, "blocks": 1},
+}
+
+
+@pytest.mark.parametrize("name", sorted(CHANGES))
+def test_another_setting_is_refused_by_name(name: str, photos: Photos, held_out: Photos) -> None:
+    state = Fit(settings(), photos, Validation("sr", held_out), CPU).state()
+    changes = {name: CHANGES[name]} | ({"network": TINY["jpeg"]} if name == "task" else {})
+    other = settings(**changes)
+    fit = Fit(other, photos, Validation(other.task, held_out), CPU)
+    with pytest.raises(DataError, match=rf"has {name} .*asked for is .*\.state"):
+        fit.load_state(state)
+
+
+def test_a_run_can_be_made_longer(photos: Photos, held_out: Photos, tmp_path: Path) -> None:
+    chosen = settings(steps=2)
+    trained(Fit(chosen, photos, Validation("sr", held_out), CPU), tmp_path / "net")
+    longer = Fit(dataclasses.replace(chosen, steps=4), photos, Validation("sr", held_out), CPU)
+    longer.load_state(load_state(state_path(tmp_path / "net")) or {})
+    assert [row["step"] for row in trained(longer, tmp_path / "net", every=10)] == [4]
+    assert [row["step"] for row in longer.curve] == [2, 4]
+
+
+@pytest.mark.parametrize("kept", [0, 30, -200])
+def test_a_damaged_state_is_named(kept: int, photos: Photos, held_out: Photos, tmp_path: Path) -> None:
+    path = tmp_path / "net.state"
+    save_state(path, Fit(settings(), photos, Validation("sr", held_out), CPU).state())
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DataError, match=r"net\.state cannot be read .*delete it"):
+        load_state(path)
+
+
+def test_a_state_is_no_program(tmp_path: Path) -> None:
+    torch.save({"settings": Path("/")}, tmp_path / "net.state")  # a class: only tensors and plain values may load
+    with pytest.raises(DataError, match="cannot be read"):
+        load_state(tmp_path / "net.state")
+
+
+def test_a_loss_that_is_not_finite_stops(photos: Photos, held_out: Photos) -> None:
+    fit = Fit(settings(), photos, Validation("sr", held_out), CPU)
+    with torch.no_grad():
+        fit.network.entry.bias.fill_(float("nan"))
+    with pytest.raises(DataError, match="not finite at step 0; lower --rate"):
+        fit.one_step()
+
+
+def test_weights_to_begin_from_must_fit(
+    photos: Photos, held_out: Photos, distortion: dict[str, Path], tmp_path: Path
+) -> None:
+    validation = Validation("sr", held_out)
+    with pytest.raises(DataError, match="needed is 'sr'"):
+        Fit(settings(init=str(distortion["jpeg"])), photos, validation, CPU)
+    with pytest.raises(DataError, match="no such weight file"):
+        Fit(settings(init=str(tmp_path / "none")), photos, validation, CPU)
+    begun = Fit(settings(init=str(distortion["sr"])), photos, validation, CPU)
+    loaded = load_weights(distortion["sr"], "sr")[0]
+    assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in begun.network.state_dict().items())
+    assert all(p.requires_grad for p in begun.network.parameters())
+
+
+def options(**changes: Any) -> dict[str, Any]:
+    return {"task": "sr", "variant": "distortion", "patch": None, "init": None, "after": None} | changes
+
+
+def test_settings_from_options() -> None:
+    assert settings_from(options()).patch == 48
+    assert settings_from(options(task="jpeg")).patch == 96
+    chosen = settings_from(options(patch=32, init=Path("a"), after=Path("b"), variant="perceptual"))
+    assert (chosen.patch, chosen.init, chosen.after) == (32, "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"patch": 50}, "--patch 50 is no multiple of 4"),
+        ({"task": "jpeg", "variant": "perceptual", "init": Path("a")}, "--task sr alone"),
+        ({"task": "jpeg", "after": Path("a")}, "--task sr alone"),
+        ({"variant": "perceptual"}, "--init"),
+    ],
+)
+def test_options_that_do_not_go_together(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        settings_from(options(**changes))
+
+
+def test_devices() -> None:
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("cuda:99", "nonsense"):
+        with pytest.raises(DataError, match=f"--device {name} is not available"):
+            choose_device(name)
+
+
+class Small(SuperResolver):
+    def __init__(self, channels: int = 6, blocks: int = 1) -> None:
+        super().__init__(channels, blocks)
+
+
+@pytest.fixture
+def call(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command with a small network, on few photos, for few steps."""
+    monkeypatch.setitem(training.NETWORKS, "sr", Small)
+
+    def invoke(*more: object) -> Result:
+        base = ["--task", "sr", "--photos", folder, "--out", tmp_path / "sr.safetensors", "--device", "cpu"]
+        rest = ["--patch", 24, "--batch", 2, "--steps", 4, "--every", 2, "--validation", 1, "--precision", "fp32"]
+        return CliRunner().invoke(command.main, [str(a) for a in (*base, *rest, *more)])
+
+    return invoke
+
+
+def line_of(result: Result) -> str:
+    assert result.exit_code != 0
+    assert isinstance(result.exception, SystemExit), result.exception
+    return result.output.strip().splitlines()[-1]
+
+
+def test_the_command(call: Any, tmp_path: Path) -> None:
+    result = call()
+    assert result.exit_code == 0, result.output
+    assert "4 photos to train on, 1 to measure on, cpu" in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "sr.png",
+        "sr.safetensors",
+        "sr.safetensors.state",
+    ]
+    assert min(read_rgb(tmp_path / "sr.png").shape[:2]) > 200
+    _, card = load_weights(tmp_path / "sr.safetensors", "sr")
+    assert card == {"variant": "distortion", "photos": 4, "batch": 2, "patch": 24, "steps": 4}
+    before = (tmp_path / "sr.safetensors").read_bytes()
+    again = call()
+    assert "goes on from step 4" in again.output
+    assert again.exit_code == 0
+    assert (tmp_path / "sr.safetensors").read_bytes() == before
+    assert "has batch 2, asked for is 3" in line_of(call("--batch", 3))
+    assert call("--steps", 6).exit_code == 0
+    assert load_weights(tmp_path / "sr.safetensors", "sr")[1]["steps"] == 6
+
+
+def test_the_commands_mistakes(call: Any, tmp_path: Path) -> None:
+    assert "is no folder" in line_of(call("--photos", tmp_path / "nowhere"))
+    assert "matches no photo" in line_of(call("--exclude", "*.gif"))
+    assert "does not exist" in line_of(call("--out", tmp_path / "nowhere" / "x"))
+    assert "no multiple of 4" in line_of(call("--patch", 30))
+    assert "--init" in line_of(call("--variant", "perceptual"))
+    assert "is not available" in line_of(call("--device", "cuda:99"))
+    assert "pixels wide and high" in line_of(call("--patch", 512))
+    assert "is not in the range" in line_of(call("--steps", 0))
+    (tmp_path / "sr.safetensors.state").write_text("text")
+    assert "delete it to begin again" in line_of(call())
+
+
+def test_holding_out_every_photo_is_a_mistake(call: Any) -> None:
+    assert "--validation" in line_of(call("--validation", 5))

@@ -1,0 +1,123 @@
+"""The networks' shapes, and what tiles rely on: their receptive field and grid."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from datatools.restore.networks import ArtifactRemover, Critic, SuperResolver
+
+SIZES = pytest.mark.parametrize(
+    "network",
+    [
+        ArtifactRemover(channels=(4, 4), blocks=(1, 1)),
+        ArtifactRemover(channels=(3, 4), blocks=(2, 3)),
+        ArtifactRemover(channels=(3, 4), blocks=(1, 0)),
+        SuperResolver(channels=4, blocks=1),
+        SuperResolver(channels=5, blocks=4),
+    ],
+    ids=lambda n: f"{type(n).__name__}-{n.settings['blocks']}",
+)
+
+
+def reaching(network: nn.Module) -> nn.Module:
+    """Weights through which every influence arrives: all positive, so that nothing cancels and no unit is shut.
+
+    fp64, and few enough channels that the faintest influence, of one path through all corners, is not rounded off.
+    """
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        nn.init.uniform_(parameter, 0.1, 0.2) if parameter.ndim == 4 else nn.init.constant_(parameter, 0.1)
+    return network.double()
+
+
+def pictures(n: int, height: int, width: int) -> Tensor:
+    return torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("size", [(4, 4), (8, 20), (36, 12)])
+def test_shapes(size: tuple[int, int]) -> None:
+    x = pictures(2, *size)
+    assert ArtifactRemover(channels=(4, 6), blocks=(2, 1))(x).shape == x.shape
+    assert SuperResolver(channels=4, blocks=2)(x).shape == (2, 3, 4 * size[0], 4 * size[1])
+    assert Critic(channels=2)(pictures(2, 32, 48)).shape == (2, 1, 2, 3)
+
+
+def test_default_sizes_fit_the_weight_files() -> None:
+    """At most 6 MB in half precision."""
+    for network in (ArtifactRemover(), SuperResolver()):
+        assert sum(p.numel() for p in network.parameters()) * 2 < 6e6
+
+
+def test_settings_rebuild_the_network() -> None:
+    for network in (ArtifactRemover(channels=(4, 6), blocks=(2, 1)), SuperResolver(channels=5, blocks=3)):
+        again = type(network)(**network.settings)
+        again.load_state_dict(network.state_dict())
+        x = pictures(1, 8, 8)
+        assert torch.equal(network(x), again(x))
+        assert again.margin == network.margin
+
+
+def test_an_untrained_network_is_near_doing_nothing() -> None:
+    torch.manual_seed(0)
+    x = pictures(1, 16, 16)
+    assert (ArtifactRemover()(x) - x).abs().mean() < 0.3
+    plain = nn.functional.interpolate(x, scale_factor=4, mode="bilinear", align_corners=False)
+    assert (SuperResolver()(x) - plain).abs().mean() < 0.3
+
+
+@SIZES
+def test_the_margin_is_the_receptive_field(network: SuperResolver) -> None:
+    """No pixel further away than the margin has any influence, and some pixel at that distance has."""
+    network = reaching(network)
+    side = -(-(2 * network.margin + 24) // 4) * 4
+    x = pictures(1, 4, side).double()  # few rows: distance is measured along x alone
+    farthest = 0
+    for kept in range(side // 2, side // 2 + network.grid):  # each place in the grid has a field of its own
+        leaf = x.clone().requires_grad_()
+        output = network(leaf)
+        output[..., kept * network.scale : (kept + 1) * network.scale].sum().backward()
+        columns = torch.nonzero(leaf.grad.abs().sum(dim=(0, 1, 2))).flatten()
+        farthest = max(farthest, kept - int(columns.min()), int(columns.max()) - kept)
+    assert farthest <= network.margin
+    assert farthest >= network.margin - 2 * network.grid  # hardly more work than needed
+
+
+@SIZES
+def test_changes_beyond_the_margin_change_nothing(network: SuperResolver) -> None:
+    """Not by one bit: what lies outside is not multiplied in at all."""
+    network = reaching(network)
+    margin, scale = network.margin, network.scale
+    side = -(-(2 * margin + 12) // 4) * 4
+    x = pictures(1, side, side).double()
+    changed = x.clone()
+    changed[..., : side // 2 - margin, :] = 0
+    changed[..., :, side // 2 + 4 + margin :] = 1
+    a, b = network(x), network(changed)
+    inside = slice(side // 2 * scale, (side // 2 + 4) * scale)
+    assert torch.equal(a[..., inside, inside], b[..., inside, inside])
+    assert not torch.equal(a, b)
+
+
+@SIZES
+def test_parts_cut_at_the_grid_equal_the_whole(network: SuperResolver) -> None:
+    network = reaching(network)
+    margin, scale, grid = network.margin, network.scale, network.grid
+    before = -(-margin // grid) * grid
+    side = 2 * before + 40
+    x = pictures(1, 12, side).double()
+    whole = network(x)
+    for cut in (grid, 2 * grid, 12):
+        part = network(x[..., cut:])
+        safe = before * scale
+        assert torch.allclose(part[..., safe:], whole[..., cut * scale + safe :], rtol=1e-12)
+    if grid > 1:  # off the grid the strides meet other pixels
+        part = network(x[..., 1:-3])
+        assert not torch.allclose(part[..., safe:-safe], whole[..., 1 + safe : -3 - safe], rtol=1e-6)
+
+
+def test_the_critic_scores_every_picture_alone() -> None:
+    """Without batch statistics a picture's score does not depend on its neighbours."""
+    torch.manual_seed(0)
+    critic = Critic(channels=2).eval()
+    x = pictures(3, 32, 32)
+    assert torch.allclose(critic(x)[1:2], critic(x[1:2]), atol=1e-6)

@@ -1,0 +1,164 @@
+"""Weight files: what is written comes back, and nothing else gets in."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, safe_open, save_file
+
+from datatools.errors import DataError
+from datatools.restore import weights
+from datatools.restore.weights import FORMAT, load_weights, save_weights
+from tests.restore_samples import tiny_network
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "sr.safetensors"
+    save_weights(path, tiny_network("sr"), "sr", {"steps": 7})
+    return path
+
+
+@pytest.mark.parametrize("task", ["jpeg", "sr"])
+def test_round_trip(tmp_path: Path, task: str) -> None:
+    path, original = tmp_path / "net.safetensors", tiny_network(task)
+    card = {"photos": 12, "curve": [[1, 2.5]], "licence": "Ü"}
+    save_weights(path, original, task, card)
+    loaded, its_card = load_weights(path, task)
+    assert its_card == card
+    assert type(loaded) is type(original)
+    assert loaded.settings == original.settings
+    assert not loaded.training
+    assert not any(p.requires_grad for p in loaded.parameters())
+    for name, value in original.state_dict().items():
+        assert loaded.state_dict()[name].dtype == torch.float32
+        assert torch.equal(loaded.state_dict()[name], value.half().float())
+    assert path.stat().st_size < 2 * sum(p.numel() for p in original.parameters()) + 4096
+    assert [p.name for p in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    for path in (tmp_path / "nothing.safetensors", tmp_path):
+        with pytest.raises(DataError, match="no such weight file"):
+            load_weights(path, "sr")
+
+
+def test_the_wrong_task(file: Path) -> None:
+    with pytest.raises(DataError, match="for the task 'sr', needed is 'jpeg'"):
+        load_weights(file, "jpeg")
+
+
+@pytest.mark.parametrize("kept", [0, 4, 8, 100, 0.5, -1])
+def test_truncated_files(file: Path, kept: float) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content)) if 0 < kept < 1 else int(kept)])
+    with pytest.raises(DataError, match="damaged or no weight file"):
+        load_weights(file, "sr")
+
+
+@pytest.mark.parametrize("position", [0, 3, 7, 8, 20, 60, 200])
+def test_damaged_headers_are_an_error_or_harmless(file: Path, position: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[position] ^= 0x5A
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"sr\.safetensors"):
+        load_weights(file, "sr")
+
+
+@pytest.mark.parametrize("content", [b"text, no weights", b"\x89PNG\r\n\x1a\n" + bytes(64), b"\xff" * 64, bytes(64)])
+def test_other_kinds_of_file(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="damaged or no weight file"):
+        load_weights(file, "sr")
+
+
+def rewrite(path: Path, changed: dict[str, str] | None = None, **tensors: torch.Tensor) -> None:
+    """The same file with other metadata or tensors."""
+    with safe_open(path, framework="pt") as opened:
+        header = dict(opened.metadata())
+    save_file(load_file(path) | tensors, path, header | (changed or {}))
+
+
+def test_somebody_elses_safetensors(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    for header in (None, {"format": "pt"}):
+        save_file({"conv.weight": torch.zeros(3, 3)}, path, header)
+        with pytest.raises(DataError, match="no weight file of these networks"):
+            load_weights(path, "sr")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"settings": "{"},
+        {"settings": "[]"},
+        {"settings": "null"},
+        {"settings": json.dumps({"channels": 7, "blocks": 2})},
+        {"settings": json.dumps({"channels": 6, "blocks": 3})},
+        {"settings": json.dumps({"channels": "6", "blocks": 2})},
+        {"settings": json.dumps({"channels": -6, "blocks": 2})},
+        {"settings": json.dumps({"colour": "red"})},
+        {"card": "no JSON"},
+    ],
+    ids=str,
+)
+def test_headers_that_do_not_fit(file: Path, changed: dict[str, str]) -> None:
+    rewrite(file, changed)
+    with pytest.raises(DataError, match="do not fit the network they name") as caught:
+        load_weights(file, "sr")
+    assert "\n" not in str(caught.value)
+
+
+def test_tensors_that_do_not_fit(file: Path) -> None:
+    rewrite(file, None, stranger=torch.zeros(3))
+    with pytest.raises(DataError, match="do not fit the network they name"):
+        load_weights(file, "sr")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite(file: Path, value: float) -> None:
+    bias = torch.zeros(6, dtype=torch.float16)
+    bias[3] = value
+    rewrite(file, None, **{"after.bias": bias})
+    with pytest.raises(DataError, match="not finite"):
+        load_weights(file, "sr")
+
+
+class Bomb:
+    """Leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("writer", [torch.save, lambda thing, path: path.write_bytes(pickle.dumps(thing))])
+def test_a_pickle_is_refused_and_not_run(file: Path, tmp_path: Path, writer: Any) -> None:
+    mark = tmp_path / "executed"
+    writer({"weight": Bomb(mark)}, file)
+    with pytest.raises(DataError, match="damaged or no weight file"):
+        load_weights(file, "sr")
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(Bomb(mark)))
+    assert mark.exists()  # it would have gone off
+
+
+def test_large_files_are_not_even_opened(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "MAX_BYTES", 1000)
+    with pytest.raises(DataError, match="larger than any weight file"):
+        load_weights(file, "sr")
+
+
+def test_the_format_is_named_in_the_file(file: Path) -> None:
+    with safe_open(file, framework="pt") as opened:
+        header = opened.metadata()
+    assert header["format"] == FORMAT
+    assert header["task"] == "sr"
+    rewrite(file, {"format": "celebahq-restorer 2"})
+    with pytest.raises(DataError, match="celebahq-restorer 2"):
+        load_weights(file, "sr")
