@@ -112,6 +112,21 @@ def test_headers_that_do_not_fit(file: Path, changed: dict[str, str]) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("settings", [{"channels": 10**6, "blocks": 2}, {"channels": 6, "blocks": 10**9}])
+def test_settings_of_a_giant_are_refused_at_once(file: Path, settings: dict[str, Any]) -> None:
+    """Before memory for terabytes is asked for, or a billion blocks are built."""
+    rewrite(file, {"settings": json.dumps(settings)})
+    with pytest.raises(DataError, match="do not fit"):
+        load_weights(file, "sr")
+
+
+def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
+    """A file's digest says whether pixels may differ."""
+    for name in ("a", "b"):
+        save_weights(tmp_path / name, tiny_network("sr"), "sr", {"steps": 7})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 def test_tensors_that_do_not_fit(file: Path) -> None:
     rewrite(file, None, stranger=torch.zeros(3))
     with pytest.raises(DataError, match="do not fit the network they name"):

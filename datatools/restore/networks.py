@@ -69,7 +69,10 @@ class ArtifactRemover(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(n, 3, h, w), h and w multiples of 4 -> the same shape, not clipped."""
-        half = self.down(self.entry(functional.pixel_unshuffle(pictures - MIDDLE, 2)))
+        with torch.autocast(pictures.device.type, enabled=False):
+            # in bfloat16 the picture would lose its last bits, and with them what JPEG of high quality changed
+            first = self.entry(functional.pixel_unshuffle(pictures - MIDDLE, 2))
+        half = self.down(first)
         x = self.from_quarter(self.middle(self.to_quarter(half)))
         x = self.up(x + half)
         change = functional.pixel_shuffle(self.exit(x), 2)

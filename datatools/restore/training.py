@@ -29,7 +29,7 @@ from datatools.restore.degrade import (
     reduce_picture,
 )
 from datatools.restore.networks import Critic
-from datatools.restore.objectives import charbonnier, critic_loss, generator_loss, sliced_distance
+from datatools.restore.objectives import charbonnier, critic_loss, generator_loss, relative_error, sliced_distance
 from datatools.restore.photos import Photos
 from datatools.restore.weights import NETWORKS, Network, load_weights, save_weights
 
@@ -39,6 +39,7 @@ AVERAGE_DECAY = 0.999
 """Decay per step of the weights' average, which is what is validated and kept."""
 WARM_UP = 200
 """Steps over which the learning rate rises."""
+STATE_PARTS = {"settings", "step", "seconds", "curve", "network", "average", "optimizer"}
 TRIM = 16
 """Pixels of the large picture cut from every side after a reduction, whose kernel reached beyond the part's edges."""
 
@@ -181,7 +182,9 @@ class Fit:
             group["lr"] = self.rate()
         with self.autocast():
             outputs = self.network(inputs).float()
-        loss = charbonnier(outputs, targets)
+        loss = charbonnier(outputs, targets).mean()
+        if self.settings.task == "jpeg":
+            loss = relative_error(outputs, targets, inputs)
         if self.critic is not None:
             loss = loss + self._photographic(outputs, targets)
         value = float(loss.detach())
@@ -281,6 +284,8 @@ def load_state(path: Path) -> dict[str, Any] | None:
     except Exception as error:  # torch raises many kinds for a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path} cannot be read ({reason}); delete it to begin again") from error
+    if not isinstance(state, dict) or not STATE_PARTS <= state.keys():
+        raise DataError(f"{path} is no state of a training; delete it to begin again")
     return state
 
 

@@ -23,6 +23,8 @@ NETWORKS: dict[str, type[Network]] = {"jpeg": ArtifactRemover, "sr": SuperResolv
 
 FORMAT = "celebahq-restorer 1"
 MAX_BYTES = 64 * 1024**2
+MAX_SETTING = 1024
+"""Largest number in a network's settings: more channels or blocks do not fit into MAX_BYTES."""
 
 
 def save_weights(path: Path, network: Network, task: str, card: Mapping[str, Any]) -> None:
@@ -32,7 +34,15 @@ def save_weights(path: Path, network: Network, task: str, card: Mapping[str, Any
     }
     header = {"format": FORMAT, "task": task, "settings": json.dumps(network.settings), "card": json.dumps(dict(card))}
     with atomic_path(path) as partial:
-        partial.write_bytes(save(tensors, header))
+        partial.write_bytes(_ordered(save(tensors, header)))
+
+
+def _ordered(content: bytes) -> bytes:
+    """The same file with its header in order: safetensors shuffles it, and equal weights are equal bytes."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at multiples of 8 bytes
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
 def task_of(path: Path) -> str | None:
@@ -73,10 +83,14 @@ def load_weights(path: Path, task: str) -> tuple[Network, dict[str, Any]]:
         raise DataError(f"{path} holds weights for the task {header.get('task')!r}, needed is {task!r}")
     try:
         settings = json.loads(header["settings"])
-        network = NETWORKS[task](**settings)
-        network.load_state_dict({name: value.float() for name, value in tensors.items()})
+        numbers = [n for value in settings.values() for n in (value if isinstance(value, list) else [value])]
+        if not all(0 <= number <= MAX_SETTING for number in numbers):
+            raise ValueError(f"settings {settings} are out of range")
+        with torch.device("meta"):  # a network of any size costs nothing before its weights are seen to fit
+            network = NETWORKS[task](**settings)
+        network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
         card = json.loads(header["card"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(
             f"{path}: the weights do not fit the network they name: {str(error).splitlines()[0]}"
         ) from error

@@ -1,0 +1,206 @@
+"""How near restored faces come to the published images, how photographic they look, and what restoring costs.
+
+    python benchmarks/restoration.py pairs --celeba-dir CelebA --published-dir celebahq_published
+    python benchmarks/restoration.py texture --celeba-dir faces_hq --photos 000001.jpg,000004.jpg --strip strip.png
+    python benchmarks/restoration.py speed
+
+`pairs`: faces made with every restorer beside the published images of the same photos: PSNR, and standard deviation
+over that of the face without restoration. `texture`: true faces of 1024 x 1024 are reduced by 4, compressed as JPEG of
+quality 75 and restored; per Laplacian level, the standard deviation over the true one's and the sliced Wasserstein
+distance of 7 x 7 patches (paper, section 5). `speed`: seconds and memory for a crop of 256 x 256.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.crop import psnr
+from benchmarks.published import averaged
+from datatools.celeba import read_tree
+from datatools.errors import DataError
+from datatools.faces import make_face
+from datatools.images import read_bytes, read_rgb, save_png
+from datatools.resample import enlarge_lanczos
+from datatools.restore import get_restorer
+from datatools.restore.degrade import compress, reduce_picture
+
+LEVELS = (1024, 512, 256, 128)
+PATCHES = 2048
+"""Patches per image and level; the paper's 128 suit sets of 16,384 images, and these are a handful."""
+SEED = 1
+STRIP = 256
+"""Side of the parts shown in a strip, in pixels, at 100 %."""
+
+
+@click.group()
+def main() -> None:
+    """Measure restorers."""
+
+
+def threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@main.command()
+@click.option("--celeba-dir", type=click.Path(path_type=Path), required=True, help="CelebA's folder")
+@click.option("--published-dir", type=click.Path(path_type=Path), required=True, help="images named by their index")
+@click.option("--restorers", default="none,bundled-distortion,bundled-perceptual", help="names, with commas")
+def pairs(celeba_dir: Path, published_dir: Path, restorers: str) -> None:
+    """Faces beside the published images of the same photos."""
+    pictures = {int(path.stem): path for path in published_dir.glob("*") if path.stem.isdecimal()}
+    try:
+        records = [record for record in read_tree(celeba_dir).records if record.celebahq_index in pictures]
+        chosen = {name: get_restorer(name, threads=threads()) for name in restorers.split(",")}
+    except DataError as error:
+        raise click.ClickException(str(error)) from error
+    sizes = (64, 128, 256, 512, 1024)
+    click.echo(f"{'photo':10} {'restorer':20}" + "".join(f" {f'PSNR {size}':>10}" for size in sizes) + "   deviation")
+    for record in records:
+        data = read_bytes(record.path)
+        published = read_rgb(pictures[record.celebahq_index])
+        plain = make_face(data, record.landmarks, get_restorer("none")).face
+        for name, restorer in chosen.items():
+            face = make_face(data, record.landmarks, restorer).face
+            values = [psnr(averaged(face, size), averaged(published, size)) for size in sizes]
+            deviations = [averaged(face, size).std() / averaged(plain, size).std() for size in (512, 1024)]
+            fine = [laplacian(face, 1)[0].std() / laplacian(plain, 1)[0].std()]
+            click.echo(
+                f"{record.file_name:10} {name:20}"
+                + "".join(f" {value:10.2f}" for value in values)
+                + f"   {deviations[0]:.3f} at 512, {deviations[1]:.3f} at 1024, {fine[0]:.2f} of the finest octave"
+            )
+
+
+def laplacian(picture: NDArray[np.uint8], levels: int) -> list[NDArray[np.float32]]:
+    """Laplacian levels, finest first: a picture less its blurred half, enlarged again (binomial 5 x 5)."""
+    level = picture.astype(np.float32)
+    found = []
+    for _ in range(levels):
+        down = cv2.pyrDown(level, borderType=cv2.BORDER_REFLECT_101)
+        found.append(level - cv2.pyrUp(down, dstsize=level.shape[1::-1]))
+        level = down
+    return found
+
+
+def descriptors(levels: Sequence[NDArray[np.float32]], rng: np.random.Generator) -> NDArray[np.float32]:
+    """(images * PATCHES, 147): random 7 x 7 patches of one Laplacian level, the same places for every set."""
+    parts = []
+    for level in levels:
+        windows = np.lib.stride_tricks.sliding_window_view(level, (7, 7), axis=(0, 1))
+        rows, columns = (rng.integers(size, size=PATCHES) for size in windows.shape[:2])
+        parts.append(windows[rows, columns].reshape(PATCHES, -1))
+    return np.concatenate(parts)
+
+
+def normalized(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+    channels = patches.reshape(len(patches), 3, -1)
+    mean, deviation = channels.mean(axis=(0, 2), keepdims=True), channels.std(axis=(0, 2), keepdims=True)
+    return ((channels - mean) / deviation).reshape(len(patches), -1)
+
+
+def sliced_distance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+    """Mean over 4 x 128 directions of the distance between sorted projections, times 1000 (paper, section 5)."""
+    rng = np.random.default_rng(SEED)
+    total = 0.0
+    for _ in range(4):
+        directions = rng.standard_normal((ours.shape[1], 128)).astype(np.float32)
+        directions /= np.linalg.norm(directions, axis=0)
+        first, second = (np.sort((patches @ directions).T, axis=1) for patches in (ours, theirs))
+        total += float(np.abs(first - second).mean())
+    return 1000 * total / 4
+
+
+@main.command()
+@click.option("--celeba-dir", type=click.Path(path_type=Path), required=True, help="a tree of sharp portraits")
+@click.option("--photos", required=True, help="file names, with commas: none that the networks were trained on")
+@click.option("--restorers", default="lanczos,bundled-distortion,bundled-perceptual", help="names, with commas")
+@click.option("--strip", type=click.Path(path_type=Path), help="PNG to write: parts of the faces at 100 %")
+def texture(celeba_dir: Path, photos: str, restorers: str, strip: Path | None) -> None:
+    """Restored faces beside the true ones, level by level."""
+    records = {record.file_name: record for record in read_tree(celeba_dir).records}
+    none = get_restorer("none")
+    faces = [make_face(read_bytes(records[n].path), records[n].landmarks, none).face for n in photos.split(",")]
+    given = [compress(reduce_picture(face), 75) for face in faces]
+    sets = {"true": faces} | {name: [restored(picture, name) for picture in given] for name in restorers.split(",")}
+    pyramids = {name: [laplacian(face, len(LEVELS)) for face in found] for name, found in sets.items()}
+    click.echo(
+        f"{'restorer':20} {'PSNR':>6}"
+        + "".join(f" {f'std {size}':>9}" for size in LEVELS)
+        + "".join(f" {f'SWD {size}':>9}" for size in LEVELS)
+    )
+    for name, found in sets.items():
+        deviations, distances = [], []
+        for index in range(len(LEVELS)):
+            ours, theirs = ([levels[index] for levels in pyramids[n]] for n in (name, "true"))
+            deviations.append(np.std(np.stack(ours)) / np.std(np.stack(theirs)))
+            patches = (descriptors(levels, np.random.default_rng(SEED + (levels is ours))) for levels in (ours, theirs))
+            distances.append(sliced_distance(*map(normalized, patches)))
+        quality = np.mean([psnr(a, b) for a, b in zip(found, faces, strict=True)]) if name != "true" else np.inf
+        click.echo(
+            f"{name:20} {quality:6.2f}"
+            + "".join(f" {d:9.3f}" for d in deviations)
+            + "".join(f" {d:9.1f}" for d in distances)
+        )
+    if strip is not None:
+        save_png(strip, parts_side_by_side(sets))
+
+
+def restored(picture: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    """(256, 256, 3) -> (1024, 1024, 3)."""
+    if name == "lanczos":
+        return enlarge_lanczos(picture, 4)
+    restoration = get_restorer(name, super_resolution="always", threads=threads()).for_face(256)
+    return restoration(picture, (0, 0, picture.shape[1], picture.shape[0]))
+
+
+def parts_side_by_side(sets: dict[str, list[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """A row for every face: eye and cheek of it in each of the sets, with the sets' names on top."""
+    top, left = 400, 280
+    columns = []
+    for name, faces in sets.items():
+        head = np.full((24, STRIP, 3), 255, np.uint8)
+        cv2.putText(head, name, (4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+        columns.append(np.concatenate([head, *(face[top : top + STRIP, left : left + STRIP] for face in faces)]))
+    return np.concatenate(columns, axis=1)
+
+
+@main.command()
+@click.option("--restorers", default="bundled-distortion,bundled-perceptual", help="names, with commas")
+@click.option("--side", default=256, help="of the crop, in pixels")
+@click.option("--one", hidden=True, help="measure this one in this process")
+def speed(restorers: str, side: int, one: str | None) -> None:
+    """Seconds and peak memory for a crop, each restorer in a process of its own."""
+    if one is None:
+        for name in restorers.split(","):
+            command = [sys.executable, __file__, "speed", "--one", name, "--side", str(side)]
+            subprocess.run(command, check=True)
+        return
+    restoration = get_restorer(one, super_resolution="always", threads=threads()).for_face(side)
+    picture = np.random.default_rng(SEED).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    inner = (0, 0, side, side)
+    restoration(picture, inner)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        restoration(picture, inner)
+        times.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    click.echo(
+        f"# {one}: {min(times):.2f} s for {side} x {side} on {torch.get_num_threads()} threads, {peak:.0f} MiB at most"
+    )
+
+
+if __name__ == "__main__":
+    main()
