@@ -243,7 +243,9 @@ def run(celeba_dir: Path, every: int, figure: Path | None, restore: str) -> None
 
 @click.command(help=__doc__)
 @click.option("--celeba-dir", type=click.Path(path_type=Path), default=default_celeba_dir, help="a CelebA tree")
-@click.option("--every", type=click.IntRange(min=0), default=4, show_default=True, help="degrade every n-th face only; 0: none")
+@click.option(
+    "--every", type=click.IntRange(min=0), default=4, show_default=True, help="degrade every n-th face only; 0: none"
+)
 @click.option("--figure", type=click.Path(path_type=Path), help="write the ROC figure (PNG) here")
 @click.option("--restore", default="none", show_default=True, help="how the faces are made")
 def main(celeba_dir: Path | None, every: int, figure: Path | None, restore: str) -> None:

@@ -44,7 +44,8 @@ class BuildSummary:
         ranking_csv: columns file_name, score, rank, chosen, reason. rejected_csv: file_name, stage, reason.
         photos: every photo with landmarks: file name -> file.
         duplicates: pairs found. stages: in the order of the work.
-        settings: shown as they are; of them the page itself uses `count` (faces asked for) and `selection`.
+        settings: shown as they are; of them the page itself uses `count` (faces asked for), `selection`, and, where
+            `restore` is another than "none", `final_filter`.
         disk_bytes: what lies on disk after the build: name -> bytes.
     """
 

@@ -1,62 +1,39 @@
 """The content of the report page, section by section: numbers, words and pictures for templates/report.html."""
 
 import datetime
-import hashlib
-import logging
 import os
 import platform
 import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, cast
 
 import cv2
 import h5py
 import jinja2
 import numpy as np
 import PIL
-from numpy.typing import NDArray
 
 import datatools
 from datatools.errors import DataError
-from datatools.images import decode_rgb, image_size, save_jpeg
+from datatools.images import decode_rgb, image_size
 from datatools.pyramid import Pyramid
 from datatools.report import GENERATOR, BuildSummary, DuplicateFiles
 from datatools.report_format import byte_size, duration, rate_text, score_text, shorten
+from datatools.report_parts import Face, Faces, Maker, Picture
 from datatools.report_plots import PlotSize, score_histogram
 from datatools.report_tables import Ranking, read_ranking, read_rejected
+from datatools.resample import FINAL_FILTERS, FinalFilter
+from datatools.restoration_strips import RestorationStrip, make_restoration_strip, restoration_candidates
+from datatools.restore import NoRestorer
 from datatools.sheets import contact_sheet, fit_picture
 from datatools.strips import PANEL, Strip, make_strip, strip_candidates
 
 SHEET_FACES, SHEET_COLUMNS, SHEET_TILE = 24, 8, 136
 BELOW_CUT = 16  # photos shown of those that were not chosen
-STRIP_TRIES = 8  # photos tried for each strip
-STRIP_NOTES = 3  # failures told one by one
 PAIRS_SHOWN, PAIRS_NAMED = 18, 200
 GROUPS_SHOWN = 40
-
-log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture file of the report. source: relative URL; width, height: pixels; alt: what it shows."""
-
-    source: str
-    width: int
-    height: int
-    alt: str
-
-
-@dataclass(frozen=True)
-class Face:
-    """A face of the file as the page names it."""
-
-    name: str
-    score: float
-    rank: int
 
 
 @dataclass(frozen=True)
@@ -84,69 +61,14 @@ class PairView:
     second: Picture | None
 
 
-@dataclass
-class Faces:
-    """The pyramid and what its provenance says of every face (file order), read once."""
-
-    pyramid: Pyramid
-    names: list[str]
-    md5s: list[str]
-    scores: NDArray[np.float64]
-    ranks: NDArray[np.int64]
-    quads: NDArray[np.float64]
-    landmarks: NDArray[np.float64]
-    best_first: NDArray[np.int64]
-
-    @classmethod
-    def read(cls, pyramid: Pyramid) -> "Faces":
-        scores = np.asarray(pyramid.provenance("score"), np.float64)
-        return cls(
-            pyramid=pyramid,
-            names=pyramid.provenance("file_name").tolist(),
-            md5s=pyramid.provenance("source_md5").tolist(),
-            scores=scores,
-            ranks=np.asarray(pyramid.provenance("rank"), np.int64),
-            quads=np.asarray(pyramid.provenance("quad"), np.float64),
-            landmarks=np.asarray(pyramid.provenance("landmarks"), np.float64),
-            best_first=np.argsort(-scores, kind="stable"),
-        )
-
-    def face(self, i: int) -> Face:
-        return Face(self.names[i], float(self.scores[i]), int(self.ranks[i]))
-
-    def image(self, i: int, side: int) -> NDArray[np.uint8]:
-        """Face `i` from the smallest level that has `side` pixels, else from the largest: (r, r, 3) uint8 RGB."""
-        enough = [level for level in self.pyramid.levels if level >= side]
-        return self.pyramid.image(i, resolution=min(enough, default=max(self.pyramid.levels)))
-
-
-@dataclass
-class Maker:
-    """Makes pictures and sections; what goes wrong becomes a note."""
-
-    folder: Path
-    notes: list[str] = field(default_factory=list)
-    pictures: int = 0
-
-    def picture(self, image: NDArray[np.uint8], alt: str) -> Picture:
-        # Numbered, not named after photos: a photo's name may hold anything.
-        self.pictures += 1
-        source = f"pictures/{self.pictures:03}.jpg"
-        path = self.folder / source
-        path.parent.mkdir(exist_ok=True)
-        save_jpeg(path, image, quality=87)
-        return Picture(source, image.shape[1], image.shape[0], alt)
-
-    def attempt(self, what: str, make: Callable[..., T], *arguments: Any) -> T | None:
-        """make(*arguments), or None and a note on the page."""
-        try:
-            return make(*arguments)
-        except Exception as error:  # whatever it is: a page without this part is worth more than no page
-            note = f"{what}: {shorten(str(error)) or type(error).__name__}"
-            unexpected = not isinstance(error, DataError | OSError)
-            log.warning("report: %s", note.encode("utf-8", "replace").decode(), exc_info=unexpected)
-            self.notes.append(note)
-            return None
+@dataclass(frozen=True)
+class RestorationView:
+    why: str
+    face: Face
+    before: Picture
+    after: Picture
+    strip: RestorationStrip
+    resolution: int
 
 
 def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> str:
@@ -160,6 +82,7 @@ def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> str:
         "made": datetime.datetime.now().astimezone(),
         "asked": _asked(summary.settings),
         "selection": summary.settings.get("selection", ""),
+        "restored": _restored(summary.settings),
         "photos": len(summary.photos),
         "ranking": ranking,
         "rejected": rejected,
@@ -191,7 +114,7 @@ def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> str:
 def _file_content(summary: BuildSummary, maker: Maker) -> dict[str, Any]:
     """The sections about the pyramid file; all of them empty when it cannot be opened."""
     attempt = maker.attempt
-    content: dict[str, Any] = dict.fromkeys(("faces", "sheets", "strips", "levels", "stored"))
+    content: dict[str, Any] = dict.fromkeys(("faces", "sheets", "strips", "restoration", "levels", "stored"))
     content["file_bytes"] = attempt("The pyramid file's size is unknown", lambda: summary.pyramid.stat().st_size)
     pyramid = attempt("The pyramid file could not be opened", Pyramid, summary.pyramid)
     faces = None
@@ -203,6 +126,8 @@ def _file_content(summary: BuildSummary, maker: Maker) -> dict[str, Any]:
         if faces is not None:
             content["sheets"] = attempt("The contact sheets could not be made", _sheets, faces, maker)
             content["strips"] = _strips(faces, summary.photos, maker)
+            if _restored(summary.settings):
+                content["restoration"] = _restoration(faces, summary, maker)
         content["pairs"] = attempt("The duplicates could not be shown", _pairs, summary.duplicates, faces, maker)
     finally:
         if pyramid is not None:
@@ -234,6 +159,12 @@ def _asked(settings: Mapping[str, str]) -> int | None:
         return None
     text = str(settings.get("count", "")).replace(",", "")
     return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _restored(settings: Mapping[str, str]) -> str | None:
+    """What restored the photos; None where nothing did."""
+    name = settings.get("restore", NoRestorer().name)
+    return None if name == NoRestorer().name else name
 
 
 def _histogram(ranking: Ranking, folder: Path) -> dict[str, Any] | None:
@@ -306,45 +237,41 @@ def _below(ranking: Ranking, photos: Mapping[str, Path], maker: Maker) -> dict[s
 
 
 def _strips(faces: Faces, photos: Mapping[str, Path], maker: Maker) -> list[StripView]:
-    views: list[StripView] = []
-    used: set[int] = set()
-    earlier_notes = len(maker.notes)
+    def view(i: int, why: str) -> StripView:
+        face = faces.face(i)
+        strip = make_strip(faces.photo(i, photos), faces.landmarks[i], faces.image(i, PANEL))
+        return StripView(
+            why=why,
+            face=face,
+            photo=maker.picture(strip.photo, f"Photo {face.name} with landmarks and rectangle"),
+            padded=maker.picture(strip.padded, f"The picture that face {face.name} is cut from, with the rectangle"),
+            result=maker.picture(strip.face, f"Face made from {face.name}"),
+            strip=strip,
+            enlargement=faces.pyramid.resolution / strip.frame.side,
+        )
+
     candidates = maker.attempt("No strips could be chosen", strip_candidates, faces.quads, faces.best_first)
-    for why, members in candidates or []:
-        fresh = [int(i) for i in members[: STRIP_TRIES + len(used)] if int(i) not in used][:STRIP_TRIES]
-        for i in fresh:
-            used.add(i)
-            what = f"No strip of {shorten(faces.names[i], 80)}"
-            view = maker.attempt(what, _strip, i, why, faces, photos, maker)
-            if view is not None:
-                views.append(view)
-                break
-    failures = len(maker.notes) - earlier_notes
-    if failures > STRIP_NOTES:  # all the photos are gone, say
-        maker.notes[earlier_notes + STRIP_NOTES :] = [f"{failures - STRIP_NOTES} other photos gave no strip either"]
-    return views
+    return maker.attempt_each("No strip", candidates or [], faces, view)
 
 
-def _strip(i: int, why: str, faces: Faces, photos: Mapping[str, Path], maker: Maker) -> StripView:
-    face = faces.face(i)
-    if face.name not in photos:
-        raise DataError("its photo is not among the photos of this build")
-    path = photos[face.name]
-    if not path.is_file():
-        raise DataError("its photo is no longer there")
-    data = path.read_bytes()
-    if hashlib.md5(data, usedforsecurity=False).hexdigest() != faces.md5s[i]:
-        raise DataError("its photo is another one by now")
-    strip = make_strip(data, faces.landmarks[i], faces.image(i, PANEL))
-    return StripView(
-        why=why,
-        face=face,
-        photo=maker.picture(strip.photo, f"Photo {face.name} with landmarks and rectangle"),
-        padded=maker.picture(strip.padded, f"The picture that face {face.name} is cut from, with the rectangle"),
-        result=maker.picture(strip.face, f"Face made from {face.name}"),
-        strip=strip,
-        enlargement=faces.pyramid.resolution / strip.frame.side,
-    )
+def _restoration(faces: Faces, summary: BuildSummary, maker: Maker) -> list[RestorationView]:
+    final_filter = cast(FinalFilter, summary.settings.get("final_filter", FINAL_FILTERS[0]))
+
+    def view(i: int, why: str) -> RestorationView:
+        face, data = faces.face(i), faces.photo(i, summary.photos)
+        strip = make_restoration_strip(data, faces.landmarks[i], faces.pyramid.image(i), final_filter)
+        # Exact, since what a restoration changes would drown in what JPEG does.
+        return RestorationView(
+            why=why,
+            face=face,
+            before=maker.picture(strip.before, f"Part of face {face.name} without restoration", exact=True),
+            after=maker.picture(strip.after, f"The same part of face {face.name}, restored", exact=True),
+            strip=strip,
+            resolution=faces.pyramid.resolution,
+        )
+
+    candidates = maker.attempt("No faces could be chosen", restoration_candidates, faces.quads, faces.best_first)
+    return maker.attempt_each("No comparison", candidates or [], faces, view)
 
 
 def _pairs(duplicates: Sequence[DuplicateFiles], faces: Faces | None, maker: Maker) -> list[PairView]:

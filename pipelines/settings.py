@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ from datatools.celeba import CelebATree, FaceRecord, Rejection, read_tree
 from datatools.errors import DataError
 from datatools.ranking import Order, Selection, read_exclusions, required_count, select_candidates
 from datatools.resample import FinalFilter
-from datatools.restore import Restorer, SuperResolution, get_restorer
+from datatools.restore import NoRestorer, Restorer, SuperResolution, get_restorer
 
 Compression = Literal["none", "gzip", "lzf"]
 Duplicates = Literal["report", "drop"]
@@ -133,7 +134,13 @@ class BuildSettings:
 
     @property
     def _recipe(self) -> tuple[object, ...]:
-        return (RECIPE_VERSION, self.final_filter, self.restorer.digest, _library_versions())
+        return (RECIPE_VERSION, self.final_filter, self.restorer.digest, self._versions)
+
+    @property
+    def _versions(self) -> dict[str, str]:
+        """The libraries whose versions may change pixels or scores; torch is among them where networks restore."""
+        networks = {} if isinstance(self.restorer, NoRestorer) else {"torch": version("torch")}
+        return _library_versions() | networks
 
     @cached_property
     def _score_digests(self) -> tuple[str, ...]:
@@ -203,7 +210,7 @@ class BuildSettings:
             "excluded_digest": digest_of(sorted(self.excluded)) if self.excluded else "",
             "build_digest": self.build_digest,
             "recipe_version": RECIPE_VERSION,
-            **_library_versions(),
+            **self._versions,
         }
 
     def check(self) -> None:
@@ -238,7 +245,7 @@ def _size(path: Path) -> int:
 
 @cache
 def _library_versions() -> dict[str, str]:
-    """The libraries whose versions may change pixels or scores."""
+    """Those that every build uses."""
     return {
         "numpy": np.__version__,
         "opencv": cv2.__version__,

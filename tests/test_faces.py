@@ -13,9 +13,9 @@ from PIL import Image
 from datatools.celeba import FaceRecord, read_tree
 from datatools.faces import decode_scale, make_face, reduce_face
 from datatools.geometry import FrameError, face_frame
-from datatools.images import ImageError, image_size
+from datatools.images import Box, ImageError, image_size
 from datatools.resample import FINAL_FILTERS, FinalFilter
-from datatools.restore import get_restorer
+from datatools.restore import Restoration, get_restorer
 from tests.reference import reference_face
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -164,19 +164,27 @@ def test_small_and_narrow_photos(width: int, height: int) -> None:
 
 def test_only_the_needed_part_is_decoded() -> None:
     class Spy:
-        name, digest, scale, margin = "spy", "", 1, 7
+        name, digest, scale, margin, grid = "spy", "", 1, 7, 4
         seen: tuple[int, ...] = ()
+        inner: Box = (0, 0, 0, 0)
 
-        def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            self.seen = picture.shape
-            return picture
+        def for_face(self, _side: float, /) -> Restoration:
+            return self
+
+        def __call__(self, picture: NDArray[np.uint8], inner: Box) -> NDArray[np.uint8]:
+            self.seen, self.inner = picture.shape, inner
+            left, top, right, bottom = inner
+            return picture[top:bottom, left:right]
 
     data = jpeg_photo(1600, 1200)
     spy = Spy()
     result = make_face(data, landmarks_for(800, 600, 40), spy)
     frame = face_frame(landmarks_for(800, 600, 40), *image_size(data))
     assert not result.frame.padded
-    assert frame.side <= spy.seen[0] <= frame.side + 2 * (7 + 4) + 2
+    assert frame.side <= spy.seen[0] <= frame.side + 2 * (7 + 4) + 2 + 3  # margins, whole pixels, the grid
+    left, top, right, bottom = spy.inner
+    assert 7 <= min(left, top) <= max(left, top) <= 7 + 3
+    assert (right, bottom) == (spy.seen[1] - 7, spy.seen[0] - 7)
     np.testing.assert_array_equal(result.face, make_face(data, landmarks_for(800, 600, 40), NONE).face)
 
 

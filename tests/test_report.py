@@ -220,6 +220,32 @@ def test_photos_that_are_gone_or_changed_cost_their_strip_only(tmp_path: Path, n
     assert "There are no photos to show." in page.text
 
 
+@pytest.mark.parametrize(
+    ("resolution", "told"),
+    [
+        (64, "First a face of 64 x 64 pixels without"),
+        (512, "a part of a face, 256 x 256 of its 512 x 512 pixels as they are, without"),
+    ],
+)
+def test_restoration_is_shown_where_there_was_any(tmp_path: Path, names: list[str], resolution: int, told: str) -> None:
+    summary = make_build(tmp_path, names[:4], resolution=resolution)
+    page = written(summary, tmp_path / "report")
+    assert "Restoration" not in page.text
+    restored = replace(summary, settings={**summary.settings, "restore": "<magic>", "final_filter": "box"})
+    page = written(restored, tmp_path / "report")
+    assert "The photos were restored ( <magic> ) before the faces were cut out." in page.text
+    assert told in page.text
+    assert page.text.count("levels on average") == 4
+    pictures = [str(image["src"]) for image in page.all("img") if "art of face" in str(image["alt"])]
+    assert len(pictures) == 8
+    assert {Path(picture).suffix for picture in pictures} == {".png"}  # without JPEG's own changes
+    for path in summary.photos.values():
+        path.unlink()
+    page = written(restored, tmp_path / "report")
+    assert "There are no photos to compare with." in page.text
+    assert "1 other photos gave no comparison either" in page.text
+
+
 @pytest.mark.parametrize("missing", ["celebahq.h5", "ranking.csv", "rejected.csv"])
 @pytest.mark.parametrize("damage", ["gone", "garbage"])
 def test_a_missing_or_damaged_result_becomes_a_note(

@@ -87,6 +87,17 @@ def test_another_recipe_or_library(settings: BuildSettings, name: str, monkeypat
     assert not set(before) & set(scores(replace(settings)))
 
 
+@pytest.mark.parametrize("restore", ["none", "bundled-distortion"])
+def test_another_torch_matters_to_networks_alone(
+    settings: BuildSettings, restore: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = scores(replace(settings, restore=restore))
+    monkeypatch.setattr(module, "version", lambda name: f"{name} of another year")
+    changed = replace(settings, restore=restore)
+    assert set(before).isdisjoint(scores(changed)) == (restore != "none")
+    assert changed.as_attributes().get("torch") == (None if restore == "none" else "torch of another year")
+
+
 def test_where_it_runs_changes_nothing(settings: BuildSettings, tmp_path: Path) -> None:
     """Not the folders, nor the way in which they are written; processes are no settings at all."""
     moved = tmp_path / "moved"

@@ -139,8 +139,8 @@ def network_restorer(name: str, *, super_resolution: SuperResolution, device: st
         raise DataError(f"unknown restorer {name!r}; known: {known}, or a weight file (.safetensors, .pth)")
     for step in steps:
         _ = step.network  # a damaged file is told now, not by a worker
-    precision = best_precision(choose_device(device))
-    return NetworkRestorer(name, tuple(steps), super_resolution, device, precision, threads)
+    place = choose_device(device)
+    return NetworkRestorer(name, tuple(steps), super_resolution, str(place), best_precision(place), threads)
 
 
 def _own(task: str, path: Path) -> Step:

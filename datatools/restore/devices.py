@@ -11,7 +11,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).cpu()  # there and back: "meta" exists everywhere and holds nothing
     except (RuntimeError, AssertionError) as error:
         raise DataError(f"--device {name} is not available here: {str(error).splitlines()[0]}") from error
     return device

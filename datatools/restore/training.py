@@ -284,7 +284,7 @@ def load_state(path: Path) -> dict[str, Any] | None:
     except Exception as error:  # torch raises many kinds for a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path} cannot be read ({reason}); delete it to begin again") from error
-    if not isinstance(state, dict) or not STATE_PARTS <= state.keys():
+    if not isinstance(state, dict) or not state.keys() >= STATE_PARTS:
         raise DataError(f"{path} is no state of a training; delete it to begin again")
     return state
 

@@ -1,0 +1,150 @@
+"""What the sections of the report page are made of: the faces of a build, and pictures and notes for the page."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datatools.errors import DataError
+from datatools.images import save_jpeg, save_png
+from datatools.pyramid import Pyramid
+from datatools.report_format import shorten
+
+TRIES = 8  # photos tried for each picture of one
+NOTES = 3  # failures told one by one
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file of the report. source: relative URL; width, height: pixels; alt: what it shows."""
+
+    source: str
+    width: int
+    height: int
+    alt: str
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face of the file as the page names it."""
+
+    name: str
+    score: float
+    rank: int
+
+
+@dataclass
+class Faces:
+    """The pyramid and what its provenance says of every face (file order), read once."""
+
+    pyramid: Pyramid
+    names: list[str]
+    md5s: list[str]
+    scores: NDArray[np.float64]
+    ranks: NDArray[np.int64]
+    quads: NDArray[np.float64]
+    landmarks: NDArray[np.float64]
+    best_first: NDArray[np.int64]
+
+    @classmethod
+    def read(cls, pyramid: Pyramid) -> "Faces":
+        scores = np.asarray(pyramid.provenance("score"), np.float64)
+        return cls(
+            pyramid=pyramid,
+            names=pyramid.provenance("file_name").tolist(),
+            md5s=pyramid.provenance("source_md5").tolist(),
+            scores=scores,
+            ranks=np.asarray(pyramid.provenance("rank"), np.int64),
+            quads=np.asarray(pyramid.provenance("quad"), np.float64),
+            landmarks=np.asarray(pyramid.provenance("landmarks"), np.float64),
+            best_first=np.argsort(-scores, kind="stable"),
+        )
+
+    def face(self, i: int) -> Face:
+        return Face(self.names[i], float(self.scores[i]), int(self.ranks[i]))
+
+    def image(self, i: int, side: int) -> NDArray[np.uint8]:
+        """Face `i` from the smallest level that has `side` pixels, else from the largest: (r, r, 3) uint8 RGB."""
+        enough = [level for level in self.pyramid.levels if level >= side]
+        return self.pyramid.image(i, resolution=min(enough, default=max(self.pyramid.levels)))
+
+    def photo(self, i: int, photos: Mapping[str, Path]) -> bytes:
+        """The file that face `i` was made from. Raises DataError where it is gone or another one by now."""
+        name = self.names[i]
+        if name not in photos:
+            raise DataError("its photo is not among the photos of this build")
+        if not photos[name].is_file():
+            raise DataError("its photo is no longer there")
+        data = photos[name].read_bytes()
+        if hashlib.md5(data, usedforsecurity=False).hexdigest() != self.md5s[i]:
+            raise DataError("its photo is another one by now")
+        return data
+
+
+@dataclass
+class Maker:
+    """Makes pictures and sections; what goes wrong becomes a note."""
+
+    folder: Path
+    notes: list[str] = field(default_factory=list)
+    pictures: int = 0
+
+    def picture(self, image: NDArray[np.uint8], alt: str, *, exact: bool = False) -> Picture:
+        """Write a picture (h, w, 3). exact: without loss."""
+        # Numbered, not named after photos: a photo's name may hold anything.
+        self.pictures += 1
+        source = f"pictures/{self.pictures:03}.{'png' if exact else 'jpg'}"
+        path = self.folder / source
+        path.parent.mkdir(exist_ok=True)
+        if exact:
+            save_png(path, image)
+        else:
+            save_jpeg(path, image, quality=87)
+        return Picture(source, image.shape[1], image.shape[0], alt)
+
+    def attempt(self, what: str, make: Callable[..., T], *arguments: Any) -> T | None:
+        """make(*arguments), or None and a note on the page."""
+        try:
+            return make(*arguments)
+        except Exception as error:  # whatever it is: a page without this part is worth more than no page
+            note = f"{what}: {shorten(str(error)) or type(error).__name__}"
+            unexpected = not isinstance(error, DataError | OSError)
+            log.warning("report: %s", note.encode("utf-8", "replace").decode(), exc_info=unexpected)
+            self.notes.append(note)
+            return None
+
+    def attempt_each(
+        self,
+        what: str,
+        candidates: Iterable[tuple[str, NDArray[np.int64]]],
+        faces: Faces,
+        make: Callable[[int, str], T],
+    ) -> list[T]:
+        """make(face, why) for each candidate, (why, faces, best suited first): of the first face that it works for.
+
+        No face is tried twice. what: begins the notes, which end with a photo's name and what was wrong.
+        """
+        views: list[T] = []
+        used: set[int] = set()
+        earlier_notes = len(self.notes)
+        for why, members in candidates:
+            fresh = [int(i) for i in members[: TRIES + len(used)] if int(i) not in used][:TRIES]
+            for i in fresh:
+                used.add(i)
+                view = self.attempt(f"{what} of {shorten(faces.names[i], 80)}", make, i, why)
+                if view is not None:
+                    views.append(view)
+                    break
+        failures = len(self.notes) - earlier_notes
+        if failures > NOTES:  # all the photos are gone, say
+            gave_none = f"{failures - NOTES} other photos gave {what[0].lower()}{what[1:]} either"
+            self.notes[earlier_notes + NOTES :] = [gave_none]
+        return views

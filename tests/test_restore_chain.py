@@ -1,0 +1,351 @@
+"""Restorers made of networks: what they are called, what names their work, and that a part equals the whole."""
+
+import io
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import cv2
+import luigi.retcodes
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save_file
+
+from datatools.celeba import read_tree
+from datatools.errors import DataError
+from datatools.faces import _needed_box, decode_scale, make_face, reduce_face
+from datatools.geometry import face_frame
+from datatools.images import Box, decode_rgb
+from datatools.pyramid import Pyramid
+from datatools.restore import DEFAULT_VARIANT, NoRestorer, Restoration, SuperResolution, bundled, get_restorer
+from datatools.restore.apply import restore
+from datatools.restore.chain import BUNDLED, LARGEST_SIDE, NetworkRestorer, Step, network_restorer
+from datatools.restore.networks import SuperResolver
+from datatools.restore.weights import save_weights
+from tests.builds import Photo, build, command, environment, make_tree
+from tests.restore_samples import tiny_network, tiny_resolver
+
+Picture = NDArray[np.uint8]
+
+
+def tiny_file(folder: Path, task: str, seed: int = 3) -> Path:
+    path = folder / f"{task}-{seed}.safetensors"
+    save_weights(path, tiny_network(task, seed), task, {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> NetworkRestorer:
+    """An artifact remover and a super-resolver, small, with weights so large that far pixels matter."""
+    folder, steps = tmp_path_factory.mktemp("weights"), []
+    for task in ("jpeg", "sr"):
+        network = tiny_network(task)
+        for name, parameter in network.named_parameters():
+            if name.endswith("weight"):
+                gain = 0.3 if name.startswith("exit") else 1.4
+                torch.nn.init.normal_(parameter, std=gain / parameter[0].numel() ** 0.5)
+        save_weights(folder / f"{task}.safetensors", network, task, {})
+        steps.append(Step(task, str(folder / f"{task}.safetensors"), task))
+    return NetworkRestorer("tiny", tuple(steps), "auto", "cpu", "fp32", 1)
+
+
+# --- names, files and digests ----------------------------------------------------------------------------------------
+
+
+def test_names(tmp_path: Path) -> None:
+    assert get_restorer("none") == NoRestorer()
+    plain = get_restorer("bundled")
+    assert plain.name == "bundled"
+    assert plain.digest == get_restorer(f"bundled-{DEFAULT_VARIANT}").digest
+    ours = get_restorer(str(tiny_file(tmp_path, "sr")))
+    assert ours.for_face(100).scale == 4
+    assert get_restorer(str(tiny_file(tmp_path, "jpeg"))).for_face(100).scale == 1
+
+
+def test_the_device_may_be_left_open(tmp_path: Path) -> None:
+    path = str(tiny_file(tmp_path, "jpeg"))
+    restorer = network_restorer(path, super_resolution="auto", device="auto", threads=1)
+    assert restorer.device == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_what_is_no_restorer_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged, foreign, other = (tmp_path / f"{name}.safetensors" for name in ("damaged", "foreign", "other"))
+    damaged.write_bytes(tiny_file(tmp_path, "sr").read_bytes()[:-100])
+    save_file({"weight": torch.zeros(2)}, foreign)
+    save_weights(other, tiny_network("sr"), "sharpen", {})
+    cases = {
+        "magic": "unknown restorer 'magic'; known: none, bundled, bundled-distortion, bundled-perceptual, realesrgan",
+        str(tmp_path / "none.safetensors"): "none.safetensors: no such weight file",
+        str(tmp_path / "none.pth"): "none.pth: no such weight file",
+        str(tmp_path / "face.jpg"): "no restorer's name and no weight file",
+        str(tmp_path): "unknown restorer",
+        str(damaged): "damaged.safetensors is damaged or no weight file",
+        str(foreign): "spandrel",  # which does not know it, or is not installed
+        str(other): "other.safetensors: the weights do not fit",
+    }
+    for name, told in cases.items():
+        with pytest.raises(DataError) as error:
+            get_restorer(name)
+        assert told in str(error.value)
+        assert "\n" not in str(error.value)
+    with pytest.raises(DataError, match="--super-resolution sometimes: choose auto, always or never"):
+        get_restorer("bundled", super_resolution="sometimes")  # type: ignore[arg-type]
+    for device in ("nonsense", "cuda:99", "meta"):
+        with pytest.raises(DataError, match=f"--device {device} is not available here: .+") as error:
+            get_restorer(str(tiny_file(tmp_path, "jpeg")), device=device)
+        assert "\n" not in str(error.value)
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path)
+    with pytest.raises(DataError, match="is missing: the installation is damaged"):
+        get_restorer("bundled")
+
+
+def test_the_digest_tells_weights_settings_and_precision(tmp_path: Path) -> None:
+    def restorer(path: Path, super_resolution: SuperResolution = "auto") -> NetworkRestorer:
+        return network_restorer(str(path), super_resolution=super_resolution, device="cpu", threads=1)
+
+    first = restorer(tiny_file(tmp_path, "sr"))
+    others = [
+        restorer(tiny_file(tmp_path, "sr", seed=4)),
+        restorer(tiny_file(tmp_path, "sr"), "always"),
+        restorer(tiny_file(tmp_path, "sr"), "never"),
+        replace(first, precision="bf16" if first.precision == "fp32" else "fp32"),
+    ]
+    assert len({one.digest for one in [first, *others]}) == 5
+    moved = tmp_path / "moved.safetensors"
+    moved.write_bytes(tiny_file(tmp_path, "sr").read_bytes())
+    assert replace(restorer(moved), threads=2).digest == first.digest
+
+
+def test_a_restorer_travels_without_its_networks(tiny: NetworkRestorer) -> None:
+    _ = tiny.for_face(100)  # loads them
+    packed = pickle.dumps(tiny)
+    assert len(packed) < 2000
+    assert pickle.loads(packed) == tiny
+
+
+def test_torch_is_not_loaded_for_builds_without_networks() -> None:
+    code = (
+        "import sys, datatools.restore, pipelines, pipelines.tasks\n"
+        "datatools.restore.get_restorer('none').for_face(100.0)\n"
+        "print('torch' in sys.modules, 'pipelines.settings' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
+# --- what is done to one photo ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("super_resolution", "side", "scale"),
+    [
+        ("auto", 90, 4),
+        ("auto", 700, 4),
+        ("auto", 701, 2),
+        ("auto", 1023.9, 2),
+        ("auto", 1024, 1),
+        ("auto", 2799, 1),
+        ("always", 90, 4),
+        ("always", 1024, 2),
+        ("always", 1400, 2),
+        ("always", 1401, 1),
+        ("never", 90, 1),
+        ("never", 2000, 1),
+    ],
+)
+def test_enlargement(tiny: NetworkRestorer, super_resolution: SuperResolution, side: float, scale: int) -> None:
+    restoration = replace(tiny, super_resolution=super_resolution).for_face(side)
+    assert restoration.scale == scale
+    assert side * scale <= LARGEST_SIDE
+    uses_both = super_resolution == "always" or (super_resolution == "auto" and side < 1024)
+    remover, resolver = (step.network for step in tiny.steps)
+    assert restoration.margin == remover.margin + (resolver.margin if uses_both else 0)
+    assert restoration.grid == 4
+    picture = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
+    assert restoration(picture, (4, 1, 11, 9)).shape == (8 * scale, 7 * scale, 3)
+
+
+@pytest.mark.parametrize("side", [90, 1023, 1024])
+def test_pictures_of_one_pixel(tiny: NetworkRestorer, side: float) -> None:
+    restoration = tiny.for_face(side)
+    pixel = np.full((1, 1, 3), (200, 100, 50), np.uint8)
+    result = restoration(pixel, (0, 0, 1, 1))
+    assert result.shape == (restoration.scale, restoration.scale, 3)
+    assert result.dtype == np.uint8
+
+
+@dataclass
+class Watching:
+    """A restorer that keeps what its restoration saw and gave."""
+
+    restorer: NetworkRestorer
+    restoration: Restoration | None = None
+    results: list[Picture] = field(default_factory=list)
+    seen: list[tuple[int, ...]] = field(default_factory=list)
+    name: str = "watching"
+    digest: str = ""
+
+    def for_face(self, side: float, /) -> Restoration:
+        self.restoration = self.restorer.for_face(side)
+        return self
+
+    def __getattr__(self, name: str) -> int:  # scale, margin, grid
+        return int(getattr(self.restoration, name))
+
+    def __call__(self, picture: Picture, inner: Box) -> Picture:
+        assert self.restoration is not None
+        self.seen.append(picture.shape)
+        self.results.append(self.restoration(picture, inner))
+        return self.results[-1]
+
+
+def png(pixels: Picture) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def landmarks_at(x: float, y: float, eyes: float) -> NDArray[np.float64]:
+    """Of an upright face whose rectangle has a side of 4 * `eyes`."""
+    return np.array([[-0.5, -0.4], [0.5, -0.4], [0, 0.1], [-0.4, 0.6], [0.4, 0.6]]) * eyes + [x, y]
+
+
+def halve(picture: Picture) -> Picture:
+    height, width = picture.shape[0] // 2, picture.shape[1] // 2
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "x", "y", "eyes", "padded"),
+    [
+        (253, 261, 125, 131, 16, False),
+        (301, 203, 41, 47, 15, False),  # the rectangle ends at the photo's edge but for its border
+        (203, 205, 174, 177, 12, False),  # the same at the lower right, which is off the grid
+        (187, 151, 20, 30, 20, True),
+        (190, 149, 180, 130, 16, True),
+        (61, 47, 30, 23, 12, True),  # the photo is smaller than the margin
+        (863, 861, 431, 483, 176, False),  # enlarged, then halved
+    ],
+)
+def test_the_part_that_a_face_needs_equals_that_part_of_the_whole_photo(
+    tiny: NetworkRestorer, width: int, height: int, x: float, y: float, eyes: float, padded: bool
+) -> None:
+    data = png(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    watching = Watching(tiny)
+    result = make_face(data, landmarks_at(x, y, eyes), watching)
+    frame = face_frame(landmarks_at(x, y, eyes), width, height)
+    assert frame.padded == padded
+    assert result.face.std() > 1
+
+    photo = decode_rgb(data)
+    whole = photo
+    for step in tiny.steps:
+        whole = restore(step.network, whole)
+    if frame.side > 700:
+        whole = halve(whole)
+    left, top, right, bottom = (edge * watching.scale for edge in _needed_box(frame, decode_scale(frame)))
+    expected = whole[top:bottom, left:right]
+    assert watching.results[0].shape == expected.shape
+    assert np.abs(watching.results[0].astype(int) - expected).max() <= 1
+    plain = cv2.resize(photo, whole.shape[1::-1], interpolation=cv2.INTER_LINEAR)[top:bottom, left:right]
+    assert np.abs(expected.astype(int) - plain).mean() > 1  # the networks do something
+    if eyes == 16 and not padded:
+        assert max(watching.seen[0]) < 4 * eyes + 2 * (watching.margin + 5) + 4
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "eyes", "padded"),
+    [(250, 250, 25, False), (251, 249, 60, False), (60, 70, 60, True), (450, 503, 178, False)],
+)
+def test_the_face_stays_where_it_is(x: float, y: float, eyes: float, padded: bool, tmp_path: Path) -> None:
+    """A network that enlarges without changing anything gives the face of the recipe's own enlargement."""
+    network = tiny_resolver()
+    torch.nn.init.zeros_(network.exit.weight)
+    assert isinstance(network, SuperResolver)
+    save_weights(tmp_path / "plain.safetensors", network, "sr", {})
+    step = Step("sr", str(tmp_path / "plain.safetensors"), "plain")
+    restorer = NetworkRestorer("plain", (step,), "auto", "cpu", "fp32", 1)
+    size = 900 if eyes > 100 else 500
+    rows, columns = np.mgrid[:size, :size]
+    blob = 60 + 150 * np.exp(-((columns - x - 0.3) ** 2 + (rows - y + 0.2) ** 2) / (2 * (eyes / 4) ** 2))
+    data = png(np.repeat(np.rint(blob).astype(np.uint8)[:, :, None], 3, axis=2))
+
+    landmarks = landmarks_at(x, y, eyes)
+    before = make_face(data, landmarks, NoRestorer())
+    after = make_face(data, landmarks, restorer)
+    assert before.frame.padded == padded
+    shift = np.subtract(centroid(before.face), centroid(after.face))
+    assert np.abs(shift).max() < 0.1
+    assert np.abs(before.face.astype(int) - after.face).mean() < 1
+
+
+def centroid(face: Picture) -> tuple[float, float]:
+    """(column, row) of what is brighter than the background."""
+    weight = np.maximum(face[:, :, 1].astype(float) - 100, 0)
+    rows, columns = np.mgrid[: face.shape[0], : face.shape[1]]
+    return float((columns * weight).sum() / weight.sum()), float((rows * weight).sum() / weight.sum())
+
+
+# --- the bundled networks --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bundled-distortion", "bundled-perceptual"])
+def test_bundled_networks_leave_a_gradient_alone(name: str) -> None:
+    for task in ("jpeg", "sr"):
+        assert 100_000 < bundled.bundled_weights(task, BUNDLED[name]).stat().st_size < 6_000_000
+    rows, columns = np.mgrid[:40, :56]
+    picture = np.stack([40 + 3 * columns, 60 + 2 * rows, 200 - 2 * columns], axis=2).astype(np.uint8)
+    restoration = get_restorer(name).for_face(300)
+    result = restoration(picture, (0, 0, 56, 40))
+    smooth = cv2.resize(picture, (4 * 56, 4 * 40), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(result.mean(axis=(0, 1)), smooth.mean(axis=(0, 1)), atol=1)
+    assert np.abs(result.astype(int) - smooth).mean() < 3
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+def test_a_build_with_the_bundled_networks(photos: Mapping[str, Photo], tmp_path: Path) -> None:
+    names = ["900001.jpg", "900005.jpg"]  # the second one is padded
+    tree, out = make_tree(tmp_path / "CelebA", {name: photos[name] for name in names}), tmp_path / "out"
+    options = ("--restore", "bundled-distortion", "--selection", "all", "--order", "source", "--jobs", 2)
+    build(tree, out, *options)
+    records = read_tree(tree).records
+    with Pyramid(out / "celebahq.h5") as faces:
+        assert faces.settings["restore"] == "bundled-distortion"
+        assert faces.settings["torch"] == version("torch")
+        assert faces.provenance("file_name").tolist() == names
+        for index, record in enumerate(records):
+            plain = make_face(record.path.read_bytes(), record.landmarks, NoRestorer()).face
+            difference = np.abs(faces.image(index).astype(int) - reduce_face(plain, 256)).mean()
+            assert 0.02 < difference < 6
+    page = (out / "report" / "index.html").read_text()
+    assert 'id="restoration"' in page
+    assert page.count("Part of face 90000") == 2
+    assert "Parts of this report could not be made" not in page
+
+
+def test_restorers_that_cannot_work_are_told_before_the_build(
+    tiny_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged, out = tmp_path / "damaged.safetensors", tmp_path / "out"
+    damaged.write_bytes(tiny_file(tmp_path, "sr").read_bytes()[:-100])
+    sound = str(tiny_file(tmp_path, "jpeg"))
+    for options, told in (
+        (("--restore", sound, "--device", "nonsense"), "--device nonsense is not available here"),
+        (("--restore", str(damaged)), "damaged.safetensors is damaged or no weight file"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            luigi.retcodes.run_with_retcodes(command(tiny_tree, out, *options)[1:])
+        assert isinstance(stopped.value.code, str), capsys.readouterr()
+        assert stopped.value.code.startswith("error: ")
+        assert told in stopped.value.code
+        assert "\n" not in stopped.value.code
+    assert not out.exists()
