@@ -6,6 +6,7 @@ from typing import Any, cast
 import luigi
 import luigi.interface
 
+from datatools.errors import DataError
 from datatools.ranking import Order, Selection
 from datatools.resample import FinalFilter
 from datatools.restore import SuperResolution
@@ -94,7 +95,13 @@ class BuildTask(luigi.Task):
 
     @property
     def job_count(self) -> int:
-        return self.jobs or count_jobs(luigi.interface.core().workers)
+        """Processes per shard; one for a GPU, which forked processes could not use."""
+        workers = luigi.interface.core().workers
+        if self.device == "cpu":
+            return self.jobs or count_jobs(workers)
+        if workers > 1 or self.jobs > 1:
+            raise DataError(f"--device {self.device} works in one process: leave --workers and --jobs at 1")
+        return 1
 
     def shared(self) -> dict[str, Any]:
         """This task's parameters that its requirements have too."""

@@ -176,6 +176,7 @@ OPTIONS = MappingProxyType(
         "--order random": "--order random: one of",
         "--duplicates maybe": "--duplicates maybe: one of drop, report",
         "--jobs -1": "--jobs -1: a number of processes",
+        "--device cuda --jobs 2": "--device cuda works in one process",
         "--exclude /no/such/list": "--exclude /no/such/list: cannot be read",
         "--celeba-dir /no/such/folder": "no folder /no/such/folder",
     }
