@@ -32,7 +32,7 @@ FACE = 3 * 256 * 256
 
 @pytest.fixture
 def settings(tiny_tree: Path, tmp_path: Path) -> BuildSettings:
-    return BuildSettings(tiny_tree, tmp_path / "out", count=CHOSEN, shard_size=3, resolution=256)
+    return BuildSettings(tiny_tree, tmp_path / "out", count=CHOSEN, shard_size=3, resolution=256, restore="none")
 
 
 def write(path: Path, size: int = 1) -> None:
