@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
-from pggan.checkpoints import newest_good, remove_after, save_checkpoint
+from pggan.checkpoints import checkpoints, newest_good, remove_after, save_checkpoint
 from pggan.config import RunConfig, SavedRun
 from pggan.data import Batch, Order, Request, Source, requests, stream
 from pggan.distributed import Team, choose_device, join
@@ -115,8 +115,6 @@ def train(config: RunConfig) -> Result:
         source = Source(config.h5, config.labels)
         saved = settle_settings(config, source, log.say)
         team.wait()  # nobody writes config.json before all have read it
-        if team.leads:
-            (saved or SavedRun.of(config, source)).write(config.out)
         plan = make_plan(config.preset, device, config.precision, team.size, config.max_batch_per_device)
         log.say("\n".join(plan.lines()))
         trainer = Trainer(
@@ -133,6 +131,8 @@ def train(config: RunConfig) -> Result:
         )
         run = Run(config, device, team, log, source, trainer, plan, stop)
         begin(run)
+        if team.leads:  # not before: a run that cannot begin leaves the folder as it was
+            (saved or SavedRun.of(config, source)).write(config.out)
         try:
             return run_rounds(run)
         except NonFiniteError as error:
@@ -149,6 +149,11 @@ def begin(run: Run) -> None:
     config, folder = run.config, run.config.out / CHECKPOINTS
     run.team.wait()
     values = newest_good(folder, run.log.say)
+    if values is None and (unreadable := checkpoints(folder)):
+        raise DataError(
+            f"none of the {len(unreadable)} checkpoints in {folder} can be used, and they are left as they are; "
+            "bring one back from a copy, or begin anew with another --out"
+        )
     if values is None:
         run.trainer.networks = build_networks(config.preset, config.seed, run.device)
         run.position = Position(0, None, Tick(), -1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from datatools.errors import DataError
 from pggan.data import Batch
 from pggan.distributed import Team
 from pggan.networks import Network, used_parameters
@@ -18,7 +19,7 @@ from pggan.precision import PrecisionName
 from pggan.presets import NetworkConfig, Preset
 from pggan.runlog import duration
 from pggan.schedule import Stage, stages, state_at
-from pggan.steps import Networks, Trainer, build_networks
+from pggan.steps import Networks, NonFiniteError, Trainer, build_networks
 
 # A round of both steps, in passes of a network: D sees reals, fakes and mixed images, each forward and back to
 # activations and weights, the mixed ones twice because of the penalty; the generator's step goes through D and back.
@@ -192,9 +193,12 @@ def measure(trainer: Trainer, resolution: int, at_once: int) -> tuple[float, int
     for _ in range(2):  # the first one sets things up
         synchronize(device)
         start = time.perf_counter()
-        for _ in range(schedule.d_steps):
-            trainer.discriminator_step(state, 0, batch)
-        trainer.generator_step(state, 0)
+        try:
+            for _ in range(schedule.d_steps):
+                trainer.discriminator_step(state, 0, batch)
+            trainer.generator_step(state, 0)
+        except NonFiniteError as error:
+            raise DataError(f"{error}, in a trial before the training: these settings diverge at once") from error
         synchronize(device)
         seconds = time.perf_counter() - start
     peak = None

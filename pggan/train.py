@@ -9,7 +9,7 @@ import click
 import torch
 
 from datatools.errors import DataError
-from pggan.commands import PlainErrors
+from pggan.commands import Number, PlainErrors
 from pggan.config import RunConfig, SavedRun, read_saved_run
 from pggan.data import Source
 from pggan.distributed import choose_device, world_size
@@ -47,11 +47,11 @@ POWERS = click.Choice([str(2**k) for k in range(2, 11)])
 @click.option("--init-from", type=click.Path(path_type=Path), help="Start from the weights of a run or model file.")
 @click.option("--resolution", type=POWERS, help="Largest level to train, up to that of the file.")
 @click.option("--start-resolution", type=POWERS, help="Level to start at; --resolution's to train without growing.")
-@click.option("--total-kimg", type=click.FloatRange(0, min_open=True), help="Length, in thousands of reals shown.")
-@click.option("--training-kimg", type=click.FloatRange(0), help="Thousands of reals with a level whole.")
-@click.option("--transition-kimg", type=click.FloatRange(0), help="Thousands of reals while a level fades in.")
+@click.option("--total-kimg", type=Number(0, min_open=True), help="Length, in thousands of reals shown.")
+@click.option("--training-kimg", type=Number(0), help="Thousands of reals with a level whole.")
+@click.option("--transition-kimg", type=Number(0), help="Thousands of reals while a level fades in.")
 @click.option("--minibatch", type=click.IntRange(1), help="Minibatch at all levels.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Learning rate at all levels.")
+@click.option("--learning-rate", type=Number(0, min_open=True), help="Learning rate at all levels.")
 @click.option("--fmap-base", type=click.IntRange(1), help="Feature maps: base / 2^stage ...")
 @click.option("--fmap-max", type=click.IntRange(1), help="... but at most so many.")
 @click.option("--latent-size", type=click.IntRange(1))
@@ -60,8 +60,8 @@ POWERS = click.Choice([str(2**k) for k in range(2, 11)])
 @click.option("--loss", type=click.Choice(["wgan-gp", "lsgan"]))
 @click.option("--gradient-norm", type=click.Choice(["full", "native"]), help="Where the penalty takes its norm.")
 @click.option("--mirror/--no-mirror", default=None, help="Mirror half of the reals.")
-@click.option("--tick-kimg", type=click.FloatRange(0, min_open=True), help="Thousands of reals between status lines.")
-@click.option("--checkpoint-kimg", type=click.FloatRange(0, min_open=True), help="And checkpoints.  [default: a tick]")
+@click.option("--tick-kimg", type=Number(0, min_open=True), help="Thousands of reals between status lines.")
+@click.option("--checkpoint-kimg", type=Number(0, min_open=True), help="And checkpoints.  [default: a tick]")
 @click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints to keep.")
 @click.option(
     "--workers", type=click.IntRange(0), default=2, show_default=True, help="Threads that read large levels ahead."

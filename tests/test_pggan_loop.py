@@ -141,6 +141,29 @@ def test_damaged_newest_checkpoint_falls_back(h5: Path, straight: Path, tmp_path
     assert_equal_runs(straight, config.out)
 
 
+def test_nothing_is_lost_when_no_checkpoint_can_be_read(h5: Path, tmp_path: Path) -> None:
+    config = config_of(h5, tmp_path / "run")
+    assert finish(start(config, Death(images=100))) == -signal.SIGKILL
+    folder = config.out / "checkpoints"
+    for found in checkpoints(folder):
+        found.path.write_bytes(b"spoiled")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(DataError, match="can be used, and they are left as they are"):
+        train(config)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_fork_that_cannot_be_leaves_the_settings_as_they_were(h5: Path, straight: Path, tmp_path: Path) -> None:
+    config = config_of(h5, tmp_path / "run")
+    assert finish(start(config, Death(images=100))) == -signal.SIGKILL
+    other = config_of(h5, config.out).preset
+    wider = replace(other, network=replace(other.network, fmap_base=other.network.fmap_base // 2))
+    with pytest.raises(DataError, match="other shapes"):
+        train(replace(config, preset=wider, fork=True))
+    train(config)
+    assert_equal_runs(straight, config.out)
+
+
 def test_sigterm_saves_and_exits_with_0(h5: Path, straight: Path, tmp_path: Path) -> None:
     config = config_of(h5, tmp_path / "run", checkpoint_kimg=1000.0)
     process = start(config)

@@ -227,3 +227,18 @@ def test_tiles_lie_row_by_row() -> None:
     grid = tile(pictures, 3)
     assert grid.shape == (4, 6, 3)
     assert grid[::2, ::2, 0].tolist() == [[0, 1, 2], [3, 4, 0]]
+
+
+@pytest.mark.parametrize("option", ["--total-kimg", "--learning-rate", "--tick-kimg"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_numbers_are_finite(option: str, value: str, h5: Path, tmp_path: Path) -> None:
+    result = run("--h5", h5, "--out", tmp_path / "run", *SMALL, option, value)
+    assert result.exit_code == 2
+    assert f"{value} is no finite number" in result.output or "not in the range" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_diverge_at_once(h5: Path, tmp_path: Path) -> None:
+    result = run("--h5", h5, "--out", tmp_path / "run", *SMALL, "--learning-rate", 1e30, "--dry-run")
+    assert result.exit_code == 1
+    assert "these settings diverge at once" in result.output
