@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed
+import torch.distributed.nn.functional  # noqa: F401 - see `join`
 from torch import Tensor
 
 from datatools.errors import DataError
@@ -53,7 +54,12 @@ class Team:
 
 @contextmanager
 def join(device: torch.device) -> Iterator[Team]:
-    """The team that torchrun started, or this process alone; with CUDA every process takes a device of its own."""
+    """The team that torchrun started, or this process alone; with CUDA every process takes a device of its own.
+
+    Modules of torch.distributed hold the group in default arguments when they are first imported while there is one
+    (torch's optimizers import them); its threads would then outlive it, and now and then abort the process at its end.
+    This module therefore imports them before.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Team()
