@@ -1,15 +1,42 @@
-"""Write pictures of a trained model: one PNG file for every seed, or one for a grid of them."""
+"""Write pictures and films of a trained model.
 
+\b
+--seeds      a PNG file for every seed, or with --grid for every grid of them
+--slerp      a PNG file, each row of which goes from one seed to the next
+--video      a film in which all pictures change smoothly, and that has no end
+--progress   with --video: how a training's pictures came about
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
+import numpy as np
+import torch
+from click.core import ParameterSource
+from numpy.typing import NDArray
+from tqdm import tqdm
 
 from datatools.errors import DataError
 from datatools.images import save_png
-from pggan.commands import PlainErrors
+from pggan.commands import Number, PlainErrors
 from pggan.distributed import choose_device
+from pggan.films import (
+    Frame,
+    Walk,
+    enlarged,
+    find_encoder,
+    frame_count,
+    frames_folder,
+    progress_frames,
+    walk_frames,
+    write_film,
+)
 from pggan.folder import find_model
-from pggan.grid import save_grid
+from pggan.grid import save_grid, tile
+from pggan.latents import Change, best_first, critic_scores, slerp, truncation_of
+from pggan.models import Model, render
 
 EXAMPLES = """
 \b
@@ -17,53 +44,227 @@ Examples:
   python -m pggan.generate --model runs/faces --out pictures --seeds 0-99
   python -m pggan.generate --model final.safetensors --out pictures --seeds 7,12,1000-1020 --device cuda
   python -m pggan.generate --model final.safetensors --out pictures --seeds 0-31 --grid 8x4
+  python -m pggan.generate --model runs/faces --out pictures --seeds 0-999 --curate 32 --grid 8x4
+  python -m pggan.generate --model runs/faces --out pictures --slerp 3,17,42 --steps 8
+  python -m pggan.generate --model runs/faces --video film.mp4 --grid 4x2 --seconds 60
+  python -m pggan.generate --progress runs/faces --video training.mp4
+
+\b
+Films need an encoder: pip install 'celebahq[video]', or an ffmpeg on the PATH. Without one, the frames are written
+as PNG files.
+
+\b
+--truncation: a model that normalizes its latents has no mean to pull them to; all pictures become more like the one
+of --centre, and vary less. A model that does not normalize has its latents shrunk. --curate: the discriminator's
+score says how real a picture looks to the network that was trained against this generator, and no more than that.
 """
 BATCH = 64
 MAX_SEEDS = 10_000_000
+PROGRESS_SECONDS, PROGRESS_FPS = 20.0, 30
+
+# What can be done: in words, and the options that have a say in it.
+COMMON = {"model", "label", "truncation", "centre", "device"}
+USES = {
+    "pictures": ("pictures of --seeds", COMMON | {"out", "seeds", "grid", "curate"}),
+    "strip": ("rows of --slerp", COMMON | {"out", "slerp_seeds", "steps", "zoom"}),
+    "walk": ("the film of --video", COMMON | {"video", "seconds", "fps", "smooth_seconds", "grid", "seed", "zoom"}),
+    "progress": ("the film of --progress", {"progress", "video", "seconds", "fps", "device"}),
+}
 
 
 @click.command(cls=PlainErrors, help=__doc__, epilog=EXAMPLES)
-@click.option("--model", type=click.Path(path_type=Path), required=True, help="A model file or a run folder.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the pictures.")
+@click.option("--model", type=click.Path(path_type=Path), help="A model file or a run folder.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the pictures.")
 @click.option("--seeds", default="0-99", show_default=True, help="Such as 0-99,500; each gives one picture.")
-@click.option("--grid", metavar="WxH", help="Columns and rows of grids, instead of single pictures.")
+@click.option("--grid", metavar="WxH", help="Columns and rows of grids, instead of single pictures, and of films.")
+@click.option("--curate", type=click.IntRange(1), help="Only so many of the seeds: the best for the discriminator.")
+@click.option("--slerp", "slerp_seeds", metavar="SEEDS", help="Such as 3,17,42: rows of pictures from seed to seed.")
+@click.option("--steps", type=click.IntRange(2, 1000), default=8, show_default=True, help="Pictures in such a row.")
+@click.option("--video", type=click.Path(path_type=Path, dir_okay=False), help="Film to write, .mp4.")
+@click.option("--progress", type=click.Path(path_type=Path), help="Run folder whose snapshots the film shows.")
+@click.option("--seconds", type=Number(0.1, 36000), help="Length of the film.  [default: 60; with --progress 20]")
+@click.option("--fps", type=click.IntRange(1, 240), help="Frames per second.  [default: 60; with --progress 30]")
+@click.option(
+    "--smooth-seconds",
+    type=Number(0.01),
+    default=0.75,
+    show_default=True,
+    help="How slowly pictures change: deviation of the Gaussian over time.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the film's latents.")
+@click.option(
+    "--zoom", type=click.IntRange(1, 64), help="Repeat pixels.  [default: films up to 1920 x 512; strips not]"
+)
 @click.option("--label", type=click.IntRange(0), help="Class, of a model with labels.  [default: drawn by the seed]")
+@click.option(
+    "--truncation", type=Number(0, 1), default=1.0, show_default=True, help="Less variety below 1; see below."
+)
+@click.option("--centre", type=click.IntRange(0), help="Seed that --truncation pulls to.  [default: 0]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
-def main(model: Path, out: Path, seeds: str, grid: str | None, label: int | None, device: str) -> None:
-    chosen = parse_seeds(seeds)
+def main(
+    model: Path | None,
+    out: Path | None,
+    seeds: str,
+    grid: str | None,
+    curate: int | None,
+    slerp_seeds: str | None,
+    steps: int,
+    video: Path | None,
+    progress: Path | None,
+    seconds: float | None,
+    fps: int | None,
+    smooth_seconds: float,
+    seed: int,
+    zoom: int | None,
+    label: int | None,
+    truncation: float,
+    centre: int | None,
+    device: str,
+) -> None:
+    use = "progress" if progress else "strip" if slerp_seeds is not None else "walk" if video else "pictures"
+    check_options(click.get_current_context(), use)
+    if progress is not None:
+        assert video is not None
+        seconds, fps = seconds or PROGRESS_SECONDS, fps or PROGRESS_FPS
+        make_film(video, progress_frames(progress, seconds, fps), frame_count(seconds, fps), fps)
+        return
+
+    chosen = parse_seeds(seeds) if slerp_seeds is None else parse_seeds(slerp_seeds, "--slerp")
     size = None if grid is None else parse_grid(grid)
+    assert model is not None
     loaded = find_model(model).to(choose_device(device))
+    change = truncation_of(loaded, truncation, centre)
+    if video is not None:
+        walk = Walk(seconds or Walk.seconds, fps or Walk.fps, smooth_seconds, size or (1, 1), seed, zoom)
+        frames = walk_frames(loaded, walk, label=label, change=change)
+        if walk.stands_still:
+            click.echo("note: the film hardly changes; give --smooth-seconds below a third of --seconds", err=True)
+        make_film(video, frames, walk.frames, walk.fps)
+        return
+
+    assert out is not None
     try:
         out.mkdir(parents=True, exist_ok=True)
-        per_file = 1 if size is None else size[0] * size[1]
-        step = per_file if size is not None else BATCH
-        written = 0
-        for start in range(0, len(chosen), step):
-            some = chosen[start : start + step]
-            pictures = loaded.pictures(some, label=label)
-            if size is not None:
-                save_grid(out / f"grid{some[0]:06d}.png", pictures, size[0])
-                written += 1
-                continue
-            for seed, picture in zip(some, pictures, strict=True):
-                save_png(out / f"seed{seed:06d}.png", picture)
-                written += 1
+        if slerp_seeds is not None:
+            told = write_strip(loaded, out, chosen, steps, zoom or 1, label, change)
+        else:
+            if curate is not None:
+                chosen = curated(loaded, chosen, curate, label, change)
+            told = write_pictures(loaded, out, chosen, size, label, change)
     except OSError as error:
         raise DataError(f"--out {out}: cannot be written: {error.strerror}") from error
-    side = pictures.shape[1]
-    click.echo(f"{written} files of {len(chosen)} pictures of {side} x {side} pixels in {out}")
+    click.echo(f"{told} in {out}")
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Numbers of "0-99,500", both ends included, in the order given."""
+def check_options(context: click.Context, use: str) -> None:
+    """DataError for options that were given but have no say in what is done, and for those that it needs."""
+    words, used = USES[use]
+    for option in context.command.params:
+        name = str(option.name)
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in used:
+            raise DataError(f"{option.opts[0]} has no say in {words}; leave it out")
+        if name in used & {"model", "out", "video"} and context.params[name] is None:
+            raise DataError(f"{option.opts[0]} is missing, for {words}")
+    video, centre = context.params["video"], context.params["centre"]
+    if video is not None and video.suffix.lower() != ".mp4":
+        raise DataError(f"--video {video}: the name of a film must end in .mp4")
+    if centre is not None and context.params["truncation"] == 1:
+        raise DataError("--centre has no say without a --truncation below 1")
+
+
+def pictures_of(model: Model, seeds: Sequence[int], label: int | None, change: Change) -> NDArray[np.uint8]:
+    """(n, r, r, 3) uint8: as `Model.pictures`, the latents changed before."""
+    return render(model.average, change(model.latents(seeds)), model.labels(label, seeds), model.lod)
+
+
+def write_pictures(
+    model: Model, out: Path, seeds: Sequence[int], size: tuple[int, int] | None, label: int | None, change: Change
+) -> str:
+    """A file for every seed, or for every grid of (columns, rows) seeds; says what was written."""
+    written, side = 0, 0
+    for some in batches(seeds, BATCH if size is None else size[0] * size[1]):
+        pictures = pictures_of(model, some, label, change)
+        side = pictures.shape[1]
+        if size is not None:
+            save_grid(out / f"grid{some[0]:06d}.png", pictures, size[0])
+            written += 1
+            continue
+        for seed, picture in zip(some, pictures, strict=True):
+            save_png(out / f"seed{seed:06d}.png", picture)
+            written += 1
+    return f"{written} files of {len(seeds)} pictures of {side} x {side} pixels"
+
+
+def write_strip(
+    model: Model, out: Path, seeds: Sequence[int], steps: int, zoom: int, label: int | None, change: Change
+) -> str:
+    """A file, a row for each two neighbouring seeds: `steps` pictures at equal distances on the arc between the two.
+
+    Of a model with labels a row keeps the class of its first seed: the network knows nothing between two classes.
+    """
+    if len(seeds) < 2:
+        raise DataError("--slerp: two seeds are needed at least, such as 3,17")
+    shares = np.linspace(0, 1, steps, dtype=np.float32)
+    rows = []
+    for first, second in itertools.pairwise(seeds):
+        ends = model.latents([first, second])
+        latents = slerp(ends[:1], ends[1:], torch.from_numpy(shares)[:, None])  # (steps, latent_size)
+        rows.append(render(model.average, change(latents), model.labels(label, [first] * steps), model.lod))
+    path = out / f"slerp{seeds[0]:06d}.png"
+    save_png(path, enlarged(tile(np.concatenate(rows), steps), zoom))
+    return f"{path.name}, {len(rows)} rows of {steps} pictures,"
+
+
+def curated(model: Model, seeds: Sequence[int], count: int, label: int | None, change: Change) -> list[int]:
+    """The `count` seeds whose pictures the discriminator scores best, best first; says how they compare."""
+    if count > len(seeds):
+        raise DataError(f"--curate {count}: more than the {len(seeds)} seeds")
+    with tqdm(total=len(seeds), unit="picture", disable=None, leave=False) as bar:
+        scores = []
+        for some in batches(seeds, BATCH):
+            scores.append(critic_scores(model, pictures_of(model, some, label, change)))
+            bar.update(len(some))
+    found = np.concatenate(scores)
+    kept = np.sort(found)[::-1][:count]
+    click.echo(
+        f"kept {count} of {len(seeds)} seeds: scores {kept[0]:.3g} to {kept[-1]:.3g}, "
+        f"of all {found.mean():.3g} +- {found.std():.2g}"
+    )
+    return best_first(seeds, found)[:count]
+
+
+def make_film(video: Path, frames: Iterator[Frame], count: int, fps: int) -> None:
+    """Writes the film, or PNG files when nothing can encode it, and says so."""
+    encoder = find_encoder()
+    if encoder is None:
+        folder = frames_folder(video)
+        click.echo(
+            f"note: no encoder found, the frames are written as PNG files to {folder}; pip install 'celebahq[video]' "
+            f"brings one, or elsewhere: ffmpeg -framerate {fps} -i {folder}/frame%06d.png -pix_fmt yuv420p {video}",
+            err=True,
+        )
+    with tqdm(frames, total=count, unit="frame", disable=None, leave=False) as bar:
+        written = write_film(video, bar, fps, encoder)
+    click.echo(f"{count} frames, {count / fps:g} s at {fps} per second, in {written}")
+
+
+def batches(seeds: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """The seeds, so many at a time."""
+    for start in range(0, len(seeds), size):
+        yield seeds[start : start + size]
+
+
+def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
+    """Numbers of "0-99,500", both ends included, in the order given; `option` is what messages call the text."""
     found: list[int] = []
     for item in text.split(","):
         first, dash, last = item.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise DataError(f"--seeds: {item.strip()!r} is neither a number nor a range such as 0-99")
+            raise DataError(f"{option}: {item.strip()!r} is neither a number nor a range such as 0-99")
         begin, end = int(first), int(last) if dash else int(first)
         if end < begin or end - begin >= MAX_SEEDS:
-            raise DataError(f"--seeds: {item.strip()} is no range from a smaller to a larger number, or too long")
+            raise DataError(f"{option}: {item.strip()} is no range from a smaller to a larger number, or too long")
         found.extend(range(begin, end + 1))
     return found
 
