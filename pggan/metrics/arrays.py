@@ -1,0 +1,48 @@
+"""What the measures share: pictures as NumPy arrays, worked on in chunks by threads, or as tensors on a device."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datatools.errors import DataError
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Array = TypeVar("Array", Floats, Tensor)
+Result = TypeVar("Result")
+
+DEVICE_VALUES = 1 << 25
+"""Values of a chunk on a device: enough to keep it busy, little beside its memory."""
+
+
+def require_rgb(images: Tensor | Bytes, resolution: int | None = None) -> None:
+    """Raises DataError for anything but RGB bytes (n, 3, h, w), of that side if given."""
+    shape = tuple(images.shape)
+    sides = ("h", "w") if resolution is None else (resolution, resolution)
+    fits = len(shape) == 4 and shape[1] == 3 and (resolution is None or shape[2:] == sides)
+    if not fits or images.dtype not in (np.uint8, torch.uint8):
+        wanted = f"(n, 3, {sides[0]}, {sides[1]})"
+        raise DataError(f"images of shape {shape} and type {images.dtype}: expected RGB bytes, {wanted} uint8")
+
+
+def as_numpy(images: Tensor | Bytes) -> Bytes:
+    """The same bytes on the processor."""
+    return images.cpu().numpy() if isinstance(images, Tensor) else images
+
+
+def chunk_length(image_values: int, cached: int, device: torch.device) -> int:
+    """Images of so many values to work on at a time: `cached` values on the processor, more on a device."""
+    return max((cached if device.type == "cpu" else DEVICE_VALUES) // image_values, 1)
+
+
+def in_threads(work: Callable[[int], Result], items: Iterable[int], device: torch.device | None = None) -> list[Result]:
+    """Results in order. NumPy lets other threads run while it computes; a device orders its work itself."""
+    if device is not None and device.type != "cpu":
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(work, items))

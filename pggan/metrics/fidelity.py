@@ -1,0 +1,192 @@
+"""FID, inception score, precision and recall, by the Inception network of the optional package torch-fidelity.
+
+    images (n, 3, h, w)  ->  features (n, 2048) and logits (n, 1008)  ->  figures whose names state the recipe
+
+FID: Heusel et al. 2017; inception score: Salimans et al. 2016; precision and recall: Kynkäänniemi et al. 2019. Network,
+inception score and precision are the library's (Obukhov et al. 2020); the Fréchet distance is `pggan.metrics.frechet`.
+"""
+
+import hashlib
+import importlib
+import importlib.metadata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datatools.errors import DataError
+from pggan.metrics.arrays import Bytes, Floats, require_rgb
+from pggan.metrics.frechet import Moments, frechet_distance
+
+Metric = Literal["fid", "is", "pr"]
+FEATURES, LOGITS = "2048", "logits_unbiased"
+SPLITS = 10
+"""Parts of the set whose inception scores are averaged."""
+NEIGHBOURHOOD = 3
+"""A feature's ball reaches to its third nearest neighbour."""
+RESIZE = "299 x 299, bilinear without antialiasing, as TensorFlow 1 did"
+DISTANCE_ROWS = 10_000
+"""Features whose distances are in memory at a time."""
+
+
+class Extractor(Protocol):
+    """Network that describes images; `recipe` says which one, ready for JSON."""
+
+    recipe: dict[str, str]
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, 3, h, w) uint8 on the processor -> features (n, d), logits (n, c), float32 there too."""
+
+
+class Inception:
+    """The Inception network of 2015 with the original weights, as FID is defined.
+
+    Args:
+        weights: file of the weights; None: torch-fidelity downloads it, or takes what it downloaded before.
+        device: where the network computes.
+
+    Raises DataError where the package is missing, the weights cannot be had, or they are of another network.
+    """
+
+    def __init__(self, weights: Path | None = None, device: str | torch.device = "cpu") -> None:
+        module = _library("feature_extractor_inceptionv3")
+        url: str = module.URL_INCEPTION_V3
+        if weights is not None:
+            _require_state(weights)
+        try:
+            path = None if weights is None else str(weights)
+            network = module.FeatureExtractorInceptionV3("inception-v3-compat", [FEATURES, LOGITS], path)
+        except RuntimeError as error:  # load_state_dict
+            raise DataError(f"{weights or url}: weights of another network; the right ones are at {url}") from error
+        except OSError as error:
+            raise DataError(
+                f"the weights of the Inception network cannot be downloaded ({error}): "
+                f"fetch {url} elsewhere and give the file's path"
+            ) from error
+        self.device = torch.device(device)
+        self.network = network.to(self.device)
+        used = weights or Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+        self.recipe = {
+            "network": "Inception v3, 2015-12-05",
+            "resize": RESIZE,
+            "weights_sha256": hashlib.sha256(used.read_bytes()).hexdigest(),
+            "library": f"torch-fidelity {importlib.metadata.version('torch-fidelity')}",
+        }
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            features, logits = self.network(images.to(self.device))
+        return features.cpu(), logits.cpu()
+
+
+@dataclass(frozen=True)
+class Described:
+    """`features` (n, d) and `logits` (n, c) of a set of images."""
+
+    features: Floats
+    logits: Floats
+
+
+def describe(batches: Iterable[Tensor | Bytes], extractor: Extractor) -> Described:
+    """Features of a set that comes in batches (n, 3, h, w) uint8. Raises DataError for a set without images."""
+    features, logits = [], []
+    for batch in batches:
+        require_rgb(batch)
+        found = extractor(torch.as_tensor(batch))
+        features.append(found[0].numpy())
+        logits.append(found[1].numpy())
+    if not features:
+        raise DataError("no images to describe")
+    return Described(np.concatenate(features), np.concatenate(logits))
+
+
+def figure_name(metric: Metric, count: int) -> str:
+    """The metric and how many images of the set were measured: fid50k, is2048."""
+    return f"{metric}{count // 1000}k" if count and count % 1000 == 0 else f"{metric}{count}"
+
+
+def figures(
+    fakes: Described, reals: Described | None, metrics: Sequence[Metric], recipe: dict[str, str]
+) -> dict[str, dict[str, Any]]:
+    """JSON-ready records by `figure_name`: the numbers, how many images they stand on, and the extractor's `recipe`.
+
+    The inception score needs no reals. Raises DataError for too few images and for unknown metrics.
+    """
+    count = len(fakes.features)
+    found: dict[str, dict[str, Any]] = {}
+    for metric in metrics:
+        if metric not in get_args(Metric):
+            raise DataError(f"{metric!r} is none of {', '.join(get_args(Metric))}")
+        numbers: dict[str, Any]
+        if metric == "is":
+            numbers = inception_score(fakes)
+        elif reals is None:
+            raise DataError(f"{metric} compares with real images, and none were given")
+        else:
+            numbers = {"fid": fid, "pr": precision_recall}[metric](fakes, reals)
+            numbers["reals"] = len(reals.features)
+        found[figure_name(metric, count)] = {**numbers, "images": count, **recipe}
+    return found
+
+
+def fid(fakes: Described, reals: Described) -> dict[str, Any]:
+    """Fréchet distance of normal distributions fitted to the features: {"value"}."""
+    fitted = []
+    for described in (fakes, reals):
+        if len(described.features) < 2:
+            raise DataError("FID needs at least 2 images of either set")
+        moments = Moments()
+        for start in range(0, len(described.features), DISTANCE_ROWS):
+            moments.add(described.features[start : start + DISTANCE_ROWS])
+        fitted.append(moments.gaussian())
+    return {"value": frechet_distance(*fitted)}
+
+
+def inception_score(fakes: Described) -> dict[str, Any]:
+    """Mean and standard deviation over `SPLITS` parts of the set, shuffled as the library does: {"mean", ...}."""
+    if len(fakes.logits) < SPLITS:
+        raise DataError(f"the inception score of {SPLITS} parts needs at least as many images, not {len(fakes.logits)}")
+    scores = _library("metric_isc").isc_features_to_metric(torch.from_numpy(fakes.logits), splits=SPLITS)
+    return {
+        "mean": scores["inception_score_mean"],
+        "deviation": scores["inception_score_std"],
+        "splits": SPLITS,
+    }
+
+
+def precision_recall(fakes: Described, reals: Described) -> dict[str, Any]:
+    """How many fakes lie near reals, and how many reals near fakes: {"precision", "recall", ...}, each 0 to 1."""
+    if min(len(fakes.features), len(reals.features)) <= NEIGHBOURHOOD:
+        raise DataError(f"precision and recall need more than {NEIGHBOURHOOD} images of either set")
+    scores = _library("metric_prc").prc_features_to_metric(
+        torch.from_numpy(fakes.features),
+        torch.from_numpy(reals.features),
+        prc_neighborhood=NEIGHBOURHOOD,
+        prc_batch_size=DISTANCE_ROWS,
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    return {"precision": scores["precision"], "recall": scores["recall"], "neighbourhood": NEIGHBOURHOOD}
+
+
+def _library(module: str) -> Any:
+    try:
+        return importlib.import_module(f"torch_fidelity.{module}")
+    except (ImportError, RuntimeError) as error:  # the latter: a torchvision that was built for another PyTorch
+        raise DataError(
+            f"FID, inception score, precision and recall need torch-fidelity ({error}): pip install 'celebahq[metrics]'"
+        ) from error
+
+
+def _require_state(path: Path) -> None:
+    """The library would run code that the file may hold; plain tensors pass."""
+    try:
+        torch.load(path, weights_only=True, map_location="cpu")
+    except OSError as error:
+        raise DataError(f"{path}: the weights cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # whatever the bytes lead to
+        raise DataError(f"{path}: no file of weights that PyTorch can read safely") from error
