@@ -10,7 +10,7 @@ from datatools.geometry import FACE_SIZE, FaceFrame, face_frame
 from datatools.images import Box, decode_rgb, image_size
 from datatools.padding import blend_padding
 from datatools.resample import FinalFilter, warp_to_face
-from datatools.restore import Restoration, Restorer
+from datatools.restore import Part, Restoration, Restorer
 
 DARKENING: dict[FinalFilter, float] = {"lanczos": 0.44, "box": 0.25}
 """Grey levels taken off before the one final rounding, so that faces have the mean of the published ones.
@@ -33,6 +33,21 @@ class FaceResult:
 
     face: NDArray[np.uint8]
     frame: FaceFrame
+
+
+@dataclass(frozen=True)
+class FacePart(Part):
+    """The part of a photo that its face needs: what is done before the restoration.
+
+    Attributes:
+        frame: where the face lies in the photo.
+        origin: (left, top) of the wanted part in pixels of the photo.
+        reduce: the photo is decoded at 1 / reduce of its size.
+    """
+
+    frame: FaceFrame
+    origin: tuple[int, int]
+    reduce: int
 
 
 def decode_scale(frame: FaceFrame) -> int:
@@ -72,6 +87,43 @@ def _grown(low: NDArray[np.floating], high: NDArray[np.floating], margin: int, g
     return int(left), int(top), int(right), int(bottom)
 
 
+def prepare_face(data: bytes, landmarks: ArrayLike, restorer: Restorer) -> FacePart:
+    """The first half of `make_face`, up to the restoration. Arguments and errors are those of `make_face`."""
+    width, height = image_size(data)
+    frame = face_frame(landmarks, width, height)
+    reduce = decode_scale(frame)
+    restoration = restorer.for_face(frame.side / reduce)
+    box = _needed_box(frame, reduce)
+    seen = _seen_box(box, restoration, _reduced_size(frame, reduce))
+    inner = (box[0] - seen[0], box[1] - seen[1], box[2] - seen[0], box[3] - seen[1])
+    picture = decode_rgb(data, reduce=reduce, box=seen)
+    return FacePart(restoration, picture, inner, frame, (box[0] * reduce, box[1] * reduce), reduce)
+
+
+def finish_face(part: FacePart, restored: NDArray[np.uint8], *, final_filter: FinalFilter = "lanczos") -> FaceResult:
+    """The second half of `make_face`.
+
+    Args:
+        part: of `prepare_face`.
+        restored: (h, w, 3) uint8 RGB, what `part.restore()`, or `Restorer.restore_all` for several photos, gives.
+        final_filter: as in `make_face`.
+    """
+    frame = part.frame
+    scale = part.restoration.scale / part.reduce  # pixels of `restored` per photo pixel
+    warped = warp_to_face(
+        restored,
+        (frame.quad - np.array(part.origin)) * scale,
+        enlarge=max(frame.enlarge // part.restoration.scale, 1),
+        half_pixel=0.5 * scale * frame.shrink / frame.enlarge,
+        final_filter=final_filter,
+    )
+    darkening = DARKENING[final_filter]
+    face = np.asarray(cv2.add(warped, np.full(4, -darkening), dtype=cv2.CV_8U), dtype=np.uint8)  # rounds and clips
+    if frame.padded:
+        blend_padding(face, warped, restored, frame, darkening)
+    return FaceResult(face, frame)
+
+
 def make_face(
     data: bytes, landmarks: ArrayLike, restorer: Restorer, *, final_filter: FinalFilter = "lanczos"
 ) -> FaceResult:
@@ -88,29 +140,8 @@ def make_face(
         datatools.images.ImageError: the file is no usable picture.
         datatools.geometry.FrameError: the landmarks give no usable rectangle.
     """
-    width, height = image_size(data)
-    frame = face_frame(landmarks, width, height)
-    reduce = decode_scale(frame)
-    restoration = restorer.for_face(frame.side / reduce)
-    box = _needed_box(frame, reduce)
-    seen = _seen_box(box, restoration, _reduced_size(frame, reduce))
-    inner = (box[0] - seen[0], box[1] - seen[1], box[2] - seen[0], box[3] - seen[1])
-    picture = restoration(decode_rgb(data, reduce=reduce, box=seen), inner)
-    scale = restoration.scale / reduce  # pixels of `picture` per photo pixel
-
-    enlarge = max(frame.enlarge // restoration.scale, 1)
-    warped = warp_to_face(
-        picture,
-        (frame.quad - np.array(box[:2]) * reduce) * scale,
-        enlarge=enlarge,
-        half_pixel=0.5 * scale * frame.shrink / frame.enlarge,
-        final_filter=final_filter,
-    )
-    darkening = DARKENING[final_filter]
-    face = np.asarray(cv2.add(warped, np.full(4, -darkening), dtype=cv2.CV_8U), dtype=np.uint8)  # rounds and clips
-    if frame.padded:
-        blend_padding(face, warped, picture, frame, darkening)
-    return FaceResult(face, frame)
+    part = prepare_face(data, landmarks, restorer)
+    return finish_face(part, part.restore(), final_filter=final_filter)
 
 
 def reduce_face(face: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:

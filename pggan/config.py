@@ -1,10 +1,11 @@
 """What a training run is told, and the part of it that decides its results."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from datatools.errors import DataError
 from datatools.files import atomic_path
@@ -12,6 +13,7 @@ from pggan.data import Source
 from pggan.precision import PrecisionName
 from pggan.presets import Preset, differences, preset_from_json
 
+TrainingMetric = Literal["swd", "ms-ssim"]  # those that need nothing but the images
 FILE_NAME = "config.json"
 VERSION = 1
 # They say how long to go on and how often to report, not what is computed.
@@ -28,6 +30,32 @@ FLAGS = {
 }
 
 
+IN_TRAINING: tuple[TrainingMetric, ...] = get_args(TrainingMetric)
+
+
+@dataclass(frozen=True)
+class MetricsConfig:
+    """What is measured in training, as `every` (metric, kimg between two measurements); it changes no results.
+
+    `images`: of either set, None for as many as are quickly measured.
+    """
+
+    every: tuple[tuple[TrainingMetric, float], ...] = ()
+    images: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, kimg in self.every:
+            if name not in IN_TRAINING:
+                raise DataError(
+                    f"--metrics {name}: in training {' and '.join(IN_TRAINING)} are measured; for others "
+                    "python -m pggan.evaluate takes the run folder, also while the training goes on"
+                )
+            if not kimg * 1000 >= 1 or not math.isfinite(kimg):
+                raise DataError(f"--metrics {name}@{kimg:g}: must be thousands of images between two measurements")
+        if self.images is not None and self.images < 2:
+            raise DataError(f"--metrics-images {self.images}: must be at least 2")
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """A training run. The second half of the fields does not change its results.
@@ -41,6 +69,7 @@ class RunConfig:
         max_batch_per_device: samples at once; a minibatch of more is accumulated.
         keep: number of checkpoints kept. checkpoint_kimg: thousands of images between them, None for every tick.
         fork: go on with settings that differ from the run's own.
+        metrics: what is measured while training.
     """
 
     h5: Path
@@ -58,6 +87,7 @@ class RunConfig:
     keep: int = 3
     checkpoint_kimg: float | None = None
     fork: bool = False
+    metrics: MetricsConfig = MetricsConfig()
 
     def __post_init__(self) -> None:
         if self.seed < 0:

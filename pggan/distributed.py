@@ -7,14 +7,18 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed
-import torch.distributed.nn.functional  # noqa: F401 - see `join`
+import torch.distributed.nn.functional  # see `join`
 from torch import Tensor
 
 from datatools.errors import DataError
+
+PATIENCE = timedelta(hours=2)
+"""So long processes wait for each other: while the leader measures or writes, the others are in their next step."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def join(device: torch.device) -> Iterator[Team]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    torch.distributed.init_process_group(backend)
+    torch.distributed.init_process_group(backend, timeout=PATIENCE)
     try:
         yield Team(torch.distributed.get_rank(), size)
     finally:

@@ -18,6 +18,7 @@ from pggan.schedule import state_at
 from pggan.steps import Networks, Trainer
 
 FINAL = "final.safetensors"
+BEST = "best.safetensors"
 CHECKPOINTS = "checkpoints"
 
 
@@ -148,11 +149,11 @@ def model_of(saved: SavedRun, values: Values) -> Model:
     return Model(**networks, lod=state_at(saved.preset.schedule, values["images"]).lod, images=values["images"])
 
 
-def save_final(folder: Path, networks: Networks, lod: float, images: int) -> None:
-    """Write the final model."""
+def save_networks(path: Path, networks: Networks, lod: float, images: int) -> None:
+    """Write a model file of the networks as they are."""
     parts: dict[str, Network] = {
         "average": networks.average,
         "generator": networks.generator,
         "discriminator": networks.discriminator,
     }
-    save_model(folder / FINAL, parts, lod=lod, images=images)
+    save_model(path, parts, lod=lod, images=images)

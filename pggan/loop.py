@@ -24,24 +24,26 @@ from pggan.config import RunConfig, SavedRun
 from pggan.data import Batch, Order, Request, Source, requests, stream
 from pggan.distributed import Team, choose_device, join
 from pggan.folder import (
+    BEST,
     CHECKPOINTS,
     FINAL,
     Position,
     collect,
     locked,
     restore,
-    save_final,
+    save_networks,
     settle_settings,
     start_from,
 )
 from pggan.grid import grid_size, save_grid
-from pggan.models import render
+from pggan.models import Model, render
 from pggan.plan import Plan, make_plan
 from pggan.precision import allow_tf32
 from pggan.randomness import normals, rng
 from pggan.runlog import RunLog, Tick, memory_bytes, status_line
 from pggan.schedule import ScheduleState, rounds, state_at
 from pggan.steps import NonFiniteError, Trainer, build_networks, initialise_from_reals
+from pggan.training_metrics import GivenUpError, TrainingMetrics
 
 INITIAL_REALS = 500  # of minibatch discrimination
 
@@ -65,6 +67,7 @@ class Run:
     source: Source
     trainer: Trainer
     plan: Plan
+    metrics: TrainingMetrics
     stop: "StopFlag"
     position: Position = field(default_factory=lambda: Position(0, None, Tick(), -1))
 
@@ -115,6 +118,16 @@ def train(config: RunConfig) -> Result:
         source = Source(config.h5, config.labels)
         saved = settle_settings(config, source, log.say)
         team.wait()  # nobody writes config.json before all have read it
+        metrics = TrainingMetrics(
+            config.metrics,
+            config.out,
+            source,
+            config.preset.schedule,
+            seed=config.seed,
+            mirror=config.preset.mirror,
+            device=device,
+            stopping=stop,
+        )
         plan = make_plan(config.preset, device, config.precision, team.size, config.max_batch_per_device)
         log.say("\n".join(plan.lines()))
         trainer = Trainer(
@@ -129,7 +142,7 @@ def train(config: RunConfig) -> Result:
             log.say,
             stop,
         )
-        run = Run(config, device, team, log, source, trainer, plan, stop)
+        run = Run(config, device, team, log, source, trainer, plan, metrics, stop)
         begin(run)
         if team.leads:  # not before: a run that cannot begin leaves the folder as it was
             (saved or SavedRun.of(config, source)).write(config.out)
@@ -166,7 +179,8 @@ def begin(run: Run) -> None:
     run.team.wait()
     if run.team.leads:
         remove_after(folder, run.position.images)
-    run.log.go_on_from(run.position.images)
+    run.metrics.go_on_from(run.log.go_on_from(run.position.images))
+    keep_best(run)  # unless the training was killed before it was written, it is there already
 
 
 def run_rounds(run: Run) -> Result:
@@ -183,6 +197,9 @@ def run_rounds(run: Run) -> Result:
         workers=config.workers,
         pin_memory=run.device.type == "cuda",
     )
+    measure(run)  # what was given up when the training was stopped or killed
+    if trainer.stopping:
+        return stopped(run)
     clock = time.perf_counter()
     for state in rounds(schedule, position.images):
         # The stage changes when a level begins to fade in, and when it has.
@@ -215,12 +232,18 @@ def run_rounds(run: Run) -> Result:
                 save(run)
         if config.checkpoint_kimg and position.images - position.saved_at >= config.checkpoint_kimg * 1000:
             save(run)
+        measure(run)
         if trainer.stopping:
-            save(run)
-            run.log.say(f"stopped after {position.images} images, as asked; the same command goes on")
-            return Result(position.images, False)
+            return stopped(run)
         clock = time.perf_counter()
     return finish(run, state)
+
+
+def stopped(run: Run) -> Result:
+    """Saves, before the training's end."""
+    save(run)
+    run.log.say(f"stopped after {run.position.images} images, as asked; the same command goes on")
+    return Result(run.position.images, False)
 
 
 def prepare(run: Run, state: ScheduleState) -> None:
@@ -264,7 +287,7 @@ def report(run: Run, state: ScheduleState) -> None:
     position, tick = run.position, run.position.tick
     memory = memory_bytes(run.device)
     eta = run.plan.seconds_left(position.images, state.resolution, tick.seconds / max(tick.images, 1))
-    run.log.say(status_line(state, tick, position.images, memory, eta))
+    run.log.say(status_line(state, tick, position.images, memory, eta, run.metrics.status()))
     # Readers work side by side; in one process reading is a part of waiting.
     readers = max(1, run.config.workers) if tick.reading > tick.waiting else 1
     values = {
@@ -313,6 +336,44 @@ def save(run: Run) -> None:
         run.position.saved_at = run.position.images
 
 
+def measure(run: Run, *, ending: bool = False) -> None:
+    """The metrics that are due: a line in stats.jsonl, points in TensorBoard, and the best snapshot.
+
+    Afterwards the training is where it was. A checkpoint comes first: what is given up here is done when it goes on.
+    """
+    names = run.metrics.due(run.position.images, ending=ending) if run.team.leads and not run.trainer.stopping else []
+    if not names:
+        return
+    save(run)
+    networks, images = run.trainer.networks, run.position.images
+    lod = state_at(run.config.preset.schedule, images).lod
+    start = time.perf_counter()
+    try:
+        model = Model(networks.average, networks.generator, networks.discriminator, lod, images)
+        values = run.metrics.measure(model, names)
+    except GivenUpError:
+        run.trainer.stopping = run.team.size == 1  # several find out together, in their next step
+        return
+    except (DataError, torch.OutOfMemoryError) as error:  # no reason to end a training
+        run.metrics.pass_over(names, images)
+        run.log.say(f"warning: not measured after {images} images: {error}")
+        return
+    values["timing"] = {"seconds": run.position.tick.elapsed, "metrics_seconds": time.perf_counter() - start}
+    run.log.stats(images, values)
+    told = ", ".join(f"{name} {value:.4g}" for name, value in values["metrics"].items())
+    run.log.say(f"measured after {images} images: {told}")
+    for alarm in run.metrics.alarms():
+        run.log.say(f"warning: {alarm}")
+    keep_best(run)
+
+
+def keep_best(run: Run) -> None:
+    """best.safetensors, when the networks as they are have the lowest distance of all measured."""
+    best, images = run.metrics.best, run.position.images
+    if run.team.leads and best is not None and best.images == images:
+        save_networks(run.config.out / BEST, run.trainer.networks, 0.0, images)
+
+
 def finish(run: Run, state: ScheduleState) -> Result:
     """The last report, pictures, checkpoint, and the model file."""
     position = run.position
@@ -324,6 +385,7 @@ def finish(run: Run, state: ScheduleState) -> Result:
     save(run)
     if run.team.leads:
         lod = state_at(run.config.preset.schedule, position.images).lod
-        save_final(run.config.out, run.trainer.networks, lod, position.images)
+        save_networks(final, run.trainer.networks, lod, position.images)
+    measure(run, ending=True)
     run.log.say(f"finished after {position.images} images: {final}")
     return Result(position.images, True)

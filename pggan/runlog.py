@@ -92,14 +92,16 @@ def duration(seconds: float) -> str:
     return f"{whole / (365 * 86400):.1f}y"
 
 
-def status_line(state: ScheduleState, tick: Tick, images: int, memory: Mapping[str, int], eta: float) -> str:
-    """One line for the console."""
+def status_line(
+    state: ScheduleState, tick: Tick, images: int, memory: Mapping[str, int], eta: float, metrics: str = ""
+) -> str:
+    """One line for the console; `metrics` as text."""
     per_kimg = tick.seconds / max(tick.images, 1) * 1000
     used = memory.get("device_peak", memory["process_peak"])
     return (
         f"tick {tick.number:<4} kimg {images / 1000:<9.2f} res {state.resolution:<4} alpha {state.alpha:.2f} "
         f"batch {state.minibatch:<3} time {duration(tick.elapsed):<7} sec/kimg {per_kimg:<8.2f} "
-        f"mem {used / 2**30:.2f}G  ETA {duration(eta)}"
+        f"mem {used / 2**30:.2f}G  ETA {duration(eta)}{'  ' if metrics else ''}{metrics}"
     )
 
 
@@ -125,10 +127,10 @@ class RunLog:
             self._text.write(f"{stamp}  {line}\n")
             self._text.flush()
 
-    def go_on_from(self, images: int) -> None:
-        """Takes back what stats.jsonl and TensorBoard have of images beyond `images`."""
+    def go_on_from(self, images: int) -> list[str]:
+        """Takes back what stats.jsonl and TensorBoard have of images beyond `images`; the lines that are left."""
         if self.folder is None:
-            return
+            return []
         path = self.folder / "stats.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if _images_of(line) <= images]
@@ -138,6 +140,7 @@ class RunLog:
         if self._board is not None:
             self._board.close()
         self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=images + 1, max_queue=1000)
+        return kept
 
     def stats(self, images: int, values: Mapping[str, Any]) -> None:
         """One line of stats.jsonl; its plain numbers go to TensorBoard as well, `images` being the step."""

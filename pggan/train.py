@@ -10,7 +10,7 @@ import torch
 
 from datatools.errors import DataError
 from pggan.commands import Number, PlainErrors
-from pggan.config import RunConfig, SavedRun, read_saved_run
+from pggan.config import MetricsConfig, RunConfig, SavedRun, read_saved_run
 from pggan.data import Source
 from pggan.distributed import choose_device, world_size
 from pggan.folder import find_model
@@ -63,6 +63,8 @@ POWERS = click.Choice([str(2**k) for k in range(2, 11)])
 @click.option("--tick-kimg", type=Number(0, min_open=True), help="Thousands of reals between status lines.")
 @click.option("--checkpoint-kimg", type=Number(0, min_open=True), help="And checkpoints.  [default: a tick]")
 @click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints to keep.")
+@click.option("--metrics", help="Measure while training: swd@200,ms-ssim@100 are kimg between two measurements.")
+@click.option("--metrics-images", type=click.IntRange(2), help="Of either set.  [default: up to 2048 on CPUs, 8192]")
 @click.option(
     "--workers", type=click.IntRange(0), default=2, show_default=True, help="Threads that read large levels ahead."
 )
@@ -83,6 +85,8 @@ def main(
     workers: int,
     max_batch_per_device: int | None,
     checkpoint_kimg: float | None,
+    metrics: str | None,
+    metrics_images: int | None,
     fork: bool,
     dry_run: bool,
     **overrides: Any,
@@ -114,6 +118,7 @@ def main(
         keep=keep,
         checkpoint_kimg=checkpoint_kimg,
         fork=fork,
+        metrics=MetricsConfig(parse_intervals(metrics or ""), metrics_images),
     )
     leads = rank() == 0
     if leads and automatic and saved is None:
@@ -130,6 +135,18 @@ def main(
     result = train(config)
     if leads and not result.finished:
         click.echo(f"to go on: the same command, with --out {out}")
+
+
+def parse_intervals(text: str) -> tuple[tuple[Any, float], ...]:
+    """(metric, kimg) of "swd@200,ms-ssim@100"; which metrics there are is for `MetricsConfig` to say."""
+    found: dict[str, float] = {}
+    for item in filter(None, (item.strip() for item in text.split(","))):
+        name, _, kimg = item.partition("@")
+        try:
+            found[name] = float(kimg)
+        except ValueError:
+            raise DataError(f"--metrics {item}: must be a metric and its interval in kimg, such as swd@200") from None
+    return tuple(found.items())
 
 
 def default_name(h5: Path, init_from: Path | None) -> str:

@@ -61,7 +61,11 @@ class BuildTask(luigi.Task):
         choices=["report", "drop"],
         description="list photos that occur twice, or keep the better only",
     )
-    jobs = Number(default=0, significant=False, description="processes per shard; 0: as many as fill the machine")
+    jobs = Number(
+        default=0,
+        significant=False,
+        description="processes per shard, threads with a GPU; 0: as many as fill the machine",
+    )
 
     @property
     def settings(self) -> BuildSettings:
@@ -95,13 +99,11 @@ class BuildTask(luigi.Task):
 
     @property
     def job_count(self) -> int:
-        """Processes per shard; one for a GPU, which forked processes could not use."""
+        """Processes per shard; threads of the one process that has the GPU, where that restores photos together."""
         workers = luigi.interface.core().workers
-        if self.device == "cpu":
-            return self.jobs or count_jobs(workers)
-        if workers > 1 or self.jobs > 1:
-            raise DataError(f"--device {self.device} works in one process: leave --workers and --jobs at 1")
-        return 1
+        if self.settings.restorer.together > 1 and workers > 1:
+            raise DataError(f"--device {self.device} works in one process: leave --workers at 1; --jobs are threads")
+        return self.jobs or count_jobs(workers)
 
     def shared(self) -> dict[str, Any]:
         """This task's parameters that its requirements have too."""

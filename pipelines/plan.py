@@ -14,7 +14,7 @@ from datatools.files import partial_path
 from datatools.pyramid_levels import level_resolutions
 from datatools.report_format import byte_size, duration
 from pipelines.settings import BuildSettings
-from pipelines.shards import PhotoScorer, Recipe, pyramid_is
+from pipelines.shards import PhotoScorer, Recipe, map_photos, pyramid_is
 
 TRIAL_PHOTOS = 6
 """Photos that `--dry-run` really makes, to estimate the time."""
@@ -116,11 +116,12 @@ def describe_plan(settings: BuildSettings, jobs: int) -> str:
     step = max(len(candidates) // TRIAL_PHOTOS, 1)
     scorer = PhotoScorer(Recipe(settings.restorer, settings.final_filter, settings.resolution), keep_face=True)
     trial = candidates[::step][:TRIAL_PHOTOS]
-    scorer(trial[0])  # the first call loads and warms up
+    at_once = jobs if settings.restorer.together > 1 else 1
+    list(map_photos(scorer, trial[:1], at_once))  # the first call loads and warms up
     start = time.perf_counter()
-    for record in trial:
-        scorer(record)
+    list(map_photos(scorer, trial, at_once))
     per_photo = (time.perf_counter() - start) / len(trial)
+    spread, kind = (1, "threads") if settings.restorer.together > 1 else (jobs, "processes")
     second_pass = 0 if settings.keep_faces else settings.chosen_count
     need = disk_need(settings)
     published = sum(record.celebahq_index >= 0 for record in candidates)
@@ -136,7 +137,7 @@ def describe_plan(settings: BuildSettings, jobs: int) -> str:
         f"{settings.shard_size} photos; faces of the first pass are {'kept' if settings.keep_faces else 'made again'}",
         f"disk          {byte_size(need.finished)} for {settings.pyramid_path} (before compression), "
         f"{byte_size(need.peak)} at most while building, {byte_size(free_space(settings.output_dir))} free",
-        f"time          about {duration(per_photo * (len(candidates) + second_pass) / jobs)} with {jobs} processes "
+        f"time          about {duration(per_photo * (len(candidates) + second_pass) / spread)} with {jobs} {kind} "
         f"({per_photo:.3f} s per photo in a trial of {len(trial)}), plus copying {byte_size(need.finished)}",
     ]
     return "\n".join(lines)

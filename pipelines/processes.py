@@ -42,7 +42,7 @@ def map_in_order(
     `items` is read as needed, and results that nobody has taken yet are few. Raises what `function` raises, and
     DataError when the system kills a process.
     """
-    _settle()  # before the fork: OpenCV's threads do not survive it, and a worker would wait for them
+    settle()  # before the fork: OpenCV's threads do not survive it, and a worker would wait for them
     if jobs == 1:
         for item in items:
             yield function(item)
@@ -75,8 +75,8 @@ def _spread(function: Callable[[Item], Result], items: Iterable[Item], jobs: int
         pool.shutdown(cancel_futures=True)
 
 
-def _settle() -> None:
-    """Make this process one that works on one picture after the other."""
+def settle() -> None:
+    """Make this process one whose parallel work is photos, not parts of one."""
     cv2.setNumThreads(1)  # photos are spread over processes already
     reuse_freed_memory()
 
@@ -84,7 +84,7 @@ def _settle() -> None:
 def _start_worker(function: Callable[[Any], Any]) -> None:
     global _function
     _function = function
-    _settle()
+    settle()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

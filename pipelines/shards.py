@@ -1,14 +1,16 @@
-"""The work inside a shard: photos spread over processes, results in the order of the photos, files whole or not at all.
+"""The work inside a shard: photos spread over processes, or in groups for a GPU; files whole or not at all.
 
 Nothing here depends on where it runs: a shard is a list of records and settings in, a file out.
 """
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from datatools.celeba import FaceRecord, Rejection
 from datatools.duplicates import perceptual_hash
 from datatools.errors import DataError
-from datatools.faces import make_face, reduce_face
+from datatools.faces import FacePart, finish_face, prepare_face, reduce_face
 from datatools.files import atomic_path
 from datatools.geometry import FrameError
 from datatools.images import ImageError
@@ -25,6 +27,7 @@ from datatools.pyramid import Provenance, Pyramid, PyramidWriter
 from datatools.quality import quality_score
 from datatools.resample import FinalFilter
 from datatools.restore import Restorer
+from pipelines.groups import map_in_groups
 from pipelines.processes import Progress, map_in_order
 
 
@@ -73,23 +76,80 @@ def read_photo(path: Path) -> bytes:
 
 
 @dataclass(frozen=True)
-class PhotoScorer:
-    """Function object: one record -> ScoredPhoto, with the face (r, r, 3) when asked for."""
+class OpenedPhoto:
+    """A photo before its restoration: what is to be restored, or why there is no face."""
+
+    source_md5: str
+    part: FacePart | None = None
+    rejection: Rejection | None = None
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class PhotoWork(ABC, Generic[Item, Result]):
+    """Function object, a photo -> its result, in parts: between them several photos may be restored at once.
+
+    Picklable, so that it reaches worker processes.
+    """
+
+    recipe: Recipe
+
+    @abstractmethod
+    def prepare(self, item: Item) -> OpenedPhoto:
+        """Everything before the restoration."""
+
+    @abstractmethod
+    def finish(self, photo: OpenedPhoto, restored: NDArray[np.uint8] | None) -> Result:
+        """Everything after it. `restored`: None where the photo gives no face."""
+
+    def __call__(self, item: Item) -> Result:
+        photo = self.prepare(item)
+        return self.finish(photo, photo.part.restore() if photo.part is not None else None)
+
+
+def map_photos(
+    work: PhotoWork[Item, Result], items: Iterable[Item], jobs: int, progress: Progress | None = None
+) -> Generator[Result, None, None]:
+    """Results in the order of `items`, by `jobs` processes; threads, if the restorer takes photos together."""
+    restorer = work.recipe.restorer
+    if restorer.together == 1:
+        return map_in_order(work, items, jobs, progress)
+
+    def restore(photos: list[OpenedPhoto]) -> list[NDArray[np.uint8] | None]:
+        restored = iter(restorer.restore_all([photo.part for photo in photos if photo.part is not None]))
+        return [next(restored) if photo.part is not None else None for photo in photos]
+
+    return map_in_groups(
+        work.prepare, restore, work.finish, items, size=restorer.together, threads=jobs, progress=progress
+    )
+
+
+@dataclass(frozen=True)
+class PhotoScorer(PhotoWork[FaceRecord, ScoredPhoto]):
+    """One record -> ScoredPhoto, with the face (r, r, 3) when asked for."""
 
     recipe: Recipe
     keep_face: bool
 
-    def __call__(self, record: FaceRecord) -> ScoredPhoto:
+    def prepare(self, record: FaceRecord) -> OpenedPhoto:
         data = read_photo(record.path)
+        digest = hashlib.md5(data).hexdigest()
         try:
-            result = make_face(data, record.landmarks, self.recipe.restorer, final_filter=self.recipe.final_filter)
+            return OpenedPhoto(digest, prepare_face(data, record.landmarks, self.recipe.restorer))
         except (ImageError, FrameError) as error:
             stage = "photo" if isinstance(error, ImageError) else "face"
-            return ScoredPhoto(rejection=Rejection(record.file_name, stage, str(error)))
+            return OpenedPhoto(digest, rejection=Rejection(record.file_name, stage, str(error)))
+
+    def finish(self, photo: OpenedPhoto, restored: NDArray[np.uint8] | None) -> ScoredPhoto:
+        if photo.part is None or restored is None:
+            return ScoredPhoto(rejection=photo.rejection)
+        result = finish_face(photo.part, restored, final_filter=self.recipe.final_filter)
         return ScoredPhoto(
             score=quality_score(result.face),
             hash=perceptual_hash(result.face),
-            source_md5=hashlib.md5(data).hexdigest(),
+            source_md5=photo.source_md5,
             quad=result.frame.quad,
             face=reduce_face(result.face, self.recipe.resolution) if self.keep_face else None,
         )
@@ -127,7 +187,7 @@ def write_score_shard(
     """
     scored: list[ScoredPhoto] = []
     scorer = PhotoScorer(recipe, keep_face=faces_path is not None)
-    with closing(map_in_order(scorer, records, jobs, progress)) as results:
+    with closing(map_photos(scorer, records, jobs, progress)) as results:
         if faces_path is None:
             scored.extend(results)
         else:
@@ -203,20 +263,26 @@ class ChosenFace:
 
 
 @dataclass(frozen=True)
-class FaceMaker:
-    """Function object: a chosen face -> its pixels (r, r, 3). The photo was fine in the first pass."""
+class FaceMaker(PhotoWork[ChosenFace, NDArray[np.uint8]]):
+    """A chosen face -> its pixels (r, r, 3). The photo was fine in the first pass."""
 
     recipe: Recipe
 
-    def __call__(self, chosen: ChosenFace) -> NDArray[np.uint8]:
+    def prepare(self, chosen: ChosenFace) -> OpenedPhoto:
         record = chosen.record
         data = read_photo(record.path)
+        digest = hashlib.md5(data).hexdigest()
+        if digest != chosen.provenance.source_md5:
+            raise DataError(f"{record.path} is not the file that was scored; remove work/scores and build again")
         try:
-            if hashlib.md5(data).hexdigest() != chosen.provenance.source_md5:
-                raise DataError(f"{record.path} is not the file that was scored; remove work/scores and build again")
-            face = make_face(data, record.landmarks, self.recipe.restorer, final_filter=self.recipe.final_filter).face
+            return OpenedPhoto(digest, prepare_face(data, record.landmarks, self.recipe.restorer))
         except (ImageError, FrameError) as error:
             raise DataError(f"{record.path} was fine when it was scored, and now: {error}") from error
+
+    def finish(self, photo: OpenedPhoto, restored: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+        assert photo.part is not None
+        assert restored is not None
+        face = finish_face(photo.part, restored, final_filter=self.recipe.final_filter).face
         return reduce_face(face, self.recipe.resolution)
 
 
@@ -240,7 +306,7 @@ def write_build_shard(
     kept = {shard: kept_faces(shard) for shard in {face.shard for face in chosen}}
     not_kept = [one for one in chosen if kept[one.shard] is None]
     with (
-        closing(map_in_order(FaceMaker(recipe), not_kept, jobs)) as again,
+        closing(map_photos(FaceMaker(recipe), not_kept, jobs)) as again,
         PyramidWriter(
             path,
             len(chosen),

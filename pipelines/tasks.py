@@ -364,8 +364,8 @@ class BuildCelebAHQ(BuildTask):
             raise DataError(f"--jobs {self.jobs}: a number of processes, or 0 for as many as fill the machine")
         if luigi.interface.core().workers < 1:
             raise DataError(f"--workers {luigi.interface.core().workers}: at least 1 is needed")
-        _ = self.job_count  # raises for a GPU and several processes
         settings.check()
+        _ = self.job_count  # raises for a GPU and several processes
         if self.dry_run:
             return False
         if self.output().exists() and self.requires()[0].complete():

@@ -18,6 +18,9 @@ from PIL import Image
 import pipelines  # noqa: F401 - Luigi's defaults
 from datatools.images import decode_rgb
 from datatools.pyramid import Pyramid, verify
+from datatools.restore import NoRestorer
+from pipelines.plan import describe_plan
+from pipelines.tasks import BuildCelebAHQ
 from tests.builds import CHOSEN, Photo, build, command, digest, environment, file_names, make_tree, run
 from tests.faults import pictures
 from tests.faults.trees import landmark_row
@@ -176,11 +179,25 @@ OPTIONS = MappingProxyType(
         "--order random": "--order random: one of",
         "--duplicates maybe": "--duplicates maybe: one of drop, report",
         "--jobs -1": "--jobs -1: a number of processes",
-        "--device cuda --jobs 2": "--device cuda works in one process",
+        "--device nonsense": "--device nonsense is not available here",
         "--exclude /no/such/list": "--exclude /no/such/list: cannot be read",
         "--celeba-dir /no/such/folder": "no folder /no/such/folder",
     }
 )
+
+
+def test_several_workers_cannot_share_a_graphics_processor(
+    tiny_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.settings.get_restorer", lambda *_, **__: NoRestorer(together=2))
+    out = tmp_path / "out"
+    words = command(tiny_tree, out, "--device", "cuda", "--workers", 2, "--count", 8)[1:]
+    assert "--device cuda works in one process: leave --workers at 1" in refused(capsys, *words)
+    assert not out.exists()
+    # the threads around it may be several
+    task = BuildCelebAHQ(celeba_dir=str(tiny_tree), output_dir=str(out), device="cuda", jobs=3)
+    assert task.job_count == 3
+    assert " with 3 threads (" in describe_plan(task.settings, task.job_count)
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ from datatools.faces import decode_scale, make_face, reduce_face
 from datatools.geometry import FrameError, face_frame
 from datatools.images import Box, ImageError, image_size
 from datatools.resample import FINAL_FILTERS, FinalFilter
-from datatools.restore import Restoration, get_restorer
+from datatools.restore import Part, Restoration, get_restorer
 from tests.reference import reference_face
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -164,12 +165,15 @@ def test_small_and_narrow_photos(width: int, height: int) -> None:
 
 def test_only_the_needed_part_is_decoded() -> None:
     class Spy:
-        name, digest, scale, margin, grid = "spy", "", 1, 7, 4
+        name, digest, together, scale, margin, grid = "spy", "", 1, 1, 7, 4
         seen: tuple[int, ...] = ()
         inner: Box = (0, 0, 0, 0)
 
         def for_face(self, _side: float, /) -> Restoration:
             return self
+
+        def restore_all(self, parts: Sequence[Part], /) -> list[NDArray[np.uint8]]:
+            return [part.restore() for part in parts]
 
         def __call__(self, picture: NDArray[np.uint8], inner: Box) -> NDArray[np.uint8]:
             self.seen, self.inner = picture.shape, inner

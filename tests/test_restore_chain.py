@@ -4,7 +4,7 @@ import io
 import pickle
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,17 +18,27 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 
+from datatools import faces
 from datatools.celeba import read_tree
 from datatools.errors import DataError
 from datatools.faces import _needed_box, decode_scale, make_face, reduce_face
 from datatools.geometry import face_frame
 from datatools.images import Box, decode_rgb
 from datatools.pyramid import Pyramid
-from datatools.restore import DEFAULT_VARIANT, NoRestorer, Restoration, SuperResolution, bundled, get_restorer
+from datatools.restore import (
+    DEFAULT_VARIANT,
+    NoRestorer,
+    Part,
+    Restoration,
+    SuperResolution,
+    bundled,
+    chain,
+    get_restorer,
+)
 from datatools.restore.apply import restore
 from datatools.restore.chain import BUNDLED, LARGEST_SIDE, NetworkRestorer, Step, network_restorer
 from datatools.restore.networks import SuperResolver
-from datatools.restore.weights import save_weights
+from datatools.restore.weights import Network, save_weights
 from tests.builds import Photo, build, command, environment, make_tree
 from tests.restore_samples import tiny_network, tiny_resolver
 
@@ -41,19 +51,32 @@ def tiny_file(folder: Path, task: str, seed: int = 3) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> NetworkRestorer:
-    """An artifact remover and a super-resolver, small, with weights so large that far pixels matter."""
-    folder, steps = tmp_path_factory.mktemp("weights"), []
-    for task in ("jpeg", "sr"):
-        network = tiny_network(task)
+def lively_chain(folder: Path, networks: Mapping[str, Network]) -> NetworkRestorer:
+    """A chain with random weights so large that far pixels matter."""
+    steps = []
+    for task, network in networks.items():
         for name, parameter in network.named_parameters():
             if name.endswith("weight"):
-                gain = 0.3 if name.startswith("exit") else 1.4
+                gain = 0.3 if "exit" in name else 1.4
                 torch.nn.init.normal_(parameter, std=gain / parameter[0].numel() ** 0.5)
         save_weights(folder / f"{task}.safetensors", network, task, {})
-        steps.append(Step(task, str(folder / f"{task}.safetensors"), task))
+        steps.append(Step(task, str(folder / f"{task}.safetensors"), f"{folder.name} {task}"))
     return NetworkRestorer("tiny", tuple(steps), "auto", "cpu", "fp32", 1)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> NetworkRestorer:
+    """An artifact remover and a super-resolver."""
+    networks = {task: tiny_network(task) for task in ("jpeg", "sr")}
+    return lively_chain(tmp_path_factory.mktemp("weights"), networks)
+
+
+@pytest.fixture(scope="module")
+def grainy(tmp_path_factory: pytest.TempPathFactory) -> NetworkRestorer:
+    """The same with a super-resolver whose noise lies fixed on the photo's pixels, and shows."""
+    torch.manual_seed(5)
+    networks = {"jpeg": tiny_network("jpeg"), "sr": SuperResolver(channels=4, blocks=1, texture=3)}
+    return lively_chain(tmp_path_factory.mktemp("grain"), networks)
 
 
 # --- names, files and digests ----------------------------------------------------------------------------------------
@@ -76,7 +99,10 @@ def test_the_device_may_be_left_open(tmp_path: Path) -> None:
 
 
 def test_what_is_no_restorer_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    damaged, foreign, other = (tmp_path / f"{name}.safetensors" for name in ("damaged", "foreign", "other"))
+    names = ("damaged", "foreign", "other", "folder")
+    damaged, foreign, other, folder = (tmp_path / f"{name}.safetensors" for name in names)
+    folder.mkdir()
+    (tmp_path / "folder.pth").mkdir()
     damaged.write_bytes(tiny_file(tmp_path, "sr").read_bytes()[:-100])
     save_file({"weight": torch.zeros(2)}, foreign)
     save_weights(other, tiny_network("sr"), "sharpen", {})
@@ -85,7 +111,10 @@ def test_what_is_no_restorer_is_told_in_one_line(tmp_path: Path, monkeypatch: py
         str(tmp_path / "none.safetensors"): "none.safetensors: no such weight file",
         str(tmp_path / "none.pth"): "none.pth: no such weight file",
         str(tmp_path / "face.jpg"): "no restorer's name and no weight file",
-        str(tmp_path): "unknown restorer",
+        str(tmp_path): "no restorer's name and no weight file",
+        str(folder): "folder.safetensors is a folder; name a weight file",
+        str(tmp_path / "folder.pth"): "folder.pth is a folder; name a weight file",
+        "x" * 300 + ".pth": "cannot be read: File name too long",
         str(damaged): "damaged.safetensors is damaged or no weight file",
         str(foreign): "spandrel",  # which does not know it, or is not installed
         str(other): "other.safetensors: the weights do not fit",
@@ -96,17 +125,32 @@ def test_what_is_no_restorer_is_told_in_one_line(tmp_path: Path, monkeypatch: py
         assert told in str(error.value)
         assert "\n" not in str(error.value)
     with pytest.raises(DataError, match="--super-resolution sometimes: choose auto, always or never"):
-        get_restorer("bundled", super_resolution="sometimes")  # type: ignore[arg-type]
+        get_restorer("none", super_resolution="sometimes")  # type: ignore[arg-type]
     for device in ("nonsense", "cuda:99", "meta"):
-        with pytest.raises(DataError, match=f"--device {device} is not available here: .+") as error:
-            get_restorer(str(tiny_file(tmp_path, "jpeg")), device=device)
-        assert "\n" not in str(error.value)
+        for name in ("none", str(tiny_file(tmp_path, "jpeg"))):
+            with pytest.raises(DataError, match=f"--device {device} is not available here: .+") as error:
+                get_restorer(name, device=device)
+            assert "\n" not in str(error.value)
     monkeypatch.setattr(bundled, "FOLDER", tmp_path)
     with pytest.raises(DataError, match="is missing: the installation is damaged"):
         get_restorer("bundled")
 
 
-def test_the_digest_tells_weights_settings_and_precision(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, other = tiny_file(tmp_path, "sr"), tmp_path / "model.pth"
+    torch.save({"weight": torch.zeros(2)}, other)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # file modes do not bind every user
+    for path in (ours, other):
+        with pytest.raises(DataError) as error:
+            get_restorer(str(path))
+        assert str(error.value) == f"{path} cannot be read: Permission denied"
+
+
+def test_the_digest_tells_weights_settings_and_arithmetic(tmp_path: Path) -> None:
     def restorer(path: Path, super_resolution: SuperResolution = "auto") -> NetworkRestorer:
         return network_restorer(str(path), super_resolution=super_resolution, device="cpu", threads=1)
 
@@ -116,11 +160,21 @@ def test_the_digest_tells_weights_settings_and_precision(tmp_path: Path) -> None
         restorer(tiny_file(tmp_path, "sr"), "always"),
         restorer(tiny_file(tmp_path, "sr"), "never"),
         replace(first, precision="bf16" if first.precision == "fp32" else "fp32"),
+        replace(first, device="cuda"),
+        replace(first, device="mps"),
     ]
-    assert len({one.digest for one in [first, *others]}) == 5
+    assert len({one.digest for one in [first, *others]}) == 7
+    assert replace(first, device="cuda:1").digest == replace(first, device="cuda").digest
     moved = tmp_path / "moved.safetensors"
     moved.write_bytes(tiny_file(tmp_path, "sr").read_bytes())
     assert replace(restorer(moved), threads=2).digest == first.digest
+
+
+def test_a_graphics_processor_takes_several_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tiny_file(tmp_path, "sr"))
+    assert get_restorer("none").together == get_restorer(path).together == 1
+    monkeypatch.setattr(chain, "choose_device", torch.device)
+    assert get_restorer(path, device="mps").together == chain.TOGETHER > 1
 
 
 def test_a_restorer_travels_without_its_networks(tiny: NetworkRestorer) -> None:
@@ -167,7 +221,7 @@ def test_enlargement(tiny: NetworkRestorer, super_resolution: SuperResolution, s
     uses_both = super_resolution == "always" or (super_resolution == "auto" and side < 1024)
     remover, resolver = (step.network for step in tiny.steps)
     assert restoration.margin == remover.margin + (resolver.margin if uses_both else 0)
-    assert restoration.grid == 4
+    assert restoration.grid == 8
     picture = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
     assert restoration(picture, (4, 1, 11, 9)).shape == (8 * scale, 7 * scale, 3)
 
@@ -187,6 +241,7 @@ class Watching:
 
     restorer: NetworkRestorer
     restoration: Restoration | None = None
+    together: int = 1
     results: list[Picture] = field(default_factory=list)
     seen: list[tuple[int, ...]] = field(default_factory=list)
     name: str = "watching"
@@ -195,6 +250,9 @@ class Watching:
     def for_face(self, side: float, /) -> Restoration:
         self.restoration = self.restorer.for_face(side)
         return self
+
+    def restore_all(self, parts: Sequence[Part], /) -> list[Picture]:
+        return [part.restore() for part in parts]
 
     def __getattr__(self, name: str) -> int:  # scale, margin, grid
         return int(getattr(self.restoration, name))
@@ -222,6 +280,14 @@ def halve(picture: Picture) -> Picture:
     return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
+def whole_photo(restorer: NetworkRestorer, photo: Picture) -> Picture:
+    """All of a photo, restored tile by tile as one picture."""
+    for step in restorer.steps:
+        photo = restore(step.network, photo)
+    return photo
+
+
+@pytest.mark.parametrize("chain_name", ["tiny", "grainy"])
 @pytest.mark.parametrize(
     ("width", "height", "x", "y", "eyes", "padded"),
     [
@@ -231,25 +297,30 @@ def halve(picture: Picture) -> Picture:
         (187, 151, 20, 30, 20, True),
         (190, 149, 180, 130, 16, True),
         (61, 47, 30, 23, 12, True),  # the photo is smaller than the margin
-        (863, 861, 431, 483, 176, False),  # enlarged, then halved
+        (64, 128, 30, 90, 7, True),  # as large as a period of the noise
     ],
 )
 def test_the_part_that_a_face_needs_equals_that_part_of_the_whole_photo(
-    tiny: NetworkRestorer, width: int, height: int, x: float, y: float, eyes: float, padded: bool
+    chain_name: str,
+    width: int,
+    height: int,
+    x: float,
+    y: float,
+    eyes: float,
+    padded: bool,
+    request: pytest.FixtureRequest,
 ) -> None:
+    restorer = request.getfixturevalue(chain_name)
     data = png(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
-    watching = Watching(tiny)
+    watching = Watching(restorer)
     result = make_face(data, landmarks_at(x, y, eyes), watching)
     frame = face_frame(landmarks_at(x, y, eyes), width, height)
     assert frame.padded == padded
     assert result.face.std() > 1
+    assert watching.grid == (64 if chain_name == "grainy" else 8)
 
     photo = decode_rgb(data)
-    whole = photo
-    for step in tiny.steps:
-        whole = restore(step.network, whole)
-    if frame.side > 700:
-        whole = halve(whole)
+    whole = whole_photo(restorer, photo)
     left, top, right, bottom = (edge * watching.scale for edge in _needed_box(frame, decode_scale(frame)))
     expected = whole[top:bottom, left:right]
     assert watching.results[0].shape == expected.shape
@@ -257,7 +328,75 @@ def test_the_part_that_a_face_needs_equals_that_part_of_the_whole_photo(
     plain = cv2.resize(photo, whole.shape[1::-1], interpolation=cv2.INTER_LINEAR)[top:bottom, left:right]
     assert np.abs(expected.astype(int) - plain).mean() > 1  # the networks do something
     if eyes == 16 and not padded:
-        assert max(watching.seen[0]) < 4 * eyes + 2 * (watching.margin + 5) + 4
+        assert max(watching.seen[0]) < 4 * eyes + 2 * (watching.margin + 5) + watching.grid
+
+
+def test_a_part_that_is_halved_equals_that_part_of_the_whole_photo(tiny: NetworkRestorer) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (130, 150, 3), dtype=np.uint8)
+    restoration = tiny.for_face(800)
+    assert restoration.scale == 2
+    whole = halve(whole_photo(tiny, picture))
+    assert np.abs(restoration(picture[16:, 8:], (41, 50, 90, 114)).astype(int) - whole[132:260, 98:196]).max() <= 1
+
+
+def test_a_photo_decoded_at_a_reduced_size_has_its_own_pixels_and_grid(
+    grainy: NetworkRestorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faces, "LEAST_DECODED_SIDE", 50)
+    coarse = np.random.default_rng(7).integers(0, 256, (50, 55, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(coarse).resize((551, 503), Image.Resampling.NEAREST).save(stream, "JPEG")
+    data, landmarks, watching = stream.getvalue(), landmarks_at(401, 330, 45), Watching(grainy)
+    frame = face_frame(landmarks, 551, 503)
+    assert decode_scale(frame) == 2
+    assert make_face(data, landmarks, watching).face.std() > 1
+    assert watching.seen[0][1] < 276  # something was left out
+
+    whole = whole_photo(grainy, decode_rgb(data, reduce=2))
+    left, top, right, bottom = (4 * edge for edge in _needed_box(frame, 2))
+    assert np.abs(watching.results[0].astype(int) - whole[top:bottom, left:right]).max() <= 1
+
+
+def test_grain_lies_on_the_photos_pixels(grainy: NetworkRestorer) -> None:
+    """On a flat photo the noise alone shows: the same wherever the part was cut out, and no copy of itself nearby."""
+    restoration = replace(grainy, steps=grainy.steps[1:]).for_face(100)
+    flat = np.full((200, 200, 3), 120, np.uint8)
+    grain = restoration(flat, (0, 0, 200, 200))
+    assert grain.std() > 2
+    part = restoration(flat[64:, 128:], (10, 10, 50, 60))
+    assert np.array_equal(part, grain[4 * 74 : 4 * 124, 4 * 138 : 4 * 178])
+    shifted = grain[4 * 75 : 4 * 125, 4 * 138 : 4 * 178]
+    assert np.abs(part.astype(int) - shifted).mean() > 1
+
+
+@pytest.mark.parametrize("chain_name", ["tiny", "grainy"])
+def test_photos_together_equal_photos_alone(chain_name: str, request: pytest.FixtureRequest) -> None:
+    """With and without super-resolution, with and without halving, at edges and in the middle."""
+    restorer, random = request.getfixturevalue(chain_name), np.random.default_rng(0)
+    parts = []
+    for width, height, side, inner in [
+        (150, 140, 90, (70, 64, 90, 80)),
+        (170, 141, 95, (75, 60, 100, 85)),
+        (61, 47, 90, (0, 0, 61, 47)),
+        (150, 140, 800, (0, 64, 90, 140)),
+        (160, 140, 1100, (70, 64, 90, 80)),
+        (1, 1, 90, (0, 0, 1, 1)),
+    ]:
+        picture = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        parts.append(Part(restorer.for_face(side), picture, inner))
+    assert {part.restoration.scale for part in parts} == {1, 2, 4}
+    for part, result in zip(parts, restorer.restore_all(parts), strict=True):
+        alone = part.restore()
+        assert alone.shape == result.shape
+        assert np.abs(alone.astype(int) - result).max() <= 1
+    assert restorer.restore_all([]) == []
+
+
+def test_without_networks_photos_together_are_just_that() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (9, 8, 3), dtype=np.uint8)
+    none = NoRestorer()
+    (result,) = none.restore_all([Part(none.for_face(5), picture, (1, 2, 7, 9))])
+    assert np.array_equal(result, picture[2:9, 1:7])
 
 
 @pytest.mark.parametrize(
@@ -318,13 +457,13 @@ def test_a_build_with_the_bundled_networks(photos: Mapping[str, Photo], tmp_path
     options = ("--restore", "bundled-distortion", "--selection", "all", "--order", "source", "--jobs", 2)
     build(tree, out, *options)
     records = read_tree(tree).records
-    with Pyramid(out / "celebahq.h5") as faces:
-        assert faces.settings["restore"] == "bundled-distortion"
-        assert faces.settings["torch"] == version("torch")
-        assert faces.provenance("file_name").tolist() == names
+    with Pyramid(out / "celebahq.h5") as made:
+        assert made.settings["restore"] == "bundled-distortion"
+        assert made.settings["torch"] == version("torch")
+        assert made.provenance("file_name").tolist() == names
         for index, record in enumerate(records):
             plain = make_face(record.path.read_bytes(), record.landmarks, NoRestorer()).face
-            difference = np.abs(faces.image(index).astype(int) - reduce_face(plain, 256)).mean()
+            difference = np.abs(made.image(index).astype(int) - reduce_face(plain, 256)).mean()
             assert 0.02 < difference < 6
     page = (out / "report" / "index.html").read_text()
     assert 'id="restoration"' in page
@@ -340,6 +479,7 @@ def test_restorers_that_cannot_work_are_told_before_the_build(
     sound = str(tiny_file(tmp_path, "jpeg"))
     for options, told in (
         (("--restore", sound, "--device", "nonsense"), "--device nonsense is not available here"),
+        (("--restore", "none", "--device", "nonsense"), "--device nonsense is not available here"),
         (("--restore", str(damaged)), "damaged.safetensors is damaged or no weight file"),
     ):
         with pytest.raises(SystemExit) as stopped:

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 
 from datatools.restore.degrade import (
     GAUSSIAN_SIGMA,
+    GRAIN,
     SCALE,
     Picture,
     Reduction,
+    add_grain,
     compress,
     draw_reduction,
     jpeg_pair,
@@ -191,3 +193,40 @@ def test_an_unknown_kernel() -> None:
 @EVERY_KERNEL
 def test_the_smallest_picture(reduction: Reduction) -> None:
     assert reduce_picture(np.full((4, 4, 3), 9, np.uint8), reduction).tolist() == [[[9, 9, 9]]]
+
+
+def test_grain_has_the_strength_asked_for_and_no_drift() -> None:
+    grey = np.full((96, 96, 3), 128, np.uint8)
+    strengths = []
+    for seed in range(40):
+        grained = add_grain(grey, np.random.default_rng(seed))
+        assert grained.shape == grey.shape
+        assert abs(float(grained.mean()) - 128) < 1.5
+        strengths.append(float(grained.std()))
+    assert GRAIN[0] * 0.8 < min(strengths) < 2
+    assert GRAIN[1] * 0.7 < max(strengths) < GRAIN[1] * 1.2
+    assert np.array_equal(add_grain(grey, np.random.default_rng(5)), add_grain(grey, np.random.default_rng(5)))
+
+
+def test_grain_belongs_to_the_wanted_picture() -> None:
+    """What should come out has the grain as well: it is JPEG's work that is to be undone, not the photographer's."""
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    wanted = [jpeg_pair(grey, 32, np.random.default_rng(seed))[1] for seed in range(60)]
+    grainy = [picture for picture in wanted if picture.std() > 0.3]
+    assert 5 <= len(grainy) <= 25
+    assert all(np.array_equal(picture, np.full_like(picture, 128)) for picture in wanted if picture.std() == 0)
+
+
+def test_blocks_mostly_begin_at_the_corner() -> None:
+    """As they do in a photo that was compressed once and never cut."""
+    y, x = np.mgrid[:96, :96]
+    picture = np.stack([128 + 60 * np.sin(x / 5 + y / 9 + c) for c in range(3)], axis=2).astype(np.uint8)
+    on_grid = 0
+    for seed in range(60):
+        given, _ = jpeg_pair(picture, 64, np.random.default_rng(seed))
+        steps = np.abs(np.diff(given.astype(float), n=2, axis=1)).mean(axis=(0, 2))
+        on_grid += int(np.argmax([steps[k::8].mean() for k in range(8)])) in (
+            6,
+            7,
+        )  # second differences across column 8
+    assert on_grid >= 40

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -314,8 +314,8 @@ def test_devices() -> None:
 
 
 class Small(SuperResolver):
-    def __init__(self, channels: int = 6, blocks: int = 1) -> None:
-        super().__init__(channels, blocks)
+    def __init__(self, channels: int = 6, blocks: int = 1, texture: int = 0, turns: Literal[1, 2, 4] = 1) -> None:
+        super().__init__(channels, blocks, texture, turns)
 
 
 @pytest.fixture
@@ -374,3 +374,58 @@ def test_the_commands_mistakes(call: Any, tmp_path: Path) -> None:
 
 def test_holding_out_every_photo_is_a_mistake(call: Any) -> None:
     assert "--validation" in line_of(call("--validation", 5))
+
+
+def test_the_perceptual_variant_trains_texture_alone(
+    photos: Photos, held_out: Photos, distortion: dict[str, Path]
+) -> None:
+    fit = Fit(settings(variant="perceptual", init=str(distortion["sr"])), photos, Validation("sr", held_out), CPU)
+    begun, _ = load_weights(distortion["sr"], "sr")
+    fit.one_step()
+    trained = fit.network.state_dict()
+    for name, value in begun.state_dict().items():
+        assert torch.equal(value, trained[name]), name
+    assert fit.network.settings["texture"] == training.TEXTURE_CHANNELS
+    assert any(name.startswith("texture.") for name in trained)
+
+
+def test_finished_networks_average_over_turns(photos: Photos, held_out: Photos, tmp_path: Path) -> None:
+    plain, turned = (Fit(settings(turns=n), photos, Validation("sr", held_out), CPU) for n in (1, 4))
+    for fit, name in ((plain, "plain"), (turned, "turned")):
+        trained(fit, tmp_path / name, every=4)
+    first, second = (load_weights(tmp_path / name, "sr")[0] for name in ("plain", "turned"))
+    assert (first.settings["turns"], second.settings["turns"]) == (1, 4)
+    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
+
+
+def test_balanced_errors_weigh_bad_pictures_by_the_root() -> None:
+    target = torch.zeros(1, 3, 8, 8)
+    given = torch.full_like(target, 0.1)
+    worse = torch.full_like(target, 0.4)
+    same = objectives.balanced_error(given, target, given)
+    assert float(objectives.balanced_error(worse, target, worse) / same) == pytest.approx(2, rel=0.02)
+    assert float(objectives.balanced_error(target, target, target)) < 0.05  # left alone, and rightly so
+    assert float(objectives.balanced_error(given, target, target)) > 5 * float(same)  # spoiled
+
+
+def test_weights_of_another_shape_are_refused(photos: Photos, held_out: Photos, distortion: dict[str, Path]) -> None:
+    chosen = settings(init=str(distortion["sr"]), network={"channels": 7})
+    with pytest.raises(DataError, match="does not fit the network asked for"):
+        Fit(chosen, photos, Validation("sr", held_out), CPU)
+
+
+def test_the_finished_network_adds_a_share_of_the_texture(
+    photos: Photos, held_out: Photos, distortion: dict[str, Path]
+) -> None:
+    chosen = settings(variant="perceptual", init=str(distortion["sr"]), strength=0.5)
+    fit = Fit(chosen, photos, Validation("sr", held_out), CPU)
+    fit.one_step()
+    half = fit.averaged_network().eval()
+    fit.settings = dataclasses.replace(chosen, strength=1.0)
+    whole = fit.averaged_network().eval()
+    fit.settings = dataclasses.replace(chosen, strength=0.0)
+    none = fit.averaged_network().eval()
+    x = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(half(x) - none(x), (whole(x) - none(x)) / 2, atol=1e-5)
+        assert (whole(x) - none(x)).abs().max() > 1e-4

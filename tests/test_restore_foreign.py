@@ -76,6 +76,7 @@ def spandrel(monkeypatch: pytest.MonkeyPatch) -> Any:
             answer: Descriptor = module.answer
             return answer
 
+    module.__version__ = "1.2"
     module.ModelLoader = ModelLoader
     module.ImageModelDescriptor = Descriptor
     module.UnsupportedModelError = UnsupportedModelError
@@ -264,11 +265,23 @@ def test_missing_realesrgan_is_told_with_the_remedy(ask: Any, monkeypatch: pytes
         ask("realesrgan")
 
 
-def test_digest_is_that_of_the_files_bytes(weights: Path) -> None:
+def test_the_digest_tells_the_weights_and_the_code(spandrel: Any, weights: Path) -> None:
     first = digest(str(weights))
-    assert first == hashlib.sha256(weights.read_bytes()).hexdigest()
-    weights.write_bytes(weights.read_bytes() + b"\0")
-    assert digest(str(weights)) != first
+    assert first.startswith(hashlib.sha256(weights.read_bytes()).hexdigest())
+    weights.rename(weights.with_name("moved.pth"))
+    assert digest(str(weights.with_name("moved.pth"))) == first
+    spandrel.__version__ = "1.3"
+    second = digest(str(weights.with_name("moved.pth")))
+    assert second != first
+    weights.write_bytes(weights.with_name("moved.pth").read_bytes() + b"\0")
+    assert digest(str(weights)) not in (first, second)
+
+
+@pytest.mark.parametrize("ask", [load_model, digest])
+def test_a_folder_is_no_weight_file(ask: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.pth").mkdir()
+    with pytest.raises(DataError, match=r"model\.pth is a folder; name a weight file"):
+        ask(str(tmp_path / "model.pth"))
 
 
 def test_spandrel_itself_recognizes_an_esrgan(tmp_path: Path) -> None:

@@ -14,9 +14,15 @@ SIZES = pytest.mark.parametrize(
         ArtifactRemover(channels=(3, 4), blocks=(1, 0)),
         SuperResolver(channels=4, blocks=1),
         SuperResolver(channels=5, blocks=4),
+        SuperResolver(channels=4, blocks=1, texture=3),
     ],
-    ids=lambda n: f"{type(n).__name__}-{n.settings['blocks']}",
+    ids=lambda n: f"{type(n).__name__}-{n.settings['blocks']}-{n.settings.get('texture', 0)}",
 )
+
+
+def places(network: SuperResolver) -> int:
+    """Number of neighbouring pixels whose fields may differ in size: because of strides; noise has no part in that."""
+    return 4 if isinstance(network, ArtifactRemover) else 1
 
 
 def reaching(network: nn.Module) -> nn.Module:
@@ -68,24 +74,24 @@ def test_an_untrained_network_is_near_doing_nothing() -> None:
 @SIZES
 def test_the_margin_is_the_receptive_field(network: SuperResolver) -> None:
     """No pixel further away than the margin has any influence, and some pixel at that distance has."""
-    network = reaching(network)
+    network = reaching(network).eval()
     side = -(-(2 * network.margin + 24) // 4) * 4
     x = pictures(1, 4, side).double()  # few rows: distance is measured along x alone
     farthest = 0
-    for kept in range(side // 2, side // 2 + network.grid):  # each place in the grid has a field of its own
+    for kept in range(side // 2, side // 2 + places(network)):
         leaf = x.clone().requires_grad_()
         output = network(leaf)
         output[..., kept * network.scale : (kept + 1) * network.scale].sum().backward()
         columns = torch.nonzero(leaf.grad.abs().sum(dim=(0, 1, 2))).flatten()
         farthest = max(farthest, kept - int(columns.min()), int(columns.max()) - kept)
     assert farthest <= network.margin
-    assert farthest >= network.margin - 2 * network.grid  # hardly more work than needed
+    assert farthest >= network.margin - 2 * places(network)  # hardly more work than needed
 
 
 @SIZES
 def test_changes_beyond_the_margin_change_nothing(network: SuperResolver) -> None:
     """Not by one bit: what lies outside is not multiplied in at all."""
-    network = reaching(network)
+    network = reaching(network).eval()
     margin, scale = network.margin, network.scale
     side = -(-(2 * margin + 12) // 4) * 4
     x = pictures(1, side, side).double()
@@ -100,19 +106,19 @@ def test_changes_beyond_the_margin_change_nothing(network: SuperResolver) -> Non
 
 @SIZES
 def test_parts_cut_at_the_grid_equal_the_whole(network: SuperResolver) -> None:
-    network = reaching(network)
+    network = reaching(network).eval()
     margin, scale, grid = network.margin, network.scale, network.grid
     before = -(-margin // grid) * grid
-    side = 2 * before + 40
+    side = 2 * before + 2 * grid + 40
     x = pictures(1, 12, side).double()
     whole = network(x)
-    for cut in (grid, 2 * grid, 12):
+    for cut in (grid, 2 * grid):
         part = network(x[..., cut:])
         safe = before * scale
         assert torch.allclose(part[..., safe:], whole[..., cut * scale + safe :], rtol=1e-12)
-    if grid > 1:  # off the grid the strides meet other pixels
+    if grid > 1:  # off the grid strides, blocks and noise meet other pixels
         part = network(x[..., 1:-3])
-        assert not torch.allclose(part[..., safe:-safe], whole[..., 1 + safe : -3 - safe], rtol=1e-6)
+        assert not torch.allclose(part[..., safe:-safe], whole[..., scale + safe : -3 * scale - safe], rtol=1e-6)
 
 
 def test_the_critic_scores_every_picture_alone() -> None:
@@ -121,3 +127,40 @@ def test_the_critic_scores_every_picture_alone() -> None:
     critic = Critic(channels=2).eval()
     x = pictures(3, 32, 32)
     assert torch.allclose(critic(x)[1:2], critic(x[1:2]), atol=1e-6)
+
+
+@pytest.mark.parametrize("network", [ArtifactRemover((4, 6), (1, 1), turns=4), SuperResolver(4, 2, turns=4)])
+def test_turned_pictures_give_turned_results(network: SuperResolver) -> None:
+    """With all four orientations averaged, nothing is left of the one that the picture came in."""
+    network.eval()
+    x = pictures(1, 16, 24)
+    assert torch.allclose(network(x.rot90(1, (2, 3))), network(x).rot90(1, (2, 3)), atol=1e-5)
+    network.turns = 1
+    assert not torch.allclose(network(x.rot90(1, (2, 3))), network(x).rot90(1, (2, 3)), atol=1e-3)
+
+
+def test_training_sees_one_orientation() -> None:
+    network = SuperResolver(4, 1, turns=4)
+    x = pictures(1, 8, 8)
+    trained = network.train()(x)
+    assert not torch.allclose(trained, network.eval()(x))
+    network.turns = 1
+    assert torch.equal(trained, network(x))
+
+
+def test_other_numbers_of_turns_are_refused() -> None:
+    with pytest.raises(ValueError, match="1, 2 or 4 orientations, not 3"):
+        SuperResolver(4, 1, turns=3).eval()(pictures(1, 8, 8))  # type: ignore[arg-type]
+
+
+def test_grain_lies_on_the_photo_and_is_drawn_anew_in_training() -> None:
+    network = SuperResolver(channels=4, blocks=1, texture=3)
+    flat = torch.full((1, 3, 128, 128), 0.5)
+    network.eval()
+    grain = network(flat)[0, :, 80:176, 80:176]
+    assert grain.std(dim=(1, 2)).min() > 1e-4
+    assert torch.equal(network(flat), network(flat))
+    repeated = network(torch.full((1, 3, 160, 128), 0.5))[0, :, 80 + 256 : 176 + 256, 80:176]
+    assert torch.allclose(grain, repeated, atol=1e-6)  # the noise's period is 64 pixels of the input
+    network.train()
+    assert not torch.equal(network(flat), network(flat))

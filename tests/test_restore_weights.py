@@ -1,6 +1,7 @@
 """Weight files: what is written comes back, and nothing else gets in."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from datatools.errors import DataError
 from datatools.restore import weights
-from datatools.restore.weights import FORMAT, load_weights, save_weights
+from datatools.restore.weights import FORMAT, file_digest, load_weights, save_weights, task_of
 from tests.restore_samples import tiny_network
 
 
@@ -40,10 +41,40 @@ def test_round_trip(tmp_path: Path, task: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["net.safetensors"]
 
 
-def test_missing_files_and_folders(tmp_path: Path) -> None:
-    for path in (tmp_path / "nothing.safetensors", tmp_path):
-        with pytest.raises(DataError, match="no such weight file"):
-            load_weights(path, "sr")
+def test_what_cannot_be_read_is_told_in_one_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, pipe = file.with_name("folder.safetensors"), file.with_name("pipe.safetensors")
+    folder.mkdir()
+    os.mkfifo(pipe)
+    cases = {
+        file.with_name("nothing.safetensors"): "no such weight file",
+        folder: "is a folder; name a weight file",
+        pipe: "is no file",
+        file / "below.safetensors": "no such weight file",
+        file.with_name("long" * 100 + ".safetensors"): "cannot be read: File name too long",
+    }
+
+    def check() -> None:
+        for path, told in cases.items():
+            for ask in (lambda path: load_weights(path, "sr"), task_of, file_digest):
+                with pytest.raises(DataError, match=told) as caught:
+                    ask(path)
+                assert "\n" not in str(caught.value)
+
+    check()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # file modes do not bind every user
+    cases = {file: r"sr\.safetensors cannot be read: Permission denied"}
+    check()
+
+
+def test_the_task_of_a_file(file: Path, tmp_path: Path) -> None:
+    assert task_of(file) == "sr"
+    assert task_of(tmp_path / "other.pth") is None
+    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    assert task_of(tmp_path / "other.safetensors") is None
 
 
 def test_the_wrong_task(file: Path) -> None:

@@ -7,6 +7,7 @@ Importing this does not load torch; using a restorer with a network does.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -42,6 +43,25 @@ class Restoration(Protocol):
         """(h, w, 3) uint8 RGB -> the part `inner` = (left, top, right, bottom) of it, enlarged by `scale`."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """What of a photo is to be restored, and how.
+
+    Attributes:
+        restoration: of `Restorer.for_face`.
+        picture: (h, w, 3) uint8 RGB, begins at a multiple of the restoration's grid in the photo.
+        inner: (left, top, right, bottom) of what is wanted of it.
+    """
+
+    restoration: Restoration
+    picture: NDArray[np.uint8]
+    inner: Box
+
+    def restore(self) -> NDArray[np.uint8]:
+        """What is wanted, enlarged by the restoration's scale."""
+        return self.restoration(self.picture, self.inner)
+
+
 class Restorer(Protocol):
     """What `faces.make_face` asks of a restoration step; picklable, so that it reaches worker processes."""
 
@@ -53,8 +73,15 @@ class Restorer(Protocol):
     def digest(self) -> str:
         """Changes whenever the restored pixels may change; part of the paths of finished work."""
 
+    @property
+    def together(self) -> int:
+        """Photos that `restore_all` should be given at a time. 1: it gains nothing, spread photos over processes."""
+
     def for_face(self, side: float, /) -> Restoration:
         """What is done to a photo whose face rectangle has that side in pixels."""
+
+    def restore_all(self, parts: Sequence[Part], /) -> list[NDArray[np.uint8]]:
+        """`Part.restore` of several photos, whose restorations are this restorer's, in one go: rounding may differ."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +90,7 @@ class NoRestorer:
 
     name: str = "none"
     digest: str = hashlib.sha256(b"none").hexdigest()
+    together: int = 1
     scale: int = 1
     margin: int = 0
     grid: int = 1
@@ -73,6 +101,9 @@ class NoRestorer:
     def __call__(self, picture: NDArray[np.uint8], inner: Box) -> NDArray[np.uint8]:
         left, top, right, bottom = inner
         return picture[top:bottom, left:right]
+
+    def restore_all(self, parts: Sequence[Part], /) -> list[NDArray[np.uint8]]:
+        return [part.restore() for part in parts]
 
 
 def get_restorer(
@@ -85,16 +116,20 @@ def get_restorer(
             name; "realesrgan"; or a file with weights (.safetensors, .pth).
         super_resolution: "auto" leaves it out where the face rectangle is 1024 pixels or wider already: the result
             would be averaged away.
-        device: "cpu", "cuda", "cuda:1" or "mps".
+        device: "cpu", "cuda", "cuda:1" or "mps"; one that is not there is refused for "none" too.
         threads: of the processor for the networks' arithmetic; 1 suits photos that are spread over processes.
 
     Raises:
         DataError: an unknown name, a missing package or file, a damaged file, a device that is not there.
     """
-    if name == NoRestorer().name:
-        return NoRestorer()
     if super_resolution not in get_args(SuperResolution):
         raise DataError(f"--super-resolution {super_resolution}: choose auto, always or never")
+    if name == NoRestorer().name:
+        if device != "cpu":
+            from datatools.restore.devices import choose_device  # loads torch
+
+            choose_device(device)
+        return NoRestorer()
     from datatools.restore.chain import network_restorer  # loads torch
 
     return network_restorer(name, super_resolution=super_resolution, device=device, threads=threads)

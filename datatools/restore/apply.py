@@ -1,11 +1,15 @@
-"""Runs a restoration network over a picture of any size, in tiles that give the same pixels as the whole would.
+"""Runs a restoration network over pictures of any size, in tiles that give the same pixels as the whole would.
 
 Seams are exact rather than blended: every tile sees `margin` pixels more than it keeps, and begins at a multiple of
 `grid`. The zeros with which convolutions pad act at the true edges of the picture alone, as in training.
+
+A GPU takes tiles of several pictures at once, for which what the network sees of them has to be equally large.
 """
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -19,8 +23,30 @@ from datatools.images import Box
 Picture = NDArray[np.uint8]
 Precision = Literal["fp32", "bf16"]
 
-TILE = 256
-"""Largest side of what a tile keeps, in pixels of the input. More is hardly faster, and takes memory by its square."""
+
+@dataclass(frozen=True)
+class Tiling:
+    """How pictures become tiles, and tiles batches. Numbers are pixels of the network's input.
+
+    Attributes:
+        tile: largest side of what a tile keeps.
+        step: 1: the network sees no more than it needs. Larger: sides of tiles are multiples of it, and the network
+            sees equally much for all tiles of one size, which can be a batch then; only where a picture is too small
+            for that it sees less.
+        batch: tiles of one size go through the network together up to this many pixels, margins counted.
+    """
+
+    tile: int
+    step: int
+    batch: int
+
+
+ALONE = Tiling(tile=256, step=1, batch=0)
+"""For processors: tile after tile. Larger ones are hardly faster, and take memory by their square."""
+
+BATCHES = Tiling(tile=512, step=128, batch=2**19)
+"""For GPUs: half a million pixels keep a large one busy, and fit into a small one with a network as large as
+Real-ESRGAN."""
 
 
 class PictureNetwork(Protocol):
@@ -47,49 +73,67 @@ def restore(
     inner: Box | None = None,
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
-    tile: int = TILE,
+    tiling: Tiling = ALONE,
 ) -> Picture:
-    """Restore a picture, or the part of it that is wanted.
+    """Restore a picture, or the part of it that is wanted; see `restore_parts`. `inner`: None for all of it."""
+    check_picture(picture)
+    part = inner or (0, 0, picture.shape[1], picture.shape[0])
+    return restore_parts(network, [(picture, part)], device=device, precision=precision, tiling=tiling)[0]
+
+
+def restore_parts(
+    network: nn.Module,
+    parts: Sequence[tuple[Picture, Box]],
+    *,
+    device: str | torch.device = "cpu",
+    precision: Precision = "fp32",
+    tiling: Tiling = ALONE,
+) -> list[Picture]:
+    """Restore the wanted parts of pictures.
 
     Args:
         network: as `PictureNetwork` describes; moved to `device` and into evaluation mode.
-        picture: (h, w, 3) uint8 RGB, from 1 x 1 up. Sides that are no multiples of the network's grid are extended by
-            their last row or column for the network, and cut again.
-        inner: (left, top, right, bottom) of the wanted part in pixels of `picture`; None: all of it. The network sees
-            as much around it as it needs, where the picture has it.
-        precision: "bf16" computes the convolutions in bfloat16. Tiles equal the whole within 1 of 255 with "fp32".
-        tile: largest side of a tile in pixels of `picture`, without its margin.
+        parts: pictures, (h, w, 3) uint8 RGB, from 1 x 1 up, and (left, top, right, bottom) of what is wanted of each,
+            in its pixels. The network sees as much around it as it needs, where the picture has it. Sides that are no
+            multiples of the network's grid are extended by their last row or column for the network, and cut again.
+        precision: "bf16" computes the convolutions in bfloat16. With "fp32", tiles equal the whole within 1 of 255, and
+            pictures that go through the network together equal single ones as closely.
 
     Returns:
-        ((bottom - top) * scale, (right - left) * scale, 3) uint8 RGB.
+        ((bottom - top) * scale, (right - left) * scale, 3) uint8 RGB for every part.
 
     Raises:
-        DataError: what is no such picture, a part outside of it, or a network whose values are not finite.
+        DataError: what is no such picture, a part outside of it, a network whose values are not finite, a device
+            without enough memory.
     """
-    check_picture(picture)
-    height, width = picture.shape[:2]
-    left, top, right, bottom = inner or (0, 0, width, height)
-    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise DataError(f"the part {inner} does not lie within the picture of {width} x {height} pixels")
     if precision not in ("fp32", "bf16"):
         raise DataError(f"precision {precision!r} is unknown; known: fp32, bf16")
+    for picture, inner in parts:
+        _check_part(picture, inner)
     scale, margin, grid = network_shape(network)
-    result = np.empty(((bottom - top) * scale, (right - left) * scale, 3), np.uint8)
-    network = network.to(device).eval()
-    with torch.inference_mode(), _arithmetic(torch.device(device), precision):
-        for y, y_end in _tiles(top, bottom, tile, grid):
-            for x, x_end in _tiles(left, right, tile, grid):
-                window = _window(picture, (x, y, x_end, y_end), margin, grid)
-                output = _run(network, picture, window, torch.device(device))
-                x0, y0 = max(x, left), max(y, top)
-                part = output[
-                    (y0 - window[1]) * scale : (y_end - window[1]) * scale,
-                    (x0 - window[0]) * scale : (x_end - window[0]) * scale,
-                ]
-                result[(y0 - top) * scale : (y_end - top) * scale, (x0 - left) * scale : (x_end - left) * scale] = (
-                    part.cpu().numpy()
-                )
-    return result
+    results = [
+        np.empty(((bottom - top) * scale, (right - left) * scale, 3), np.uint8)
+        for _, (left, top, right, bottom) in parts
+    ]
+    tiles = [
+        tile
+        for index, (picture, inner) in enumerate(parts)
+        for tile in _tiles(index, picture, inner, tiling, margin, grid)
+    ]
+    where = torch.device(device)
+    network = network.to(where).eval()
+    with torch.inference_mode(), _arithmetic(where, precision):
+        for batch in _batches(tiles, tiling.batch):
+            try:
+                outputs = _run(network, [(parts[tile.picture][0], tile.window) for tile in batch], where)
+            except torch.OutOfMemoryError as error:
+                raise DataError(
+                    f"{where} has too little free memory for {type(network).__name__} on {len(batch)} x "
+                    f"{batch[0].size[0]} x {batch[0].size[1]} pixels; end what else uses it, or give --device cpu"
+                ) from error
+            for tile, output in zip(batch, outputs, strict=True):
+                _place(output, tile, results[tile.picture], parts[tile.picture][1], scale)
+    return results
 
 
 def best_precision(device: torch.device) -> Precision:
@@ -111,57 +155,134 @@ def check_picture(picture: Picture) -> None:
         raise DataError(f"a picture to restore has the shape (height, width, 3), not {picture.shape}")
 
 
+def _check_part(picture: Picture, inner: Box) -> None:
+    check_picture(picture)
+    height, width = picture.shape[:2]
+    left, top, right, bottom = inner
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise DataError(f"the part {inner} does not lie within the picture of {width} x {height} pixels")
+
+
 def network_shape(network: nn.Module) -> tuple[int, int, int]:
     """(scale, margin, grid) of a network, see `PictureNetwork`."""
     return tuple(int(getattr(network, name)) for name in ("scale", "margin", "grid"))  # type: ignore[return-value]
 
 
-def _tiles(start: int, stop: int, tile: int, grid: int) -> Iterator[tuple[int, int]]:
-    """Begin and end of tiles of about one size; each begins at a multiple of `grid`, the first at or before `start`."""
-    first = start // grid * grid
-    count = -(-(stop - first) // max(tile, grid))
-    side = -(-(stop - first) // count)
-    side = -(-side // grid) * grid
-    for begin in range(first, stop, side):
-        yield begin, min(begin + side, stop)
+@dataclass(frozen=True)
+class _Tile:
+    """What goes through the network at once.
+
+    Attributes:
+        picture: index of the picture that it belongs to.
+        kept: (left, top, right, bottom) of what it restores.
+        window: the same of what the network sees for that; its sides are multiples of the grid.
+    """
+
+    picture: int
+    kept: Box
+    window: Box
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the window."""
+        return self.window[2] - self.window[0], self.window[3] - self.window[1]
 
 
-def _window(picture: Picture, kept: Box, margin: int, grid: int) -> Box:
-    """What the network sees for a tile: sides at multiples of `grid`, within the picture extended to such multiples."""
+def _tiles(index: int, picture: Picture, inner: Box, tiling: Tiling, margin: int, grid: int) -> Iterator[_Tile]:
     height, width = picture.shape[:2]
-    left, top = (max(low - margin, 0) // grid * grid for low in kept[:2])
-    right, bottom = (
-        -(-min(high + margin, size) // grid) * grid for high, size in ((kept[2], width), (kept[3], height))
-    )
-    return left, top, right, bottom
+    left, top, right, bottom = inner
+    rows = list(_intervals(top, bottom, height, tiling, margin, grid))
+    columns = list(_intervals(left, right, width, tiling, margin, grid))
+    for (y, y_end), (y_seen, y_seen_end) in rows:
+        for (x, x_end), (x_seen, x_seen_end) in columns:
+            yield _Tile(index, (x, y, x_end, y_end), (x_seen, y_seen, x_seen_end, y_seen_end))
 
 
-def _run(network: nn.Module, picture: Picture, window: Box, device: torch.device) -> Tensor:
-    """(h * scale, w * scale, 3) uint8: the network's output for a window."""
+def _intervals(
+    start: int, stop: int, size: int, tiling: Tiling, margin: int, grid: int
+) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """What tiles keep along one side of a picture, of about one length, and what the network sees for them.
+
+    A tile begins at a multiple of `grid`, the first one at or before `start`.
+    """
+    first = start // grid * grid
+    count = -(-(stop - first) // max(tiling.tile, grid))
+    side = _up(-(-(stop - first) // count), math.lcm(tiling.step, grid))
+    end_of_picture = _up(size, grid)
+    for begin in range(first, stop, side):
+        end = min(begin + side, stop)
+        seen, seen_end = max(begin - margin, 0) // grid * grid, _up(min(end + margin, size), grid)
+        if tiling.step > 1:
+            length = side + 2 * _up(margin, grid)
+            if end + margin <= size:
+                seen_end = seen + length  # may lie beyond the picture: what is there, the kept part does not feel
+            else:
+                seen, seen_end = max(end_of_picture - length, 0), end_of_picture
+        yield (begin, end), (seen, seen_end)
+
+
+def _up(number: int, unit: int) -> int:
+    """The next multiple of `unit`."""
+    return -(-number // unit) * unit
+
+
+def _batches(tiles: Sequence[_Tile], pixels: int) -> Iterator[list[_Tile]]:
+    """Tiles with windows of one size, as many as have no more than that many pixels together, but at least one."""
+    alike: dict[tuple[int, int], list[_Tile]] = {}
+    for tile in tiles:
+        alike.setdefault(tile.size, []).append(tile)
+    for (width, height), group in alike.items():
+        count = max(pixels // (width * height), 1)
+        for start in range(0, len(group), count):
+            yield group[start : start + count]
+
+
+def _cut(picture: Picture, window: Box) -> Picture:
+    """A window of a picture; where it lies beyond the picture, the last row and column are repeated."""
     left, top, right, bottom = window
     part = picture[top:bottom, left:right]  # a slice ends where the picture does
-    part = np.pad(part, ((0, bottom - top - part.shape[0]), (0, right - left - part.shape[1]), (0, 0)), mode="edge")
-    inputs = torch.from_numpy(part).to(device).permute(2, 0, 1)[None]  # (1, 3, h, w), channels last in memory
+    return np.pad(part, ((0, bottom - top - part.shape[0]), (0, right - left - part.shape[1]), (0, 0)), mode="edge")
+
+
+def _run(network: nn.Module, windows: Sequence[tuple[Picture, Box]], device: torch.device) -> Picture:
+    """(n, h * scale, w * scale, 3) uint8: the network's output for windows of one size."""
+    stacked = np.stack([_cut(picture, window) for picture, window in windows])
+    inputs = torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2)  # (n, 3, h, w), channels last in memory
     output: Tensor = network(inputs.float() / 255)
     scale = network_shape(network)[0]
-    wanted = (1, 3, (bottom - top) * scale, (right - left) * scale)
+    wanted = (len(windows), 3, inputs.shape[2] * scale, inputs.shape[3] * scale)
     if output.shape != wanted:
         raise DataError(f"the network made {tuple(output.shape)} of {tuple(inputs.shape)}, not {wanted}")
-    output = output[0].float()
-    if not bool(torch.isfinite(output).all()):
+    output = output.float()
+    finite = output.isfinite().flatten(1).all(dim=1).tolist()
+    if not all(finite):
+        left, top = windows[finite.index(False)][1][:2]
         raise DataError(
             f"{type(network).__name__} gave values that are not finite at ({left}, {top}) of the picture; "
             "its weights are damaged, or bf16 is too coarse for them"
         )
-    return output.mul_(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
+    rounded = output.mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+    return np.asarray(rounded.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _place(output: Picture, tile: _Tile, result: Picture, inner: Box, scale: int) -> None:
+    """Copy what a tile keeps, as far as it is wanted, from the network's output for its window into the result."""
+    x, y = max(tile.kept[0], inner[0]), max(tile.kept[1], inner[1])
+    x_end, y_end = tile.kept[2:]
+
+    def part(origin_x: int, origin_y: int) -> tuple[slice, slice]:
+        rows = slice((y - origin_y) * scale, (y_end - origin_y) * scale)
+        return rows, slice((x - origin_x) * scale, (x_end - origin_x) * scale)
+
+    result[part(*inner[:2])] = output[part(*tile.window[:2])]
 
 
 @contextlib.contextmanager
 def _arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
-    """bfloat16 convolutions, or true fp32 ones: CUDA would else round their inputs to 10 bits."""
+    """bfloat16 convolutions, or true fp32 ones: CUDA would else round to 10 bits. The same in every run."""
     with contextlib.ExitStack() as stack:
         if precision == "bf16":
             stack.enter_context(torch.autocast(device.type, torch.bfloat16))
-        elif device.type == "cuda":
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+        if device.type == "cuda":
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
         yield

@@ -1,6 +1,10 @@
 """Restorers made of networks: the bundled chain, Real-ESRGAN, and weight files of the user's."""
 
 import hashlib
+import math
+import os
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -12,14 +16,14 @@ from torch import nn
 
 from datatools.errors import DataError
 from datatools.images import Box
-from datatools.restore import DEFAULT_VARIANT, Restoration, SuperResolution, Variant
-from datatools.restore.apply import Precision, best_precision, network_shape, restore
+from datatools.restore import DEFAULT_VARIANT, Part, Restoration, SuperResolution, Variant
+from datatools.restore.apply import ALONE, BATCHES, Precision, Tiling, best_precision, network_shape, restore_parts
 from datatools.restore.bundled import bundled_weights
 from datatools.restore.devices import choose_device
 from datatools.restore.foreign import REALESRGAN, load_model
 from datatools.restore.foreign import digest as foreign_digest
 from datatools.restore.photos import halve
-from datatools.restore.weights import load_weights, task_of
+from datatools.restore.weights import file_digest, load_weights, task_of
 
 ENOUGH = 1024.0
 """Side of a face rectangle, in photo pixels, from which super-resolution would be averaged away."""
@@ -27,6 +31,9 @@ ENOUGH = 1024.0
 LARGEST_SIDE = 2800.0
 """Enlarged photos are halved while the face rectangle is larger than this: the warp samples 2048 x 2048 points, and
 would miss pixels in between (see `faces.LEAST_DECODED_SIDE`, which is half of it)."""
+
+TOGETHER = 16
+"""Photos whose parts are restored together on a GPU: most have tiles as large as others' then."""
 
 BUNDLED: dict[str, Variant] = {
     "bundled": DEFAULT_VARIANT,
@@ -52,7 +59,16 @@ class Step:
     @property
     def network(self) -> nn.Module:
         """The network; a process loads it once."""
-        return _network(self.source, self.where)
+        with _loading:
+            return _network(self.source, self.where)
+
+    @property
+    def scale(self) -> int:
+        """By which it enlarges."""
+        return network_shape(self.network)[0]
+
+
+_loading = threading.Lock()  # threads that ask at once would get networks of their own
 
 
 @lru_cache(maxsize=4)
@@ -71,77 +87,137 @@ class NetworkRestorer:
     device: str
     precision: Precision
     threads: int
+    together: int = 1
 
     @property
     def digest(self) -> str:
-        parts = [step.digest for step in self.steps] + [self.super_resolution, self.precision]
+        """Of the weights, and of where and how networks are computed: that changes rounding, and tiles."""
+        arithmetic = [torch.device(self.device).type, self.precision]
+        parts = [step.digest for step in self.steps] + [self.super_resolution, *arithmetic]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def for_face(self, side: float, /) -> Restoration:
         """Without super-resolution where that is asked for or, with "auto", would not be seen; halved where needed."""
-        networks = [step.network for step in self.steps]
         enlarge = self.super_resolution == "always" or (self.super_resolution == "auto" and side < ENOUGH)
-        if not enlarge:
-            networks = [network for network in networks if network_shape(network)[0] == 1]
-        scale = int(np.prod([network_shape(network)[0] for network in networks]))
+        steps = tuple(step for step in self.steps if enlarge or step.scale == 1)
+        scale = math.prod(step.scale for step in steps)
         halvings = 0
         while scale > 1 and side * scale > LARGEST_SIDE:
             scale, halvings = scale // 2, halvings + 1
-        return _Chain(tuple(networks), scale, halvings, self.device, self.precision, self.threads)
+        return _Chain(self, steps, scale, halvings)
+
+    def restore_all(self, parts: Sequence[Part], /) -> list[NDArray[np.uint8]]:
+        """Every network takes all photos that it is meant for before the next one begins."""
+        return self.run(parts, BATCHES)
+
+    def run(self, parts: Sequence[Part], tiling: Tiling) -> list[NDArray[np.uint8]]:
+        """Restore parts, whose restorations are this restorer's; `tiling`: of photos, alone or together."""
+        torch.set_num_threads(self.threads)
+        passing = [_Passing(part) for part in parts]
+        for step in self.steps:
+            due = [one for one in passing if step in one.left]
+            wanted = [one.wanted() for one in due]
+            results = restore_parts(
+                step.network,
+                [(one.picture, box) for one, box in zip(due, wanted, strict=True)],
+                device=self.device,
+                precision=self.precision,
+                tiling=tiling,
+            )
+            for one, box, result in zip(due, wanted, results, strict=True):
+                one.advance(box, result)
+        return [one.result() for one in passing]
 
 
 @dataclass(frozen=True)
 class _Chain:
     """The networks for one photo."""
 
-    networks: tuple[nn.Module, ...]
+    restorer: NetworkRestorer
+    steps: tuple[Step, ...]
     scale: int
     halvings: int
-    device: str
-    precision: Precision
-    threads: int
     margin: int = field(init=False)
     grid: int = field(init=False)
 
     def __post_init__(self) -> None:
-        shapes = [network_shape(network) for network in self.networks]
-        object.__setattr__(self, "grid", int(np.lcm.reduce([shape[2] for shape in shapes] or [1])))
-        object.__setattr__(self, "margin", sum(shape[1] for shape in shapes))
+        object.__setattr__(self, "grid", _common_grid(self.steps))
+        object.__setattr__(self, "margin", _total_margin(self.steps))
 
     def __call__(self, picture: NDArray[np.uint8], inner: Box) -> NDArray[np.uint8]:
-        torch.set_num_threads(self.threads)
-        left, top, right, bottom = inner
-        for index, network in enumerate(self.networks):
-            # what the networks after this one want to see around the part
-            room = sum(network_shape(later)[1] for later in self.networks[index + 1 :])
-            height, width = picture.shape[:2]
-            wanted = (max(left - room, 0), max(top - room, 0), min(right + room, width), min(bottom + room, height))
-            picture = restore(network, picture, inner=wanted, device=self.device, precision=self.precision)
-            scale = network_shape(network)[0]
-            left, right = (left - wanted[0]) * scale, (right - wanted[0]) * scale
-            top, bottom = (top - wanted[1]) * scale, (bottom - wanted[1]) * scale
-        picture = picture[top:bottom, left:right]
-        for _ in range(self.halvings):
+        return self.restorer.run([Part(self, picture, inner)], ALONE)[0]
+
+
+class _Passing:
+    """A part of a photo on its way through the networks of its chain."""
+
+    def __init__(self, part: Part) -> None:
+        assert isinstance(part.restoration, _Chain)
+        self.picture = part.picture
+        self.inner = part.inner
+        self.left = part.restoration.steps
+        """Networks that are yet to come."""
+        self._halvings = part.restoration.halvings
+
+    def wanted(self) -> Box:
+        """What the next network has to restore: what is wanted in the end, and what later networks want to see.
+
+        It begins at multiples of later networks' grids, as the photo and the part of it do.
+        """
+        room, grid = _total_margin(self.left[1:]), _common_grid(self.left[1:])
+        height, width = self.picture.shape[:2]
+        left, top, right, bottom = self.inner
+        return (
+            max(left - room, 0) // grid * grid,
+            max(top - room, 0) // grid * grid,
+            min(right + room, width),
+            min(bottom + room, height),
+        )
+
+    def advance(self, restored: Box, result: NDArray[np.uint8]) -> None:
+        """Go on with what the next network made of the part `restored` of the picture."""
+        scale = self.left[0].scale
+        left, top, right, bottom = self.inner
+        x, y = restored[:2]
+        self.inner = ((left - x) * scale, (top - y) * scale, (right - x) * scale, (bottom - y) * scale)
+        self.picture, self.left = result, self.left[1:]
+
+    def result(self) -> NDArray[np.uint8]:
+        """What is wanted, after the last network."""
+        left, top, right, bottom = self.inner
+        picture = self.picture[top:bottom, left:right]
+        for _ in range(self._halvings):
             picture = halve(picture)
         return picture
+
+
+def _common_grid(steps: Sequence[Step]) -> int:
+    """Where pictures may begin for all of these networks, none of which but the last enlarges."""
+    return math.lcm(*(network_shape(step.network)[2] for step in steps))
+
+
+def _total_margin(steps: Sequence[Step]) -> int:
+    return sum(network_shape(step.network)[1] for step in steps)
 
 
 def network_restorer(name: str, *, super_resolution: SuperResolution, device: str, threads: int) -> NetworkRestorer:
     """See `datatools.restore.get_restorer`."""
     if name in BUNDLED:
         steps = [_own("jpeg", bundled_weights("jpeg", "distortion")), _own("sr", bundled_weights("sr", BUNDLED[name]))]
-    elif (task := task_of(Path(name))) is not None:
-        steps = [_own(task, Path(name))]
-    elif name == REALESRGAN or "." in name:
+    elif name == REALESRGAN:
         steps = [Step("foreign", name, foreign_digest(name))]
+    elif "." in name or os.sep in name:
+        task = task_of(Path(name))
+        steps = [_own(task, Path(name)) if task is not None else Step("foreign", name, foreign_digest(name))]
     else:
         known = ", ".join(["none", *BUNDLED, REALESRGAN])
         raise DataError(f"unknown restorer {name!r}; known: {known}, or a weight file (.safetensors, .pth)")
+    place = choose_device(device)
     for step in steps:
         _ = step.network  # a damaged file is told now, not by a worker
-    place = choose_device(device)
-    return NetworkRestorer(name, tuple(steps), super_resolution, str(place), best_precision(place), threads)
+    together = 1 if place.type == "cpu" else TOGETHER
+    return NetworkRestorer(name, tuple(steps), super_resolution, str(place), best_precision(place), threads, together)
 
 
 def _own(task: str, path: Path) -> Step:
-    return Step(task, str(path), hashlib.sha256(path.read_bytes()).hexdigest())
+    return Step(task, str(path), file_digest(path))

@@ -24,6 +24,15 @@ TWICE = 1 / 3
 """Part of the compressed pictures that was compressed before, on another grid of blocks."""
 RESCALED = 0.4
 """Part of the pictures compressed twice that was reduced in between."""
+OFF_GRID = 0.1
+"""Part of the pictures compressed once whose blocks begin anywhere, as in photos cut after JPEG and saved without."""
+GRAINY = 0.2
+"""Part of the pictures that gets film grain or sensor noise before it is compressed. Grain belongs to the photo: a
+remover that has seen clean photos alone takes it for the work of JPEG."""
+GRAIN = (0.5, 8.0)
+"""Standard deviation of the grain, in grey levels."""
+GRAIN_SIZE = 1.2
+"""Largest standard deviation of the blur that makes grain coarse, in pixels."""
 SHIFTS = 8
 """A picture compressed twice moved by 0..7 pixels in between: JPEG's blocks are 8 pixels wide."""
 
@@ -69,7 +78,7 @@ def jpeg_pair(picture: Picture, size: int, rng: np.random.Generator) -> tuple[Pi
     """A (size, size, 3) part of a picture after JPEG compression, and what it should have been.
 
     Quality uniform in 10..95, colours at full or half resolution; a third of the pictures is compressed twice, shifted
-    and sometimes reduced in between; some are left untouched.
+    and sometimes reduced in between; some are left untouched. Some get grain first, which stays in what they should be.
 
     Raises:
         ValueError: a picture smaller than `size`.
@@ -77,13 +86,16 @@ def jpeg_pair(picture: Picture, size: int, rng: np.random.Generator) -> tuple[Pi
     height, width = picture.shape[:2]
     if min(height, width) < size:
         raise ValueError(f"a picture of {width} x {height} has no part of {size} x {size}")
+    if rng.random() < GRAINY:
+        picture = add_grain(picture, rng)
     if rng.random() < UNTOUCHED:
         clean = random_part(picture, size, rng)
         return clean, clean
     if rng.random() >= TWICE:
-        # blocks begin anywhere in what is used, but the compressed part itself begins with a whole block
         clean, shift = _with_room(picture, size, rng)
         degraded = _compress_somehow(clean, rng)
+        if rng.random() >= OFF_GRID:
+            shift = (0, 0)
         return _at(degraded, shift, size), _at(clean, shift, size)
     factor = float(rng.uniform(0.5, 1.0)) if rng.random() < RESCALED else 1.0
     source = min(int(np.ceil((size + SHIFTS) / factor)), height, width)
@@ -98,6 +110,15 @@ def jpeg_pair(picture: Picture, size: int, rng: np.random.Generator) -> tuple[Pi
     shift = (int(rng.integers(room + 1)), int(rng.integers(room + 1)))
     degraded = _compress_somehow(_at(degraded, shift, size), rng)
     return degraded, _at(clean, shift, size)
+
+
+def add_grain(picture: Picture, rng: np.random.Generator) -> Picture:
+    """The picture with noise of random strength and coarseness, mostly the same in all three colours."""
+    noise = rng.standard_normal(picture.shape, np.float32) * np.float32(rng.uniform(0, 0.6))
+    noise += rng.standard_normal((*picture.shape[:2], 1), np.float32)
+    if (blur := float(rng.uniform(-0.5, GRAIN_SIZE))) > 0.2:
+        noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), blur), np.float32)
+    return np.clip(np.rint(picture + noise * (rng.uniform(*GRAIN) / noise.std())), 0, 255).astype(np.uint8)
 
 
 def random_part(picture: Picture, size: int, rng: np.random.Generator) -> Picture:

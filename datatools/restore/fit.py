@@ -51,6 +51,12 @@ VALIDATION_LEAST = 128
     "--bicubic", type=click.FloatRange(0, 1), default=0.85, help="Part of the pictures reduced by the bicubic kernel."
 )
 @click.option(
+    "--pixels",
+    type=click.FloatRange(min=0),
+    default=FitSettings.pixels,
+    help="Weight of every pixel's error (perceptual).",
+)
+@click.option(
     "--texture",
     type=click.FloatRange(min=0),
     default=FitSettings.texture,
@@ -61,6 +67,19 @@ VALIDATION_LEAST = 128
     type=click.FloatRange(min=0),
     default=FitSettings.adversarial,
     help="Weight of the critic (perceptual).",
+)
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 2),
+    default=FitSettings.strength,
+    help="Share of the learned texture that the finished network adds (perceptual).",
+)
+@click.option(
+    "--turns",
+    type=click.Choice(["1", "2", "4"]),
+    default="1",
+    callback=lambda _context, _option, value: int(value),
+    help="Orientations of a picture that the finished network averages over: less error for more time.",
 )
 @click.option("--validation", type=click.IntRange(min=1), default=12, help="Photos held out to measure on.")
 @click.option("--every", type=click.IntRange(min=1), default=250, help="Steps between measurements, which also save.")
@@ -111,7 +130,7 @@ def fit_command(
         for row in run(fit, out, every=every, card=card, progress=lambda: bar.update()):
             tqdm.write(
                 f"step {row['step']:6d}  loss {row['loss']:.5f}  {row['psnr']:.2f} dB "
-                f"(untrained: {row['baseline']:.2f})  {row['seconds'] / 60:.1f} min"
+                f"(untrained: {row['baseline']:.2f})  contrast {row['contrast']:.2f}  {row['seconds'] / 60:.1f} min"
             )
             plot_curve(fit.curve, out.with_suffix(".png"), settings)
 

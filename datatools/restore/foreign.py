@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from datatools.errors import DataError
 from datatools.restore.realesrgan import RRDBNet, load_realesrgan, package_weights
+from datatools.restore.weights import check_readable, file_digest
 
 REALESRGAN = "realesrgan"
 """The name under which Real-ESRGAN x4plus is asked for."""
@@ -57,8 +58,7 @@ class ForeignNetwork(nn.Module):
 def _check_file(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"{path} is no restorer's name and no weight file; known endings: {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise DataError(f"{path}: no such weight file")
+    check_readable(path)
 
 
 def _spandrel() -> Any:
@@ -144,7 +144,9 @@ def load_model(name_or_path: str) -> RRDBNet | ForeignNetwork:
 
 
 def digest(name_or_path: str) -> str:
-    """SHA-256 of the bytes of a network's weights, in hexadecimal: part of the paths of finished work.
+    """Names a network: changes with its weights and with the code that it consists of; part of finished work's paths.
+
+    The code is this program's own for Real-ESRGAN, and spandrel's for files.
 
     Raises:
         DataError: no such file or package; see `load_model`.
@@ -153,5 +155,4 @@ def digest(name_or_path: str) -> str:
         return hashlib.sha256(package_weights()).hexdigest()
     path = Path(name_or_path)
     _check_file(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{file_digest(path)} spandrel {_spandrel().__version__}"

@@ -9,8 +9,9 @@ Pictures are (n, 3, h, w) floats, 0..1. There is no normalization over a whole p
 the whole in all pixels that lie `margin` or more away from where it was cut, if it was cut at multiples of `grid`.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,17 +30,39 @@ def _conv(inputs: int, outputs: int, *, stride: int = 1, gain: float = 1.0) -> n
     return layer
 
 
+def _turned(restore: Callable[[Tensor], Tensor], pictures: Tensor, turns: int) -> Tensor:
+    """Mean of what comes out for the picture in `turns` orientations: 1, 2 (upright, upside down) or 4.
+
+    Errors that a network makes in one orientation alone cancel (R. Timofte et al., "Seven ways to improve example-based
+    single image super resolution", CVPR 2016).
+    """
+    if turns not in (1, 2, 4):
+        raise ValueError(f"a picture can be turned into 1, 2 or 4 orientations, not {turns}")
+    total: Tensor | int = 0
+    for quarter in range(0, 4, 4 // turns):
+        turned = torch.rot90(pictures, quarter, (2, 3)).contiguous(memory_format=torch.channels_last)
+        total = total + torch.rot90(restore(turned), -quarter, (2, 3))
+    assert isinstance(total, Tensor)
+    return total / turns
+
+
 class ResidualBlock(nn.Module):
-    """x + conv(relu(conv(x))) without batch normalization, which would tie a pixel to the rest of its minibatch."""
+    """x + SHARE * conv(relu(conv(x))), without batch normalization, which would tie a pixel to its minibatch.
+
+    The small share keeps deep stacks stable under steps of one size for all kernels (B. Lim et al., "Enhanced deep
+    residual networks for single image super-resolution", 2017).
+    """
+
+    SHARE = 0.1
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = _conv(channels, channels)
-        self.second = _conv(channels, channels, gain=0.1)  # begins close to the identity, however many are stacked
+        self.second = _conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         change: Tensor = self.second(functional.relu(self.first(x)))
-        return x + change
+        return torch.add(x, change, alpha=self.SHARE)
 
 
 class ArtifactRemover(nn.Module):
@@ -51,15 +74,20 @@ class ArtifactRemover(nn.Module):
     """
 
     scale: ClassVar[int] = 1
-    grid: ClassVar[int] = 4
+    grid: ClassVar[int] = 8
 
-    def __init__(self, channels: tuple[int, int] = (64, 96), blocks: tuple[int, int] = (2, 4)) -> None:
-        """`channels` and residual `blocks` at half size (as many again on the way up) and at a quarter."""
+    def __init__(
+        self, channels: tuple[int, int] = (64, 96), blocks: tuple[int, int] = (4, 6), turns: Literal[1, 2, 4] = 1
+    ) -> None:
+        """`channels` and residual `blocks` at half size (as many again on the way up) and at a quarter; out of training
+        the result is the mean over `turns` orientations of the picture.
+        """
         super().__init__()
-        self.settings = {"channels": list(channels), "blocks": list(blocks)}
+        self.settings = {"channels": list(channels), "blocks": list(blocks), "turns": turns}
+        self.turns = turns
         self.margin = 4 * (2 * blocks[1] + 2) + 2 * (4 * blocks[0] + 4)
         half, quarter = channels
-        self.entry = _conv(3 * 4, half)
+        self.entry = _conv(3 * 4 + 4, half)
         self.down = nn.Sequential(*[ResidualBlock(half) for _ in range(blocks[0])])
         self.to_quarter = _conv(half, quarter, stride=2)
         self.middle = nn.Sequential(*[ResidualBlock(quarter) for _ in range(blocks[1])])
@@ -68,10 +96,13 @@ class ArtifactRemover(nn.Module):
         self.exit = _conv(half, 3 * 4, gain=0.1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """(n, 3, h, w), h and w multiples of 4 -> the same shape, not clipped."""
+        """(n, 3, h, w), h and w multiples of 8 -> the same shape, not clipped. JPEG's blocks begin at the corner."""
+        return _turned(self._restore, pictures, 1 if self.training else self.turns)
+
+    def _restore(self, pictures: Tensor) -> Tensor:
         with torch.autocast(pictures.device.type, enabled=False):
             # in bfloat16 the picture would lose its last bits, and with them what JPEG of high quality changed
-            first = self.entry(functional.pixel_unshuffle(pictures - MIDDLE, 2))
+            first = self.entry(torch.cat([functional.pixel_unshuffle(pictures - MIDDLE, 2), _places(pictures)], dim=1))
         half = self.down(first)
         x = self.from_quarter(self.middle(self.to_quarter(half)))
         x = self.up(x + half)
@@ -79,31 +110,118 @@ class ArtifactRemover(nn.Module):
         return pictures + change.to(pictures.dtype)
 
 
+def _places(pictures: Tensor) -> Tensor:
+    """(n, 4, h / 2, w / 2): where 2 x 2 pixels lie in JPEG's blocks of 8 x 8, as points on two circles."""
+    n, _, height, width = pictures.shape
+    rows, columns = (
+        torch.arange(size // 2, device=pictures.device, dtype=pictures.dtype) * (torch.pi / 2)
+        for size in (height, width)
+    )
+    waves = [wave[:, None].expand(-1, width // 2) for wave in (rows.cos(), rows.sin())]
+    waves += [wave[None, :].expand(height // 2, -1) for wave in (columns.cos(), columns.sin())]
+    return torch.stack(waves).expand(n, -1, -1, -1)
+
+
 class SuperResolver(nn.Module):
     """Residual network at the small size, then a pixel shuffle by 4 (Ledig et al. 2016, without their normalization).
 
-    The network predicts what bilinear enlargement lacks.
+    The network predicts what bilinear enlargement lacks. With `texture` it also adds grain, see `Texture`.
     """
 
     scale: ClassVar[int] = 4
-    grid: ClassVar[int] = 1
 
-    def __init__(self, channels: int = 64, blocks: int = 8) -> None:
+    def __init__(self, channels: int = 64, blocks: int = 12, texture: int = 0, turns: Literal[1, 2, 4] = 1) -> None:
+        """`texture`: channels of the layers that make grain, 0 for none. Out of training the result is the mean over
+        `turns` orientations of the picture.
+        """
         super().__init__()
-        self.settings = {"channels": channels, "blocks": blocks}
+        self.settings = {"channels": channels, "blocks": blocks, "texture": texture, "turns": turns}
+        self.turns = turns
         self.margin = 2 * blocks + 3
+        self.grid = 1
         self.entry = _conv(3, channels)
         self.body = nn.Sequential(*[ResidualBlock(channels) for _ in range(blocks)])
         self.after = _conv(channels, channels)
         self.exit = _conv(channels, 3 * self.scale**2, gain=0.1)
+        self.texture: Texture | None = None
+        if texture:
+            self.texture = Texture(channels, texture, self.scale)
+            self.margin += Texture.MARGIN
+            self.grid = Texture.PERIOD
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """(n, 3, h, w) -> (n, 3, 4 h, 4 w), not clipped."""
+        """(n, 3, h, w) -> (n, 3, 4 h, 4 w), not clipped. The corner is at a multiple of `grid` in the photo."""
+        return _turned(self._restore, pictures, 1 if self.training else self.turns)
+
+    def _restore(self, pictures: Tensor) -> Tensor:
         x = self.entry(pictures - MIDDLE)
         x = self.after(self.body(x)) + x
         change = functional.pixel_shuffle(self.exit(x), self.scale)
         plain = functional.interpolate(pictures, scale_factor=self.scale, mode="bilinear", align_corners=False)
-        return plain + change.to(pictures.dtype)
+        enlarged = plain + change.to(pictures.dtype)
+        if self.texture is None:
+            return enlarged
+        return enlarged + self.texture(x, enlarged)
+
+
+class Texture(nn.Module):
+    """Adds what the small picture cannot tell: grain, pores, hair, made of white noise by a few layers of convolutions.
+
+    A network without noise has to make texture out of the input's own pixels, and repeats itself with the pixel
+    shuffle's grid. The noise is part of the weights, lies fixed on the photo's pixels and repeats every `PERIOD` pixels
+    of the input: parts of a photo get the same grain as the whole. In training it is drawn anew.
+    """
+
+    PERIOD: ClassVar[int] = 64
+    MARGIN: ClassVar[int] = 4
+    """Pixels of the input that it looks at further than the network without it: three convolutions and the bicubic
+    enlargement's two, instead of the last convolution's one."""
+    NOISE: ClassVar[int] = 4
+    """Channels of noise, at either size."""
+
+    def __init__(self, features: int, channels: int, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        generator = torch.Generator().manual_seed(0)
+        self.noise: Tensor
+        self.small_noise: Tensor
+        for name, side in (("noise", self.PERIOD * scale), ("small_noise", self.PERIOD)):
+            self.register_buffer(name, torch.randn(1, self.NOISE, side, side, generator=generator))
+        self.control = _conv(features, channels)
+        self.small = _conv(channels + self.NOISE, channels)
+        self.small_exit = _conv(channels, 3, gain=0.03)
+        self.first = _conv(channels + self.NOISE + 3, channels)
+        self.second = _conv(channels, channels)
+        self.exit = _conv(channels, 3, gain=0.03)
+
+    def forward(self, features: Tensor, enlarged: Tensor) -> Tensor:
+        """(n, features, h, w) and (n, 3, h * scale, w * scale) -> what to add to the latter."""
+        control = functional.leaky_relu(self.control(features), 0.2)
+        small = torch.cat([control, self._placed(self.small_noise, control)], dim=1)
+        small = self.small_exit(functional.leaky_relu(self.small(small), 0.2)).float()
+        # enlarged smoothly, for what a pixel shuffle leaves behind is what this module is meant to avoid
+        coarse = functional.interpolate(small, scale_factor=self.scale, mode="bicubic", align_corners=False)
+        control = functional.interpolate(control, scale_factor=self.scale, mode="bilinear", align_corners=False)
+        x = torch.cat([control, self._placed(self.noise, control), (enlarged - MIDDLE).to(control.dtype)], dim=1)
+        x = functional.leaky_relu(self.second(functional.leaky_relu(self.first(x), 0.2)), 0.2)
+        fine: Tensor = self.exit(x)
+        return coarse + fine.float()
+
+    def scale_by(self, strength: float) -> None:
+        """Add that many times as much from now on."""
+        with torch.no_grad():
+            for layer in (self.small_exit, self.exit):
+                layer.weight.mul_(strength)
+                layer.bias.mul_(strength)  # type: ignore[union-attr]
+
+    def _placed(self, noise: Tensor, like: Tensor) -> Tensor:
+        """(n, NOISE, h, w) of the size of `like`."""
+        n, _, height, width = like.shape
+        if self.training:
+            return torch.randn(n, self.NOISE, height, width, device=like.device).to(like.dtype)
+        side = noise.shape[2]
+        repeats = (-(-height // side), -(-width // side))
+        return noise.repeat(1, 1, *repeats)[:, :, :height, :width].expand(n, -1, -1, -1).to(like.dtype)
 
 
 class Critic(nn.Module):

@@ -28,8 +28,16 @@ from datatools.restore.degrade import (
     jpeg_pair,
     reduce_picture,
 )
-from datatools.restore.networks import Critic
-from datatools.restore.objectives import charbonnier, critic_loss, generator_loss, relative_error, sliced_distance
+from datatools.restore.networks import Critic, SuperResolver
+from datatools.restore.objectives import (
+    balanced_error,
+    charbonnier,
+    critic_loss,
+    generator_loss,
+    laplacian_levels,
+    sliced_distance,
+)
+from datatools.restore.optimizer import MuonAndAdam
 from datatools.restore.photos import Photos
 from datatools.restore.weights import NETWORKS, Network, load_weights, save_weights
 
@@ -40,6 +48,8 @@ AVERAGE_DECAY = 0.999
 WARM_UP = 200
 """Steps over which the learning rate rises."""
 STATE_PARTS = {"settings", "step", "seconds", "curve", "network", "average", "optimizer"}
+TEXTURE_CHANNELS = 24
+"""Channels of the layers that make texture."""
 TRIM = 16
 """Pixels of the large picture cut from every side after a reduction, whose kernel reached beyond the part's edges."""
 
@@ -55,11 +65,14 @@ class FitSettings:
         batch: pictures per step.
         patch: side of the network's input in training, in pixels.
         rate: highest learning rate of Adam.
-        network: arguments of the network, empty for its defaults.
+        network: arguments of the network, where they are not those of `init` or the defaults.
         bicubic: part of the training pictures reduced by the bicubic kernel of the usual test sets.
+        pixels: weight of the error of every pixel (perceptual; the reduced pictures' error has the weight 1).
         texture: weight of the sliced Wasserstein distance between patches (perceptual).
         adversarial: weight of the critic's opinion (perceptual).
-        init: weight file to begin from.
+        strength: share of the learned texture that the finished network adds (perceptual); of no account in training.
+        turns: orientations that the finished network averages over; of no account in training.
+        init: weight file to begin from; the perceptual variant keeps its weights and trains the layers of `Texture`.
         after: weight file of an artifact remover that the inputs go through first (super-resolution), as in the build.
     """
 
@@ -73,8 +86,11 @@ class FitSettings:
     precision: str = "bf16"
     network: dict[str, Any] = field(default_factory=dict)
     bicubic: float = 0.85
-    texture: float = 1.0
-    adversarial: float = 0.005
+    pixels: float = 0.5
+    texture: float = 0.2
+    adversarial: float = 0.01
+    strength: float = 1.0
+    turns: int = 1
     init: str | None = None
     after: str | None = None
 
@@ -100,19 +116,37 @@ def training_pair(photos: Photos, settings: FitSettings, rng: np.random.Generato
     )
 
 
+def initial_network(settings: FitSettings) -> Network:
+    """The network before the first step. Raises DataError for a weight file that does not fit."""
+    if settings.init is None:
+        return NETWORKS[settings.task](**settings.network)
+    begun, _ = load_weights(Path(settings.init), settings.task)
+    chosen = begun.settings | {"turns": 1} | settings.network
+    if settings.variant == "perceptual" and not chosen["texture"]:
+        chosen["texture"] = TEXTURE_CHANNELS
+    network = NETWORKS[settings.task](**chosen)
+    kept = begun.state_dict()
+    try:
+        network.load_state_dict(network.state_dict() | kept)
+    except RuntimeError as error:
+        raise DataError(f"{settings.init} does not fit the network asked for: {str(error).splitlines()[0]}") from error
+    if settings.variant == "perceptual":
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name.startswith("texture."))
+    return network
+
+
 class Fit:
     """One training run: networks, optimizers and how far it is."""
 
     def __init__(self, settings: FitSettings, photos: Photos, validation: "Validation", device: torch.device) -> None:
         self.settings, self.photos, self.validation, self.device = settings, photos, validation, device
         torch.manual_seed(settings.seed)
-        network = NETWORKS[settings.task](**settings.network)
-        if settings.init is not None:
-            network.load_state_dict(load_weights(Path(settings.init), settings.task)[0].state_dict())
+        network = initial_network(settings)
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.remover = load_weights(Path(settings.after), "jpeg")[0].to(device) if settings.after else None
-        self.optimizer = torch.optim.Adam(self.network.parameters(), settings.rate, betas=(0.9, 0.99))
+        self.optimizer = MuonAndAdam(self.network, settings.rate)
         self.critic: Critic | None = None
         if settings.variant == "perceptual":
             self.critic = Critic().to(device)
@@ -178,19 +212,20 @@ class Fit:
         """Train on one batch; returns the network's loss."""
         start = time.perf_counter()
         inputs, targets = self.batch()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
+        self.optimizer.set_rate(self.rate())
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.step)  # for the network's own noise
         with self.autocast():
             outputs = self.network(inputs).float()
-        loss = charbonnier(outputs, targets).mean()
         if self.settings.task == "jpeg":
-            loss = relative_error(outputs, targets, inputs)
-        if self.critic is not None:
-            loss = loss + self._photographic(outputs, targets)
+            loss = balanced_error(outputs, targets, inputs)
+        elif self.critic is None:
+            loss = charbonnier(outputs, targets).mean()
+        else:
+            loss = self._photographic(outputs, targets)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DataError(f"the loss is not finite at step {self.step}; lower --rate, or use --precision fp32")
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
@@ -203,10 +238,13 @@ class Fit:
         return value
 
     def _photographic(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Texture and critic: what asks for a photograph's look. Trains the critic on the way."""
+        """Pixels, texture and critic: what asks for a photograph's look. Trains the critic on the way."""
         assert self.critic is not None
+        # What the small picture tells stays; texture is free to differ from the true one pixel by pixel.
+        small, small_targets = (functional.avg_pool2d(p, SCALE) for p in (outputs, targets))
+        loss = charbonnier(small, small_targets).mean() + self.settings.pixels * charbonnier(outputs, targets).mean()
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
-        loss = self.settings.texture * sliced_distance(outputs, targets, generator)
+        loss = loss + self.settings.texture * sliced_distance(outputs, targets, generator)
         with self.autocast():
             real, fake = self.critic(targets), self.critic(outputs.detach())
             critic = critic_loss(real.float(), fake.float())
@@ -233,8 +271,10 @@ class Fit:
 
     def averaged_network(self) -> Network:
         """The network that is kept."""
-        network = NETWORKS[self.settings.task](**self.settings.network)
+        network = NETWORKS[self.settings.task](**(self.network.settings | {"turns": self.settings.turns}))
         network.load_state_dict(self.average)
+        if isinstance(network, SuperResolver) and network.texture is not None:
+            network.texture.scale_by(self.settings.strength)
         return network
 
 
@@ -254,8 +294,10 @@ class Validation:
     def measure(
         self, restore: Callable[[Tensor], Tensor], as_tensor: Callable[[NDArray[np.uint8]], Tensor]
     ) -> dict[str, float]:
-        """{"psnr", "baseline"} in dB, mean over the pictures, RGB."""
-        ours, plain = [], []
+        """Means over the pictures: "psnr" and "baseline" in dB, RGB; "contrast", the standard deviation of the finest
+        Laplacian level over the true picture's.
+        """
+        ours, plain, contrast = [], [], []
         for given, clean in self.pairs:
             inputs, target = as_tensor(given[None]), as_tensor(clean[None])
             baseline = inputs
@@ -266,7 +308,9 @@ class Validation:
             output = (restore(inputs).clamp(0, 1) * 255).round() / 255
             ours.append(-10 * math.log10(float((output - target).square().mean()) + 1e-10))
             plain.append(-10 * math.log10(float((baseline - target).square().mean()) + 1e-10))
-        return {"psnr": float(np.mean(ours)), "baseline": float(np.mean(plain))}
+            fine, true = (float(laplacian_levels(p, 1)[0].std()) for p in (output, target))
+            contrast.append(fine / max(true, 1e-6))
+        return {"psnr": float(np.mean(ours)), "baseline": float(np.mean(plain)), "contrast": float(np.mean(contrast))}
 
 
 def _middle(picture: Picture) -> Picture:

@@ -3,6 +3,7 @@
 A file holds no code: reading a foreign or damaged one gives an error, never more.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,14 +46,40 @@ def _ordered(content: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
+def check_readable(path: Path) -> None:
+    """Raises DataError for what is no file, or cannot be read."""
+    try:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; name a weight file (.safetensors, .pth)")
+        if not path.exists():
+            raise DataError(f"{path}: no such weight file")
+        if not path.is_file():
+            raise DataError(f"{path} is no file")  # a pipe, which would be waited for
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal. Raises DataError as `check_readable`, and where reading fails."""
+    check_readable(path)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
 def task_of(path: Path) -> str | None:
-    """The task of a weight file of ours; None for any other file, and for what is no file.
+    """The task of a weight file of ours; None for files that are not called .safetensors, or are not ours.
 
     Raises:
-        DataError: a .safetensors file that cannot be read.
+        DataError: a .safetensors file that is not there or cannot be read, or a folder of that name.
     """
-    if path.suffix.lower() != ".safetensors" or not path.is_file():
+    if path.suffix.lower() != ".safetensors":
         return None
+    check_readable(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -67,8 +94,7 @@ def load_weights(path: Path, task: str) -> tuple[Network, dict[str, Any]]:
     Raises:
         DataError: no weight file, one for another task, a damaged or a foreign one.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such weight file")
+    check_readable(path)
     if path.stat().st_size > MAX_BYTES:
         raise DataError(f"{path} is larger than any weight file of ours ({MAX_BYTES >> 20} MiB)")
     try:

@@ -1,0 +1,237 @@
+"""Measure a model, or a set of images, beside real images: SWD, MS-SSIM, FID, inception score, precision and recall.
+
+Prints a table, and with --json writes the numbers. A model that is still growing is measured at the
+size that it has reached, beside reals of that size: mirrored and faded as its training saw them.
+"""
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from datatools.errors import DataError
+from datatools.files import atomic_path
+from pggan.commands import PlainErrors
+from pggan.config import SavedRun, read_saved_run
+from pggan.data import Labels, Source
+from pggan.distributed import choose_device
+from pggan.folder import find_model
+from pggan.image_sets import ImageSet, ModelSet, open_set
+from pggan.measure import METRICS, MetricName, Options, Results, check, inception_metrics, measure
+from pggan.metrics.fidelity import Inception
+from pggan.models import Model
+
+EXAMPLES = """
+\b
+Examples:
+  python -m pggan.evaluate --model runs/faces --h5 celebahq.h5
+  python -m pggan.evaluate --model final.safetensors --h5 celebahq.h5 --mirror --metrics swd,fid --json found.json
+  python -m pggan.evaluate --against pictures --h5 celebahq.h5 --metrics swd --num-images 2000
+
+\b
+SWD     sliced Wasserstein distance times 1000 by level of detail, the smaller the better. The floor is that of
+        reals and other reals: no model comes below it. It depends on the number of images; compare only numbers
+        that were measured with the same one.
+MS-SSIM how much images are alike: near that of the reals is good, towards 1 the model makes the same picture
+        over and over.
+fid, is, pr  need torch-fidelity: pip install 'celebahq[metrics]'
+"""
+DEFAULT_IMAGES = 16_384
+CACHE = "metrics-cache"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured, how it is called in the table, and what its training did to reals.
+
+    `run`: the run folder that it comes from. `mirror`: None where that is not known.
+    """
+
+    images: ImageSet
+    title: str
+    run: Path | None = None
+    mirror: bool | None = None
+    fading: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@click.command(cls=PlainErrors, help=__doc__, epilog=EXAMPLES)
+@click.option("--model", type=click.Path(path_type=Path), help="A run folder or a model file.")
+@click.option("--against", type=click.Path(path_type=Path), help="Instead: a pyramid file or a folder of pictures.")
+@click.option("--h5", type=click.Path(path_type=Path), required=True, help="The reals: a pyramid file or a folder.")
+@click.option("--metrics", default="swd,ms-ssim", show_default=True, help=f"Of {', '.join(METRICS)}, with commas.")
+@click.option("--num-images", type=click.IntRange(2), help=f"Of either set.  [default: {DEFAULT_IMAGES}, or all reals]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of latents, choice and patches.")
+@click.option("--mirror/--no-mirror", default=None, help="Mirror half of the reals.  [default: as the run's training]")
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the numbers there.")
+@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help=f"[default: {CACHE} in the run folder]")
+@click.option("--inception", type=click.Path(path_type=Path), help="Weights for fid, is, pr.  [default: downloaded]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+def main(
+    model: Path | None,
+    against: Path | None,
+    h5: Path,
+    metrics: str,
+    num_images: int | None,
+    seed: int,
+    mirror: bool | None,
+    json_path: Path | None,
+    cache: Path | None,
+    inception: Path | None,
+    device: str,
+) -> None:
+    wanted = parse_metrics(metrics)
+    if (model is None) == (against is None):
+        raise DataError("name what is to be measured: --model RUN or FILE, or --against FILE or FOLDER, not both")
+    if json_path is not None and not json_path.absolute().parent.is_dir():
+        raise DataError(f"--json {json_path}: the folder {json_path.absolute().parent} does not exist")
+    chosen = choose_device(device)
+    if model is not None:
+        subject = of_model(model, h5, seed, find_model(model).to(chosen))
+        reals = open_set(h5, subject.images.resolution, fading=subject.fading, shuffle=seed)
+    else:
+        assert against is not None
+        subject, reals = of_images(against, h5, seed)
+    options = Options(
+        count=num_images or min(DEFAULT_IMAGES, subject.images.count, reals.count),
+        seed=seed,
+        mirror=bool(subject.mirror) if mirror is None else mirror,
+        device=chosen,
+        cache=cache or (subject.run / CACHE if subject.run else None),
+    )
+    check(subject.images, reals, wanted, options)  # before weights are fetched
+    if inception_metrics(wanted):
+        options = replace(options, extractor=Inception(inception, chosen))
+    with Bar() as bar:
+        found = measure(subject.images, reals, wanted, options, bar)
+    notes = [*subject.notes, *found.notes]
+    if subject.mirror is None and mirror is None:
+        notes.insert(0, "whether the training mirrored reals is not known: they are not mirrored; see --mirror")
+    if num_images is None and options.count < DEFAULT_IMAGES:
+        notes.append(f"there are no more than {options.count} images of either set, the paper has {DEFAULT_IMAGES}")
+    seen = f"{' mirrored' if options.mirror else ''}{f', faded by {subject.fading:.2f}' if subject.fading else ''}"
+    click.echo(
+        f"{subject.title}: {found.count} images of {found.resolution} x {found.resolution}, against {reals.name}{seen}"
+    )
+    click.echo("\n".join(table(found)))
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    if json_path is not None:
+        about = {"what": subject.title, "reals": reals.name, "digest": reals.digest, "mirror": options.mirror}
+        values = {**found.to_json(), **about, "fading": subject.fading, "seed": seed, "notes": notes}
+        write_json(json_path, values)
+
+
+def parse_metrics(text: str) -> list[MetricName]:
+    """Metrics of "swd,ms-ssim", each once; DataError for others."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in METRICS:
+            raise DataError(f"--metrics: {name!r} is no metric; known: {', '.join(METRICS)}")
+    return [metric for metric in METRICS if metric in names]
+
+
+def of_model(path: Path, h5: Path, seed: int, model: Model) -> Subject:
+    """The model of a run or file; from the run's settings also what its training did to reals."""
+    run = path if path.is_dir() else path.absolute().parent
+    saved = read_saved_run(run)
+    labels: Labels | None = None
+    notes: list[str] = []
+    if saved is not None and not h5.is_dir():
+        labels, notes = data_of_run(saved, h5)
+    if model.config.classes and labels is None:
+        notes.append("the labels of the training are not known: every class is made equally often")
+    return Subject(
+        ModelSet(model, seed, labels),
+        f"{path} after {model.images / 1000:g} kimg",
+        run if saved else None,
+        saved.preset.mirror if saved else None,
+        model.lod - math.floor(model.lod),
+        tuple(notes),
+    )
+
+
+def data_of_run(saved: SavedRun, h5: Path) -> tuple[Labels | None, list[str]]:
+    """The labels of the run, and a note where the reals are not what it was trained on."""
+    try:
+        source = Source(h5, saved.labels)
+        if source.digest() == saved.data["digest"]:
+            return source.labels, []
+    except DataError:
+        if saved.labels == "none":
+            raise
+    return None, [f"{h5} is not what the run was trained on"]
+
+
+def of_images(against: Path, h5: Path, seed: int) -> tuple[Subject, ImageSet]:
+    """Both sets, at the largest size that both have; a folder of pictures has but one."""
+    images, reals = (open_set(path, shuffle=seed) for path in (against, h5))
+    size = min(images.resolution, reals.resolution)
+    if images.resolution > size and not against.is_dir():
+        images = open_set(against, size, shuffle=seed)
+    if reals.resolution > size and not h5.is_dir():
+        reals = open_set(h5, size, shuffle=seed)
+    return Subject(images, str(against), mirror=False), reals
+
+
+def table(found: Results) -> list[str]:
+    """Levels, their average, and the same of reals among themselves; then the other figures, a line each."""
+    heads, rows = [""], [["images"], ["floor (reals)"]]
+    if found.swd is not None:
+        heads += [f"SWD {size}" for size in found.swd.by_size] + ["average"]
+        for row, levels in zip(rows, (found.swd, found.floor), strict=True):
+            values = [None] * (len(heads) - 1) if levels is None else [*levels.by_size.values(), levels.average]
+            row += ["-" if value is None else f"{value:.2f}" for value in values]
+    if found.ms_ssim is not None:
+        heads.append("MS-SSIM")
+        for row, value in zip(rows, (found.ms_ssim, found.ms_ssim_reals), strict=True):
+            row.append("-" if value is None else f"{value:.4f}")
+    lines = []
+    if len(heads) > 1:
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        for cells in (heads, *rows):
+            first, *rest = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+            lines.append("  ".join([first.lstrip().ljust(widths[0]), *rest]))
+    for name, record in found.figures.items():
+        numbers = [f"{key} {value:.5g}" for key, value in record.items() if isinstance(value, int | float)]
+        lines.append(f"{name}: {', '.join(numbers)}")
+    return lines
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write the file, whole or not at all."""
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"--json {path}: cannot be written: {error.strerror}") from error
+
+
+class Bar:
+    """A progress bar for everything that is done in turn, on a terminal; nothing where there is none."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._what = ""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if self._what != what:
+            self.__exit__()
+            self._what = what
+            self._bar = tqdm(desc=what, total=total, unit="image" if total > 1 else "set", disable=None, leave=False)
+        self._bar.update(done)
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m pggan.evaluate")
