@@ -41,8 +41,14 @@ class Tiling:
     batch: int
 
 
-ALONE = Tiling(tile=256, step=1, batch=0)
-"""For processors: tile after tile. Larger ones are hardly faster, and take memory by their square."""
+
+def alone(scale: int) -> Tiling:
+    """For processors: tile after tile, by a network that enlarges by `scale`.
+
+    Larger tiles save margins and take memory by their square, most of it where pictures are enlarged.
+    """
+    return Tiling(tile=max(768 // scale, 256), step=1, batch=0)
+
 
 BATCHES = Tiling(tile=512, step=128, batch=2**19)
 """For GPUs: half a million pixels keep a large one busy, and fit into a small one with a network as large as
@@ -73,7 +79,7 @@ def restore(
     inner: Box | None = None,
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
-    tiling: Tiling = ALONE,
+    tiling: Tiling | None = None,
 ) -> Picture:
     """Restore a picture, or the part of it that is wanted; see `restore_parts`. `inner`: None for all of it."""
     check_picture(picture)
@@ -87,7 +93,7 @@ def restore_parts(
     *,
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
-    tiling: Tiling = ALONE,
+    tiling: Tiling | None = None,
 ) -> list[Picture]:
     """Restore the wanted parts of pictures.
 
@@ -111,6 +117,7 @@ def restore_parts(
     for picture, inner in parts:
         _check_part(picture, inner)
     scale, margin, grid = network_shape(network)
+    tiling = tiling or alone(scale)
     results = [
         np.empty(((bottom - top) * scale, (right - left) * scale, 3), np.uint8)
         for _, (left, top, right, bottom) in parts

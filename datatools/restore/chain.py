@@ -17,7 +17,7 @@ from torch import nn
 from datatools.errors import DataError
 from datatools.images import Box
 from datatools.restore import DEFAULT_VARIANT, Part, Restoration, SuperResolution, Variant
-from datatools.restore.apply import ALONE, BATCHES, Precision, Tiling, best_precision, network_shape, restore_parts
+from datatools.restore.apply import BATCHES, Precision, Tiling, best_precision, network_shape, restore_parts
 from datatools.restore.bundled import bundled_weights
 from datatools.restore.devices import choose_device
 from datatools.restore.foreign import REALESRGAN, load_model
@@ -110,7 +110,7 @@ class NetworkRestorer:
         """Every network takes all photos that it is meant for before the next one begins."""
         return self.run(parts, BATCHES)
 
-    def run(self, parts: Sequence[Part], tiling: Tiling) -> list[NDArray[np.uint8]]:
+    def run(self, parts: Sequence[Part], tiling: Tiling | None = None) -> list[NDArray[np.uint8]]:
         """Restore parts, whose restorations are this restorer's; `tiling`: of photos, alone or together."""
         torch.set_num_threads(self.threads)
         passing = [_Passing(part) for part in parts]
@@ -145,7 +145,7 @@ class _Chain:
         object.__setattr__(self, "margin", _total_margin(self.steps))
 
     def __call__(self, picture: NDArray[np.uint8], inner: Box) -> NDArray[np.uint8]:
-        return self.restorer.run([Part(self, picture, inner)], ALONE)[0]
+        return self.restorer.run([Part(self, picture, inner)])[0]
 
 
 class _Passing:
