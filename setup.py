@@ -12,7 +12,11 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["datatools*", "pipelines*", "pggan*"]),
-    package_data={"datatools": ["data/*", "restore/data/*", "templates/*", "py.typed"], "pggan": ["templates/*"], "pipelines": ["py.typed"]},
+    package_data={
+        "datatools": ["data/*", "restore/data/*", "templates/*", "py.typed"],
+        "pggan": ["templates/*"],
+        "pipelines": ["py.typed"],
+    },
     install_requires=[
         # opencv-python 5: its affine warp computes positions exactly, older ones round them to 1/32 px
         "opencv-python>=5",
