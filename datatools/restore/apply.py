@@ -41,7 +41,6 @@ class Tiling:
     batch: int
 
 
-
 def alone(scale: int) -> Tiling:
     """For processors: tile after tile, by a network that enlarges by `scale`.
 
