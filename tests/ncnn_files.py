@@ -1,7 +1,9 @@
-"""Writes ncnn files of RRDB networks the way ncnn's converter does, and runs such a graph step by step."""
+"""Writes ncnn files the way ncnn's converter does, of RRDB networks above all, and runs their graphs step by step."""
 
+import base64
+import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +11,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from datatools.restore.realesrgan import MODEL, PACKAGE, RRDBNet
+from datatools.restore.ncnn import PackagedModel
+from datatools.restore.realesrgan import MODEL, RRDBNet
 
 LEAKY = " 9=2 -23310=1,2.000000e-01"
 
 
 def tiny_network(features: int = 3, growth: int = 1, blocks: int = 1, seed: int = 0) -> RRDBNet:
     """A network with random weights, all of which show in its result. The sizes are odd: fp16 weights need filling."""
-    generator = torch.Generator().manual_seed(seed)
     network = RRDBNet(features, growth, blocks)
+    randomize(network, seed)
+    return network
+
+
+def randomize(network: nn.Module, seed: int = 0) -> None:
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for value in network.parameters():
             spread = value[0].numel() ** -0.5  # keeps the size of what goes through
             value.copy_(torch.randn(value.shape, generator=generator) * spread)
-    return network.eval().requires_grad_(False)
+    network.eval().requires_grad_(False)
 
 
 def graph(features: int = 3, growth: int = 1, blocks: int = 1) -> list[str]:
@@ -55,6 +63,17 @@ def graph(features: int = 3, growth: int = 1, blocks: int = 1) -> list[str]:
     return lines
 
 
+def srmd_graph() -> list[str]:
+    """The lines of the .param file of SRMDNF x4."""
+    lines = ["Input input 0 1 b0"]
+    for number in range(1, 13):
+        inputs, outputs = 18 if number == 1 else 128, 48 if number == 12 else 128
+        relu = " 9=1" if number < 12 else ""
+        settings = f"0={outputs} 1=3 4=1 5=1 6={inputs * outputs * 9}{relu}"
+        lines.append(f"Convolution l{number} 1 1 b{number - 1} b{number} {settings}")
+    return [*lines, "PixelShuffle output 1 1 b12 output 0=4"]
+
+
 def with_splits(lines: Sequence[str]) -> list[str]:
     """The same graph with a `Split` wherever a result is used more than once."""
     uses: dict[str, int] = {}
@@ -80,11 +99,21 @@ def with_splits(lines: Sequence[str]) -> list[str]:
     return result
 
 
+def replace(old: str, new: str) -> Callable[[list[str]], list[str]]:
+    """The graph with one mistake: `old` is replaced in the last line that has it."""
+
+    def change(lines: list[str]) -> list[str]:
+        place = max(index for index, line in enumerate(lines) if old in line)
+        return [*lines[:place], lines[place].replace(old, new, 1), *lines[place + 1 :]]
+
+    return change
+
+
 def param(lines: Sequence[str]) -> bytes:
     return "\n".join(["7767517", f"{len(lines)} {len(lines)}", *lines, ""]).encode()
 
 
-def numbers(network: RRDBNet, *, half: bool = False) -> bytes:
+def numbers(network: nn.Module, *, half: bool = False) -> bytes:
     """The .bin file: for every convolution a word, its weights, filling up to four bytes, its bias."""
     parts = []
     for layer in network.modules():
@@ -131,14 +160,20 @@ def run_graph(text: str, data: bytes, picture: Tensor) -> Tensor:
     return out
 
 
-def install(folder: Path, files: dict[str, bytes], record: Sequence[str] = ()) -> None:
+def recorded(ending: str, content: bytes, model: PackagedModel = MODEL) -> str:
+    """The line of a package's record for one of the model's files."""
+    found = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+    return f"{model.path}{ending},sha256={found},{len(content)}"
+
+
+def install(folder: Path, files: dict[str, bytes], record: Sequence[str] = (), model: PackagedModel = MODEL) -> None:
     """A folder for sys.path in which the weights' package seems installed. Its code fails where it is run."""
-    package = folder / MODEL.split("/")[0]
-    (package / "models").mkdir(parents=True)
+    package = folder / model.path.split("/")[0]
+    (folder / model.path).parent.mkdir(parents=True)
     (package / "__init__.py").write_text("raise ImportError('no Vulkan driver')\n")
-    information = folder / f"{PACKAGE.replace('-', '_')}-9.9.dist-info"
+    information = folder / f"{model.package.replace('-', '_')}-9.9.dist-info"
     information.mkdir()
-    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: 9.9\n")
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {model.package}\nVersion: 9.9\n")
     (information / "RECORD").write_text("".join(f"{line}\n" for line in record))
     for ending, content in files.items():
-        (folder / (MODEL + ending)).write_bytes(content)
+        (folder / (model.path + ending)).write_bytes(content)

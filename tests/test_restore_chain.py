@@ -4,10 +4,11 @@ import io
 import pickle
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import cv2
 import luigi.retcodes
@@ -107,7 +108,8 @@ def test_what_is_no_restorer_is_told_in_one_line(tmp_path: Path, monkeypatch: py
     save_file({"weight": torch.zeros(2)}, foreign)
     save_weights(other, tiny_network("sr"), "sharpen", {})
     cases = {
-        "magic": "unknown restorer 'magic'; known: none, bundled, bundled-distortion, bundled-perceptual, realesrgan",
+        "magic": "unknown restorer 'magic'; known: none, bundled, bundled-distortion, bundled-perceptual, "
+        "realesrgan, srmd, or a weight file",
         str(tmp_path / "none.safetensors"): "none.safetensors: no such weight file",
         str(tmp_path / "none.pth"): "none.pth: no such weight file",
         str(tmp_path / "face.jpg"): "no restorer's name and no weight file",
@@ -168,6 +170,56 @@ def test_the_digest_tells_weights_settings_and_arithmetic(tmp_path: Path) -> Non
     moved = tmp_path / "moved.safetensors"
     moved.write_bytes(tiny_file(tmp_path, "sr").read_bytes())
     assert replace(restorer(moved), threads=2).digest == first.digest
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], NetworkRestorer]:
+    """Gives the bundled restorer, made of tiny networks; the card is that of the enlargement's weights."""
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path)
+    save_weights(tmp_path / "jpeg.safetensors", tiny_network("jpeg"), "jpeg", {})
+
+    def restorer(card: dict[str, Any]) -> NetworkRestorer:
+        save_weights(tmp_path / "sr-distortion.safetensors", tiny_network("sr"), "sr", card)
+        return network_restorer("bundled-distortion", super_resolution="auto", device="cpu", threads=1)
+
+    return restorer
+
+
+Bundle = Callable[[dict[str, Any]], NetworkRestorer]
+
+
+def test_the_remover_is_as_strong_as_the_enlargements_card_says(bundle: Bundle) -> None:
+    found = {}
+    for name, card in {"plain": {}, "whole": {"after_strength": 1.0}, "half": {"after_strength": 0.5}}.items():
+        found[name] = bundle(card)
+        remover, resolver = found[name].steps
+        assert (remover.strength, resolver.strength) == (card.get("after_strength", 1.0), 1.0)
+        assert remover.network.strength == remover.strength
+    assert len({restorer.digest for restorer in found.values()}) == 3
+
+    picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    inner = (0, 0, 32, 24)
+    none = bundle({"after_strength": 0})
+    left, half, whole = (
+        restorer.for_face(2000)(picture, inner).astype(int) for restorer in (none, found["half"], found["plain"])
+    )
+    assert np.array_equal(left, picture)
+    assert np.abs(whole - picture).max() > 4
+    inside = (whole > 0) & (whole < 255)
+    assert np.abs(half - (whole + picture) / 2)[inside].max() <= 1
+    assert np.array_equal(whole, found["whole"].for_face(2000)(picture, inner))
+
+
+def test_a_file_of_a_remover_is_used_wholly(tmp_path: Path) -> None:
+    (step,) = network_restorer(str(tiny_file(tmp_path, "jpeg")), super_resolution="auto", device="cpu", threads=1).steps
+    assert step.strength == step.network.strength == 1
+
+
+def test_the_digest_tells_the_removers_strength(tiny: NetworkRestorer) -> None:
+    remover, resolver = tiny.steps
+    weaker = [replace(tiny, steps=(replace(remover, strength=strength), resolver)) for strength in (0.0, 0.5)]
+    assert len({restorer.digest for restorer in (tiny, *weaker)}) == 3
+    assert pickle.loads(pickle.dumps(weaker[1])) == weaker[1]
 
 
 def test_a_graphics_processor_takes_several_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from datatools.restore import objectives, training
 from datatools.restore.fit import choose_device, settings_from
 from datatools.restore.networks import Critic, SuperResolver
 from datatools.restore.photos import Photos, picture_files
+from datatools.restore.teaching import Lessons, load_teacher
 from datatools.restore.training import (
     Fit,
     FitSettings,
@@ -85,10 +86,20 @@ def kinds(distortion: dict[str, Path]) -> dict[str, FitSettings]:
         "after": settings(after=str(distortion["jpeg"])),
         "perceptual": settings(variant="perceptual", init=str(distortion["sr"])),
         "bf16": settings(precision="bf16"),
+        "taught": settings(teacher=str(distortion["sr"]), bicubic=0.6),
+        "taught after": settings(
+            teacher=str(distortion["sr"]), after=str(distortion["jpeg"]), after_strength=0.5, bicubic=0.6
+        ),
     }
 
 
-KINDS = pytest.mark.parametrize("kind", ["jpeg", "sr", "after", "perceptual", "bf16"])
+KINDS = pytest.mark.parametrize("kind", ["jpeg", "sr", "after", "perceptual", "bf16", "taught", "taught after"])
+
+
+def begun(chosen: FitSettings, photos: Photos, validation: Validation) -> Fit:
+    """The run as the command begins it: lessons are made anew by every process."""
+    lessons = None if chosen.teacher is None else Lessons(photos, load_teacher(chosen.teacher), CPU)
+    return Fit(chosen, photos, validation, CPU, lessons)
 
 
 @KINDS
@@ -98,14 +109,14 @@ def test_stopped_and_gone_on_equals_straight_on(
     """Bit for bit, wherever it was killed: after the state was saved, or steps later, which are then done again."""
     chosen = kinds(distortion)[kind]
     validation = Validation(chosen.task, held_out)
-    straight = Fit(chosen, photos, validation, CPU)
+    straight = begun(chosen, photos, validation)
     rows = trained(straight, tmp_path / "straight", every=2)
-    first = Fit(chosen, photos, validation, CPU)
+    first = begun(chosen, photos, validation)
     list(itertools.islice(run(first, tmp_path / "x", every=2, card={"variant": chosen.variant}, progress=int), 1))
     first.one_step()  # lost: killed before the next save
     torch.manual_seed(99)
     np.random.seed(99)  # noqa: NPY002 - whatever the process did before
-    second = Fit(chosen, photos, validation, CPU)
+    second = begun(chosen, photos, validation)
     state = load_state(state_path(tmp_path / "x"))
     assert state is not None
     second.load_state(state)
@@ -125,7 +136,7 @@ def test_every_kind_writes_a_network_that_loads(
     kind: str, photos: Photos, held_out: Photos, distortion: dict[str, Path], tmp_path: Path
 ) -> None:
     chosen = kinds(distortion)[kind]
-    fit = Fit(chosen, photos, Validation(chosen.task, held_out), CPU)
+    fit = begun(chosen, photos, Validation(chosen.task, held_out))
     rows = trained(fit, tmp_path / "net", every=3)
     assert [row["step"] for row in rows] == [3, 4]
     assert all(np.isfinite(list(row.values())).all() for row in rows)
@@ -143,7 +154,7 @@ def test_it_learns(task: str, photos: Photos, held_out: Photos) -> None:
 
     def loss() -> float:
         fit.step, kept = 10_000, fit.step
-        inputs, targets = fit.batch()
+        inputs, targets, _ = fit.batch()
         fit.step = kept
         with torch.no_grad():
             return float((fit.network(inputs) - targets).abs().mean())
@@ -221,6 +232,8 @@ CHANGES: dict[str, Any] = {
     "precision": "bf16",
     "bicubic": 0.1,
     "network": {"channels": 7, "blocks": 1},
+    "after_strength": 0.5,
+    "teacher": "srmd",
 }
 
 
@@ -274,21 +287,31 @@ def test_weights_to_begin_from_must_fit(
         Fit(settings(init=str(distortion["jpeg"])), photos, validation, CPU)
     with pytest.raises(DataError, match="no such weight file"):
         Fit(settings(init=str(tmp_path / "none")), photos, validation, CPU)
-    begun = Fit(settings(init=str(distortion["sr"])), photos, validation, CPU)
+    fit = Fit(settings(init=str(distortion["sr"])), photos, validation, CPU)
     loaded = load_weights(distortion["sr"], "sr")[0]
-    assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in begun.network.state_dict().items())
-    assert all(p.requires_grad for p in begun.network.parameters())
+    assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in fit.network.state_dict().items())
+    assert all(p.requires_grad for p in fit.network.parameters())
 
 
 def options(**changes: Any) -> dict[str, Any]:
-    return {"task": "sr", "variant": "distortion", "patch": None, "init": None, "after": None} | changes
+    return {
+        "task": "sr",
+        "variant": "distortion",
+        "patch": None,
+        "init": None,
+        "after": None,
+        "teacher": None,
+        "after_strength": 1.0,
+    } | changes
 
 
 def test_settings_from_options() -> None:
     assert settings_from(options()).patch == 48
     assert settings_from(options(task="jpeg")).patch == 96
     chosen = settings_from(options(patch=32, init=Path("a"), after=Path("b"), variant="perceptual"))
-    assert (chosen.patch, chosen.init, chosen.after) == (32, "a", "b")
+    assert (chosen.patch, chosen.init, chosen.after, chosen.after_strength) == (32, "a", "b", 1.0)
+    chosen = settings_from(options(after=Path("b"), after_strength=0.0, teacher="srmd"))
+    assert (chosen.after, chosen.after_strength, chosen.teacher) == ("b", 0.0, "srmd")
 
 
 @pytest.mark.parametrize(
@@ -298,6 +321,9 @@ def test_settings_from_options() -> None:
         ({"task": "jpeg", "variant": "perceptual", "init": Path("a")}, "--task sr alone"),
         ({"task": "jpeg", "after": Path("a")}, "--task sr alone"),
         ({"variant": "perceptual"}, "--init"),
+        ({"task": "jpeg", "teacher": "srmd"}, "--teacher is for --task sr --variant distortion alone"),
+        ({"variant": "perceptual", "init": Path("a"), "teacher": "srmd"}, "--teacher is for --task sr"),
+        ({"after_strength": 0.5}, "--after-strength is the share of what --after changes"),
     ],
 )
 def test_options_that_do_not_go_together(changes: dict[str, Any], reason: str) -> None:
@@ -380,10 +406,10 @@ def test_the_perceptual_variant_trains_texture_alone(
     photos: Photos, held_out: Photos, distortion: dict[str, Path]
 ) -> None:
     fit = Fit(settings(variant="perceptual", init=str(distortion["sr"])), photos, Validation("sr", held_out), CPU)
-    begun, _ = load_weights(distortion["sr"], "sr")
+    loaded, _ = load_weights(distortion["sr"], "sr")
     fit.one_step()
     trained = fit.network.state_dict()
-    for name, value in begun.state_dict().items():
+    for name, value in loaded.state_dict().items():
         assert torch.equal(value, trained[name]), name
     assert fit.network.settings["texture"] == training.TEXTURE_CHANNELS
     assert any(name.startswith("texture.") for name in trained)
@@ -429,3 +455,146 @@ def test_the_finished_network_adds_a_share_of_the_texture(
     with torch.no_grad():
         assert torch.allclose(half(x) - none(x), (whole(x) - none(x)) / 2, atol=1e-5)
         assert (whole(x) - none(x)).abs().max() > 1e-4
+
+
+# --- learning from a teacher -----------------------------------------------------------------------------------------
+
+
+class Negative(torch.nn.Module):
+    """A teacher whose result nobody takes for a photo."""
+
+    scale, margin, grid = 4, 0, 1
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return (1 - pictures).repeat_interleave(4, 2).repeat_interleave(4, 3)
+
+
+def test_examples_hold_the_teachers_result_where_the_kernel_is_his(photos: Photos, held_out: Photos) -> None:
+    lessons = Lessons(photos, Negative(), CPU)
+    fit = Fit(settings(bicubic=0.6), photos, Validation("sr", held_out), CPU, lessons)
+    taught = 0
+    for seed in range(60):
+        small, clean, result = fit.example(np.random.default_rng(seed))
+        assert small.shape == (24, 24, 3)
+        assert clean.shape == result.shape == (96, 96, 3)
+        if np.array_equal(clean, result):
+            continue
+        taught += 1
+        assert np.array_equal(result, np.repeat(np.repeat(255 - small, 4, axis=0), 4, axis=1))
+    assert taught / 60 == pytest.approx(0.6, abs=0.2)
+    inputs, targets, results = fit.batch()
+    assert inputs.shape == (2, 3, 24, 24)
+    assert targets.shape == results.shape == (2, 3, 96, 96)
+
+
+def test_other_kernels_than_the_teachers_are_never_his(
+    photos: Photos, held_out: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What he does not teach is not bicubic again, so that the setting's share is that of both together."""
+    shares: list[float] = []
+
+    def pair(photos: Photos, chosen: FitSettings, rng: np.random.Generator) -> Any:
+        shares.append(chosen.bicubic)
+        return training_pair(photos, chosen, rng)
+
+    monkeypatch.setattr(training, "training_pair", pair)
+    validation = Validation("sr", held_out)
+    fit = Fit(settings(bicubic=0.6), photos, validation, CPU, Lessons(photos, Negative(), CPU))
+    plain = Fit(settings(bicubic=0.6), photos, validation, CPU)
+    for seed in range(10):
+        fit.example(np.random.default_rng(seed))
+    assert set(shares) == {0.0}
+    shares.clear()
+    given, clean, result = plain.example(np.random.default_rng(0))
+    assert shares == [0.6]
+    assert np.array_equal(clean, result)
+    assert given.shape == (24, 24, 3)
+
+
+def test_students_aim_at_the_photo_and_at_the_teachers_result(photos: Photos, held_out: Photos) -> None:
+    chosen, validation = settings(bicubic=1.0), Validation("sr", held_out)
+    taught = Fit(chosen, photos, validation, CPU, Lessons(photos, Negative(), CPU))
+    inputs, targets, results = taught.batch()
+    with torch.no_grad():
+        outputs = taught.network(inputs)
+    to_photo, to_teacher = (float(objectives.charbonnier(outputs, wanted).mean()) for wanted in (targets, results))
+    assert taught.one_step() == pytest.approx(to_photo + to_teacher, rel=1e-4)
+    assert min(to_photo, to_teacher) > 0.05
+    alone = Fit(chosen, photos, validation, CPU)
+    inputs, targets, _ = alone.batch()
+    with torch.no_grad():
+        loss = float(objectives.charbonnier(alone.network(inputs), targets).mean())
+    assert alone.one_step() == pytest.approx(loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_inputs_go_through_a_share_of_the_remover(
+    strength: float, photos: Photos, held_out: Photos, distortion: dict[str, Path]
+) -> None:
+    validation, remover = Validation("sr", held_out), str(distortion["jpeg"])
+    none, whole, share = (
+        Fit(settings(**changes), photos, validation, CPU).batch()[0]
+        for changes in ({}, {"after": remover}, {"after": remover, "after_strength": strength})
+    )
+    assert (whole - none).abs().max() > 0.01
+    inside = (whole > 0) & (whole < 1)  # what is clipped cannot be compared
+    torch.testing.assert_close(share[inside], none.lerp(whole, strength)[inside], rtol=0, atol=1e-6)
+
+
+def test_the_command_with_a_teacher(call: Any, tmp_path: Path, distortion: dict[str, Path]) -> None:
+    teacher = ("--teacher", distortion["sr"])
+    result = call(*teacher, "--steps", 2)
+    assert result.exit_code == 0, result.output
+    assert "4 photos to train on, 1 to measure on, cpu" in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sr.png", "sr.safetensors", "sr.safetensors.state"]
+    again = call(*teacher, "--steps", 4)
+    assert again.exit_code == 0, again.output
+    assert "goes on from step 2" in again.output
+    _, card = load_weights(tmp_path / "sr.safetensors", "sr")
+    assert card == {"variant": "distortion", "photos": 4, "batch": 2, "patch": 24, "steps": 4}
+    assert "has teacher '" in line_of(call())
+    other = tmp_path / "other.safetensors"
+    assert call("--out", other).exit_code == 0
+    ours, theirs = (load_weights(path, "sr")[0].state_dict() for path in (tmp_path / "sr.safetensors", other))
+    assert not all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert "has teacher None, asked for is '" in line_of(call(*teacher, "--out", other))
+
+
+def test_the_commands_mistakes_with_teachers(call: Any, tmp_path: Path, distortion: dict[str, Path]) -> None:
+    assert "--teacher is for" in line_of(call("--teacher", "srmd", "--task", "jpeg"))
+    perceptual = ("--variant", "perceptual", "--init", distortion["sr"])
+    assert "--teacher is for" in line_of(call("--teacher", "srmd", *perceptual))
+    assert "no such weight file" in line_of(call("--teacher", tmp_path / "none.safetensors"))
+    assert "no restorer's name and no weight file" in line_of(call("--teacher", "nobody"))
+    assert "needed is 'sr'" in line_of(call("--teacher", distortion["jpeg"]))
+    assert "--after-strength is the share" in line_of(call("--after-strength", 0.5))
+    assert "is not in the range" in line_of(call("--after", distortion["jpeg"], "--after-strength", 1.5))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_are_told_before_the_teacher_works(
+    call: Any, tmp_path: Path, distortion: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All photos of a large folder take him minutes."""
+
+    def works(*_: object, **__: object) -> None:
+        raise AssertionError("the teacher works")
+
+    monkeypatch.setattr(command, "Lessons", works)
+    teacher = ("--teacher", distortion["sr"])
+    (tmp_path / "sr.safetensors.state").write_text("text")
+    assert "delete it to begin again" in line_of(call(*teacher))
+    (tmp_path / "sr.safetensors.state").unlink()
+    monkeypatch.setattr(command, "VALIDATION_LEAST", 1000)
+    assert "is 1000 pixels wide and high" in line_of(call(*teacher))
+
+
+def test_the_card_tells_the_removers_share(call: Any, tmp_path: Path, distortion: dict[str, Path]) -> None:
+    out = tmp_path / "sr.safetensors"
+    after = ("--after", distortion["jpeg"], "--steps", 2)
+    assert call(*after, "--after-strength", 0.25).exit_code == 0
+    assert load_weights(out, "sr")[1]["after_strength"] == 0.25
+    assert "has after_strength 0.25, asked for is 1.0" in line_of(call(*after))
+    out.with_name("sr.safetensors.state").unlink()
+    assert call(*after).exit_code == 0
+    assert load_weights(out, "sr")[1]["after_strength"] == 1

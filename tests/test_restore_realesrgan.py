@@ -1,7 +1,6 @@
 """datatools.restore.realesrgan: ncnn files are read to the letter, and anything else is refused."""
 
-import base64
-import hashlib
+import dataclasses
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -12,9 +11,9 @@ import pytest
 import torch
 
 from datatools.errors import DataError
-from datatools.restore import realesrgan
-from datatools.restore.realesrgan import MODEL, PACKAGE, RRDBNet, load_realesrgan, package_file, read_ncnn
-from tests.ncnn_files import graph, install, numbers, param, run_graph, tiny_network, with_splits
+from datatools.restore import ncnn, realesrgan
+from datatools.restore.realesrgan import MODEL, RRDBNet, load_realesrgan, read_ncnn
+from tests.ncnn_files import graph, install, numbers, param, recorded, replace, run_graph, tiny_network, with_splits
 
 GOLDEN = Path(__file__).parent / "golden" / "realesrgan_4x5.npz"
 
@@ -45,16 +44,6 @@ def test_fp32_weights_arrive_unchanged() -> None:
     read = read_ncnn(param(graph()), numbers(network))
     for name, value in network.state_dict().items():
         assert torch.equal(read.state_dict()[name], value), name
-
-
-def replace(old: str, new: str) -> Callable[[list[str]], list[str]]:
-    """The graph with one mistake: `old` is replaced in the last line that has it."""
-
-    def change(lines: list[str]) -> list[str]:
-        place = max(index for index, line in enumerate(lines) if old in line)
-        return [*lines[:place], lines[place].replace(old, new, 1), *lines[place + 1 :]]
-
-    return change
 
 
 MISTAKES: dict[str, Callable[[list[str]], list[str]]] = {
@@ -138,23 +127,18 @@ def test_values_that_are_not_finite_are_refused(value: float, part: str) -> None
         read_ncnn(param(graph()), numbers(network))
 
 
-def recorded(ending: str, content: bytes) -> str:
-    found = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
-    return f"{MODEL}{ending},sha256={found},{len(content)}"
-
-
 def test_package_files_are_read_without_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {".param": param(graph()), ".bin": numbers(tiny_network(), half=True)}
     install(tmp_path, files, [recorded(ending, content) for ending, content in files.items()])
     monkeypatch.syspath_prepend(tmp_path)
     assert load_realesrgan()(picture()).shape == (2, 3, 20, 28)
-    assert MODEL.split("/")[0] not in sys.modules
+    assert MODEL.path.split("/")[0] not in sys.modules
 
 
 def test_a_package_without_record_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, {".param": b"text"})
     monkeypatch.syspath_prepend(tmp_path)
-    assert package_file(".param", 4) == b"text"
+    assert MODEL.graph() == b"text"
 
 
 def test_files_that_differ_from_the_record_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,13 +156,20 @@ def test_a_missing_or_huge_file_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     install(tmp_path, {".param": b"text"})
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DataError, match=r"realesrgan-x4plus\.bin: no such file in .* install it anew"):
-        package_file(".bin", 100)
+        MODEL.numbers()
+    monkeypatch.setattr(ncnn, "MAX_PARAM_BYTES", 4)
+    assert MODEL.graph() == b"text"
+    monkeypatch.setattr(ncnn, "MAX_PARAM_BYTES", 3)
     with pytest.raises(DataError, match="larger than any file of this network"):
-        package_file(".param", 3)
+        MODEL.graph()
+    (tmp_path / f"{MODEL.path}.bin").write_bytes(bytes(5))
+    assert dataclasses.replace(MODEL, limit=5).numbers() == bytes(5)
+    with pytest.raises(DataError, match=r"realesrgan-x4plus\.bin is larger than any file of this network"):
+        dataclasses.replace(MODEL, limit=4).numbers()
 
 
 def test_a_missing_package_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(realesrgan, "PACKAGE", "no-package-has-this-name")
+    monkeypatch.setattr(realesrgan, "MODEL", dataclasses.replace(MODEL, package="no-package-has-this-name"))
     with pytest.raises(DataError, match=r'pip install "celebahq\[realesrgan\]"'):
         load_realesrgan()
 
@@ -186,9 +177,9 @@ def test_a_missing_package_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPat
 @pytest.fixture(scope="module")
 def published() -> RRDBNet:
     try:
-        metadata.version(PACKAGE)
+        metadata.version(MODEL.package)
     except metadata.PackageNotFoundError:
-        pytest.skip(f"{PACKAGE} is not installed")
+        pytest.skip(f"{MODEL.package} is not installed")
     return load_realesrgan()
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from datatools.errors import DataError
 from datatools.restore import weights
-from datatools.restore.weights import FORMAT, file_digest, load_weights, save_weights, task_of
+from datatools.restore.weights import FORMAT, file_digest, load_remover, load_weights, save_weights, task_of
 from tests.restore_samples import tiny_network
 
 
@@ -80,6 +80,20 @@ def test_the_task_of_a_file(file: Path, tmp_path: Path) -> None:
 def test_the_wrong_task(file: Path) -> None:
     with pytest.raises(DataError, match="for the task 'sr', needed is 'jpeg'"):
         load_weights(file, "jpeg")
+
+
+def test_removers_are_loaded_as_strong_as_asked_for(file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "jpeg.safetensors"
+    save_weights(path, tiny_network("jpeg"), "jpeg", {})
+    plain = load_weights(path, "jpeg")[0]
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    none, half, whole = (load_remover(path, strength) for strength in (0.0, 0.5, 1.0))
+    assert not half.training
+    assert torch.equal(none(x), x)
+    assert torch.equal(whole(x), plain(x))
+    torch.testing.assert_close(half(x), (x + plain(x)) / 2, rtol=0, atol=1e-6)
+    with pytest.raises(DataError, match="for the task 'sr', needed is 'jpeg'"):
+        load_remover(file, 1.0)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 8, 100, 0.5, -1])

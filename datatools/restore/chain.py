@@ -5,7 +5,7 @@ import math
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from datatools.restore import DEFAULT_VARIANT, Part, Restoration, SuperResolutio
 from datatools.restore.apply import BATCHES, Precision, Tiling, best_precision, network_shape, restore_parts
 from datatools.restore.bundled import bundled_weights
 from datatools.restore.devices import choose_device
-from datatools.restore.foreign import REALESRGAN, load_model
+from datatools.restore.foreign import NAMED, load_model
 from datatools.restore.foreign import digest as foreign_digest
 from datatools.restore.photos import halve
-from datatools.restore.weights import file_digest, load_weights, task_of
+from datatools.restore.weights import file_digest, load_remover, load_weights, task_of
 
 ENOUGH = 1024.0
 """Side of a face rectangle, in photo pixels, from which super-resolution would be averaged away."""
@@ -50,17 +50,19 @@ class Step:
         source: "jpeg" or "sr" for weights of ours in `where`, "foreign" for what `foreign.load_model` knows.
         where: file or name.
         digest: of the weights.
+        strength: share of its change that an artifact remover makes.
     """
 
     source: str
     where: str
     digest: str
+    strength: float = 1.0
 
     @property
     def network(self) -> nn.Module:
         """The network; a process loads it once."""
         with _loading:
-            return _network(self.source, self.where)
+            return _network(self.source, self.where, self.strength)
 
     @property
     def scale(self) -> int:
@@ -72,8 +74,13 @@ _loading = threading.Lock()  # threads that ask at once would get networks of th
 
 
 @lru_cache(maxsize=4)
-def _network(source: str, where: str) -> nn.Module:
-    network: nn.Module = load_model(where) if source == "foreign" else load_weights(Path(where), source)[0]
+def _network(source: str, where: str, strength: float) -> nn.Module:
+    if source == "foreign":
+        network = load_model(where)
+    elif source == "jpeg":
+        network = load_remover(Path(where), strength)
+    else:
+        network = load_weights(Path(where), source)[0]
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -91,9 +98,10 @@ class NetworkRestorer:
 
     @property
     def digest(self) -> str:
-        """Of the weights, and of where and how networks are computed: that changes rounding, and tiles."""
+        """Of the weights, their strength, and where and how networks are computed: that changes rounding, and tiles."""
         arithmetic = [torch.device(self.device).type, self.precision]
-        parts = [step.digest for step in self.steps] + [self.super_resolution, *arithmetic]
+        networks = [step.digest if step.strength == 1 else f"{step.digest} {step.strength}" for step in self.steps]
+        parts = [*networks, self.super_resolution, *arithmetic]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def for_face(self, side: float, /) -> Restoration:
@@ -203,20 +211,28 @@ def _total_margin(steps: Sequence[Step]) -> int:
 def network_restorer(name: str, *, super_resolution: SuperResolution, device: str, threads: int) -> NetworkRestorer:
     """See `datatools.restore.get_restorer`."""
     if name in BUNDLED:
-        steps = [_own("jpeg", bundled_weights("jpeg", "distortion")), _own("sr", bundled_weights("sr", BUNDLED[name]))]
-    elif name == REALESRGAN:
+        steps = _bundled(BUNDLED[name])
+    elif name in NAMED:
         steps = [Step("foreign", name, foreign_digest(name))]
     elif "." in name or os.sep in name:
         task = task_of(Path(name))
         steps = [_own(task, Path(name)) if task is not None else Step("foreign", name, foreign_digest(name))]
     else:
-        known = ", ".join(["none", *BUNDLED, REALESRGAN])
+        known = ", ".join(["none", *BUNDLED, *NAMED])
         raise DataError(f"unknown restorer {name!r}; known: {known}, or a weight file (.safetensors, .pth)")
     place = choose_device(device)
     for step in steps:
         _ = step.network  # a damaged file is told now, not by a worker
     together = 1 if place.type == "cpu" else TOGETHER
     return NetworkRestorer(name, tuple(steps), super_resolution, str(place), best_precision(place), threads, together)
+
+
+def _bundled(variant: Variant) -> list[Step]:
+    """The remover is as strong as it was when the enlargement was trained: that stands in the weights' card."""
+    enlargement = bundled_weights("sr", variant)
+    strength = float(load_weights(enlargement, "sr")[1].get("after_strength", 1.0))
+    remover = replace(_own("jpeg", bundled_weights("jpeg", variant)), strength=strength)
+    return [remover, _own("sr", enlargement)]
 
 
 def _own(task: str, path: Path) -> Step:

@@ -88,7 +88,7 @@ class Measured:
     "--variant", type=click.Choice(["distortion", "perceptual"]), default="distortion", help="Which bundled network."
 )
 @click.option(
-    "--restore", "name", metavar="NAME|FILE", default="bundled", help="bundled, realesrgan, or a file of weights."
+    "--restore", "name", metavar="NAME|FILE", default="bundled", help="bundled, realesrgan, srmd, or a file of weights."
 )
 @click.option("--json", "json_file", metavar="FILE", type=click.Path(path_type=Path), help="Write all numbers here.")
 @click.option(

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from datatools.errors import DataError
 from datatools.restore.devices import choose_device
 from datatools.restore.photos import Photos, picture_files, split
+from datatools.restore.teaching import Lessons, load_teacher
 from datatools.restore.training import Fit, FitSettings, Validation, load_state, run, state_path
 
 VALIDATION_LEAST = 128
@@ -39,6 +40,13 @@ VALIDATION_LEAST = 128
 @click.option(
     "--after", type=click.Path(path_type=Path), help="Artifact remover that the inputs of --task sr go through first."
 )
+@click.option(
+    "--after-strength",
+    type=click.FloatRange(0, 1),
+    default=FitSettings.after_strength,
+    help="Share of that remover's change that is made.",
+)
+@click.option("--teacher", metavar="NAME|FILE", help="4x network to learn from, beside the photos: srmd, or weights.")
 @click.option("--steps", type=click.IntRange(min=1), default=10_000, help="Steps of the optimizer.")
 @click.option("--batch", type=click.IntRange(min=1), default=8, help="Pictures per step.")
 @click.option(
@@ -119,13 +127,22 @@ def fit_command(
     if not training:
         raise DataError(f"--validation {validation} holds out all {len(held_out)} photos: none is left to train on")
     photos = Photos(training, settings.side())
-    fit = Fit(settings, photos, Validation(settings.task, Photos(held_out, VALIDATION_LEAST)), choose_device(device))
+    held = Validation(settings.task, Photos(held_out, VALIDATION_LEAST))
+    where = choose_device(device)
     state = load_state(state_path(out))
+    lessons = None
+    if settings.teacher is not None:
+        teacher = load_teacher(settings.teacher)
+        with tqdm(total=len(photos), unit="photo", desc="teacher") as bar:
+            lessons = Lessons(photos, teacher, where, progress=lambda: bar.update())
+    fit = Fit(settings, photos, held, where, lessons)
     if state is not None:
         fit.load_state(state)
         click.echo(f"goes on from step {fit.step}")
     click.echo(f"{len(photos)} photos to train on, {len(fit.validation.pairs)} to measure on, {fit.device}")
     card = {"variant": settings.variant, "photos": len(photos), "batch": settings.batch, "patch": settings.patch}
+    if settings.after is not None:
+        card["after_strength"] = settings.after_strength
     with tqdm(total=settings.steps, initial=fit.step, unit="step", smoothing=0.05) as bar:
         for row in run(fit, out, every=every, card=card, progress=lambda: bar.update()):
             tqdm.write(
@@ -143,6 +160,10 @@ def settings_from(options: dict[str, Any]) -> FitSettings:
         raise DataError(f"--patch {patch} is no multiple of 4")
     if task == "jpeg" and (variant == "perceptual" or options["after"]):
         raise DataError("--variant perceptual and --after are for --task sr alone")
+    if options["after_strength"] != 1 and not options["after"]:
+        raise DataError("--after-strength is the share of what --after changes: name that weight file, too")
+    if options["teacher"] and (task == "jpeg" or variant == "perceptual"):
+        raise DataError("--teacher is for --task sr --variant distortion alone")
     if variant == "perceptual" and not options["init"]:
         raise DataError("--variant perceptual refines a network: give the weight file of a distortion run with --init")
     for name in ("init", "after"):

@@ -1,7 +1,7 @@
-"""Restoration networks of other people: Real-ESRGAN by name, anything that `spandrel` knows by file.
+"""Restoration networks of other people: those of packages by name, anything that `spandrel` knows by file.
 
-Sources: `datatools.restore.realesrgan`; spandrel (https://github.com/chaiNNer-org/spandrel), which recognizes a
-published architecture by the names and sizes of a file's tensors. Both are optional extras.
+Sources: `datatools.restore.realesrgan`, `datatools.restore.srmd`; spandrel (https://github.com/chaiNNer-org/spandrel),
+which recognizes a published architecture by the names and sizes of a file's tensors. All are optional extras.
 
 A weight file holds tensors and nothing else: pickled files are read by `torch.load(weights_only=True)`, which builds
 tensors and plain containers only, and handed to spandrel as tensors. Its own file reader is not used, because that runs
@@ -11,7 +11,7 @@ TorchScript archives.
 import hashlib
 import importlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from datatools.errors import DataError
-from datatools.restore.realesrgan import RRDBNet, load_realesrgan, package_weights
+from datatools.restore import realesrgan, srmd
+from datatools.restore.ncnn import PackagedModel
 from datatools.restore.weights import check_readable, file_digest
 
-REALESRGAN = "realesrgan"
-"""The name under which Real-ESRGAN x4plus is asked for."""
+NAMED: dict[str, tuple[PackagedModel, Callable[[], nn.Module]]] = {
+    "realesrgan": (realesrgan.MODEL, realesrgan.load_realesrgan),
+    "srmd": (srmd.MODEL, srmd.load_srmd),
+}
+"""Networks that come in packages, by the names under which they are asked for."""
 
 PICKLED = (".pth", ".pt", ".ckpt")
 SUFFIXES = (*PICKLED, ".safetensors")
@@ -128,31 +132,33 @@ def _check_descriptor(path: Path, descriptor: Any, spandrel: Any) -> None:
         raise DataError(f"{path} ({architecture}) cannot work on parts of a picture, as large photos need")
 
 
-def load_model(name_or_path: str) -> RRDBNet | ForeignNetwork:
+def load_model(name_or_path: str) -> nn.Module:
     """The network of that name or file, in evaluation mode, fp32, on the CPU.
 
     It has `scale`, `margin` and `grid` (pixels of its input) and maps (n, 3, h, w), 0..1, to
     (n, 3, h * scale, w * scale).
 
     Args:
-        name_or_path: "realesrgan", or a file .pth, .pt, .ckpt or .safetensors.
+        name_or_path: one of NAMED, or a file .pth, .pt, .ckpt or .safetensors.
 
     Raises:
-        DataError: see `load_file_model` and `realesrgan.load_realesrgan`.
+        DataError: see `load_file_model` and `PackagedModel.numbers`.
     """
-    return load_realesrgan() if name_or_path == REALESRGAN else load_file_model(Path(name_or_path))
+    if name_or_path in NAMED:
+        return NAMED[name_or_path][1]()
+    return load_file_model(Path(name_or_path))
 
 
 def digest(name_or_path: str) -> str:
     """Names a network: changes with its weights and with the code that it consists of; part of finished work's paths.
 
-    The code is this program's own for Real-ESRGAN, and spandrel's for files.
+    The code is this program's own for networks of packages, and spandrel's for files.
 
     Raises:
         DataError: no such file or package; see `load_model`.
     """
-    if name_or_path == REALESRGAN:
-        return hashlib.sha256(package_weights()).hexdigest()
+    if name_or_path in NAMED:
+        return hashlib.sha256(NAMED[name_or_path][0].numbers()).hexdigest()
     path = Path(name_or_path)
     _check_file(path)
     return f"{file_digest(path)} spandrel {_spandrel().__version__}"

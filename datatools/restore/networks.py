@@ -30,7 +30,7 @@ def _conv(inputs: int, outputs: int, *, stride: int = 1, gain: float = 1.0) -> n
     return layer
 
 
-def _turned(restore: Callable[[Tensor], Tensor], pictures: Tensor, turns: int) -> Tensor:
+def turned(restore: Callable[[Tensor], Tensor], pictures: Tensor, turns: int) -> Tensor:
     """Mean of what comes out for the picture in `turns` orientations: 1, 2 (upright, upside down) or 4.
 
     Errors that a network makes in one orientation alone cancel (R. Timofte et al., "Seven ways to improve example-based
@@ -85,6 +85,8 @@ class ArtifactRemover(nn.Module):
         super().__init__()
         self.settings = {"channels": list(channels), "blocks": list(blocks), "turns": turns}
         self.turns = turns
+        self.strength = 1.0
+        """Share of the change that is made: a photo cleaned wholly has lost some grain of its own."""
         self.margin = 4 * (2 * blocks[1] + 2) + 2 * (4 * blocks[0] + 4)
         half, quarter = channels
         self.entry = _conv(3 * 4 + 4, half)
@@ -97,7 +99,8 @@ class ArtifactRemover(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(n, 3, h, w), h and w multiples of 8 -> the same shape, not clipped. JPEG's blocks begin at the corner."""
-        return _turned(self._restore, pictures, 1 if self.training else self.turns)
+        restored = turned(self._restore, pictures, 1 if self.training else self.turns)
+        return restored if self.strength == 1 else torch.lerp(pictures, restored, self.strength)
 
     def _restore(self, pictures: Tensor) -> Tensor:
         with torch.autocast(pictures.device.type, enabled=False):
@@ -151,7 +154,7 @@ class SuperResolver(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(n, 3, h, w) -> (n, 3, 4 h, 4 w), not clipped. The corner is at a multiple of `grid` in the photo."""
-        return _turned(self._restore, pictures, 1 if self.training else self.turns)
+        return turned(self._restore, pictures, 1 if self.training else self.turns)
 
     def _restore(self, pictures: Tensor) -> Tensor:
         x = self.entry(pictures - MIDDLE)

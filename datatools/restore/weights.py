@@ -123,3 +123,11 @@ def load_weights(path: Path, task: str) -> tuple[Network, dict[str, Any]]:
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
         raise DataError(f"{path} holds values that are not finite: the file is damaged")
     return network.eval().requires_grad_(False), card
+
+
+def load_remover(path: Path, strength: float) -> ArtifactRemover:
+    """An artifact remover that makes that share of its change. Raises DataError as `load_weights`."""
+    network, _ = load_weights(path, "jpeg")
+    assert isinstance(network, ArtifactRemover)
+    network.strength = strength
+    return network
