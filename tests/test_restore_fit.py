@@ -247,6 +247,16 @@ def test_another_setting_is_refused_by_name(name: str, photos: Photos, held_out:
         fit.load_state(state)
 
 
+def test_a_state_from_before_a_setting_existed_goes_on(photos: Photos, held_out: Photos) -> None:
+    fit = Fit(settings(), photos, Validation("sr", held_out), CPU)
+    state = fit.state()
+    del state["settings"]["after_strength"]
+    fit.load_state(state)
+    other = Fit(settings(after_strength=0.5), photos, Validation("sr", held_out), CPU)
+    with pytest.raises(DataError, match=r"has after_strength 1\.0, asked for is 0\.5"):
+        other.load_state(state)
+
+
 def test_a_run_can_be_made_longer(photos: Photos, held_out: Photos, tmp_path: Path) -> None:
     chosen = settings(steps=2)
     trained(Fit(chosen, photos, Validation("sr", held_out), CPU), tmp_path / "net")

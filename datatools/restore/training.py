@@ -188,10 +188,11 @@ class Fit:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state`. Raises DataError when it was made with other settings (more or fewer steps are fine)."""
+        begun = asdict(FitSettings()) | state["settings"]  # settings that came later had their defaults then
         for name, value in asdict(self.settings).items():
-            if name != "steps" and state["settings"].get(name) != value:
+            if name != "steps" and begun[name] != value:
                 raise DataError(
-                    f"the run that is to go on has {name} {state['settings'].get(name)!r}, asked for is {value!r}; "
+                    f"the run that is to go on has {name} {begun[name]!r}, asked for is {value!r}; "
                     "give the same options, another --out, or delete its .state file"
                 )
         self.step, self.seconds, self.curve = state["step"], state["seconds"], state["curve"]
