@@ -10,12 +10,13 @@ quality 75 and restored; per Laplacian level, the standard deviation over the tr
 distance of 7 x 7 patches (paper, section 5). `speed`: seconds and memory for a crop of 256 x 256.
 """
 
+import contextlib
 import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -40,6 +41,8 @@ LEVELS = (1024, 512, 256, 128)
 PATCHES = 2048
 """Patches per image and level; the paper's 128 suit sets of 16,384 images, and these are a handful."""
 SEED = 1
+LANCZOS = "lanczos"
+"""What faces are enlarged by without a network, as a name beside the restorers'."""
 STRIP = 256
 """Side of the parts shown in a strip, in pixels, at 100 %."""
 
@@ -53,6 +56,15 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@contextlib.contextmanager
+def mistakes_in_one_line() -> Iterator[None]:
+    """The user's mistakes, told as click tells its own."""
+    try:
+        yield
+    except DataError as error:
+        raise click.ClickException(str(error)) from error
+
+
 @main.command()
 @click.option("--celeba-dir", type=click.Path(path_type=Path), required=True, help="CelebA's folder")
 @click.option("--published-dir", type=click.Path(path_type=Path), required=True, help="images named by their index")
@@ -60,11 +72,11 @@ def threads() -> int:
 def pairs(celeba_dir: Path, published_dir: Path, restorers: str) -> None:
     """Faces beside the published images of the same photos."""
     pictures = {int(path.stem): path for path in published_dir.glob("*") if path.stem.isdecimal()}
-    try:
+    with mistakes_in_one_line():
         records = [record for record in read_tree(celeba_dir).records if record.celebahq_index in pictures]
+        if not records:
+            raise DataError(f"no photo of {celeba_dir} has its published image in {published_dir}")
         chosen = {name: get_restorer(name, threads=threads()) for name in restorers.split(",")}
-    except DataError as error:
-        raise click.ClickException(str(error)) from error
     sizes = (64, 128, 256, 512, 1024)
     click.echo(f"{'photo':10} {'restorer':20}" + "".join(f" {f'PSNR {size}':>10}" for size in sizes) + "   deviation")
     for record in records:
@@ -75,11 +87,11 @@ def pairs(celeba_dir: Path, published_dir: Path, restorers: str) -> None:
             face = make_face(data, record.landmarks, restorer).face
             values = [psnr(averaged(face, size), averaged(published, size)) for size in sizes]
             deviations = [averaged(face, size).std() / averaged(plain, size).std() for size in (512, 1024)]
-            fine = [laplacian(face, 1)[0].std() / laplacian(plain, 1)[0].std()]
+            fine = laplacian(face, 1)[0].std() / laplacian(plain, 1)[0].std()
             click.echo(
                 f"{record.file_name:10} {name:20}"
                 + "".join(f" {value:10.2f}" for value in values)
-                + f"   {deviations[0]:.3f} at 512, {deviations[1]:.3f} at 1024, {fine[0]:.2f} of the finest octave"
+                + f"   {deviations[0]:.3f} at 512, {deviations[1]:.3f} at 1024, {fine:.2f} of the finest octave"
             )
 
 
@@ -95,7 +107,11 @@ def laplacian(picture: NDArray[np.uint8], levels: int) -> list[NDArray[np.float3
 
 
 def descriptors(levels: Sequence[NDArray[np.float32]], rng: np.random.Generator) -> NDArray[np.float32]:
-    """(images * PATCHES, 147): random 7 x 7 patches of one Laplacian level, the same places for every set."""
+    """(images * PATCHES, 147): random 7 x 7 patches of one Laplacian level.
+
+    Places in the true faces are drawn with SEED, those in every set compared with them with SEED + 1: so the true
+    faces' distance to themselves is the floor, which other places alone make.
+    """
     parts = []
     for level in levels:
         windows = np.lib.stride_tricks.sliding_window_view(level, (7, 7), axis=(0, 1))
@@ -129,11 +145,18 @@ def sliced_distance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> f
 @click.option("--strip", type=click.Path(path_type=Path), help="PNG to write: parts of the faces at 100 %")
 def texture(celeba_dir: Path, photos: str, restorers: str, strip: Path | None) -> None:
     """Restored faces beside the true ones, level by level."""
-    records = {record.file_name: record for record in read_tree(celeba_dir).records}
+    names, wanted = restorers.split(","), photos.split(",")
+    with mistakes_in_one_line():
+        records = {record.file_name: record for record in read_tree(celeba_dir).records}
+        if unknown := [name for name in wanted if name not in records]:
+            raise DataError(f"--photos: {celeba_dir} has no photo {', '.join(unknown)}")
+        for name in names:
+            if name != LANCZOS:
+                get_restorer(name)
     none = get_restorer("none")
-    faces = [make_face(read_bytes(records[n].path), records[n].landmarks, none).face for n in photos.split(",")]
+    faces = [make_face(read_bytes(records[n].path), records[n].landmarks, none).face for n in wanted]
     given = [compress(reduce_picture(face), 75) for face in faces]
-    sets = {"true": faces} | {name: [restored(picture, name) for picture in given] for name in restorers.split(",")}
+    sets = {"true": faces} | {name: [restored(picture, name) for picture in given] for name in names}
     pyramids = {name: [laplacian(face, len(LEVELS)) for face in found] for name, found in sets.items()}
     click.echo(
         f"{'restorer':20} {'PSNR':>6}"
@@ -159,7 +182,7 @@ def texture(celeba_dir: Path, photos: str, restorers: str, strip: Path | None) -
 
 def restored(picture: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     """(256, 256, 3) -> (1024, 1024, 3)."""
-    if name == "lanczos":
+    if name == LANCZOS:
         return enlarge_lanczos(picture, 4)
     restoration = get_restorer(name, super_resolution="always", threads=threads()).for_face(256)
     return restoration(picture, (0, 0, picture.shape[1], picture.shape[0]))
@@ -183,11 +206,15 @@ def parts_side_by_side(sets: dict[str, list[NDArray[np.uint8]]]) -> NDArray[np.u
 def speed(restorers: str, side: int, one: str | None) -> None:
     """Seconds and peak memory for a crop, each restorer in a process of its own."""
     if one is None:
+        with mistakes_in_one_line():
+            for name in restorers.split(","):
+                get_restorer(name)
         for name in restorers.split(","):
             command = [sys.executable, __file__, "speed", "--one", name, "--side", str(side)]
             subprocess.run(command, check=True)
         return
-    restoration = get_restorer(one, super_resolution="always", threads=threads()).for_face(side)
+    with mistakes_in_one_line():
+        restoration = get_restorer(one, super_resolution="always", threads=threads()).for_face(side)
     picture = np.random.default_rng(SEED).integers(0, 256, (side, side, 3), dtype=np.uint8)
     inner = (0, 0, side, side)
     restoration(picture, inner)

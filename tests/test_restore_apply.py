@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from datatools.errors import DataError
 from datatools.images import Box
-from datatools.restore.apply import BATCHES, Picture, Tiling, restore, restore_parts
+from datatools.restore.apply import BATCHES, Tiling, restore, restore_parts
 from datatools.restore.networks import SuperResolver
+from datatools.restore.pictures import Picture
 from tests.restore_samples import tiny_remover, tiny_resolver
 
 

@@ -210,6 +210,21 @@ def test_the_remover_is_as_strong_as_the_enlargements_card_says(bundle: Bundle) 
     assert np.array_equal(whole, found["whole"].for_face(2000)(picture, inner))
 
 
+def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
+    """In one process, too, as in a notebook: the digest says that the weights are others."""
+    path = tmp_path / "sr.safetensors"
+    picture = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+    results, digests = [], set()
+    for seed in (3, 4, 3):
+        save_weights(path, tiny_network("sr", seed), "sr", {})
+        restorer = get_restorer(str(path))
+        digests.add(restorer.digest)
+        results.append(restorer.for_face(100)(picture, (0, 0, 10, 12)))
+    assert len(digests) == 2
+    assert not np.array_equal(results[0], results[1])
+    assert np.array_equal(results[0], results[2])
+
+
 def test_a_file_of_a_remover_is_used_wholly(tmp_path: Path) -> None:
     (step,) = network_restorer(str(tiny_file(tmp_path, "jpeg")), super_resolution="auto", device="cpu", threads=1).steps
     assert step.strength == step.network.strength == 1
@@ -442,6 +457,32 @@ def test_photos_together_equal_photos_alone(chain_name: str, request: pytest.Fix
         assert alone.shape == result.shape
         assert np.abs(alone.astype(int) - result).max() <= 1
     assert restorer.restore_all([]) == []
+
+
+@pytest.mark.parametrize("kind", ["networks", "no steps", "none"])
+@pytest.mark.parametrize(
+    ("picture", "inner", "told"),
+    [
+        (np.zeros((8, 8, 3), np.uint8), (0, 0, 9, 8), "8 x 8 pixels"),
+        (np.zeros((8, 8, 3), np.uint8), (-1, 0, 4, 4), "8 x 8 pixels"),
+        (np.zeros((8, 8, 3), np.uint8), (3, 3, 3, 4), "8 x 8 pixels"),
+        (np.zeros((8, 8, 3)), (0, 0, 8, 8), "float64"),
+        (np.full((8, 8, 3), np.nan, np.float32), (0, 0, 8, 8), "float32"),
+        (np.zeros(8, np.uint8), (0, 0, 8, 8), r"not \(8,\)"),
+        (np.zeros((8, 8), np.uint8), (0, 0, 8, 8), r"not \(8, 8\)"),
+        ([[[0, 0, 0]]], (0, 0, 1, 1), "list"),
+    ],
+)
+def test_what_is_no_part_of_a_picture_is_refused_whatever_is_done_to_it(
+    kind: str, picture: Any, inner: Box, told: str, tiny: NetworkRestorer
+) -> None:
+    restorer = {"networks": tiny, "no steps": replace(tiny, steps=()), "none": NoRestorer()}[kind]
+    restoration = restorer.for_face(100)
+    with pytest.raises(DataError, match=told):
+        restoration(picture, inner)
+    good = Part(restoration, np.zeros((8, 8, 3), np.uint8), (0, 0, 8, 8))
+    with pytest.raises(DataError, match=told):
+        restorer.restore_all([good, Part(restoration, picture, inner)])
 
 
 def test_without_networks_photos_together_are_just_that() -> None:

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 
 from datatools.images import read_rgb, save_png
 from datatools.restore import bundled, evaluate, foreign
-from datatools.restore.apply import Picture, restore
+from datatools.restore.apply import restore
 from datatools.restore.degrade import compress, reduce_picture
+from datatools.restore.pictures import Picture
 from datatools.restore.scores import psnr_rgb, psnr_y, ssim_y
 from datatools.restore.weights import Network, load_weights, save_weights
 from datatools.sample_portraits import Portrait, render
@@ -158,6 +159,28 @@ def test_bundled_is_the_default(images: Path, weights: dict[str, Path], monkeypa
     assert asked == [("sr", "perceptual"), ("jpeg", "distortion")]
 
 
+def test_bundled_networks_by_their_full_names(
+    images: Path, weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the build calls them."""
+    asked: list[tuple[str, str]] = []
+
+    def fake(task: str, variant: str) -> Path:
+        asked.append((task, variant))
+        return weights[task]
+
+    monkeypatch.setattr(bundled, "bundled_weights", fake)
+    base = ["--images", images, "--task"]
+    good(*base, "sr", "--restore", "bundled-distortion")
+    good(*base, "sr", "--restore", "bundled-perceptual")
+    good(*base, "sr", "--restore", "bundled-perceptual", "--variant", "perceptual")
+    good(*base, "jpeg", "--restore", "bundled-distortion")
+    assert asked == [("sr", "distortion"), ("sr", "perceptual"), ("sr", "perceptual"), ("jpeg", "distortion")]
+    line = refused(*base, "sr", "--restore", "bundled-distortion", "--variant", "perceptual")
+    assert "says nothing about --restore bundled-distortion" in line
+    assert "--task sr alone" in refused(*base, "jpeg", "--restore", "bundled-perceptual")
+
+
 def test_foreign_networks_go_through_their_own_loader(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign, "load_model", lambda _: tiny_network("sr"))
     assert "SuperResolver" in good("--task", "sr", "--images", images, "--restore", "realesrgan")
@@ -215,6 +238,25 @@ def test_mistaken_folders(images: Path, weights: dict[str, Path], tmp_path: Path
     assert "does not exist" in refused(*base, images, "--json", tmp_path / "nowhere" / "scores.json")
     assert "overwritten" in refused(*base, images, "--save", images / "more" / "..")
     assert "is no folder" in refused(*base, images, "--save", images / "notes.txt")
+
+
+def test_nothing_that_is_read_is_written_over(weights: dict[str, Path], tmp_path: Path) -> None:
+    """Neither by the folder of one of several qualities, nor by the numbers."""
+    folder = tmp_path / "set" / "10"
+    folder.mkdir(parents=True)
+    save_png(folder / "a.png", portrait(1, (48, 48)))
+    before = (folder / "a.png").read_bytes()
+    base = ["--task", "jpeg", "--restore", weights["jpeg"], "--images", folder]
+    assert "overwritten" in refused(*base, "--quality", "50,10", "--save", tmp_path / "set")
+    assert "overwritten" in refused(*base, "--json", folder / "a.png")
+    assert "overwritten" in refused(*base, "--json", folder / ".." / "10" / "a.png")
+    assert "overwritten" in refused(*base, "--json", weights["jpeg"])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "50").write_text("no folder")
+    assert "50 is no folder" in refused(*base, "--quality", "50,10", "--save", tmp_path / "other")
+    assert (folder / "a.png").read_bytes() == before
+    good(*base, "--quality", "50", "--save", tmp_path / "set")  # a single quality needs no folder of its own
+    assert sorted(path.name for path in tmp_path.joinpath("set").iterdir()) == ["10", "a.png"]
 
 
 def test_two_pictures_of_one_name_cannot_be_saved(weights: dict[str, Path], tmp_path: Path) -> None:

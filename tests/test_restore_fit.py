@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
 
 from datatools.errors import DataError
 from datatools.images import read_rgb, save_png
@@ -266,6 +267,43 @@ def test_a_run_can_be_made_longer(photos: Photos, held_out: Photos, tmp_path: Pa
     assert [row["step"] for row in longer.curve] == [2, 4]
 
 
+@pytest.mark.parametrize("changes", [{"strength": 0.5}, {"turns": 4}, {"steps": 9}])
+def test_what_says_nothing_about_training_may_change(changes: Any, photos: Photos, held_out: Photos) -> None:
+    validation = Validation("sr", held_out)
+    begun = Fit(settings(), photos, validation, CPU)
+    begun.one_step()
+    fit = Fit(settings(**changes), photos, validation, CPU)
+    fit.load_state(begun.state())
+    assert fit.step == 1
+
+
+SPOILT: list[dict[str, Any]] = [
+    {"settings": None},
+    {"settings": [1]},
+    {"step": "soon"},
+    {"seconds": None},
+    {"curve": 7},
+    {"curve": [1]},
+    {"network": {}},
+    {"network": {"entry.weight": torch.zeros(2)}},
+    {"network": None},
+    {"average": {}},
+    {"average": {"entry.weight": 1}},
+    {"optimizer": {}},
+    {"optimizer": {"adam": {}, "muon": None}},
+]
+
+
+@pytest.mark.parametrize("spoilt", SPOILT, ids=lambda spoilt: str(spoilt)[:40])
+def test_a_state_that_does_not_fit_is_told_in_one_line(
+    spoilt: dict[str, Any], photos: Photos, held_out: Photos
+) -> None:
+    fit = Fit(settings(), photos, Validation("sr", held_out), CPU)
+    with pytest.raises(DataError, match=r"does not fit .*delete its \.state file") as told:
+        fit.load_state(fit.state() | spoilt)
+    assert "\n" not in str(told.value)
+
+
 @pytest.mark.parametrize("kept", [0, 30, -200])
 def test_a_damaged_state_is_named(kept: int, photos: Photos, held_out: Photos, tmp_path: Path) -> None:
     path = tmp_path / "net.state"
@@ -344,9 +382,12 @@ def test_options_that_do_not_go_together(changes: dict[str, Any], reason: str) -
 def test_devices() -> None:
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    for name in ("cuda:99", "nonsense"):
-        with pytest.raises(DataError, match=f"--device {name} is not available"):
+    missing = ["cuda:99", "nonsense", "hpu", "privateuseone", *([] if torch.backends.mps.is_available() else ["mps"])]
+    for name in missing:
+        with pytest.raises(DataError, match=f"--device {name} is not available") as told:
             choose_device(name)
+        assert "\n" not in str(told.value)
+        assert len(str(told.value)) < 300
 
 
 class Small(SuperResolver):
@@ -406,6 +447,79 @@ def test_the_commands_mistakes(call: Any, tmp_path: Path) -> None:
     assert "is not in the range" in line_of(call("--steps", 0))
     (tmp_path / "sr.safetensors.state").write_text("text")
     assert "delete it to begin again" in line_of(call())
+
+
+def test_files_that_cannot_be_the_result_are_refused(call: Any, tmp_path: Path) -> None:
+    (tmp_path / "folder.safetensors").mkdir()
+    assert "is a folder; name the weight file" in line_of(call("--out", tmp_path / "folder.safetensors"))
+    assert "is a folder; name the weight file" in line_of(call("--out", tmp_path))
+    for name in ("net", "net.pth", "net.safetensors.bak"):
+        assert f"{name} has to end in .safetensors" in line_of(call("--out", tmp_path / name))
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.safetensors"]
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def torch_no_space(*_: object, **__: object) -> None:
+    raise RuntimeError("[enforce fail] file write failed\nmore lines")
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "fails", "told"),
+    [
+        (torch, "save", no_space, r"sr.safetensors.state cannot be written: No space left on device"),
+        (torch, "save", torch_no_space, r"sr.safetensors.state cannot be written: [enforce fail] file write failed"),
+        (Path, "write_bytes", no_space, "sr.safetensors cannot be written: No space left on device"),
+        (Figure, "savefig", no_space, "sr.png cannot be written: No space left on device"),
+    ],
+)
+def test_a_full_disk_is_told_in_one_line(
+    where: Any, what: str, fails: Any, told: str, call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(where, what, fails)
+        result = call()
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert f"{told}\n" in result.output
+    assert not any(path.name.endswith(".partial") for path in tmp_path.iterdir())
+    assert call().exit_code == 0
+
+
+def test_a_finished_run_writes_its_weights_again(call: Any, tmp_path: Path) -> None:
+    assert call().exit_code == 0
+    names = ("sr.safetensors", "sr.png")
+    before = [(tmp_path / name).read_bytes() for name in names]
+    for name in names:
+        (tmp_path / name).unlink()
+    assert call().exit_code == 0
+    assert [(tmp_path / name).read_bytes() for name in names] == before
+
+
+def test_a_run_killed_before_its_last_weights_were_written_ends_well(
+    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_weights", killed)
+        assert call("--every", 4).exit_code != 0
+    assert [path.name for path in tmp_path.iterdir()] == ["sr.safetensors.state"]
+    assert call("--every", 4).exit_code == 0
+    assert load_weights(tmp_path / "sr.safetensors", "sr")[1]["steps"] == 4
+
+
+def test_turns_of_a_finished_run_may_change(call: Any, tmp_path: Path) -> None:
+    """Training does not know of them: the same weights, and another average."""
+    assert call().exit_code == 0
+    before = load_weights(tmp_path / "sr.safetensors", "sr")[0]
+    again = call("--turns", 2)
+    assert again.exit_code == 0, again.output
+    after = load_weights(tmp_path / "sr.safetensors", "sr")[0]
+    assert (before.turns, after.turns) == (1, 2)
+    assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
 
 
 def test_holding_out_every_photo_is_a_mistake(call: Any) -> None:
@@ -597,6 +711,23 @@ def test_mistakes_are_told_before_the_teacher_works(
     (tmp_path / "sr.safetensors.state").unlink()
     monkeypatch.setattr(command, "VALIDATION_LEAST", 1000)
     assert "is 1000 pixels wide and high" in line_of(call(*teacher))
+
+
+def test_mistaken_networks_and_settings_are_told_before_the_teacher_works(
+    call: Any, tmp_path: Path, distortion: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = ("--teacher", distortion["sr"])
+    assert call(*teacher).exit_code == 0
+    calls: list[object] = []
+    monkeypatch.setattr(command, "Lessons", lambda *_, **__: calls.append(1))
+    assert "has batch 2, asked for is 3" in line_of(call(*teacher, "--batch", 3))
+    other = ("--out", tmp_path / "other.safetensors")
+    assert "needed is 'jpeg'" in line_of(call(*teacher, *other, "--after", distortion["sr"]))
+    assert "no such weight file" in line_of(call(*teacher, *other, "--init", tmp_path / "none.safetensors"))
+    (tmp_path / "sr.safetensors").unlink()
+    assert call(*teacher).exit_code == 0  # nothing is left to be taught
+    assert (tmp_path / "sr.safetensors").is_file()
+    assert calls == []
 
 
 def test_the_card_tells_the_removers_share(call: Any, tmp_path: Path, distortion: dict[str, Path]) -> None:

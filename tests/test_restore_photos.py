@@ -8,8 +8,8 @@ import pytest
 
 from datatools.errors import DataError
 from datatools.images import save_png
-from datatools.restore.degrade import Picture
 from datatools.restore.photos import LARGE, SHARP, Photos, halve, picture_files, sharpness, split, turn
+from datatools.restore.pictures import Picture
 
 
 def noise(height: int, width: int, seed: int = 0) -> Picture:

@@ -19,7 +19,8 @@ from torch.nn import functional
 from datatools.errors import DataError
 from datatools.restore import srmd
 from datatools.restore.apply import restore
-from datatools.restore.degrade import Picture, reduce_picture
+from datatools.restore.degrade import reduce_picture
+from datatools.restore.pictures import Picture
 from datatools.restore.srmd import BICUBIC, DEPTH, MODEL, SRMDNet, load_srmd
 from tests.ncnn_files import install, numbers, param, randomize, recorded, replace, srmd_graph
 

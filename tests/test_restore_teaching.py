@@ -12,8 +12,9 @@ from datatools.errors import DataError
 from datatools.images import save_png
 from datatools.restore import foreign
 from datatools.restore.apply import best_precision, restore
-from datatools.restore.degrade import Picture, reduce_picture
+from datatools.restore.degrade import reduce_picture
 from datatools.restore.photos import LARGE, Photos, turn
+from datatools.restore.pictures import Picture
 from datatools.restore.teaching import Lesson, Lessons, load_teacher
 from datatools.restore.weights import save_weights
 from datatools.sample_portraits import Portrait, render

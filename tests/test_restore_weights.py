@@ -77,6 +77,17 @@ def test_the_task_of_a_file(file: Path, tmp_path: Path) -> None:
     assert task_of(tmp_path / "other.safetensors") is None
 
 
+def test_a_file_that_names_no_task(file: Path) -> None:
+    with safe_open(file, framework="pt") as opened:
+        header = dict(opened.metadata())
+    del header["task"]
+    save_file(load_file(file), file, header)
+    with pytest.raises(DataError, match="does not say which task its weights are for"):
+        task_of(file)
+    with pytest.raises(DataError, match="for the task None, needed is 'sr'"):
+        load_weights(file, "sr")
+
+
 def test_the_wrong_task(file: Path) -> None:
     with pytest.raises(DataError, match="for the task 'sr', needed is 'jpeg'"):
         load_weights(file, "jpeg")
@@ -154,6 +165,30 @@ def test_headers_that_do_not_fit(file: Path, changed: dict[str, str]) -> None:
     rewrite(file, changed)
     with pytest.raises(DataError, match="do not fit the network they name") as caught:
         load_weights(file, "sr")
+    assert "\n" not in str(caught.value)
+
+
+REMOVER = {"channels": [6, 8], "blocks": [1, 1]}
+RESOLVER = {"channels": 6, "blocks": 2}
+
+
+@pytest.mark.parametrize(
+    ("task", "settings"),
+    [
+        *[("jpeg", REMOVER | {"blocks": blocks}) for blocks in ([1], [], 1)],
+        *[("sr", RESOLVER | {"blocks": blocks}) for blocks in ([1], [])],
+        *[("jpeg", REMOVER | {"turns": turns}) for turns in (0, 3, 8, 2.0, [1], [2], True)],
+        *[("sr", RESOLVER | {"turns": turns}) for turns in (0, 3, 8, 2.0, [1], [2], True)],
+    ],
+    ids=str,
+)
+def test_settings_that_no_network_has(task: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    """They would be told by the first picture, or not at all."""
+    path = tmp_path / "net.safetensors"
+    save_weights(path, tiny_network(task), task, {})
+    rewrite(path, {"settings": json.dumps(settings)})
+    with pytest.raises(DataError, match="do not fit the network they name") as caught:
+        load_weights(path, task)
     assert "\n" not in str(caught.value)
 
 

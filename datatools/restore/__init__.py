@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from datatools.errors import DataError
 from datatools.images import Box
+from datatools.restore.pictures import check_part
 
 Variant = Literal["distortion", "perceptual"]
 SuperResolution = Literal["auto", "always", "never"]
@@ -99,6 +100,7 @@ class NoRestorer:
         return self
 
     def __call__(self, picture: NDArray[np.uint8], inner: Box) -> NDArray[np.uint8]:
+        check_part(picture, inner)
         left, top, right, bottom = inner
         return picture[top:bottom, left:right]
 

@@ -14,13 +14,12 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from datatools.errors import DataError
 from datatools.images import Box
+from datatools.restore.pictures import Picture, check_part, check_picture
 
-Picture = NDArray[np.uint8]
 Precision = Literal["fp32", "bf16"]
 
 
@@ -114,7 +113,7 @@ def restore_parts(
     if precision not in ("fp32", "bf16"):
         raise DataError(f"precision {precision!r} is unknown; known: fp32, bf16")
     for picture, inner in parts:
-        _check_part(picture, inner)
+        check_part(picture, inner)
     scale, margin, grid = network_shape(network)
     tiling = tiling or alone(scale)
     results = [
@@ -150,23 +149,6 @@ def best_precision(device: torch.device) -> Precision:
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     native = device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in checks)
     return "bf16" if native else "fp32"
-
-
-def check_picture(picture: Picture) -> None:
-    """Raises DataError for anything but an (h, w, 3) uint8 array with at least one pixel."""
-    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
-        kind = picture.dtype if isinstance(picture, np.ndarray) else type(picture).__name__
-        raise DataError(f"a picture to restore has to be an array of uint8, 0..255, not {kind}")
-    if picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-        raise DataError(f"a picture to restore has the shape (height, width, 3), not {picture.shape}")
-
-
-def _check_part(picture: Picture, inner: Box) -> None:
-    check_picture(picture)
-    height, width = picture.shape[:2]
-    left, top, right, bottom = inner
-    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise DataError(f"the part {inner} does not lie within the picture of {width} x {height} pixels")
 
 
 def network_shape(network: nn.Module) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Restorers made of networks: the bundled chain, Real-ESRGAN, and weight files of the user's."""
+"""Restorers made of networks: the bundled chain, Real-ESRGAN, SRMD, and weight files of the user's."""
 
 import hashlib
 import math
@@ -23,6 +23,7 @@ from datatools.restore.devices import choose_device
 from datatools.restore.foreign import NAMED, load_model
 from datatools.restore.foreign import digest as foreign_digest
 from datatools.restore.photos import halve
+from datatools.restore.pictures import check_part
 from datatools.restore.weights import file_digest, load_remover, load_weights, task_of
 
 ENOUGH = 1024.0
@@ -62,7 +63,7 @@ class Step:
     def network(self) -> nn.Module:
         """The network; a process loads it once."""
         with _loading:
-            return _network(self.source, self.where, self.strength)
+            return _network(self.source, self.where, self.strength, self.digest)
 
     @property
     def scale(self) -> int:
@@ -74,7 +75,8 @@ _loading = threading.Lock()  # threads that ask at once would get networks of th
 
 
 @lru_cache(maxsize=4)
-def _network(source: str, where: str, strength: float) -> nn.Module:
+def _network(source: str, where: str, strength: float, _digest: str) -> nn.Module:
+    # the digest is a part of the cache's key: a file may have been written anew under its name
     if source == "foreign":
         network = load_model(where)
     elif source == "jpeg":
@@ -119,7 +121,12 @@ class NetworkRestorer:
         return self.run(parts, BATCHES)
 
     def run(self, parts: Sequence[Part], tiling: Tiling | None = None) -> list[NDArray[np.uint8]]:
-        """Restore parts, whose restorations are this restorer's; `tiling`: of photos, alone or together."""
+        """Restore parts, whose restorations are this restorer's; `tiling`: of photos, alone or together.
+
+        Raises DataError for what is no picture, and for a part outside of it.
+        """
+        for part in parts:
+            check_part(part.picture, part.inner)
         torch.set_num_threads(self.threads)
         passing = [_Passing(part) for part in parts]
         for step in self.steps:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-Picture = NDArray[np.uint8]
+from datatools.restore.pictures import Picture
 
 SCALE = 4
 """Factor of `reduce_picture`: the super-resolver's, too."""

@@ -1,5 +1,7 @@
 """Where networks are computed."""
 
+import re
+
 import torch
 
 from datatools.errors import DataError
@@ -12,6 +14,8 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # there and back: "meta" exists everywhere and holds nothing
-    except (RuntimeError, AssertionError) as error:
-        raise DataError(f"--device {name} is not available here: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, AssertionError, ImportError) as error:
+        # torch goes on with a list of all that is there, and what its developers should look at
+        reason = re.split(r"(?<=\.)\s", " ".join(str(error).split()), maxsplit=1)[0]
+        raise DataError(f"--device {name} is not available here: {reason}") from error
     return device

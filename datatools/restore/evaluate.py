@@ -25,10 +25,12 @@ from datatools.errors import DataError
 from datatools.files import atomic_path
 from datatools.images import ImageError, read_rgb, save_png
 from datatools.restore import Variant, bundled, foreign
-from datatools.restore.apply import Picture, Precision, best_precision, network_shape, restore
+from datatools.restore.apply import Precision, best_precision, network_shape, restore
+from datatools.restore.chain import BUNDLED
 from datatools.restore.degrade import SCALE, compress, reduce_picture
 from datatools.restore.devices import choose_device
 from datatools.restore.photos import SUFFIXES
+from datatools.restore.pictures import Picture
 from datatools.restore.scores import SSIM_WINDOW, psnr_rgb, psnr_y, ssim_y
 from datatools.restore.weights import load_weights, task_of
 
@@ -88,7 +90,11 @@ class Measured:
     "--variant", type=click.Choice(["distortion", "perceptual"]), default="distortion", help="Which bundled network."
 )
 @click.option(
-    "--restore", "name", metavar="NAME|FILE", default="bundled", help="bundled, realesrgan, srmd, or a file of weights."
+    "--restore",
+    "name",
+    metavar="NAME|FILE",
+    default="bundled",
+    help=f"{', '.join([*BUNDLED, *foreign.NAMED])}, or a file of weights.",
 )
 @click.option("--json", "json_file", metavar="FILE", type=click.Path(path_type=Path), help="Write all numbers here.")
 @click.option(
@@ -127,7 +133,8 @@ def evaluate_command(
     """Check everything, measure, print, write. Raises DataError."""
     qualities = parse_qualities(quality, task)
     files = picture_files(images)
-    check_outputs(images, files, json_file, save)
+    folders = result_folders(save, qualities)
+    check_outputs(images, files, Path(name), json_file, list(folders.values()))
     network = load_network(task, variant, name)
     where = choose_device(device)
     how: Precision = best_precision(where) if precision == "auto" else precision  # type: ignore[assignment]
@@ -139,8 +146,7 @@ def evaluate_command(
     parts: dict[str, Measured] = {}
     with tqdm(total=len(files) * len(qualities), unit="picture", disable=None) as bar:
         for q in qualities:
-            folder = None if save is None else save / q if len(qualities) > 1 else save
-            parts[q] = measure(task, q, files, run, folder, progress=bar.update)
+            parts[q] = measure(task, q, files, run, folders.get(q), progress=bar.update)
     baseline = "bicubic" if task == "sr" else "JPEG"
     click.echo(f"{task}, {type(network).__name__}, {where}, {how}, {len(files)} pictures")
     if len(qualities) == 1:
@@ -184,16 +190,29 @@ def picture_files(folder: Path) -> list[Path]:
     return files
 
 
-def check_outputs(images: Path, files: Sequence[Path], json_file: Path | None, save: Path | None) -> None:
-    """Raises DataError for outputs that could not be written, or that would overwrite pictures."""
+def result_folders(save: Path | None, qualities: Sequence[str]) -> dict[str, Path]:
+    """Where restored pictures of every quality go; empty where they are not kept."""
+    if save is None:
+        return {}
+    return {q: save / q if len(qualities) > 1 else save for q in qualities}
+
+
+def check_outputs(
+    images: Path, files: Sequence[Path], weights: Path, json_file: Path | None, folders: Sequence[Path]
+) -> None:
+    """Raises DataError for outputs that could not be written, or that would overwrite pictures or the weight file."""
     if json_file is not None and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
         raise DataError(f"--json {json_file} is a folder, or lies in one that does not exist")
-    if save is None:
+    if json_file is not None and json_file.resolve() in {path.resolve() for path in (*files, weights)}:
+        raise DataError(f"--json {json_file} is read by this command: it would be overwritten")
+    for folder in folders:
+        if folder.resolve() == images.resolve():
+            raise DataError(f"--save: {folder} is the folder of --images: its pictures would be overwritten")
+        for path in (folder.parent, folder):
+            if path.exists() and not path.is_dir():
+                raise DataError(f"--save: {path} is no folder")
+    if not folders:
         return
-    if save.resolve() == images.resolve():
-        raise DataError(f"--save {save} is the folder of --images: its pictures would be overwritten")
-    if save.exists() and not save.is_dir():
-        raise DataError(f"--save {save} is no folder")
     stems = [path.stem for path in files]
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if twice is not None:
@@ -208,8 +227,11 @@ def load_network(task: str, variant: Variant, name: str) -> nn.Module:
     """
     if task == "jpeg" and variant != "distortion":
         raise DataError("--variant perceptual is for --task sr alone")
-    if name == "bundled":
-        return load_weights(bundled.bundled_weights(task, variant), task)[0]
+    chosen = variant if name == "bundled" else BUNDLED.get(name)
+    if chosen is not None and variant in ("distortion", chosen):
+        if task == "jpeg" and chosen != "distortion":
+            raise DataError(f"--restore {name} is for --task sr alone; there is one artifact remover: bundled")
+        return load_weights(bundled.bundled_weights(task, chosen), task)[0]
     if variant != "distortion":
         raise DataError(f"--variant {variant} chooses a bundled network; it says nothing about --restore {name}")
     if name == "none":

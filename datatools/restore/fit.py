@@ -20,11 +20,12 @@ from datatools.restore.devices import choose_device
 from datatools.restore.photos import Photos, picture_files, split
 from datatools.restore.teaching import Lessons, load_teacher
 from datatools.restore.training import Fit, FitSettings, Validation, load_state, run, state_path
+from datatools.restore.weights import written_whole
 
 VALIDATION_LEAST = 128
 
 
-@click.command(context_settings={"show_default": True}, epilog="Example: see the top of docs/restoration.md")
+@click.command(context_settings={"show_default": True}, epilog='Examples: "Train" in docs/restoration.md')
 @click.option("--task", type=click.Choice(["jpeg", "sr"]), required=True, help="Artifact removal, or 4x enlargement.")
 @click.option(
     "--variant", type=click.Choice(["distortion", "perceptual"]), default="distortion", help="Least error, or texture."
@@ -47,16 +48,24 @@ VALIDATION_LEAST = 128
     help="Share of that remover's change that is made.",
 )
 @click.option("--teacher", metavar="NAME|FILE", help="4x network to learn from, beside the photos: srmd, or weights.")
-@click.option("--steps", type=click.IntRange(min=1), default=10_000, help="Steps of the optimizer.")
-@click.option("--batch", type=click.IntRange(min=1), default=8, help="Pictures per step.")
+@click.option("--steps", type=click.IntRange(min=1), default=FitSettings.steps, help="Steps of the optimizer.")
+@click.option("--batch", type=click.IntRange(min=1), default=FitSettings.batch, help="Pictures per step.")
 @click.option(
     "--patch",
     type=click.IntRange(min=24, max=512),
     help="Side of the network's input, a multiple of 4. [default: 48; 96 for jpeg]",
 )
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True, max=1), default=1e-3, help="Highest learning rate.")
 @click.option(
-    "--bicubic", type=click.FloatRange(0, 1), default=0.85, help="Part of the pictures reduced by the bicubic kernel."
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True, max=1),
+    default=FitSettings.rate,
+    help="Highest learning rate.",
+)
+@click.option(
+    "--bicubic",
+    type=click.FloatRange(0, 1),
+    default=FitSettings.bicubic,
+    help="Part of the pictures reduced by the bicubic kernel.",
 )
 @click.option(
     "--pixels",
@@ -85,14 +94,14 @@ VALIDATION_LEAST = 128
 @click.option(
     "--turns",
     type=click.Choice(["1", "2", "4"]),
-    default="1",
+    default=str(FitSettings.turns),
     callback=lambda _context, _option, value: int(value),
     help="Orientations of a picture that the finished network averages over: less error for more time.",
 )
 @click.option("--validation", type=click.IntRange(min=1), default=12, help="Photos held out to measure on.")
 @click.option("--every", type=click.IntRange(min=1), default=250, help="Steps between measurements, which also save.")
-@click.option("--seed", type=click.IntRange(min=0), default=0)
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="bf16")
+@click.option("--seed", type=click.IntRange(min=0), default=FitSettings.seed)
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default=FitSettings.precision)
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto.")
 def main(
     photos: tuple[Path, ...],
@@ -121,8 +130,7 @@ def fit_command(
 ) -> None:
     """Check, train, report. Raises DataError."""
     settings = settings_from(options)
-    if not out.parent.is_dir():
-        raise DataError(f"{out.parent}, the folder of --out, does not exist")
+    check_out(out)
     training, held_out = split(picture_files(folders, exclude), validation)
     if not training:
         raise DataError(f"--validation {validation} holds out all {len(held_out)} photos: none is left to train on")
@@ -130,15 +138,14 @@ def fit_command(
     held = Validation(settings.task, Photos(held_out, VALIDATION_LEAST))
     where = choose_device(device)
     state = load_state(state_path(out))
-    lessons = None
-    if settings.teacher is not None:
-        teacher = load_teacher(settings.teacher)
-        with tqdm(total=len(photos), unit="photo", desc="teacher") as bar:
-            lessons = Lessons(photos, teacher, where, progress=lambda: bar.update())
-    fit = Fit(settings, photos, held, where, lessons)
+    fit = Fit(settings, photos, held, where)
     if state is not None:
         fit.load_state(state)
         click.echo(f"goes on from step {fit.step}")
+    if settings.teacher is not None and fit.step < settings.steps:  # last, for it may take minutes
+        teacher = load_teacher(settings.teacher)
+        with tqdm(total=len(photos), unit="photo", desc="teacher") as bar:
+            fit.lessons = Lessons(photos, teacher, where, progress=lambda: bar.update())
     click.echo(f"{len(photos)} photos to train on, {len(fit.validation.pairs)} to measure on, {fit.device}")
     card = {"variant": settings.variant, "photos": len(photos), "batch": settings.batch, "patch": settings.patch}
     if settings.after is not None:
@@ -152,10 +159,20 @@ def fit_command(
             plot_curve(fit.curve, out.with_suffix(".png"), settings)
 
 
+def check_out(out: Path) -> None:
+    """Raises DataError for a file that could not be written, or that restorers would not take for ours by its name."""
+    if not out.parent.is_dir():
+        raise DataError(f"{out.parent}, the folder of --out, does not exist")
+    if out.is_dir():
+        raise DataError(f"--out {out} is a folder; name the weight file to write (.safetensors)")
+    if out.suffix.lower() != ".safetensors":
+        raise DataError(f"--out {out} has to end in .safetensors")
+
+
 def settings_from(options: dict[str, Any]) -> FitSettings:
     """Checked settings. Raises DataError for options that do not go together."""
     task, variant = options["task"], options["variant"]
-    patch = options.pop("patch") or (96 if task == "jpeg" else 48)
+    patch = options.pop("patch") or (96 if task == "jpeg" else FitSettings.patch)
     if patch % 4:
         raise DataError(f"--patch {patch} is no multiple of 4")
     if task == "jpeg" and (variant == "perceptual" or options["after"]):
@@ -172,7 +189,7 @@ def settings_from(options: dict[str, Any]) -> FitSettings:
 
 
 def plot_curve(curve: list[dict[str, float]], path: Path, settings: FitSettings) -> None:
-    """PSNR on the validation pictures over the steps, as a PNG."""
+    """PSNR on the validation pictures over the steps, as a PNG. Raises DataError where that cannot be written."""
     from matplotlib.figure import Figure  # takes a second, and only this needs it
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -182,7 +199,8 @@ def plot_curve(curve: list[dict[str, float]], path: Path, settings: FitSettings)
     axes.plot(steps, [row["baseline"] for row in curve], "--", label="bicubic" if settings.task == "sr" else "JPEG")
     axes.set(xlabel="step", ylabel="validation PSNR (dB, RGB)", title=f"{settings.task}, {settings.variant}")
     axes.legend()
-    figure.savefig(path, dpi=110)
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=110, format="png")
 
 
 if __name__ == "__main__":

@@ -36,14 +36,19 @@ def turned(restore: Callable[[Tensor], Tensor], pictures: Tensor, turns: int) ->
     Errors that a network makes in one orientation alone cancel (R. Timofte et al., "Seven ways to improve example-based
     single image super resolution", CVPR 2016).
     """
-    if turns not in (1, 2, 4):
-        raise ValueError(f"a picture can be turned into 1, 2 or 4 orientations, not {turns}")
     total: Tensor | int = 0
     for quarter in range(0, 4, 4 // turns):
-        turned = torch.rot90(pictures, quarter, (2, 3)).contiguous(memory_format=torch.channels_last)
-        total = total + torch.rot90(restore(turned), -quarter, (2, 3))
+        picture = torch.rot90(pictures, quarter, (2, 3)).contiguous(memory_format=torch.channels_last)
+        total = total + torch.rot90(restore(picture), -quarter, (2, 3))
     assert isinstance(total, Tensor)
     return total / turns
+
+
+def _checked_turns(turns: Literal[1, 2, 4]) -> Literal[1, 2, 4]:
+    """The number as it is. Raises ValueError for one that `turned` has no orientations for."""
+    if type(turns) is not int or turns not in (1, 2, 4):  # 2.0, as JSON may hold it, would fail only when it is used
+        raise ValueError(f"a picture can be turned into 1, 2 or 4 orientations, not {turns!r}")
+    return turns
 
 
 class ResidualBlock(nn.Module):
@@ -84,7 +89,7 @@ class ArtifactRemover(nn.Module):
         """
         super().__init__()
         self.settings = {"channels": list(channels), "blocks": list(blocks), "turns": turns}
-        self.turns = turns
+        self.turns = _checked_turns(turns)
         self.strength = 1.0
         """Share of the change that is made: a photo cleaned wholly has lost some grain of its own."""
         self.margin = 4 * (2 * blocks[1] + 2) + 2 * (4 * blocks[0] + 4)
@@ -139,7 +144,7 @@ class SuperResolver(nn.Module):
         """
         super().__init__()
         self.settings = {"channels": channels, "blocks": blocks, "texture": texture, "turns": turns}
-        self.turns = turns
+        self.turns = _checked_turns(turns)
         self.margin = 2 * blocks + 3
         self.grid = 1
         self.entry = _conv(3, channels)

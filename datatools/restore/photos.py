@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from datatools.errors import DataError
 from datatools.images import ImageError, read_rgb
-from datatools.restore.degrade import Picture, random_part
+from datatools.restore.degrade import random_part
+from datatools.restore.pictures import Picture
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
+from datatools.restore.pictures import Picture
 
-Picture = NDArray[np.uint8]
 Plane = NDArray[np.float64]
 
 PEAK = 255.0

@@ -15,9 +15,10 @@ from torch import nn
 
 from datatools.errors import DataError
 from datatools.restore.apply import best_precision, restore_parts
-from datatools.restore.degrade import SCALE, Picture, reduce_picture
+from datatools.restore.degrade import SCALE, reduce_picture
 from datatools.restore.foreign import NAMED, load_model
 from datatools.restore.photos import Photos, turn
+from datatools.restore.pictures import Picture
 from datatools.restore.weights import load_weights, task_of
 
 

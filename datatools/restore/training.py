@@ -18,11 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datatools.errors import DataError
-from datatools.files import atomic_path
 from datatools.restore.degrade import (
     SCALE,
     SHIFTS,
-    Picture,
     compress,
     draw_reduction,
     jpeg_pair,
@@ -39,8 +37,9 @@ from datatools.restore.objectives import (
 )
 from datatools.restore.optimizer import MuonAndAdam
 from datatools.restore.photos import Photos
+from datatools.restore.pictures import Picture
 from datatools.restore.teaching import Lessons
-from datatools.restore.weights import NETWORKS, Network, load_remover, load_weights, save_weights
+from datatools.restore.weights import NETWORKS, Network, load_remover, load_weights, save_weights, written_whole
 
 VALIDATION_SIDE = 256
 VALIDATION_QUALITIES = (10, 25, 50, 75)
@@ -49,6 +48,8 @@ AVERAGE_DECAY = 0.999
 WARM_UP = 200
 """Steps over which the learning rate rises."""
 STATE_PARTS = {"settings", "step", "seconds", "curve", "network", "average", "optimizer"}
+CHANGEABLE = {"steps", "turns", "strength"}
+"""Settings that may change when a run goes on: how long it is, and what is made of its weights in the end."""
 TEXTURE_CHANNELS = 24
 """Channels of the layers that make texture."""
 TRIM = 16
@@ -187,17 +188,32 @@ class Fit:
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state`. Raises DataError when it was made with other settings (more or fewer steps are fine)."""
+        """Go on from `state`.
+
+        Raises:
+            DataError: it was made with other settings, but for those in CHANGEABLE, or does not fit these networks.
+        """
+        try:
+            self._load_state(state)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DataError(
+                f"the run's saved state does not fit its networks ({reason}); delete its .state file to begin again"
+            ) from error
+
+    def _load_state(self, state: dict[str, Any]) -> None:
         begun = asdict(FitSettings()) | state["settings"]  # settings that came later had their defaults then
         for name, value in asdict(self.settings).items():
-            if name != "steps" and begun[name] != value:
+            if name not in CHANGEABLE and begun[name] != value:
                 raise DataError(
                     f"the run that is to go on has {name} {begun[name]!r}, asked for is {value!r}; "
                     "give the same options, another --out, or delete its .state file"
                 )
-        self.step, self.seconds, self.curve = state["step"], state["seconds"], state["curve"]
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.curve = [dict(row) for row in state["curve"]]
+        self.network.load_state_dict(state["average"])  # seen to fit, and brought to the device
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.network.load_state_dict(state["network"])
-        self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
         if self.critic is not None:
             self.critic.load_state_dict(state["critic"])
@@ -362,14 +378,29 @@ def load_state(path: Path) -> dict[str, Any] | None:
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    with atomic_path(path) as partial:
-        torch.save(state, partial)
+    """Write whole or not at all. Raises DataError where that cannot be."""
+    with written_whole(path) as partial:
+        try:
+            torch.save(state, partial)
+        except RuntimeError as error:  # so torch's own writer tells of a full disk
+            raise OSError(str(error).splitlines()[0]) from error
 
 
 def run(
     fit: Fit, out: Path, *, every: int, card: dict[str, Any], progress: Callable[[], object]
 ) -> Iterator[dict[str, float]]:
-    """Train to the end; yields a row of the curve every so many steps, after state and weights are safe on disk."""
+    """Train to the end; yields a row of the curve every so many steps, after state and weights are safe on disk.
+
+    A run that is at its end writes the weights again, and yields its last row: it may have been killed before it could,
+    the file deleted since, or what is made of the weights changed.
+    """
+
+    def save() -> None:
+        save_weights(out, fit.averaged_network(), fit.settings.task, card | {"steps": fit.step})
+
+    if fit.step >= fit.settings.steps:
+        save()
+        yield from fit.curve[-1:]
     losses: list[float] = []
     while fit.step < fit.settings.steps:
         losses.append(fit.one_step())
@@ -379,7 +410,7 @@ def run(
             losses.clear()
             fit.curve.append(row)
             save_state(state_path(out), fit.state())
-            save_weights(out, fit.averaged_network(), fit.settings.task, card | {"steps": fit.step})
+            save()
             yield row
 
 

@@ -5,7 +5,8 @@ A file holds no code: reading a foreign or damaged one gives an error, never mor
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,26 @@ MAX_SETTING = 1024
 """Largest number in a network's settings: more channels or blocks do not fit into MAX_BYTES."""
 
 
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """As `atomic_path`. Raises DataError for a file that cannot be written."""
+    try:
+        with atomic_path(path) as partial:
+            yield partial
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
 def save_weights(path: Path, network: Network, task: str, card: Mapping[str, Any]) -> None:
-    """Write a network's weights as fp16, with its task, its settings and a model card (anything JSON can hold)."""
+    """Write a network's weights as fp16, with its task, its settings and a model card (anything JSON can hold).
+
+    Raises DataError where that cannot be.
+    """
     tensors = {
         name: value.detach().to("cpu", torch.float16).contiguous() for name, value in network.state_dict().items()
     }
     header = {"format": FORMAT, "task": task, "settings": json.dumps(network.settings), "card": json.dumps(dict(card))}
-    with atomic_path(path) as partial:
+    with written_whole(path) as partial:
         partial.write_bytes(_ordered(save(tensors, header)))
 
 
@@ -75,7 +89,8 @@ def task_of(path: Path) -> str | None:
     """The task of a weight file of ours; None for files that are not called .safetensors, or are not ours.
 
     Raises:
-        DataError: a .safetensors file that is not there or cannot be read, or a folder of that name.
+        DataError: a .safetensors file that is not there or cannot be read, or a folder of that name; one of ours that
+            names no task.
     """
     if path.suffix.lower() != ".safetensors":
         return None
@@ -85,7 +100,11 @@ def task_of(path: Path) -> str | None:
             header = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise DataError(f"{path} is damaged or no weight file: {error}") from error
-    return str(header.get("task")) if header.get("format") == FORMAT else None
+    if header.get("format") != FORMAT:
+        return None
+    if "task" not in header:
+        raise DataError(f"{path} does not say which task its weights are for: the file is damaged")
+    return str(header["task"])
 
 
 def load_weights(path: Path, task: str) -> tuple[Network, dict[str, Any]]:
@@ -116,7 +135,7 @@ def load_weights(path: Path, task: str) -> tuple[Network, dict[str, Any]]:
             network = NETWORKS[task](**settings)
         network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
         card = json.loads(header["card"])
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(
             f"{path}: the weights do not fit the network they name: {str(error).splitlines()[0]}"
         ) from error
