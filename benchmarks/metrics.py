@@ -8,7 +8,6 @@ turns in one process; of several --repeats the fastest counts. Memory: peak of a
 paper's 16,384 images of 1024 x 1024 pixels need, by computation.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -102,7 +101,7 @@ def print_memory(threads: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", PEAK, str(few), str(size), folder, str(threads)]
         root = Path(__file__).resolve().parent.parent
-        done = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True, env={**os.environ})
+        done = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
     imported, gathered, whole = (int(line) for line in done.stdout.split())
     print(f"# peak of {few} images of {size} x {size}: {gathered / 1e9:.2f} GB gathering, {whole / 1e9:.2f} in all")
     level = 2 * 4 * VALUES * count * patches

@@ -156,14 +156,15 @@ def of_model(path: Path, h5: Path, seed: int, model: Model) -> Subject:
 
 
 def data_of_run(saved: SavedRun, h5: Path) -> tuple[Labels | None, list[str]]:
-    """The labels of the run, and a note where the reals are not what it was trained on."""
+    """The labels of the run, and a note where they cannot be had or the reals are not what it was trained on."""
     try:
         source = Source(h5, saved.labels)
         if source.digest() == saved.data["digest"]:
             return source.labels, []
-    except DataError:
+    except DataError as error:
         if saved.labels == "none":
             raise
+        return None, [str(error)]
     return None, [f"{h5} is not what the run was trained on"]
 
 
@@ -205,8 +206,12 @@ def table(found: Results) -> list[str]:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write the file, whole or not at all."""
     try:
+        text = json.dumps(values, indent=2, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise DataError(f"--json {path}: not written, one of the numbers is not finite, as the table shows") from error
+    try:
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"--json {path}: cannot be written: {error.strerror}") from error
 

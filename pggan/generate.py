@@ -217,7 +217,7 @@ def write_strip(
 
 
 def curated(model: Model, seeds: Sequence[int], count: int, label: int | None, change: Change) -> list[int]:
-    """The `count` seeds whose pictures the discriminator scores best, best first; says how they compare."""
+    """The `count` seeds whose pictures the discriminator scores best, best first; says which, and how they compare."""
     if count > len(seeds):
         raise DataError(f"--curate {count}: more than the {len(seeds)} seeds")
     with tqdm(total=len(seeds), unit="picture", disable=None, leave=False) as bar:
@@ -231,7 +231,9 @@ def curated(model: Model, seeds: Sequence[int], count: int, label: int | None, c
         f"kept {count} of {len(seeds)} seeds: scores {kept[0]:.3g} to {kept[-1]:.3g}, "
         f"of all {found.mean():.3g} +- {found.std():.2g}"
     )
-    return best_first(seeds, found)[:count]
+    best = best_first(seeds, found)[:count]
+    click.echo(f"the best first: --seeds {','.join(map(str, best))}")
+    return best
 
 
 def make_film(video: Path, frames: Iterator[Frame], count: int, fps: int) -> None:

@@ -354,14 +354,17 @@ def measure(run: Run, *, ending: bool = False) -> None:
     except GivenUpError:
         run.trainer.stopping = run.team.size == 1  # several find out together, in their next step
         return
-    except (DataError, torch.OutOfMemoryError) as error:  # no reason to end a training
+    except (DataError, MemoryError, RuntimeError, OSError) as error:  # no reason to end a training
         run.metrics.pass_over(names, images)
-        run.log.say(f"warning: not measured after {images} images: {error}")
+        told = str(error).partition("\n")[0] or "not enough memory"  # PyTorch adds a trace; a MemoryError may be empty
+        run.log.say(f"warning: not measured after {images} images: {told}")
         return
     values["timing"] = {"seconds": run.position.tick.elapsed, "metrics_seconds": time.perf_counter() - start}
     run.log.stats(images, values)
     told = ", ".join(f"{name} {value:.4g}" for name, value in values["metrics"].items())
     run.log.say(f"measured after {images} images: {told}")
+    for note in run.metrics.new_notes():
+        run.log.say(f"note: {note}")
     for alarm in run.metrics.alarms():
         run.log.say(f"warning: {alarm}")
     keep_best(run)

@@ -27,20 +27,32 @@ from pggan.metrics import fidelity
 from pggan.metrics.fidelity import Described, Extractor
 from pggan.metrics.ms_ssim import SMALLEST as MS_SSIM_SMALLEST
 from pggan.metrics.ms_ssim import ms_ssim
-from pggan.metrics.swd import VALUES, Descriptors, levels, swd
+from pggan.metrics.swd import Descriptors, descriptor_bytes, levels, require_room, swd
 
 MetricName = Literal["swd", "ms-ssim", "fid", "is", "pr"]
 METRICS: tuple[MetricName, ...] = get_args(MetricName)
+LEAST: dict[MetricName, int] = {
+    "swd": 2,
+    "ms-ssim": 2,
+    "fid": 2,
+    "is": fidelity.SPLITS,
+    "pr": fidelity.NEIGHBOURHOOD + 1,
+}
+"""Images that a metric needs."""
 Key = dict[str, Any]
 """Everything that an answer about reals depends on, ready for JSON."""
 Progress = Callable[[str, int, int], object]
 """What is being done, how much of it is done since the last call, and how much there is in all."""
 
-IN_MEMORY = 1 << 30
-"""Descriptors of a set of at most so many bytes are held in memory, others in temporary files."""
+IN_MEMORY = 1 << 29
+"""Descriptors of a set of at most so many bytes are held in memory, others in temporary files.
+
+Two sets are filled at a time, and copied level by level to be compared; at 16 x 16 pixels the one level is the whole
+set. Together that is four times as much, which leaves room below 4 GB for the program and the projections.
+"""
 BATCH_VALUES = 1 << 22
 LARGEST_BATCH = 256
-VERSION = 1
+VERSION = 2
 """Of what is kept about reals: raised when the same settings give other numbers."""
 
 
@@ -53,7 +65,8 @@ class Options:
             mirroring. mirror: whether half of the reals are mirrored, as a training with mirroring sees them.
         patches, repeats, directions: of the sliced Wasserstein distance; those of the paper.
         floor: whether reals are compared with other reals, where there are enough.
-        device: where is computed. cache: folder for what depends on the reals alone; None keeps nothing.
+        device: where is computed; in place of "mps", which has no float64, the processor.
+        cache: folder for what depends on the reals alone; None keeps nothing.
         extractor: network of FID, inception score, precision and recall.
     """
 
@@ -130,7 +143,8 @@ def measure(
 ) -> Results:
     """Measure `images` beside `reals`: metrics "swd", "ms-ssim", "fid", "is", "pr".
 
-    Raises DataError, before any work, for sizes that differ or are too small, and for too few images.
+    Raises DataError, before any work, for sizes that differ or are too small, for too few images, and for too little
+    room for temporary files.
     """
     check(images, reals, metrics, options)
     cache, inception = Cache(options.cache), inception_metrics(metrics)
@@ -140,6 +154,7 @@ def measure(
         passes = _Passes(options, progress)
         own = theirs = features = None
         if "swd" in metrics:
+            passes.require_room(images.resolution)
             own, theirs = (stack.enter_context(passes.descriptors(images.resolution, which)) for which in (0, 1))
         found = _reals_alone(passes, reals, theirs, "ms-ssim" in metrics, cache)
         if "fid" in metrics or "pr" in metrics:
@@ -175,7 +190,13 @@ def check(images: ImageSet, reals: ImageSet, metrics: Sequence[MetricName], opti
             f"images of {images.resolution} x {images.resolution} pixels: MS-SSIM needs a side that is a multiple of "
             f"{MS_SSIM_SMALLEST}"
         )
-    least = max((fidelity.SPLITS if m == "is" else fidelity.NEIGHBOURHOOD + 1 if m == "pr" else 2) for m in metrics)
+    for metric in metrics:  # the inception score needs no reals
+        if metric != "is" and reals.count < LEAST[metric]:
+            raise DataError(
+                f"{reals.name} has too few images for {metric}: {reals.count}, and at least {LEAST[metric]} reals are "
+                "needed; give a larger set (--h5)"
+            )
+    least = max(LEAST[metric] for metric in metrics)
     if options.count < least:
         raise DataError(f"{options.count} images are too few for {', '.join(metrics)}: at least {least} are needed")
     for each in (images, *([reals] if "swd" in metrics else [])):
@@ -199,18 +220,33 @@ class _Passes:
 
     def __init__(self, options: Options, progress: Progress) -> None:
         self.options, self.progress = options, progress
+        device = torch.device(options.device)
+        self.device = torch.device("cpu") if device.type == "mps" else device
+
+    def require_room(self, resolution: int) -> None:
+        """Raises DataError where the folder of temporary files has no room for two sets.
+
+        Two are filled at a time: the other reals are gone before the first image is looked at.
+        """
+        if folder := self._folder(resolution):
+            require_room(folder, 2 * self._bytes(resolution))
+
+    def _bytes(self, resolution: int) -> int:
+        return descriptor_bytes(self.options.count, resolution, self.options.patches)
+
+    def _folder(self, resolution: int) -> Path | None:
+        return None if self._bytes(resolution) <= IN_MEMORY else Path(tempfile.gettempdir())
 
     def descriptors(self, resolution: int, which: int) -> Descriptors:
         """For set number `which`: patches of sets that are compared lie at different places."""
         options = self.options
-        size = 4 * VALUES * options.patches * options.count * len(levels(resolution))
         return Descriptors(
             options.count,
             resolution,
             3 * options.seed + which,
             patches=options.patches,
-            folder=None if size <= IN_MEMORY else Path(tempfile.gettempdir()),
-            device=options.device,
+            folder=self._folder(resolution),
+            device=self.device,
         )
 
     def look(
@@ -235,7 +271,7 @@ class _Passes:
                 gathered.add(batch)
             if pairs:
                 even = len(batch) // 2 * 2
-                similarities.append(ms_ssim(batch[0:even:2], batch[1:even:2], device=self.options.device))
+                similarities.append(ms_ssim(batch[0:even:2], batch[1:even:2], device=self.device))
             if extractor is not None:
                 described.append(fidelity.describe([batch], extractor))
             self.progress(what, len(batch), count)
@@ -270,7 +306,7 @@ def _reals_alone(
     if reals.count < 2 * count:
         note = f"no floor: {reals.name} has {reals.count} images, fewer than twice {count}"
         if reals.count // 2 > 1:
-            note += f"; with --num-images {reals.count // 2} there is one"
+            note += f"; with {reals.count // 2} (--num-images, in training --metrics-images) there is one"
         return replace(found, notes=(note,))
     key |= {"patches": options.patches, "repeats": options.repeats, "directions": options.directions}
     floor = cache.number("swd-floor", key)
@@ -370,5 +406,8 @@ class Cache:
             with atomic_path(path) as temporary, temporary.open("wb") as stream:
                 write(stream)
         except OSError as error:
-            self.notes.append(f"{path.parent}: nothing can be kept there ({error.strerror}); --cache names another")
+            self.notes.append(
+                f"{path.parent}: nothing can be kept there ({error.strerror}), and all is found anew every time; "
+                "make it writable, or name another folder (--cache, not in training)"
+            )
             self.folder = None

@@ -1,7 +1,8 @@
 """Number formats: autocast, and the scale that keeps float16's gradients in range."""
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +21,17 @@ def allow_tf32(allowed: bool) -> None:
     """On CUDA, float32 products may keep 10 bits of mantissa: several times as fast."""
     torch.set_float32_matmul_precision("high" if allowed else "highest")
     torch.backends.cudnn.allow_tf32 = allowed
+
+
+@contextmanager
+def full_products() -> Iterator[None]:
+    """Float32 products of matrices within it keep all bits, whatever the process allows otherwise."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @dataclass

@@ -187,10 +187,9 @@ def charts(stats: Stats, phases: Sequence[Phase], target: float) -> list[Chart]:
 
     names = stats.names("metrics")
     swd = {f"swd_{level}": str(level) for level in levels_of(names, "swd")} | {"swd": AVERAGE, "swd_floor": REALS}
-    told = (
-        "(sliced Wasserstein distance of patches, times 1000) at the levels of a Laplacian pyramid; lower is better. "
-        "Dashed: the average of reals among themselves"
-    )
+    told = "(sliced Wasserstein distance of patches, times 1000) at the levels of a Laplacian pyramid; lower is better"
+    if len(Line(REALS, *stats.series("metrics", "swd_floor")).finite):
+        told += ". Dashed: the average of reals among themselves"
     chart("SWD", told, "metrics", swd, from_zero=True)
     similarity = {"ms_ssim": "fakes", "ms_ssim_reals": REALS}
     told = "says how alike pictures of one set are: a network that makes nearly the same picture always comes near to 1"

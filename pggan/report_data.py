@@ -130,6 +130,11 @@ class Measured:
     average: tuple[float, float]
     best: tuple[int, float]
 
+    @property
+    def floor_known(self) -> bool:
+        """Whether anything is known of reals among themselves."""
+        return any(not math.isnan(floor) for floor in (self.average[1], *(floor for _, _, floor in self.levels)))
+
 
 @dataclass(frozen=True)
 class PhaseSpeed:

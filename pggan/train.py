@@ -64,7 +64,9 @@ POWERS = click.Choice([str(2**k) for k in range(2, 11)])
 @click.option("--checkpoint-kimg", type=Number(0, min_open=True), help="And checkpoints.  [default: a tick]")
 @click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints to keep.")
 @click.option("--metrics", help="Measure while training: swd@200,ms-ssim@100 are kimg between two measurements.")
-@click.option("--metrics-images", type=click.IntRange(2), help="Of either set.  [default: up to 2048 on CPUs, 8192]")
+@click.option(
+    "--metrics-images", type=click.IntRange(2), help="Of either set.  [default: up to 8192 with CUDA, else 2048]"
+)
 @click.option(
     "--workers", type=click.IntRange(0), default=2, show_default=True, help="Threads that read large levels ahead."
 )

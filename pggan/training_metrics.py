@@ -74,7 +74,8 @@ class TrainingMetrics:
         self.stopping = stopping
         self.records: list[Record] = []
         self._tried: dict[TrainingMetric, int] = {}
-        usual = CPU_IMAGES if str(device) == "cpu" else DEVICE_IMAGES
+        self._notes: dict[str, bool] = {}
+        usual = DEVICE_IMAGES if str(device).startswith("cuda") else CPU_IMAGES  # measures of "mps" are the processor's
         count = config.images or max(min(usual, source.count // 2), 2)  # of half of the reals a floor is known
         self.options = Options(count=count, seed=seed, mirror=mirror, device=device, cache=folder / CACHE)
         if config.every:
@@ -132,7 +133,15 @@ class TrainingMetrics:
         record = Record.of(values)
         assert record is not None
         self.records.append(record)
+        for note in found.notes:
+            self._notes.setdefault(note, False)
         return values
+
+    def new_notes(self) -> list[str]:
+        """What measuring had to tell since this was last asked, every note once."""
+        found = [note for note, told in self._notes.items() if not told]
+        self._notes |= dict.fromkeys(found, True)
+        return found
 
     @property
     def best(self) -> Record | None:

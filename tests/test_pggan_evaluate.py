@@ -1,6 +1,8 @@
 """The command line that measures: a table, a file, the reals as the training saw them, and mistakes in a line."""
 
 import json
+import math
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from datatools.errors import DataError
 from datatools.images import save_png
 from datatools.pyramid import Pyramid
 from pggan import evaluate
@@ -120,7 +123,7 @@ def test_a_model_alone_does_not_tell_of_mirroring(folder: Path, tmp_path: Path) 
     result = run(*arguments)
     assert "note: whether the training mirrored reals is not known" in result.output
     assert "note: no floor: " in result.output
-    assert "with --num-images 10 there is one" in result.output
+    assert "with 10 (--num-images, in training --metrics-images) there is one" in result.output
     assert f"no more than {COUNT} images" in result.output
     assert [path.name for path in (folder / "alone").iterdir()] == ["model.safetensors"]  # no cache of its own accord
     known = run(*arguments, "--mirror", "--num-images", 10, "--cache", tmp_path / "kept")
@@ -168,6 +171,24 @@ def test_labels_of_the_training(folder: Path, tmp_path: Path) -> None:
     assert subject.notes == ()
     elsewhere = of_model(path, folder / "pictures", 0, find_model(path))
     assert "every class is made equally often" in elsewhere.notes[0]
+
+
+def test_labels_that_are_gone_are_told(folder: Path, tmp_path: Path) -> None:
+    h5, path = Path(shutil.copy(folder / "ramps.h5", tmp_path)), tmp_path / "run"
+    labels = tmp_path / "ramps-labels.npy"
+    np.save(labels, np.eye(2, dtype=np.float32)[np.arange(COUNT) % 2])
+    write_model(path / "final.safetensors", classes=2)
+    SavedRun.of(config_of(h5, path, labels="file"), Source(h5, "file")).write(path)
+    labels.unlink()
+    first, second = of_model(path, h5, 0, find_model(path)).notes
+    assert f"--labels file: {labels} cannot be read" in first
+    assert "every class is made equally often" in second
+
+
+def test_numbers_that_json_has_no_words_for_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"--json .*found\.json: not written, .*not finite"):
+        evaluate.write_json(tmp_path / "found.json", {"value": math.nan})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_figures_are_lines_of_the_table() -> None:

@@ -164,6 +164,19 @@ def test_curated_pictures_are_the_best_scored(folder: Path, tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"seed{seed:06d}.png" for seed in best)
 
 
+def test_the_seeds_of_a_curated_grid_can_be_given_again(folder: Path, tmp_path: Path) -> None:
+    model, grid = ("--model", folder / "done"), ("--grid", "2x2")
+    result = run(*model, *grid, "--out", tmp_path / "kept", "--seeds", "10-29", "--curate", 4)
+    seeds = result.output.partition("the best first: --seeds ")[2].split()[0]
+    network = load_model(folder / "done" / "final.safetensors")
+    scores = critic_scores(network, network.pictures(range(10, 30)))
+    assert parse_seeds(seeds) == [int(seed) for seed in np.argsort(-scores)[:4] + 10]
+    run(*model, *grid, "--out", tmp_path / "again", "--seeds", seeds)
+    (kept,), (again,) = ((tmp_path / name).iterdir() for name in ("kept", "again"))
+    assert kept.name == again.name
+    assert kept.read_bytes() == again.read_bytes()
+
+
 def test_films_without_an_encoder(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generate, "find_encoder", lambda: None)
     film = ("--video", tmp_path / "film.mp4", "--seconds", 0.5, "--fps", 12, "--smooth-seconds", 0.1)

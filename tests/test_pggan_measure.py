@@ -1,8 +1,10 @@
 """Sets side by side: the metrics' own numbers, the floor, and what is kept about reals for the same question only."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -113,7 +115,10 @@ def test_no_floor_without_twice_as_many_reals(fakes: ArraySet, reals: ArraySet) 
     found = measure(fakes, few, ["swd"], OPTIONS)
     assert found.floor is None
     assert found.to_json()["swd"]["floor"] is None
-    assert found.notes == ("no floor: few.h5 has 47 images, fewer than twice 24; with --num-images 23 there is one",)
+    assert found.notes == (
+        "no floor: few.h5 has 47 images, fewer than twice 24; "
+        "with 23 (--num-images, in training --metrics-images) there is one",
+    )
     assert measure(fakes, ArraySet(reals.images[:48]), ["swd"], OPTIONS).floor is not None
     quiet = measure(fakes, reals, ["swd", "ms-ssim"], replace(OPTIONS, floor=False))
     assert (quiet.floor, quiet.ms_ssim_reals, quiet.notes) == (None, None, ())
@@ -235,6 +240,31 @@ def test_impossible_questions(
 ) -> None:
     with pytest.raises(DataError, match=told):
         measure(fakes, reals, metrics, replace(OPTIONS, **changes))
+    assert fakes.read == reals.read == 0
+
+
+@pytest.mark.parametrize(("metric", "least"), [("swd", 2), ("ms-ssim", 2), ("fid", 2), ("pr", 4)])
+def test_too_few_reals(metric: Any, least: int, fakes: ArraySet, reals: ArraySet) -> None:
+    few = ArraySet(reals.images[: least - 1], name="few.h5")
+    with pytest.raises(DataError, match=rf"few\.h5 has too few images for {metric}: .*at least {least} .*larger set"):
+        measure(fakes, few, ["is", metric], replace(OPTIONS, extractor=Extractor()))
+    assert fakes.read == few.read == 0
+
+
+def test_the_processor_measures_for_devices_without_float64(fakes: ArraySet, reals: ArraySet) -> None:
+    expected = measure(fakes, reals, ["swd", "ms-ssim"], OPTIONS)
+    assert measure(fakes, reals, ["swd", "ms-ssim"], replace(OPTIONS, device="mps")) == expected
+
+
+def test_there_must_be_room_for_both_sets(fakes: ArraySet, reals: ArraySet, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = 2 * 24 * 16 * 147 * 4 * 2  # sets, images, patches, values, bytes, levels
+    monkeypatch.setattr(measure_module, "IN_MEMORY", 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=both))
+    assert measure(fakes, reals, ["swd"], OPTIONS).floor is not None
+    fakes.read = reals.read = 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=both - 1))
+    with pytest.raises(DataError, match=r"descriptors need .* are free; set TMPDIR to a folder"):
+        measure(fakes, reals, ["swd"], OPTIONS)
     assert fakes.read == reals.read == 0
 
 

@@ -258,6 +258,9 @@ def test_charts_of_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Last: 128: 1, 32: 40, 16: 20, average: 30.5, reals: 9." in found[0].caption
     assert found[1].caption.endswith("Last: fakes: 0.5, reals: 0.25.")
     assert found[2].caption.endswith("Last: 80.")
+    assert "Dashed: the average of reals" in found[0].caption
+    (alone,) = charts(stats({"swd_16": 30.0, "swd": 30.0, "swd_floor": math.nan}), PHASES, target=1.0)
+    assert "Dashed" not in alone.caption
     assert charts(stats({"swd": math.nan}), PHASES, target=1.0) == []
 
 
@@ -273,6 +276,13 @@ def test_metrics_of_a_run_are_on_its_page(run: Path) -> None:
     assert "Last: 16: 12.5, average: 12.5, reals: 4.25." in page.text
     assert "of 25 images on either side" in page.text
     assert "16 12.50 4.25 Average 12.50 4.25" in page.text
+    assert "Reals among themselves" in page.text
+    for name in ("swd_floor_16", "swd_floor"):
+        del distances[name]
+    (run / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    without = written(run)
+    assert "16 12.50 Average 12.50" in without.text
+    assert "among themselves" not in without.text
     assert "MS-SSIM says how alike" in page.text
     assert "Metrics took 2m10s more." in page.text
     assert "Device memory" in page.text

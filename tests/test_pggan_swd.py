@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch.overrides import TorchFunctionMode
 
 from datatools.errors import DataError
 from pggan.metrics.swd import (
@@ -199,6 +200,27 @@ def test_shifted_distributions() -> None:
     assert found == pytest.approx(np.abs(shift @ directions).mean(), rel=1e-5)
 
 
+def test_products_are_exact_whatever_a_training_allows() -> None:
+    during: list[str] = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "matmul" in func.__name__:
+                during.append(torch.get_float32_matmul_precision())
+            return func(*args, **(kwargs or {}))
+
+    values = torch.zeros(10, 147)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with Watch():
+            sliced_distance(values, values, unit_directions(np.random.default_rng(0), 4))
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert during == ["highest"] * 2
+
+
 @pytest.mark.parametrize("resolution", [0, 8, 48, 100])
 def test_sizes_that_have_no_levels(resolution: int) -> None:
     with pytest.raises(DataError, match=f"{resolution} x {resolution}"):
@@ -225,9 +247,9 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         swd(first, second, 1)
     with pytest.raises(DataError, match="at least one"):
         Descriptors(0, 16, 1)
-    with pytest.raises(DataError, match="no temporary files"):
+    with pytest.raises(DataError, match=r"no temporary files.*; set TMPDIR"):
         Descriptors(1, 16, 1, folder=tmp_path / "missing")
-    with pytest.raises(DataError, match="descriptors need"):
+    with pytest.raises(DataError, match=r"descriptors need .*; set TMPDIR"):
         Descriptors(10**12, 16, 1, folder=tmp_path)
 
 

@@ -176,15 +176,38 @@ def test_stopped_while_measuring_goes_on_with_it(
     assert_same(straight, config.out)
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (DataError("no room"), "no room"),
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("MPS backend out of memory\nException raised from malloc"), "MPS backend out of memory"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_cannot_be_measured_does_not_end_the_training(
-    h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, told: str, h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, metrics=METRICS)
-    done = disturb(monkeypatch, 72, DataError("no room"))
+    done = disturb(monkeypatch, 72, error)
     assert train(config).finished
     assert done == MEASURED
-    assert "warning: not measured after 72 images: no room" in (config.out / "log.txt").read_text()
+    assert f"warning: not measured after 72 images: {told}\n" in (config.out / "log.txt").read_text()
     assert [line["images"] for line in measured(config.out)] == [48, 96, 120, 128]
+
+
+def test_notes_are_told_once(h5: Path, tmp_path: Path) -> None:
+    often = MetricsConfig((("swd", 0.008), ("ms-ssim", 0.008)), 30)
+    config = config_of(h5, tmp_path / "run", schedule={"start_resolution": 16, "total_kimg": 0.016}, metrics=often)
+    config.out.mkdir()
+    (config.out / "metrics-cache").write_text("in the way")
+    train(config)
+    log = (config.out / "log.txt").read_text()
+    assert log.count("measured after") == 2
+    assert log.count(f"note: no floor: {h5} has {len(Source(h5).pyramid)} images, fewer than twice 30; with 25") == 1
+    assert log.count("metrics-cache: nothing can be kept there") == 1
+    assert all("swd_floor" not in line["metrics"] for line in measured(config.out))
 
 
 def test_metrics_may_come_and_go(h5: Path, straight: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from datatools.errors import DataError
 from pggan.metrics.arrays import Array, Bytes, Floats, as_numpy, chunk_length, in_threads, require_rgb
 from pggan.metrics.sorting import sort
+from pggan.precision import full_products
 
 SMALLEST = 16
 """Size of the last level, the low-pass picture."""
@@ -34,6 +35,7 @@ CHUNK_PATCHES = 1 << 13
 """Patches that are normalized at a time."""
 BLOCK_BYTES = 256 << 20
 """Projections of both sets that are held at a time."""
+REMEDY = "set TMPDIR to a folder on a disk with room"
 
 
 def levels(resolution: int) -> list[int]:
@@ -115,6 +117,21 @@ def patches(level: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -
         return windows[tuple(part.to(level.device) for part in index)].reshape(-1, VALUES)
     windows = np.lib.stride_tricks.sliding_window_view(level, (3, PATCH, PATCH), axis=(1, 2, 3))[:, 0]
     return windows[image, top, left].reshape(-1, VALUES)
+
+
+def descriptor_bytes(count: int, resolution: int, patches: int) -> int:
+    """What the descriptors of a set take, all levels together."""
+    return 4 * VALUES * patches * count * len(levels(resolution))
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """Raises DataError where fewer bytes are free."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise DataError(f"{folder}: no temporary files can be written: {error.strerror}; {REMEDY}") from error
+    if free < needed:
+        raise DataError(f"{folder}: descriptors need {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free; {REMEDY}")
 
 
 class Descriptors:
@@ -229,19 +246,16 @@ class _Memory:
 
 class _Files:
     def __init__(self, sizes: list[int], rows: int, folder: Path) -> None:
-        needed = 4 * VALUES * rows * len(sizes)
         self._shape = rows, VALUES
         self._folder = folder
         self._files: dict[int, IO[bytes]] = {}
+        require_room(folder, 4 * VALUES * rows * len(sizes))
         try:
-            free = shutil.disk_usage(folder).free
-            if free < needed:
-                raise DataError(f"{folder}: descriptors need {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free")
             for size in sizes:
                 self._files[size] = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         except OSError as error:
             self.close()
-            raise DataError(f"{folder}: no temporary files can be written: {error.strerror}") from error
+            raise DataError(f"{folder}: no temporary files can be written: {error.strerror}; {REMEDY}") from error
 
     def append(self, size: int, values: Floats) -> None:
         try:
@@ -249,7 +263,7 @@ class _Files:
             while left:
                 left = left[self._files[size].write(left) :]
         except OSError as error:
-            raise DataError(f"{self._folder}: descriptors cannot be written: {error.strerror}") from error
+            raise DataError(f"{self._folder}: descriptors cannot be written: {error.strerror}; {REMEDY}") from error
 
     def read(self, size: int) -> Floats:
         file = self._files[size]
@@ -304,7 +318,8 @@ def sliced_distance(a: Array, b: Array, directions: NDArray[np.floating]) -> flo
     for start in range(0, len(axes), step):
         some = axes[start : start + step]
         if isinstance(a, Tensor):
-            first, second = ((torch.from_numpy(some).to(x) @ x.T).sort(dim=1).values for x in (a, b))
+            with full_products():  # a training may allow TF32, whose errors a small distance would not stand out from
+                first, second = ((torch.from_numpy(some).to(x) @ x.T).sort(dim=1).values for x in (a, b))
             total += float((first - second).abs().mean(1).double().sum())
         else:
             total += _summed_distances(some @ a.T, some @ b.T)
