@@ -23,7 +23,7 @@ from datatools.restore import NoRestorer, Restorer, SuperResolution, get_restore
 Compression = Literal["none", "gzip", "lzf"]
 Duplicates = Literal["report", "drop"]
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Raised whenever faces, scores or hashes change for the same settings, so that old shards are not used again."""
 
 

@@ -52,6 +52,24 @@ def test_blur_lowers_it_step_by_step() -> None:
     assert scores[5] <= scores[4] < 0.3
 
 
+def test_a_few_sharp_edges_are_no_detail() -> None:
+    soft = blur(texture(size=1024), 4)
+    edged = soft.copy()
+    edged[:, 500:503] = 255
+    edged[600:603] = 0
+    assert quality_score(edged) < 0.1 * quality_score(texture(size=1024))
+
+
+def test_the_middle_of_the_face_counts() -> None:
+    face, soft = texture(size=1024), blur(texture(size=1024), 4)
+    middle = soft.copy()
+    middle[256:768, 256:768] = face[256:768, 256:768]
+    around = face.copy()
+    around[256:768, 256:768] = soft[256:768, 256:768]
+    assert quality_score(middle) > 0.8 * quality_score(face)
+    assert quality_score(around) < 0.2 * quality_score(face)
+
+
 def test_reducing_and_enlarging_lowers_it_step_by_step() -> None:
     face = texture()
     scores = [quality_score(face)] + [quality_score(reduce_and_enlarge(face, factor)) for factor in (2, 4, 8)]
@@ -194,7 +212,7 @@ def sample(sample_data: Path) -> dict[str, tuple[float, bool]]:
 def test_it_agrees_with_the_published_choice(sample: dict[str, tuple[float, bool]]) -> None:
     scores, members = (np.array(column) for column in zip(*sample.values(), strict=True))
     assert len(scores) == 212
-    assert area(scores, members.astype(bool)) >= 0.975
+    assert area(scores, members.astype(bool)) >= 0.98
 
 
 def test_blocking_lowers_it(sample_data: Path, sample: dict[str, tuple[float, bool]]) -> None:

@@ -8,7 +8,10 @@ PATCH = 7
 """Side of the patches whose distribution is compared, as in the progressive GAN paper's sliced Wasserstein distance."""
 LEVELS = 4
 """Laplacian levels that are compared, finest first."""
-DIRECTIONS = 32
+DIRECTIONS = 64
+"""A quarter of them white, the others waves."""
+LOWEST_WAVE = 0.1
+"""Cycles per pixel of a level, which holds little below."""
 WINDOW = 64
 """Side of the parts of a level within which patches are compared, in its pixels."""
 POSITIONS = 512
@@ -74,6 +77,25 @@ def _patches(pictures: Tensor, generator: torch.Generator) -> Tensor:
     return found.transpose(1, 2).flatten(2)
 
 
+def _directions(generator: torch.Generator) -> Tensor:
+    """(DIRECTIONS, 3 * PATCH * PATCH) of unit length: a quarter random in every value, the others waves under a window.
+
+    White directions see all frequencies at once, and hardly notice a weave: grain that has its power along the axes, where
+    photographs have as much along the diagonals. A wave of random colour, frequency and angle sees its own alone.
+    """
+    waves = DIRECTIONS * 3 // 4
+    white = torch.randn(DIRECTIONS - waves, 3, PATCH, PATCH, generator=generator)
+    angle, phase = (2 * torch.pi * torch.rand(waves, 1, 1, generator=generator) for _ in range(2))
+    frequency = LOWEST_WAVE + (0.5 - LOWEST_WAVE) * torch.rand(waves, 1, 1, generator=generator)
+    place = torch.arange(PATCH) - PATCH // 2
+    along = torch.cos(angle) * place[:, None] + torch.sin(angle) * place
+    window = torch.cos(torch.pi / (PATCH + 1) * place)
+    wave = torch.cos(2 * torch.pi * frequency * along + phase) * window[:, None] * window
+    colour = 1 + torch.randn(waves, 3, 1, 1, generator=generator) / 2  # around grey, which most of a texture is
+    both = torch.cat([white, colour * wave[:, None]]).flatten(1)
+    return both / both.norm(dim=1, keepdim=True)
+
+
 def sliced_distance(output: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
     """Sliced Wasserstein distance between the patches of each output and those of its target, mean over levels.
 
@@ -85,11 +107,9 @@ def sliced_distance(output: Tensor, target: Tensor, generator: torch.Generator) 
     device = output.device
     total = output.new_zeros(())
     for ours, theirs in zip(laplacian_levels(output, LEVELS), laplacian_levels(target, LEVELS), strict=True):
-        directions = torch.randn(DIRECTIONS, 3, PATCH, PATCH, generator=generator).to(device)
-        directions = directions / directions.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         scale = theirs.std().clamp_min(1e-3)
         windows = torch.cat([_windows(level / scale) for level in (ours, theirs)])
-        both = _patches(windows, generator) @ directions.flatten(1).T
+        both = _patches(windows, generator) @ _directions(generator).to(device).T
         both = both.transpose(1, 2).contiguous()  # (windows, directions, positions): sorting is fastest along rows
         first, second = both.sort(dim=2).values.chunk(2)
         total = total + (first - second).abs().mean()
