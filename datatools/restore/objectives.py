@@ -80,8 +80,8 @@ def _patches(pictures: Tensor, generator: torch.Generator) -> Tensor:
 def _directions(generator: torch.Generator) -> Tensor:
     """(DIRECTIONS, 3 * PATCH * PATCH) of unit length: a quarter random in every value, the others waves under a window.
 
-    White directions see all frequencies at once, and hardly notice a weave: grain that has its power along the axes, where
-    photographs have as much along the diagonals. A wave of random colour, frequency and angle sees its own alone.
+    White directions see all frequencies at once, and hardly notice a weave: grain that has its power along the axes,
+    where photographs have as much along the diagonals. A wave of random colour, frequency and angle sees its own alone.
     """
     waves = DIRECTIONS * 3 // 4
     white = torch.randn(DIRECTIONS - waves, 3, PATCH, PATCH, generator=generator)
