@@ -150,7 +150,7 @@ def _line(
 
 
 def quality_score(face: NDArray[np.uint8]) -> float:
-    """Bits of detail per frequency: 0 for a picture without any, about 7 for the sharpest faces.
+    """Bits of detail per frequency: 0 for a picture without any, about 6 for the sharpest faces.
 
     `face`: (r, r, 3) uint8 RGB, r >= 64; the constants are tuned for r = 1024. The result is finite, never negative,
     and the same to the bit for the same pixels. Raises ValueError for any other shape or type.

@@ -7,6 +7,7 @@ import argparse
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,11 +47,13 @@ def grids(run: Path, kimg: list[int], side: int) -> NDArray[np.uint8]:
 
 
 def curves(run: Path) -> Figure:
-    """Losses, scores, gradient norm and memory over the images seen."""
-    rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    """Losses, scores, gradient norm, memory and, where it was measured, the sliced Wasserstein distance."""
+    lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    rows = [line for line in lines if "loss" in line]
+    measured = [line for line in lines if "metrics" in line]
     kimg = [row["images"] / 1000 for row in rows]
-    figure = Figure(figsize=(9, 6.5), layout="constrained")
-    axes = figure.subplots(2, 2)
+    figure = Figure(figsize=(9, 9.5 if measured else 6.5), layout="constrained")
+    axes = figure.subplots(3 if measured else 2, 2)
     for name, label in (("real_score", "real"), ("fake_score", "fake"), ("mixed_score", "mixed")):
         axes[0, 0].plot(kimg, [row["loss"][name] for row in rows], label=label)
     axes[0, 0].set_title("the discriminator's scores")
@@ -63,13 +66,29 @@ def curves(run: Path) -> Figure:
     axes[1, 1].plot(kimg, [row["memory"]["process_peak"] / 2**20 for row in rows], label="peak of the process")
     axes[1, 1].set_title("memory (MiB)")
     axes[1, 1].set_ylim(bottom=0)
-    for axis in axes.flat:
+    if measured:
+        draw_measures(axes[2], measured)
+    for axis in axes[:2].flat:
         for before, after in itertools.pairwise(rows):
             if after["resolution"] != before["resolution"]:
                 axis.axvline(after["images"] / 1000, color="0.8", zorder=0)
+    for axis in axes.flat:
         axis.set_xlabel("kimg")
         axis.legend()
     return figure
+
+
+def draw_measures(axes: NDArray[np.object_], measured: list[dict[str, Any]]) -> None:
+    """The average distance and MS-SSIM among the fakes, either beside that of the reals."""
+    kimg = [line["images"] / 1000 for line in measured]
+    for axis, ours, reals, title in (
+        (axes[0], "swd", "swd_floor", "sliced Wasserstein distance (average, x 1000)"),
+        (axes[1], "ms_ssim", "ms_ssim_reals", "MS-SSIM among the pictures"),
+    ):
+        axis.plot(kimg, [line["metrics"].get(ours, np.nan) for line in measured], "o-", label="fakes")
+        axis.plot(kimg, [line["metrics"].get(reals, np.nan) for line in measured], "--", label="reals")
+        axis.set_title(title)
+        axis.set_ylim(bottom=0)
 
 
 def main() -> None:
@@ -79,7 +98,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--kimg", required=True, help="numbers of grid files, with commas")
     arguments = parser.parse_args()
-    side = json.loads((arguments.run / "stats.jsonl").read_text().splitlines()[-1])["resolution"]
+    side = int(json.loads((arguments.run / "stats.jsonl").read_text().splitlines()[-1])["resolution"])
     chosen = [int(k) for k in arguments.kimg.split(",")]
     save_png(arguments.out / f"{arguments.name}-grids.png", grids(arguments.run, chosen, side))
     curves(arguments.run).savefig(arguments.out / f"{arguments.name}-curves.png", dpi=100)
