@@ -88,7 +88,7 @@ def draw_measures(axes: NDArray[np.object_], measured: list[dict[str, Any]]) -> 
         axis.plot(kimg, [line["metrics"].get(ours, np.nan) for line in measured], "o-", label="fakes")
         axis.plot(kimg, [line["metrics"].get(reals, np.nan) for line in measured], "--", label="reals")
         axis.set_title(title)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.15 * axis.get_ylim()[1])
 
 
 def main() -> None:
