@@ -304,7 +304,7 @@ def _reals_alone(
     if gathered is None or not options.floor:
         return found
     if reals.count < 2 * count:
-        note = f"no floor: {reals.name} has {reals.count} images, fewer than twice {count}"
+        note = f"no floor of SWD: {reals.name} has {reals.count} images, fewer than twice {count}"
         if reals.count // 2 > 1:
             note += f"; with {reals.count // 2} (--num-images, in training --metrics-images) there is one"
         return replace(found, notes=(note,))

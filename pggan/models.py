@@ -152,7 +152,9 @@ def _described(path: Path) -> dict[str, Any]:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(f"{path}: cannot be read as a model file: {error}") from error
+        raise DataError(
+            f"{path}: cannot be read as a model file ({error}); give a run folder or a .safetensors file of a training"
+        ) from error
     described = json.loads(metadata.get(METADATA, "{}"))
     if described.get("format") != FORMAT:
         raise DataError(f"{path}: is not a model file of this program")

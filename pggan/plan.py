@@ -88,7 +88,7 @@ class Plan:
             about, about_bytes = "" if level.measured else "~", "" if level.bytes_measured else "~"
             found.append(
                 f"  {span:<19} {what:<14} {stage.minibatch:<9}  {level.at_once:<7}  {stage.learning_rate:<7g}  "
-                f"{level.g_parameters:>9,} + {level.d_parameters:<9,}{about_bytes}{level.bytes / 2**30:>5.2f} GiB  "
+                f"{level.g_parameters:>9,} + {level.d_parameters:<10,} {about_bytes}{level.bytes / 2**30:.2f} GiB  "
                 f"{about}{level.seconds * 1000:.3g}"
             )
         found.append(f"  in all about {duration(self.seconds())} (~ is estimated, the rest was measured)")

@@ -34,7 +34,7 @@ class _ReadableLog(logging.Filter):
             record.msg, record.args = "%s " + record.msg.split()[4], (record.args[2],)
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         if isinstance(error, DataError):
-            record.msg, record.args, record.exc_info = "error: %s", (str(error),), None
+            record.levelname, record.msg, record.args, record.exc_info = "error", "%s", (str(error),), None
         return True
 
 

@@ -72,9 +72,12 @@ def free_space(folder: Path) -> int:
     """Free bytes on the disk where `folder` is, or will be."""
     try:
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        return shutil.disk_usage(existing).free
+        usage = shutil.disk_usage(existing)
     except OSError as error:
         raise DataError(f"--output-dir {folder} cannot be used: {error.strerror or error}") from error
+    if not usage.total:
+        raise DataError(f"--output-dir {folder} cannot be used: {existing} is no disk; choose another folder")
+    return usage.free
 
 
 def check_space(settings: BuildSettings) -> None:

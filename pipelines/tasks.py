@@ -102,7 +102,8 @@ class Rank(BuildTask):
             rejections = settings.early_rejections + table.rejections
             if not len(table.position):
                 raise DataError(
-                    f"none of {len(settings.candidates)} photos gave a face; see {self.write_rejected(rejections)}"
+                    f"none of {len(settings.candidates)} photos gave a face; "
+                    f"{self.write_rejected(rejections)} tells why of each"
                 )
             records = [settings.candidates[i] for i in table.position]
             pairs = find_duplicates(table.hash)
@@ -146,6 +147,10 @@ class Rank(BuildTask):
         """The output, after `run`."""
         content: dict[str, Any] = json.loads(Path(self.output().path).read_text(encoding="utf-8"))
         return content
+
+    def chosen_count(self) -> int:
+        """Images of the finished file, after `run`: fewer than asked for, where photos turned out to be of no use."""
+        return len(self.read()["chosen"])
 
 
 class BuildShard(BuildTask):
@@ -230,10 +235,11 @@ class Join(BuildTask):
 
     def run(self) -> None:
         settings = self.settings
+        count = Rank(**self.shared()).chosen_count()
         with (
             one_line_errors(f"joining {settings.pyramid_path}"),
-            self.progress("join", settings.chosen_count) as progress,
-            stopwatch(self.timing(), "join", settings.chosen_count),
+            self.progress("join", count) as progress,
+            stopwatch(self.timing(), "join", count),
         ):
             settings.forget("verified", "reported", "finished")
             join(
@@ -259,10 +265,11 @@ class Verify(BuildTask):
 
     def run(self) -> None:
         settings = self.settings
+        count = Rank(**self.shared()).chosen_count()
         with (
             one_line_errors(f"verifying {settings.pyramid_path}"),
-            self.progress("verify", settings.chosen_count) as progress,
-            stopwatch(self.timing(), "verify", settings.chosen_count),
+            self.progress("verify", count) as progress,
+            stopwatch(self.timing(), "verify", count),
         ):
             problems = verify(settings.pyramid_path, progress)
             if problems:

@@ -122,7 +122,7 @@ def test_a_model_alone_does_not_tell_of_mirroring(folder: Path, tmp_path: Path) 
     arguments = ("--model", folder / "alone" / "model.safetensors", "--h5", folder / "ramps.h5", "--metrics", "swd")
     result = run(*arguments)
     assert "note: whether the training mirrored reals is not known" in result.output
-    assert "note: no floor: " in result.output
+    assert "note: no floor of SWD: " in result.output
     assert "with 10 (--num-images, in training --metrics-images) there is one" in result.output
     assert f"no more than {COUNT} images" in result.output
     assert [path.name for path in (folder / "alone").iterdir()] == ["model.safetensors"]  # no cache of its own accord

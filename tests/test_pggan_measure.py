@@ -116,7 +116,7 @@ def test_no_floor_without_twice_as_many_reals(fakes: ArraySet, reals: ArraySet) 
     assert found.floor is None
     assert found.to_json()["swd"]["floor"] is None
     assert found.notes == (
-        "no floor: few.h5 has 47 images, fewer than twice 24; "
+        "no floor of SWD: few.h5 has 47 images, fewer than twice 24; "
         "with 23 (--num-images, in training --metrics-images) there is one",
     )
     assert measure(fakes, ArraySet(reals.images[:48]), ["swd"], OPTIONS).floor is not None

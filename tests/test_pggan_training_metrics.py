@@ -205,7 +205,10 @@ def test_notes_are_told_once(h5: Path, tmp_path: Path) -> None:
     train(config)
     log = (config.out / "log.txt").read_text()
     assert log.count("measured after") == 2
-    assert log.count(f"note: no floor: {h5} has {len(Source(h5).pyramid)} images, fewer than twice 30; with 25") == 1
+    assert (
+        log.count(f"note: no floor of SWD: {h5} has {len(Source(h5).pyramid)} images, fewer than twice 30; with 25")
+        == 1
+    )
     assert log.count("metrics-cache: nothing can be kept there") == 1
     assert all("swd_floor" not in line["metrics"] for line in measured(config.out))
 
