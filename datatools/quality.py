@@ -22,6 +22,8 @@ LOWEST = 2.0**-4.5
 """Lowest frequency that counts, in cycles per pixel; twelve quarter octaves reach from here (0.044) to 0.354."""
 
 LEAST_TILE = 256
+"""Least side of a tile, in pixels: smaller ones have too few frequencies in the low bands."""
+
 TILES = 3
 """Rows and columns of tiles, each a quarter of the face's side, half overlapping: they cover the middle of the face."""
 
@@ -36,8 +38,8 @@ SYMMETRY_WEIGHT = 0.25
 """A band is worth its weakest third of directions, less this share of what the average direction has more."""
 
 FREQUENCY_POWER = 5.0
-"""Weight of a band: frequency**2 for the number of its frequencies, the rest for what the eye calls sharp; with less,
-block edges in the low bands would count."""
+"""Weight of a band: frequency**2 for the number of its frequencies, frequency**2 for the gradient (acuity), and one
+power more because JPEG's block edges lie in the low bands."""
 
 NOISE_MARGIN = 1.5
 """The white noise floor is taken off one and a half times, so that its random part cannot pass for detail."""
@@ -121,9 +123,16 @@ def _tiles(face: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     """The tiles; of small pictures fewer, down to the whole picture, for the low bands need LEAST_TILE pixels."""
     size = face.shape[0]
     side = max(size // 4, min(size, LEAST_TILE))
+    side -= (size - side) % 2  # in the middle to the pixel, for a mirrored picture has to have mirrored tiles
     reach = max(size // 2, side)
+    reach -= (size - reach) % 2
     starts = {(size - reach) // 2 + (reach - side) * step // (TILES - 1) for step in range(TILES)}
     return [face[top : top + side, left : left + side] for top in sorted(starts) for left in sorted(starts)]
+
+
+def _noise(typical: NDArray[np.float64]) -> float:
+    """The power that counts as noise: somewhat more than the corners of the spectrum have."""
+    return NOISE_MARGIN * float(np.exp(np.median(typical[BANDS])))
 
 
 def _detail(typical: NDArray[np.float64], noise: float, rounding: NDArray[np.float64]) -> float:
@@ -170,8 +179,3 @@ def quality_score(face: NDArray[np.uint8]) -> float:
     faint = float(np.log(LINE_AMPLITUDE**2 * polar.wave_power))
     line = _line(typical[:BANDS], greatest[:BANDS], _noise(typical) + rounding, faint)
     return max(float(np.mean(np.sort(details)[:WEAK_TILES])) - LINE_WEIGHT * line, 0.0)
-
-
-def _noise(typical: NDArray[np.float64]) -> float:
-    """The power that counts as noise: somewhat more than the corners of the spectrum have."""
-    return NOISE_MARGIN * float(np.exp(np.median(typical[BANDS])))

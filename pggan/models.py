@@ -153,11 +153,11 @@ def _described(path: Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
         raise DataError(
-            f"{path}: cannot be read as a model file ({error}); give a run folder or a .safetensors file of a training"
+            f"{path}: cannot be read as a model file ({error}); give a run's folder, or its final.safetensors"
         ) from error
     described = json.loads(metadata.get(METADATA, "{}"))
     if described.get("format") != FORMAT:
-        raise DataError(f"{path}: is not a model file of this program")
+        raise DataError(f"{path}: is not a model file of this program; give a run's folder, or its final.safetensors")
     if described.get("version") != VERSION:
         raise DataError(f"{path}: model file of version {described.get('version')}, this program reads {VERSION}")
     return dict(described)

@@ -85,10 +85,11 @@ class Plan:
             level = self.levels[stage.resolution]
             what = f"{stage.resolution}{' fading in' if stage.fading else ''}"
             span = f"{stage.first_image / 1000:g} - {stage.end_image / 1000:g}"
-            about, about_bytes = "" if level.measured else "~", "" if level.bytes_measured else "~"
+            about = "" if level.measured else "~"
+            memory = f"{'' if level.bytes_measured else '~'}{level.bytes / 2**30:.2f}"
             found.append(
                 f"  {span:<19} {what:<14} {stage.minibatch:<9}  {level.at_once:<7}  {stage.learning_rate:<7g}  "
-                f"{level.g_parameters:>9,} + {level.d_parameters:<10,} {about_bytes}{level.bytes / 2**30:.2f} GiB  "
+                f"{level.g_parameters:>9,} + {level.d_parameters:<10,} {memory:>6} GiB  "
                 f"{about}{level.seconds * 1000:.3g}"
             )
         found.append(f"  in all about {duration(self.seconds())} (~ is estimated, the rest was measured)")

@@ -76,7 +76,7 @@ def free_space(folder: Path) -> int:
     except OSError as error:
         raise DataError(f"--output-dir {folder} cannot be used: {error.strerror or error}") from error
     if not usage.total:
-        raise DataError(f"--output-dir {folder} cannot be used: {existing} is no disk; choose another folder")
+        raise DataError(f"--output-dir {folder} cannot be used: {existing} tells no size; choose another folder")
     return usage.free
 
 

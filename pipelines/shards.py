@@ -325,13 +325,21 @@ def write_build_shard(
 
 
 @contextmanager
-def stopwatch(path: Path, stage: str, images: int) -> Iterator[None]:
-    """Write how long the body took, for the report; nothing when it fails."""
+def stopwatch(path: Path, stage: str, images: int | Callable[[], int]) -> Iterator[None]:
+    """Write how long the body took, for the report; nothing when it fails. `images` may be known only after it."""
     start = time.perf_counter()
     yield
+    seconds = time.perf_counter() - start
+    count = images if isinstance(images, int) else images()
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        temporary.write_text(f"{stage},{time.perf_counter() - start:.3f},{images}\n", encoding="utf-8")
+        temporary.write_text(f"{stage},{seconds:.3f},{count}\n", encoding="utf-8")
+
+
+def pyramid_length(path: Path) -> int:
+    """Images of a complete pyramid."""
+    with Pyramid(path) as pyramid:
+        return len(pyramid)
 
 
 def pyramid_is(path: Path, build_digest: str | None = None) -> bool:

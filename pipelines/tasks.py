@@ -26,6 +26,7 @@ from pipelines.shards import (
     ChosenFace,
     one_line_errors,
     pyramid_is,
+    pyramid_length,
     read_score_shards,
     stopwatch,
     write_build_shard,
@@ -148,10 +149,6 @@ class Rank(BuildTask):
         content: dict[str, Any] = json.loads(Path(self.output().path).read_text(encoding="utf-8"))
         return content
 
-    def chosen_count(self) -> int:
-        """Images of the finished file, after `run`: fewer than asked for, where photos turned out to be of no use."""
-        return len(self.read()["chosen"])
-
 
 class BuildShard(BuildTask):
     """Second pass: the chosen faces of one shard as a small pyramid file."""
@@ -235,11 +232,10 @@ class Join(BuildTask):
 
     def run(self) -> None:
         settings = self.settings
-        count = Rank(**self.shared()).chosen_count()
         with (
             one_line_errors(f"joining {settings.pyramid_path}"),
-            self.progress("join", count) as progress,
-            stopwatch(self.timing(), "join", count),
+            self.progress("join", settings.chosen_count) as progress,
+            stopwatch(self.timing(), "join", lambda: pyramid_length(settings.pyramid_path)),
         ):
             settings.forget("verified", "reported", "finished")
             join(
@@ -265,11 +261,10 @@ class Verify(BuildTask):
 
     def run(self) -> None:
         settings = self.settings
-        count = Rank(**self.shared()).chosen_count()
         with (
             one_line_errors(f"verifying {settings.pyramid_path}"),
-            self.progress("verify", count) as progress,
-            stopwatch(self.timing(), "verify", count),
+            self.progress("verify", settings.chosen_count) as progress,
+            stopwatch(self.timing(), "verify", lambda: pyramid_length(settings.pyramid_path)),
         ):
             problems = verify(settings.pyramid_path, progress)
             if problems:

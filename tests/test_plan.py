@@ -182,5 +182,5 @@ def test_the_plan_is_told_even_if_the_build_will_not_fit(
 def test_an_output_folder_that_is_on_no_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(0, 0, 0))
-    with pytest.raises(DataError, match=r"cannot be used: .* is no disk; choose another folder"):
+    with pytest.raises(DataError, match=r"cannot be used: .* tells no size; choose another folder"):
         free_space(tmp_path / "out")

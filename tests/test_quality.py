@@ -52,22 +52,43 @@ def test_blur_lowers_it_step_by_step() -> None:
     assert scores[5] <= scores[4] < 0.3
 
 
-def test_a_few_sharp_edges_are_no_detail() -> None:
-    soft = blur(texture(size=1024), 4)
-    edged = soft.copy()
-    edged[:, 500:503] = 255
-    edged[600:603] = 0
-    assert quality_score(edged) < 0.1 * quality_score(texture(size=1024))
+def with_part(face: Face, other: Face, rows: slice, columns: slice) -> Face:
+    """`face` with that part taken from `other`."""
+    mixed = face.copy()
+    mixed[rows, columns] = other[rows, columns]
+    return mixed
+
+
+def test_the_weakest_places_decide() -> None:
+    """Detail in one quarter of the middle is little; the lack of it in a ninth does not cost most."""
+    face = texture(size=1024)
+    soft = blur(face, 4)
+    score = quality_score(face)
+    assert quality_score(with_part(soft, face, slice(256, 512), slice(256, 512))) < 0.15 * score
+    assert quality_score(with_part(face, soft, slice(256, 384), slice(256, 384))) > 0.6 * score
 
 
 def test_the_middle_of_the_face_counts() -> None:
-    face, soft = texture(size=1024), blur(texture(size=1024), 4)
-    middle = soft.copy()
-    middle[256:768, 256:768] = face[256:768, 256:768]
-    around = face.copy()
-    around[256:768, 256:768] = soft[256:768, 256:768]
-    assert quality_score(middle) > 0.8 * quality_score(face)
-    assert quality_score(around) < 0.2 * quality_score(face)
+    face = texture(size=1024)
+    soft, middle = blur(face, 4), slice(256, 768)
+    assert quality_score(with_part(soft, face, middle, middle)) > 0.8 * quality_score(face)
+    assert quality_score(with_part(face, soft, middle, middle)) < 0.2 * quality_score(face)
+
+
+@pytest.mark.parametrize("size", [257, 512, 513, 514, 1023, 1024])
+def test_mirroring_and_turning_any_size_changes_nothing(size: int) -> None:
+    face = texture(size=size)
+    score = quality_score(face)
+    for other in (face[:, ::-1], face[::-1], np.rot90(face)):
+        assert quality_score(np.ascontiguousarray(other)) == pytest.approx(score, abs=1e-4)
+
+
+def test_blur_and_noise_at_full_size() -> None:
+    face = texture(size=1024)
+    scores = [quality_score(face)] + [quality_score(blur(face, sigma)) for sigma in (0.5, 1, 2)]
+    assert all(after < before for before, after in pairwise(scores)), scores
+    allowed = max(scores[0] - scores[1], 0) + FORGIVEN
+    assert quality_score(add_noise(face, 20, False, 0)) - scores[0] <= allowed
 
 
 def test_reducing_and_enlarging_lowers_it_step_by_step() -> None:
@@ -137,7 +158,7 @@ def test_mirroring_and_turning_change_nothing(seed: int, slope: float) -> None:
 @given(gain=st.floats(0.8, 1.2), offset=st.integers(-20, 20), seed=st.integers(0, 1000))
 def test_gain_and_offset_keep_the_order(gain: float, offset: int, seed: int) -> None:
     sharp, soft = texture(seed, 256), blur(texture(seed + 1, 256), 0.7)
-    assert quality_score(sharp) > quality_score(soft) + 0.35  # 5 % of the range
+    assert quality_score(sharp) > quality_score(soft) + 0.3  # 5 % of the range
     changed = [np.rint(gain * face.astype(float) + offset).clip(0, 255).astype(np.uint8) for face in (sharp, soft)]
     assert quality_score(changed[0]) > quality_score(changed[1])
 

@@ -754,11 +754,12 @@ def _grain(seed: int, *, weave: bool) -> torch.Tensor:
     return 0.5 + 0.05 * grain / grain.std()
 
 
-def test_a_weave_is_no_grain() -> None:
-    """Of directions that are random in every value the ratio is 1.4: the network then learns a weave."""
-    target = _grain(1, weave=False)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_weave_is_no_grain(seed: int) -> None:
+    """The ratio is about 3; along directions that are random in every value it is 1.4, and networks learn a weave."""
+    target = _grain(10 + seed, weave=False)
     even, woven = (
-        float(objectives.sliced_distance(_grain(2, weave=weave), target, torch.Generator().manual_seed(0)))
+        float(objectives.sliced_distance(_grain(seed, weave=weave), target, torch.Generator().manual_seed(seed)))
         for weave in (False, True)
     )
     assert woven > 2 * even

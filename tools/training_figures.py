@@ -74,20 +74,25 @@ def curves(run: Path) -> Figure:
                 axis.axvline(after["images"] / 1000, color="0.8", zorder=0)
     for axis in axes.flat:
         axis.set_xlabel("kimg")
-        axis.legend()
+        if axis.has_data():
+            axis.legend()
     return figure
 
 
 def draw_measures(axes: NDArray[np.object_], measured: list[dict[str, Any]]) -> None:
-    """The average distance and MS-SSIM among the fakes, either beside that of the reals."""
+    """The average distance and MS-SSIM among the fakes, either beside that of the reals; empty where it was not asked
+    for.
+    """
     kimg = [line["images"] / 1000 for line in measured]
     for axis, ours, reals, title in (
         (axes[0], "swd", "swd_floor", "sliced Wasserstein distance (average, x 1000)"),
         (axes[1], "ms_ssim", "ms_ssim_reals", "MS-SSIM among the pictures"),
     ):
+        axis.set_title(title)
+        if not any(ours in line["metrics"] for line in measured):
+            continue
         axis.plot(kimg, [line["metrics"].get(ours, np.nan) for line in measured], "o-", label="fakes")
         axis.plot(kimg, [line["metrics"].get(reals, np.nan) for line in measured], "--", label="reals")
-        axis.set_title(title)
         axis.set_ylim(0, 1.15 * axis.get_ylim()[1])
 
 

@@ -9,7 +9,7 @@ PATCH = 7
 LEVELS = 4
 """Laplacian levels that are compared, finest first."""
 DIRECTIONS = 64
-"""A quarter of them white, the others waves."""
+"""A quarter of them white, for whatever has no frequency of its own, the others waves."""
 LOWEST_WAVE = 0.1
 """Cycles per pixel of a level, which holds little below."""
 WINDOW = 64
@@ -82,6 +82,7 @@ def _directions(generator: torch.Generator) -> Tensor:
 
     White directions see all frequencies at once, and hardly notice a weave: grain that has its power along the axes,
     where photographs have as much along the diagonals. A wave of random colour, frequency and angle sees its own alone.
+    Beyond half a cycle per pixel, in the corners of the spectrum, where photographs have least, there are no waves.
     """
     waves = DIRECTIONS * 3 // 4
     white = torch.randn(DIRECTIONS - waves, 3, PATCH, PATCH, generator=generator)
