@@ -146,6 +146,9 @@ def test_fewer_faces_than_asked_for_is_told_and_no_failure(photos: Mapping[str, 
     assert "7 images instead of 8: 1 photos could not be used" in done.stderr
     with Pyramid(tmp_path / "out" / "celebahq.h5") as faces:
         assert len(faces) == 7
+    times = [path.read_text() for path in (tmp_path / "out" / "work" / "times").glob("*.csv")]
+    images = {stage: int(count) for stage, _, count in (line.strip().split(",") for line in times)}
+    assert images["build"] == images["join"] == images["verify"] == 7
 
 
 # --- told before work starts -----------------------------------------------------------------------------------------
