@@ -24,9 +24,9 @@ CAPTION = 26
 """Pixels for a line of text above each grid."""
 
 
-def excerpt(path: Path, side: int, caption: str) -> NDArray[np.uint8]:
+def excerpt(path: Path, side: int, caption: str, across: int = ACROSS) -> NDArray[np.uint8]:
     """The upper left of a grid, enlarged, with a line of text above."""
-    part = read_rgb(path)[: ACROSS * side, : ACROSS * side]
+    part = read_rgb(path)[: across * side, : across * side]
     large = part.repeat(PIXEL, axis=0).repeat(PIXEL, axis=1)
     head = np.full((CAPTION, large.shape[1], 3), 255, np.uint8)
     cv2.putText(head, caption, (4, CAPTION - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
@@ -37,12 +37,18 @@ def grids(run: Path, kimg: list[int], side: int) -> NDArray[np.uint8]:
     """Grids after so many kimg, and the reals, three to a row."""
     parts = [excerpt(run / f"fakes{k:06d}.png", side, f"{k} kimg") for k in kimg]
     parts.append(excerpt(run / "reals.png", side, "real"))
+    return in_rows(parts, 3)
+
+
+def in_rows(parts: list[NDArray[np.uint8]], count: int) -> NDArray[np.uint8]:
+    """Pictures of one size, so many to a row; white where there are none."""
     gap = np.full((parts[0].shape[0], 12, 3), 255, np.uint8)
     rows = []
-    for start in range(0, len(parts), 3):
-        row = parts[start : start + 3]
-        row += [np.full_like(parts[0], 255)] * (3 - len(row))
-        rows.append(np.concatenate([row[0], gap, row[1], gap, row[2]], axis=1))
+    for start in range(0, len(parts), count):
+        row = parts[start : start + count]
+        row += [np.full_like(parts[0], 255)] * (count - len(row))
+        apart = [piece for part in row for piece in (part, gap)][:-1]
+        rows.append(np.concatenate(apart, axis=1))
     return np.concatenate(rows)
 
 
