@@ -38,12 +38,15 @@ def test_order_and_groups(count: int, threads: int) -> None:
 
 
 def test_threads_work_while_a_group_is_computed_on() -> None:
-    """The second group is prepared and the first one finished, or this waits in vain."""
+    """Two items are prepared at once, the second group prepared and the first finished, or this waits in vain."""
     caller, prepared, finished = threading.get_ident(), threading.Event(), threading.Event()
+    both = threading.Barrier(2)
     workers = set()
 
     def prepare(number: int) -> int:
         workers.add(threading.get_ident())
+        if number < 2:
+            both.wait(10)
         if number == 5:
             prepared.set()
         return number
