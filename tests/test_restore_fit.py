@@ -349,6 +349,7 @@ def options(**changes: Any) -> dict[str, Any]:
         "init": None,
         "after": None,
         "teacher": None,
+        "blocks": None,
         "after_strength": 1.0,
     } | changes
 
@@ -360,6 +361,7 @@ def test_settings_from_options() -> None:
     assert (chosen.patch, chosen.init, chosen.after, chosen.after_strength) == (32, "a", "b", 1.0)
     chosen = settings_from(options(after=Path("b"), after_strength=0.0, teacher="srmd"))
     assert (chosen.after, chosen.after_strength, chosen.teacher) == ("b", 0.0, "srmd")
+    assert (chosen.network, settings_from(options(blocks=18)).network) == ({}, {"blocks": 18})
 
 
 @pytest.mark.parametrize(
@@ -369,6 +371,7 @@ def test_settings_from_options() -> None:
         ({"task": "jpeg", "variant": "perceptual", "init": Path("a")}, "--task sr alone"),
         ({"task": "jpeg", "after": Path("a")}, "--task sr alone"),
         ({"variant": "perceptual"}, "--init"),
+        ({"task": "jpeg", "blocks": 18}, "--blocks is for --task sr alone"),
         ({"task": "jpeg", "teacher": "srmd"}, "--teacher is for --task sr --variant distortion alone"),
         ({"variant": "perceptual", "init": Path("a"), "teacher": "srmd"}, "--teacher is for --task sr"),
         ({"after_strength": 0.5}, "--after-strength is the share of what --after changes"),
@@ -561,6 +564,35 @@ def test_balanced_errors_weigh_bad_pictures_by_the_root() -> None:
 def test_weights_of_another_shape_are_refused(photos: Photos, held_out: Photos, distortion: dict[str, Path]) -> None:
     chosen = settings(init=str(distortion["sr"]), network={"channels": 7})
     with pytest.raises(DataError, match="does not fit the network asked for"):
+        Fit(chosen, photos, Validation("sr", held_out), CPU)
+
+
+@pytest.mark.parametrize(("blocks", "new"), [(2, []), (3, [1]), (5, [0, 2, 3]), (7, [0, 1, 3, 4, 5])])
+def test_new_blocks_change_nothing_before_they_are_trained(
+    photos: Photos, held_out: Photos, tmp_path: Path, blocks: int, new: list[int]
+) -> None:
+    torch.manual_seed(5)
+    network = SuperResolver(channels=6, blocks=2)
+    save_weights(tmp_path / "two.safetensors", network, "sr", {})
+    two, _ = load_weights(tmp_path / "two.safetensors", "sr")
+    chosen = settings(init=str(tmp_path / "two.safetensors"), network={"blocks": blocks})
+    fit = Fit(chosen, photos, Validation("sr", held_out), CPU)
+    deep = fit.network
+    assert isinstance(deep, SuperResolver)
+    x = torch.rand(2, 3, 20, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(deep(x), two(x), atol=1e-6)
+    assert [place for place, block in enumerate(deep.body) if not block.second.weight.any()] == new
+    fit.one_step()
+    assert all(block.second.weight.any() and block.first.weight.grad is not None for block in deep.body)
+    trained(fit, tmp_path / "deep.safetensors")
+    assert load_weights(tmp_path / "deep.safetensors", "sr")[0].settings["blocks"] == blocks
+
+
+def test_fewer_blocks_than_there_are_would_leave_some_out(photos: Photos, held_out: Photos, tmp_path: Path) -> None:
+    save_weights(tmp_path / "two.safetensors", SuperResolver(channels=6, blocks=2), "sr", {})
+    chosen = settings(init=str(tmp_path / "two.safetensors"), network={"blocks": 1})
+    with pytest.raises(DataError, match=r"two.safetensors has 2 residual blocks, so --blocks 1 would leave some out"):
         Fit(chosen, photos, Validation("sr", held_out), CPU)
 
 

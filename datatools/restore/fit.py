@@ -47,6 +47,11 @@ VALIDATION_LEAST = 128
     default=FitSettings.after_strength,
     help="Share of that remover's change that is made.",
 )
+@click.option(
+    "--blocks",
+    type=click.IntRange(1, 64),
+    help="Residual blocks of --task sr; more than --init has begin by changing nothing. [default: 12, or --init's]",
+)
 @click.option("--teacher", metavar="NAME|FILE", help="4x network to learn from, beside the photos: srmd, or weights.")
 @click.option("--steps", type=click.IntRange(min=1), default=FitSettings.steps, help="Steps of the optimizer.")
 @click.option("--batch", type=click.IntRange(min=1), default=FitSettings.batch, help="Pictures per step.")
@@ -177,6 +182,9 @@ def settings_from(options: dict[str, Any]) -> FitSettings:
         raise DataError(f"--patch {patch} is no multiple of 4")
     if task == "jpeg" and (variant == "perceptual" or options["after"]):
         raise DataError("--variant perceptual and --after are for --task sr alone")
+    blocks = options.pop("blocks")
+    if task == "jpeg" and blocks is not None:
+        raise DataError("--blocks is for --task sr alone")
     if options["after_strength"] != 1 and not options["after"]:
         raise DataError("--after-strength is the share of what --after changes: name that weight file, too")
     if options["teacher"] and (task == "jpeg" or variant == "perceptual"):
@@ -185,7 +193,7 @@ def settings_from(options: dict[str, Any]) -> FitSettings:
         raise DataError("--variant perceptual refines a network: give the weight file of a distortion run with --init")
     for name in ("init", "after"):
         options[name] = str(options[name]) if options[name] else None
-    return FitSettings(patch=patch, **options)
+    return FitSettings(patch=patch, network={} if blocks is None else {"blocks": blocks}, **options)
 
 
 def plot_curve(curve: list[dict[str, float]], path: Path, settings: FitSettings) -> None:

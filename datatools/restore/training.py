@@ -67,7 +67,8 @@ class FitSettings:
         batch: pictures per step.
         patch: side of the network's input in training, in pixels.
         rate: highest learning rate of Adam.
-        network: arguments of the network, where they are not those of `init` or the defaults.
+        network: arguments of the network, where they are not those of `init` or the defaults; residual blocks that
+            `init` lacks begin by changing nothing (super-resolution).
         bicubic: part of the training pictures reduced by the bicubic kernel of the usual test sets.
         pixels: weight of the error of every pixel (perceptual; the reduced pictures' error has the weight 1).
         texture: weight of the sliced Wasserstein distance between patches (perceptual).
@@ -132,6 +133,8 @@ def initial_network(settings: FitSettings) -> Network:
         chosen["texture"] = TEXTURE_CHANNELS
     network = NETWORKS[settings.task](**chosen)
     kept = begun.state_dict()
+    if isinstance(network, SuperResolver) and chosen["blocks"] != begun.settings["blocks"]:
+        kept = _deepen(network, kept, begun.settings["blocks"], settings.init)
     try:
         network.load_state_dict(network.state_dict() | kept)
     except RuntimeError as error:
@@ -140,6 +143,25 @@ def initial_network(settings: FitSettings) -> Network:
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name.startswith("texture."))
     return network
+
+
+def _deepen(network: SuperResolver, kept: dict[str, Tensor], blocks: int, init: str) -> dict[str, Tensor]:
+    """Weights of `blocks` residual blocks, named after their places among the more blocks of `network`.
+
+    The new blocks lie evenly between them and begin by changing nothing. Raises DataError where there are not more.
+    """
+    places = len(network.body)
+    if places < blocks:
+        raise DataError(f"{init} has {blocks} residual blocks, so --blocks {places} would leave some out")
+    named = {f"body.{i}": f"body.{(i + 1) * places // blocks - 1}" for i in range(blocks)}
+    for place, block in enumerate(network.body):
+        if f"body.{place}" not in named.values():
+            nn.init.zeros_(block.second.weight)  # type: ignore[union-attr, arg-type]
+    moved = {}
+    for name, value in kept.items():
+        block, rest = ".".join(name.split(".")[:2]), name.split(".")[2:]
+        moved[".".join([named.get(block, block), *rest])] = value
+    return moved
 
 
 class Fit:
