@@ -26,7 +26,7 @@ from datatools.restore.degrade import (
     jpeg_pair,
     reduce_picture,
 )
-from datatools.restore.networks import Critic, SuperResolver
+from datatools.restore.networks import Critic, ResidualBlock, SuperResolver
 from datatools.restore.objectives import (
     balanced_error,
     charbonnier,
@@ -133,8 +133,8 @@ def initial_network(settings: FitSettings) -> Network:
         chosen["texture"] = TEXTURE_CHANNELS
     network = NETWORKS[settings.task](**chosen)
     kept = begun.state_dict()
-    if isinstance(network, SuperResolver) and chosen["blocks"] != begun.settings["blocks"]:
-        kept = _deepen(network, kept, begun.settings["blocks"], settings.init)
+    if isinstance(network, SuperResolver) and isinstance(begun, SuperResolver):
+        kept = _deepen(network, begun, settings.init)
     try:
         network.load_state_dict(network.state_dict() | kept)
     except RuntimeError as error:
@@ -145,23 +145,22 @@ def initial_network(settings: FitSettings) -> Network:
     return network
 
 
-def _deepen(network: SuperResolver, kept: dict[str, Tensor], blocks: int, init: str) -> dict[str, Tensor]:
-    """Weights of `blocks` residual blocks, named after their places among the more blocks of `network`.
+def _deepen(network: SuperResolver, begun: SuperResolver, init: str) -> dict[str, Tensor]:
+    """The weights of `begun` under the names that they have in `network`, which has as many residual blocks or more.
 
-    The new blocks lie evenly between them and begin by changing nothing. Raises DataError where there are not more.
+    The new blocks lie evenly between the old ones and begin by changing nothing. Raises DataError where there are fewer.
     """
-    places = len(network.body)
+    places, blocks = len(network.body), len(begun.body)
     if places < blocks:
         raise DataError(f"{init} has {blocks} residual blocks, so --blocks {places} would leave some out")
-    named = {f"body.{i}": f"body.{(i + 1) * places // blocks - 1}" for i in range(blocks)}
-    for place, block in enumerate(network.body):
-        if f"body.{place}" not in named.values():
-            nn.init.zeros_(block.second.weight)  # type: ignore[union-attr, arg-type]
-    moved = {}
-    for name, value in kept.items():
-        block, rest = ".".join(name.split(".")[:2]), name.split(".")[2:]
-        moved[".".join([named.get(block, block), *rest])] = value
-    return moved
+    for block in network.body:
+        assert isinstance(block, ResidualBlock)
+        nn.init.zeros_(block.second.weight)
+    kept = {name: value for name, value in begun.state_dict().items() if not name.startswith("body.")}
+    for number, block in enumerate(begun.body):
+        place = (number + 1) * places // blocks - 1
+        kept |= {f"body.{place}.{name}": value for name, value in block.state_dict().items()}
+    return kept
 
 
 class Fit:
