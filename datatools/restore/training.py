@@ -148,7 +148,7 @@ def initial_network(settings: FitSettings) -> Network:
 def _deepen(network: SuperResolver, begun: SuperResolver, init: str) -> dict[str, Tensor]:
     """The weights of `begun` under the names that they have in `network`, which has as many residual blocks or more.
 
-    The new blocks lie evenly between the old ones and begin by changing nothing. Raises DataError where there are fewer.
+    New blocks lie evenly between the old ones and begin by changing nothing. Raises DataError where there are fewer.
     """
     places, blocks = len(network.body), len(begun.body)
     if places < blocks:
