@@ -46,15 +46,15 @@ def test_threads_work_while_a_group_is_computed_on() -> None:
     def prepare(number: int) -> int:
         workers.add(threading.get_ident())
         if number < 2:
-            both.wait(10)
+            both.wait(60)
         if number == 5:
             prepared.set()
         return number
 
     def compute(numbers: list[int]) -> list[int]:
         assert threading.get_ident() == caller
-        assert prepared.wait(10)
-        assert 3 not in numbers or finished.wait(10)
+        assert prepared.wait(60)
+        assert 3 not in numbers or finished.wait(60)
         return numbers
 
     def finish(number: int, _computed: int) -> int:
