@@ -350,6 +350,7 @@ def options(**changes: Any) -> dict[str, Any]:
         "after": None,
         "teacher": None,
         "blocks": None,
+        "truth": 1.0,
         "after_strength": 1.0,
     } | changes
 
@@ -374,6 +375,7 @@ def test_settings_from_options() -> None:
         ({"task": "jpeg", "blocks": 18}, "--blocks is for --task sr alone"),
         ({"task": "jpeg", "teacher": "srmd"}, "--teacher is for --task sr --variant distortion alone"),
         ({"variant": "perceptual", "init": Path("a"), "teacher": "srmd"}, "--teacher is for --task sr"),
+        ({"truth": 0.5}, "--truth weighs the true pictures beside those of a --teacher"),
         ({"after_strength": 0.5}, "--after-strength is the share of what --after changes"),
     ],
 )
@@ -667,14 +669,15 @@ def test_other_kernels_than_the_teachers_are_never_his(
     assert given.shape == (24, 24, 3)
 
 
-def test_students_aim_at_the_photo_and_at_the_teachers_result(photos: Photos, held_out: Photos) -> None:
-    chosen, validation = settings(bicubic=1.0), Validation("sr", held_out)
+@pytest.mark.parametrize("truth", [1.0, 0.2, 0.0])
+def test_students_aim_at_the_photo_and_at_the_teachers_result(photos: Photos, held_out: Photos, truth: float) -> None:
+    chosen, validation = settings(bicubic=1.0, truth=truth), Validation("sr", held_out)
     taught = Fit(chosen, photos, validation, CPU, Lessons(photos, Negative(), CPU))
     inputs, targets, results = taught.batch()
     with torch.no_grad():
         outputs = taught.network(inputs)
     to_photo, to_teacher = (float(objectives.charbonnier(outputs, wanted).mean()) for wanted in (targets, results))
-    assert taught.one_step() == pytest.approx(to_photo + to_teacher, rel=1e-4)
+    assert taught.one_step() == pytest.approx(truth * to_photo + to_teacher, rel=1e-4)
     assert min(to_photo, to_teacher) > 0.05
     alone = Fit(chosen, photos, validation, CPU)
     inputs, targets, _ = alone.batch()

@@ -53,6 +53,12 @@ VALIDATION_LEAST = 128
     help="Residual blocks of --task sr; more than --init has begin by changing nothing. [default: 12, or --init's]",
 )
 @click.option("--teacher", metavar="NAME|FILE", help="4x network to learn from, beside the photos: srmd, or weights.")
+@click.option(
+    "--truth",
+    type=click.FloatRange(min=0),
+    default=FitSettings.truth,
+    help="Weight of the true pictures' error beside that of the --teacher's.",
+)
 @click.option("--steps", type=click.IntRange(min=1), default=FitSettings.steps, help="Steps of the optimizer.")
 @click.option("--batch", type=click.IntRange(min=1), default=FitSettings.batch, help="Pictures per step.")
 @click.option(
@@ -191,6 +197,8 @@ def settings_from(options: dict[str, Any]) -> FitSettings:
         raise DataError("--teacher is for --task sr --variant distortion alone")
     if variant == "perceptual" and not options["init"]:
         raise DataError("--variant perceptual refines a network: give the weight file of a distortion run with --init")
+    if options["truth"] != FitSettings.truth and not options["teacher"]:
+        raise DataError("--truth weighs the true pictures beside those of a --teacher: name one, too")
     for name in ("init", "after"):
         options[name] = str(options[name]) if options[name] else None
     return FitSettings(patch=patch, network={} if blocks is None else {"blocks": blocks}, **options)

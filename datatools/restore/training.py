@@ -79,6 +79,7 @@ class FitSettings:
         after: weight file of an artifact remover that the inputs go through first (super-resolution), as in the build.
         after_strength: share of that remover's change that is made, in training and by the build.
         teacher: name or weight file of a 4x network whose results are aimed at beside the true pictures (distortion).
+        truth: weight of the true pictures' error, where the one of the teacher's pictures has the weight 1.
     """
 
     task: str = "sr"
@@ -100,6 +101,7 @@ class FitSettings:
     after: str | None = None
     after_strength: float = 1.0
     teacher: str | None = None
+    truth: float = 1.0
 
     def side(self) -> int:
         """Side of the part of a photo that one training pair is made of."""
@@ -284,7 +286,7 @@ class Fit:
         elif self.critic is None:
             loss = charbonnier(outputs, targets).mean()
             if self.lessons is not None:
-                loss = loss + charbonnier(outputs, taught).mean()
+                loss = self.settings.truth * loss + charbonnier(outputs, taught).mean()
         else:
             loss = self._photographic(outputs, targets)
         value = float(loss.detach())
