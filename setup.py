@@ -31,7 +31,7 @@ setup(
         "scikit-image>=0.24",
         "scipy>=1.13",
         "tensorboard>=2.18",
-        "torch>=2.6",
+        "torch>=2.9",
         "tqdm>=4.66",
     ],
     extras_require={

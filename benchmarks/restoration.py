@@ -32,7 +32,8 @@ from benchmarks.published import averaged
 from datatools.celeba import read_tree
 from datatools.errors import DataError
 from datatools.faces import make_face
-from datatools.images import read_bytes, read_rgb, save_png
+from datatools.files import check_writable
+from datatools.images import ImageError, read_bytes, read_rgb, save_png
 from datatools.resample import enlarge_lanczos
 from datatools.restore import get_restorer
 from datatools.restore.degrade import compress, reduce_picture
@@ -61,7 +62,7 @@ def mistakes_in_one_line() -> Iterator[None]:
     """The user's mistakes, told as click tells its own."""
     try:
         yield
-    except DataError as error:
+    except (DataError, ImageError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -69,14 +70,14 @@ def mistakes_in_one_line() -> Iterator[None]:
 @click.option("--celeba-dir", type=click.Path(path_type=Path), required=True, help="CelebA's folder")
 @click.option("--published-dir", type=click.Path(path_type=Path), required=True, help="images named by their index")
 @click.option("--restorers", default="none,bundled-distortion,bundled-perceptual", help="names, with commas")
+@mistakes_in_one_line()
 def pairs(celeba_dir: Path, published_dir: Path, restorers: str) -> None:
     """Faces beside the published images of the same photos."""
     pictures = {int(path.stem): path for path in published_dir.glob("*") if path.stem.isdecimal()}
-    with mistakes_in_one_line():
-        records = [record for record in read_tree(celeba_dir).records if record.celebahq_index in pictures]
-        if not records:
-            raise DataError(f"no photo of {celeba_dir} has its published image in {published_dir}")
-        chosen = {name: get_restorer(name, threads=threads()) for name in restorers.split(",")}
+    records = [record for record in read_tree(celeba_dir).records if record.celebahq_index in pictures]
+    if not records:
+        raise DataError(f"no photo of {celeba_dir} has its published image in {published_dir}")
+    chosen = {name: get_restorer(name, threads=threads()) for name in restorers.split(",")}
     sizes = (64, 128, 256, 512, 1024)
     click.echo(f"{'photo':10} {'restorer':20}" + "".join(f" {f'PSNR {size}':>10}" for size in sizes) + "   deviation")
     for record in records:
@@ -143,18 +144,26 @@ def sliced_distance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> f
 @click.option("--photos", required=True, help="file names, with commas: none that the networks were trained on")
 @click.option("--restorers", default="lanczos,bundled-distortion,bundled-perceptual", help="names, with commas")
 @click.option("--strip", type=click.Path(path_type=Path), help="PNG to write: parts of the faces at 100 %")
+@mistakes_in_one_line()
 def texture(celeba_dir: Path, photos: str, restorers: str, strip: Path | None) -> None:
     """Restored faces beside the true ones, level by level."""
     names, wanted = restorers.split(","), photos.split(",")
-    with mistakes_in_one_line():
-        records = {record.file_name: record for record in read_tree(celeba_dir).records}
-        if unknown := [name for name in wanted if name not in records]:
-            raise DataError(f"--photos: {celeba_dir} has no photo {', '.join(unknown)}")
-        for name in names:
-            if name != LANCZOS:
-                get_restorer(name)
+    records = {record.file_name: record for record in read_tree(celeba_dir).records}
+    if unknown := [name for name in wanted if name not in records]:
+        raise DataError(f"--photos: {celeba_dir} has no photo {', '.join(unknown)}")
+    for name in names:
+        if name != LANCZOS:
+            get_restorer(name)
+    if strip is not None:
+        try:
+            check_writable(strip)
+        except OSError as error:
+            raise DataError(f"--strip {strip} cannot be written: {error.strerror}") from error
     none = get_restorer("none")
-    faces = [make_face(read_bytes(records[n].path), records[n].landmarks, none).face for n in wanted]
+    made = [make_face(read_bytes(records[n].path), records[n].landmarks, none) for n in wanted]
+    if small := [name for name, face in zip(wanted, made, strict=True) if face.frame.side < LEVELS[0]]:
+        raise DataError(f"--photos: the faces of {', '.join(small)} have less than {LEVELS[0]} pixels in the photo")
+    faces = [face.face for face in made]
     given = [compress(reduce_picture(face), 75) for face in faces]
     sets = {"true": faces} | {name: [restored(picture, name) for picture in given] for name in names}
     pyramids = {name: [laplacian(face, len(LEVELS)) for face in found] for name, found in sets.items()}
@@ -185,7 +194,10 @@ def restored(picture: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     if name == LANCZOS:
         return enlarge_lanczos(picture, 4)
     restoration = get_restorer(name, super_resolution="always", threads=threads()).for_face(256)
-    return restoration(picture, (0, 0, picture.shape[1], picture.shape[0]))
+    result = restoration(picture, (0, 0, picture.shape[1], picture.shape[0]))
+    if result.shape[0] != 4 * picture.shape[0]:
+        raise DataError(f"{name} does not enlarge by 4")
+    return result
 
 
 def parts_side_by_side(sets: dict[str, list[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
@@ -201,20 +213,19 @@ def parts_side_by_side(sets: dict[str, list[NDArray[np.uint8]]]) -> NDArray[np.u
 
 @main.command()
 @click.option("--restorers", default="bundled-distortion,bundled-perceptual", help="names, with commas")
-@click.option("--side", default=256, help="of the crop, in pixels")
+@click.option("--side", type=click.IntRange(min=1), default=256, help="of the crop, in pixels")
 @click.option("--one", hidden=True, help="measure this one in this process")
+@mistakes_in_one_line()
 def speed(restorers: str, side: int, one: str | None) -> None:
     """Seconds and peak memory for a crop, each restorer in a process of its own."""
     if one is None:
-        with mistakes_in_one_line():
-            for name in restorers.split(","):
-                get_restorer(name)
+        for name in restorers.split(","):
+            get_restorer(name)
         for name in restorers.split(","):
             command = [sys.executable, __file__, "speed", "--one", name, "--side", str(side)]
             subprocess.run(command, check=True)
         return
-    with mistakes_in_one_line():
-        restoration = get_restorer(one, super_resolution="always", threads=threads()).for_face(side)
+    restoration = get_restorer(one, super_resolution="always", threads=threads()).for_face(side)
     picture = np.random.default_rng(SEED).integers(0, 256, (side, side, 3), dtype=np.uint8)
     inner = (0, 0, side, side)
     restoration(picture, inner)

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,9 +26,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed and renamed, on failure removed.
 
     The temporary name is a function of `path` alone: what a killed process left is overwritten by the next try.
+    Raises OSError for a path that is there and no regular file.
     """
     path = Path(path)
-    temporary = partial_path(path)
+    temporary = _begun(path)
     try:
         yield temporary
         fsync_path(temporary)
@@ -36,3 +38,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     fsync_path(path.parent)
+
+
+def check_writable(path: Path) -> None:
+    """Raises OSError where `atomic_path` could not even begin, before hours of work are to be written there."""
+    temporary = _begun(path)
+    temporary.touch()
+    temporary.unlink()
+
+
+def _begun(path: Path) -> Path:
+    """Where `path` is written first. Raises OSError for what is no regular file: a rename would replace /dev/null."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return partial_path(path)

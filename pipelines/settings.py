@@ -197,7 +197,7 @@ class BuildSettings:
             "selection": self.selection,
             "count": self.count,
             "resolution": self.resolution,
-            "restore": self.restore,
+            "restore": Path(self.restore).name,
             "super_resolution": self.super_resolution,
             "restorer_digest": self.restorer.digest,
             "final_filter": self.final_filter,

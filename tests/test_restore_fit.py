@@ -17,7 +17,7 @@ from datatools.restore import fit as command
 from datatools.restore import objectives, training
 from datatools.restore.fit import choose_device, settings_from
 from datatools.restore.networks import Critic, SuperResolver
-from datatools.restore.photos import Photos, picture_files
+from datatools.restore.photos import Photos, matching, picture_files, split
 from datatools.restore.teaching import Lessons, load_teacher
 from datatools.restore.training import (
     Fit,
@@ -352,6 +352,8 @@ def options(**changes: Any) -> dict[str, Any]:
         "blocks": None,
         "truth": 1.0,
         "after_strength": 1.0,
+        "bicubic": FitSettings.bicubic,
+        **{name: getattr(FitSettings, name) for name in command.PERCEPTUAL},
     } | changes
 
 
@@ -375,6 +377,9 @@ def test_settings_from_options() -> None:
         ({"task": "jpeg", "blocks": 18}, "--blocks is for --task sr alone"),
         ({"task": "jpeg", "teacher": "srmd"}, "--teacher is for --task sr --variant distortion alone"),
         ({"variant": "perceptual", "init": Path("a"), "teacher": "srmd"}, "--teacher is for --task sr"),
+        ({"texture": 3.0}, "--texture is for --variant perceptual alone"),
+        ({"task": "jpeg", "strength": 0.2}, "--strength is for --variant perceptual alone"),
+        ({"task": "jpeg", "bicubic": 0.1}, "--bicubic is for --task sr alone"),
         ({"truth": 0.5}, "--truth weighs the true pictures beside those of a --teacher"),
         ({"after_strength": 0.5}, "--after-strength is the share of what --after changes"),
     ],
@@ -424,11 +429,11 @@ def test_the_command(call: Any, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "4 photos to train on, 1 to measure on, cpu" in result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "sr.png",
         "sr.safetensors",
+        "sr.safetensors.png",
         "sr.safetensors.state",
     ]
-    assert min(read_rgb(tmp_path / "sr.png").shape[:2]) > 200
+    assert min(read_rgb(tmp_path / "sr.safetensors.png").shape[:2]) > 200
     _, card = load_weights(tmp_path / "sr.safetensors", "sr")
     assert card == {"variant": "distortion", "photos": 4, "batch": 2, "patch": 24, "steps": 4}
     before = (tmp_path / "sr.safetensors").read_bytes()
@@ -450,8 +455,38 @@ def test_the_commands_mistakes(call: Any, tmp_path: Path) -> None:
     assert "is not available" in line_of(call("--device", "cuda:99"))
     assert "pixels wide and high" in line_of(call("--patch", 512))
     assert "is not in the range" in line_of(call("--steps", 0))
+    assert "is not finite" in line_of(call("--rate", "nan"))
+    assert "is not in the range" in line_of(call("--seed", 2**32))
+    assert "--keep-size *.gif matches no photo" in line_of(call("--keep-size", "*.gif"))
+    (tmp_path / "curve.safetensors.png").mkdir()
+    assert "curve.safetensors.png cannot be written" in line_of(call("--out", tmp_path / "curve.safetensors"))
     (tmp_path / "sr.safetensors.state").write_text("text")
     assert "delete it to begin again" in line_of(call())
+
+
+def test_a_run_goes_on_with_its_own_photos_alone(call: Any, folder: Path, tmp_path: Path) -> None:
+    """What was trained on must not be measured on."""
+    assert call("--steps", 2).exit_code == 0
+    for other in (("--validation", 2), ("--exclude", "*/0.png"), ("--exclude", f"*/{held_out_name(folder)}")):
+        assert "the run that is to go on has other photos" in line_of(call(*other))
+    assert call("--seed", 2**32 - 1, "--out", tmp_path / "last.safetensors").exit_code == 0
+    result = call()
+    assert result.exit_code == 0, result.output
+    assert "goes on from step 2" in result.output
+
+
+def held_out_name(folder: Path) -> str:
+    return split(picture_files([folder]), 1)[1][0].name
+
+
+def test_photos_that_keep_their_size(tmp_path: Path) -> None:
+    for name in ("whole", "large"):
+        save_png(tmp_path / f"{name}.png", render(Portrait(1, size=(1010, 1004), unit=240, centre=(500, 480))))
+    files = picture_files([tmp_path])
+    kept = matching(files, ["*/whole.png"], "--keep-size")
+    photos = {photo.name: photo for photo in Photos(files, 128, kept).photos}
+    assert [picture.shape for picture in photos["whole.png"].versions()] == [(1004, 1010, 3)]
+    assert (502, 505, 3) in [picture.shape for picture in photos["large.png"].versions()]
 
 
 def test_files_that_cannot_be_the_result_are_refused(call: Any, tmp_path: Path) -> None:
@@ -477,7 +512,7 @@ def torch_no_space(*_: object, **__: object) -> None:
         (torch, "save", no_space, r"sr.safetensors.state cannot be written: No space left on device"),
         (torch, "save", torch_no_space, r"sr.safetensors.state cannot be written: [enforce fail] file write failed"),
         (Path, "write_bytes", no_space, "sr.safetensors cannot be written: No space left on device"),
-        (Figure, "savefig", no_space, "sr.png cannot be written: No space left on device"),
+        (Figure, "savefig", no_space, "sr.safetensors.png cannot be written: No space left on device"),
     ],
 )
 def test_a_full_disk_is_told_in_one_line(
@@ -494,7 +529,7 @@ def test_a_full_disk_is_told_in_one_line(
 
 def test_a_finished_run_writes_its_weights_again(call: Any, tmp_path: Path) -> None:
     assert call().exit_code == 0
-    names = ("sr.safetensors", "sr.png")
+    names = ("sr.safetensors", "sr.safetensors.png")
     before = [(tmp_path / name).read_bytes() for name in names]
     for name in names:
         (tmp_path / name).unlink()
@@ -705,7 +740,7 @@ def test_the_command_with_a_teacher(call: Any, tmp_path: Path, distortion: dict[
     result = call(*teacher, "--steps", 2)
     assert result.exit_code == 0, result.output
     assert "4 photos to train on, 1 to measure on, cpu" in result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["sr.png", "sr.safetensors", "sr.safetensors.state"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"sr.safetensors{end}" for end in ("", ".png", ".state")]
     again = call(*teacher, "--steps", 4)
     assert again.exit_code == 0, again.output
     assert "goes on from step 2" in again.output

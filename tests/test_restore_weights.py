@@ -157,7 +157,10 @@ def test_somebody_elses_safetensors(tmp_path: Path) -> None:
         {"settings": json.dumps({"channels": "6", "blocks": 2})},
         {"settings": json.dumps({"channels": -6, "blocks": 2})},
         {"settings": json.dumps({"colour": "red"})},
+        {"settings": json.dumps({"channels": 0, "blocks": 1})},
         {"card": "no JSON"},
+        {"card": "[]"},
+        {"card": "null"},
     ],
     ids=str,
 )
@@ -168,6 +171,12 @@ def test_headers_that_do_not_fit(file: Path, changed: dict[str, str]) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_complex_weights(file: Path) -> None:
+    rewrite(file, **{name: value.to(torch.complex64) for name, value in load_file(file).items()})
+    with pytest.raises(DataError, match="do not fit the network they name: weights are real numbers"):
+        load_weights(file, "sr")
+
+
 REMOVER = {"channels": [6, 8], "blocks": [1, 1]}
 RESOLVER = {"channels": 6, "blocks": 2}
 
@@ -175,6 +184,7 @@ RESOLVER = {"channels": 6, "blocks": 2}
 @pytest.mark.parametrize(
     ("task", "settings"),
     [
+        *[("jpeg", REMOVER | {"channels": channels}) for channels in ([0, 8], [6, 0])],
         *[("jpeg", REMOVER | {"blocks": blocks}) for blocks in ([1], [], 1)],
         *[("sr", RESOLVER | {"blocks": blocks}) for blocks in ([1], [])],
         *[("jpeg", REMOVER | {"turns": turns}) for turns in (0, 3, 8, 2.0, [1], [2], True)],

@@ -10,10 +10,12 @@ import luigi
 import pytest
 
 from datatools.errors import DataError
+from datatools.restore.weights import save_weights
 from pipelines import settings as module
 from pipelines.settings import BuildSettings
 from pipelines.tasks import BuildCelebAHQ
 from tests.builds import Photo, make_tree
+from tests.restore_samples import tiny_network
 
 BASE = {"count": 4, "shard_size": 3, "resolution": 256}
 
@@ -106,6 +108,13 @@ def test_where_it_runs_changes_nothing(settings: BuildSettings, tmp_path: Path) 
     assert other.build_digest == settings.build_digest
     assert scores(other) == scores(settings)
     assert str(tmp_path) not in str(other.as_attributes())
+    weights = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        save_weights(folder / "net.safetensors", tiny_network("sr"), "sr", {})
+        weights.append(replace(settings, restore=str(folder / "net.safetensors")))
+    assert weights[0].as_attributes() == weights[1].as_attributes()
+    assert weights[0].as_attributes()["restore"] == "net.safetensors"
     assert not {"jobs", "workers"} & set(BuildSettings.__dataclass_fields__)
     assert not BuildCelebAHQ.jobs.significant
 

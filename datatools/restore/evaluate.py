@@ -10,7 +10,8 @@ with colours at half resolution (4:2:0), compared with the JPEG itself.
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from torch import nn
 from tqdm import tqdm
 
 from datatools.errors import DataError
-from datatools.files import atomic_path
+from datatools.files import atomic_path, check_writable
 from datatools.images import ImageError, read_rgb, save_png
 from datatools.restore import Variant, bundled, foreign
 from datatools.restore.apply import Precision, best_precision, network_shape, restore
@@ -205,6 +206,9 @@ def check_outputs(
         raise DataError(f"--json {json_file} is a folder, or lies in one that does not exist")
     if json_file is not None and json_file.resolve() in {path.resolve() for path in (*files, weights)}:
         raise DataError(f"--json {json_file} is read by this command: it would be overwritten")
+    if json_file is not None:
+        with _told(json_file):
+            check_writable(json_file)
     for folder in folders:
         if folder.resolve() == images.resolve():
             raise DataError(f"--save: {folder} is the folder of --images: its pictures would be overwritten")
@@ -324,9 +328,14 @@ def table(first: str, rows: Sequence[tuple[str, Scores]], baseline: str) -> str:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write whole or not at all. Raises DataError where that cannot be."""
+    with _told(path), atomic_path(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
     try:
-        with atomic_path(path) as partial:
-            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        yield
     except OSError as error:
         raise DataError(f"--json {path} cannot be written: {error.strerror or error}") from error
 

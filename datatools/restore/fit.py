@@ -9,6 +9,7 @@ The same command goes on after an interruption. Beside FILE lie FILE.state (what
 and FILE.png (the learning curve).
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,26 @@ import click
 from tqdm import tqdm
 
 from datatools.errors import DataError
+from datatools.files import check_writable
 from datatools.restore.devices import choose_device
-from datatools.restore.photos import Photos, picture_files, split
+from datatools.restore.photos import Photos, matching, picture_files, split
 from datatools.restore.teaching import Lessons, load_teacher
 from datatools.restore.training import Fit, FitSettings, Validation, load_state, run, state_path
 from datatools.restore.weights import written_whole
 
 VALIDATION_LEAST = 128
+PERCEPTUAL = ("pixels", "texture", "adversarial", "strength")
+"""Options that say nothing about another variant."""
+
+
+class Finite(click.FloatRange):
+    """A number that is one: nan is in every range for click."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not finite.", param, ctx)
+        return number
 
 
 @click.command(context_settings={"show_default": True}, epilog='Examples: "Train" in docs/restoration.md')
@@ -36,6 +50,11 @@ VALIDATION_LEAST = 128
 @click.option(
     "--exclude", multiple=True, help="Pattern of paths that are never used, like '*/portrait_0?.jpg'; repeatable."
 )
+@click.option(
+    "--keep-size",
+    multiple=True,
+    help="Pattern of paths of large photos that are used at their own size alone, as they were reduced before.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Weight file to write (.safetensors).")
 @click.option("--init", type=click.Path(path_type=Path), help="Weight file to begin from.")
 @click.option(
@@ -43,7 +62,7 @@ VALIDATION_LEAST = 128
 )
 @click.option(
     "--after-strength",
-    type=click.FloatRange(0, 1),
+    type=Finite(0, 1),
     default=FitSettings.after_strength,
     help="Share of that remover's change that is made.",
 )
@@ -55,7 +74,7 @@ VALIDATION_LEAST = 128
 @click.option("--teacher", metavar="NAME|FILE", help="4x network to learn from, beside the photos: srmd, or weights.")
 @click.option(
     "--truth",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     default=FitSettings.truth,
     help="Weight of the true pictures' error beside that of the --teacher's.",
 )
@@ -68,37 +87,37 @@ VALIDATION_LEAST = 128
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True, max=1),
+    type=Finite(min=0, min_open=True, max=1),
     default=FitSettings.rate,
     help="Highest learning rate.",
 )
 @click.option(
     "--bicubic",
-    type=click.FloatRange(0, 1),
+    type=Finite(0, 1),
     default=FitSettings.bicubic,
     help="Part of the pictures reduced by the bicubic kernel.",
 )
 @click.option(
     "--pixels",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     default=FitSettings.pixels,
     help="Weight of every pixel's error (perceptual).",
 )
 @click.option(
     "--texture",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     default=FitSettings.texture,
     help="Weight of the patches' distance (perceptual).",
 )
 @click.option(
     "--adversarial",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     default=FitSettings.adversarial,
     help="Weight of the critic (perceptual).",
 )
 @click.option(
     "--strength",
-    type=click.FloatRange(0, 2),
+    type=Finite(0, 2),
     default=FitSettings.strength,
     help="Share of the learned texture that the finished network adds (perceptual).",
 )
@@ -111,12 +130,13 @@ VALIDATION_LEAST = 128
 )
 @click.option("--validation", type=click.IntRange(min=1), default=12, help="Photos held out to measure on.")
 @click.option("--every", type=click.IntRange(min=1), default=250, help="Steps between measurements, which also save.")
-@click.option("--seed", type=click.IntRange(min=0), default=FitSettings.seed)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=FitSettings.seed)
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default=FitSettings.precision)
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto.")
 def main(
     photos: tuple[Path, ...],
     exclude: tuple[str, ...],
+    keep_size: tuple[str, ...],
     out: Path,
     validation: int,
     every: int,
@@ -125,7 +145,7 @@ def main(
 ) -> None:
     """Train a restoration network from photos."""
     try:
-        fit_command(photos, exclude, out, validation, every, device, options)
+        fit_command(photos, exclude, keep_size, out, validation, every, device, options)
     except DataError as error:
         raise click.ClickException(str(error)) from error
 
@@ -133,6 +153,7 @@ def main(
 def fit_command(
     folders: tuple[Path, ...],
     exclude: tuple[str, ...],
+    keep_size: tuple[str, ...],
     out: Path,
     validation: int,
     every: int,
@@ -142,11 +163,13 @@ def fit_command(
     """Check, train, report. Raises DataError."""
     settings = settings_from(options)
     check_out(out)
-    training, held_out = split(picture_files(folders, exclude), validation)
+    files = picture_files(folders, exclude)
+    kept = matching(files, keep_size, "--keep-size")
+    training, held_out = split(files, validation)
     if not training:
         raise DataError(f"--validation {validation} holds out all {len(held_out)} photos: none is left to train on")
-    photos = Photos(training, settings.side())
-    held = Validation(settings.task, Photos(held_out, VALIDATION_LEAST))
+    photos = Photos(training, settings.side(), kept)
+    held = Validation(settings.task, Photos(held_out, VALIDATION_LEAST, kept))
     where = choose_device(device)
     state = load_state(state_path(out))
     fit = Fit(settings, photos, held, where)
@@ -167,7 +190,7 @@ def fit_command(
                 f"step {row['step']:6d}  loss {row['loss']:.5f}  {row['psnr']:.2f} dB "
                 f"(untrained: {row['baseline']:.2f})  contrast {row['contrast']:.2f}  {row['seconds'] / 60:.1f} min"
             )
-            plot_curve(fit.curve, out.with_suffix(".png"), settings)
+            plot_curve(fit.curve, curve_path(out), settings)
 
 
 def check_out(out: Path) -> None:
@@ -178,6 +201,16 @@ def check_out(out: Path) -> None:
         raise DataError(f"--out {out} is a folder; name the weight file to write (.safetensors)")
     if out.suffix.lower() != ".safetensors":
         raise DataError(f"--out {out} has to end in .safetensors")
+    for path in (out, state_path(out), curve_path(out)):
+        try:
+            check_writable(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def curve_path(out: Path) -> Path:
+    """Where the learning curve of the run that writes `out` is drawn."""
+    return out.with_name(out.name + ".png")
 
 
 def settings_from(options: dict[str, Any]) -> FitSettings:
@@ -191,6 +224,11 @@ def settings_from(options: dict[str, Any]) -> FitSettings:
     blocks = options.pop("blocks")
     if task == "jpeg" and blocks is not None:
         raise DataError("--blocks is for --task sr alone")
+    for name in PERCEPTUAL:
+        if variant != "perceptual" and options[name] != getattr(FitSettings, name):
+            raise DataError(f"--{name} is for --variant perceptual alone")
+    if task == "jpeg" and options["bicubic"] != FitSettings.bicubic:
+        raise DataError("--bicubic is for --task sr alone")
     if options["after_strength"] != 1 and not options["after"]:
         raise DataError("--after-strength is the share of what --after changes: name that weight file, too")
     if options["teacher"] and (task == "jpeg" or variant == "perceptual"):

@@ -2,7 +2,7 @@
 
 import fnmatch
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Photo:
 
 
 def picture_files(folders: Sequence[Path], exclude: Sequence[str] = ()) -> list[Path]:
-    """All picture files below the folders, in order; `exclude` holds patterns like `*/face_0?.jpg` for whole paths.
+    """All picture files below the folders, in order; `exclude` holds patterns as `matching` takes them.
 
     Raises:
         DataError: a folder that is missing, none that holds pictures, or a pattern that excludes nothing.
@@ -53,13 +53,26 @@ def picture_files(folders: Sequence[Path], exclude: Sequence[str] = ()) -> list[
         if not folder.is_dir():
             raise DataError(f"{folder} is no folder; --photos takes folders with photos")
         found += sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    for pattern in exclude:
-        if not any(fnmatch.fnmatch(path.as_posix(), pattern) for path in found):
-            raise DataError(f"--exclude {pattern} matches no photo: check the pattern, it is for whole paths")
-    kept = [p for p in found if not any(fnmatch.fnmatch(p.as_posix(), pattern) for pattern in exclude)]
+    left_out = matching(found, exclude, "--exclude")
+    kept = [path for path in found if path not in left_out]
     if not kept:
         raise DataError(f"no photos in {', '.join(str(f) for f in folders)}")
     return kept
+
+
+def matching(files: Sequence[Path], patterns: Sequence[str], option: str) -> set[Path]:
+    """Files whose whole path is like one of the patterns, such as `*/face_0?.jpg`.
+
+    Raises:
+        DataError: a pattern that matches none; the line names `option`.
+    """
+    found: set[Path] = set()
+    for pattern in patterns:
+        those = {path for path in files if fnmatch.fnmatch(path.as_posix(), pattern)}
+        if not those:
+            raise DataError(f"{option} {pattern} matches no photo: check the pattern, it is for whole paths")
+        found |= those
+    return found
 
 
 def halve(picture: Picture) -> Picture:
@@ -85,15 +98,16 @@ class Photos:
     CAP = 1_500_000
     """Pixels above which a photo is not picked more often: one large photo must not outweigh ten others."""
 
-    def __init__(self, files: Sequence[Path], least: int) -> None:
-        """`least`: smallest side, in pixels, of a photo that is used."""
+    def __init__(self, files: Sequence[Path], least: int, keep_size: Collection[Path] = ()) -> None:
+        """`least`: smallest side, in pixels, of a photo that is used; `keep_size`: files that are never halved."""
         self.photos: list[Photo] = []
         for path in files:
             try:
                 pixels = read_rgb(path)
             except ImageError as error:
                 raise DataError(f"{path}: {error}") from error
-            half = halve(pixels) if min(pixels.shape[:2]) >= max(LARGE, 2 * least) else None
+            large = min(pixels.shape[:2]) >= max(LARGE, 2 * least) and path not in keep_size
+            half = halve(pixels) if large else None
             if min(pixels.shape[:2]) >= least:
                 self.photos.append(Photo(path.name, pixels, half, sharpness(pixels) >= SHARP))
         if not self.photos:
@@ -105,6 +119,10 @@ class Photos:
 
     def __len__(self) -> int:
         return len(self.photos)
+
+    def digest(self) -> str:
+        """Of the photos' names: tells other photos from these."""
+        return hashlib.sha256("\n".join(sorted(photo.name for photo in self.photos)).encode()).hexdigest()[:16]
 
     def pick(self, rng: np.random.Generator) -> Picture:
         """One of the versions of a photo, at random."""

@@ -202,6 +202,7 @@ class Fit:
             "step": self.step,
             "seconds": self.seconds,
             "curve": self.curve,
+            "photos": self._photos(),
             "network": self.network.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
@@ -210,11 +211,16 @@ class Fit:
             state |= {"critic": self.critic.state_dict(), "critic_optimizer": self.critic_optimizer.state_dict()}
         return state
 
+    def _photos(self) -> list[str]:
+        """Which photos are trained on and measured on: what was trained on must not be measured on later."""
+        return [self.photos.digest(), self.validation.digest]
+
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state`.
 
         Raises:
-            DataError: it was made with other settings, but for those in CHANGEABLE, or does not fit these networks.
+            DataError: it was made with other settings, but for those in CHANGEABLE, or other photos, or does not fit
+                these networks.
         """
         try:
             self._load_state(state)
@@ -232,6 +238,11 @@ class Fit:
                     f"the run that is to go on has {name} {begun[name]!r}, asked for is {value!r}; "
                     "give the same options, another --out, or delete its .state file"
                 )
+        if state.get("photos", self._photos()) != self._photos():  # earlier states do not say
+            raise DataError(
+                "the run that is to go on has other photos; give the same --photos, --exclude and --validation, "
+                "another --out, or delete its .state file"
+            )
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.curve = [dict(row) for row in state["curve"]]
         self.network.load_state_dict(state["average"])  # seen to fit, and brought to the device
@@ -350,6 +361,7 @@ class Validation:
 
     def __init__(self, task: str, photos: Photos) -> None:
         self.task = task
+        self.digest = photos.digest()
         self.pairs: list[tuple[Picture, Picture]] = []
         for number, photo in enumerate(photos.photos):
             clean = _middle(photo.half if photo.half is not None else photo.pixels)

@@ -129,12 +129,17 @@ def load_weights(path: Path, task: str) -> tuple[Network, dict[str, Any]]:
     try:
         settings = json.loads(header["settings"])
         numbers = [n for value in settings.values() for n in (value if isinstance(value, list) else [value])]
-        if not all(0 <= number <= MAX_SETTING for number in numbers):
+        widths = settings["channels"] if isinstance(settings["channels"], list) else [settings["channels"]]
+        if not all(0 <= number <= MAX_SETTING for number in numbers) or not all(width >= 1 for width in widths):
             raise ValueError(f"settings {settings} are out of range")
+        if not all(value.is_floating_point() for value in tensors.values()):
+            raise TypeError("weights are real numbers")
         with torch.device("meta"):  # a network of any size costs nothing before its weights are seen to fit
             network = NETWORKS[task](**settings)
         network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
         card = json.loads(header["card"])
+        if not isinstance(card, dict):
+            raise TypeError("the model card is none")
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(
             f"{path}: the weights do not fit the network they name: {str(error).splitlines()[0]}"
