@@ -66,18 +66,31 @@ def mistakes_in_one_line() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
 
 
+def check_strip(strip: Path | None) -> None:
+    """Raises DataError for a picture that could not be written."""
+    if strip is None:
+        return
+    try:
+        check_writable(strip)
+    except OSError as error:
+        raise DataError(f"--strip {strip} cannot be written: {error.strerror}") from error
+
+
 @main.command()
 @click.option("--celeba-dir", type=click.Path(path_type=Path), required=True, help="CelebA's folder")
 @click.option("--published-dir", type=click.Path(path_type=Path), required=True, help="images named by their index")
 @click.option("--restorers", default="none,bundled-distortion,bundled-perceptual", help="names, with commas")
+@click.option("--strip", type=click.Path(path_type=Path), help="PNG to write: parts of the faces at 100 %")
 @mistakes_in_one_line()
-def pairs(celeba_dir: Path, published_dir: Path, restorers: str) -> None:
+def pairs(celeba_dir: Path, published_dir: Path, restorers: str, strip: Path | None) -> None:
     """Faces beside the published images of the same photos."""
+    check_strip(strip)
     pictures = {int(path.stem): path for path in published_dir.glob("*") if path.stem.isdecimal()}
     records = [record for record in read_tree(celeba_dir).records if record.celebahq_index in pictures]
     if not records:
         raise DataError(f"no photo of {celeba_dir} has its published image in {published_dir}")
     chosen = {name: get_restorer(name, threads=threads()) for name in restorers.split(",")}
+    sets: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in (*chosen, "published")}
     sizes = (64, 128, 256, 512, 1024)
     click.echo(f"{'photo':10} {'restorer':20}" + "".join(f" {f'PSNR {size}':>10}" for size in sizes) + "   deviation")
     for record in records:
@@ -86,6 +99,7 @@ def pairs(celeba_dir: Path, published_dir: Path, restorers: str) -> None:
         plain = make_face(data, record.landmarks, get_restorer("none")).face
         for name, restorer in chosen.items():
             face = make_face(data, record.landmarks, restorer).face
+            sets[name].append(face)
             values = [psnr(averaged(face, size), averaged(published, size)) for size in sizes]
             deviations = [averaged(face, size).std() / averaged(plain, size).std() for size in (512, 1024)]
             fine = laplacian(face, 1)[0].std() / laplacian(plain, 1)[0].std()
@@ -94,6 +108,9 @@ def pairs(celeba_dir: Path, published_dir: Path, restorers: str) -> None:
                 + "".join(f" {value:10.2f}" for value in values)
                 + f"   {deviations[0]:.3f} at 512, {deviations[1]:.3f} at 1024, {fine:.2f} of the finest octave"
             )
+        sets["published"].append(published)
+    if strip is not None:
+        save_png(strip, parts_side_by_side(sets))
 
 
 def laplacian(picture: NDArray[np.uint8], levels: int) -> list[NDArray[np.float32]]:
@@ -154,11 +171,7 @@ def texture(celeba_dir: Path, photos: str, restorers: str, strip: Path | None) -
     for name in names:
         if name != LANCZOS:
             get_restorer(name)
-    if strip is not None:
-        try:
-            check_writable(strip)
-        except OSError as error:
-            raise DataError(f"--strip {strip} cannot be written: {error.strerror}") from error
+    check_strip(strip)
     none = get_restorer("none")
     made = [make_face(read_bytes(records[n].path), records[n].landmarks, none) for n in wanted]
     if small := [name for name, face in zip(wanted, made, strict=True) if face.frame.side < LEVELS[0]]:

@@ -6,6 +6,8 @@ size that it has reached, beside reals of that size: mirrored and faded as its t
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import click
 from tqdm import tqdm
 
 from datatools.errors import DataError
-from datatools.files import atomic_path
+from datatools.files import atomic_path, check_writable
 from pggan.commands import PlainErrors
 from pggan.config import SavedRun, read_saved_run
 from pggan.data import Labels, Source
@@ -89,6 +91,9 @@ def main(
         raise DataError("name what is to be measured: --model RUN or FILE, or --against FILE or FOLDER, not both")
     if json_path is not None and not json_path.absolute().parent.is_dir():
         raise DataError(f"--json {json_path}: the folder {json_path.absolute().parent} does not exist")
+    if json_path is not None:
+        with _told(json_path):
+            check_writable(json_path)
     chosen = choose_device(device)
     if model is not None:
         subject = of_model(model, h5, seed, find_model(model).to(chosen))
@@ -209,9 +214,14 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
         text = json.dumps(values, indent=2, allow_nan=False) + "\n"
     except ValueError as error:
         raise DataError(f"--json {path}: not written, one of the numbers is not finite, as the table shows") from error
+    with _told(path), atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
     try:
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        yield
     except OSError as error:
         raise DataError(f"--json {path}: cannot be written: {error.strerror}") from error
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -211,6 +212,7 @@ def test_figures_are_lines_of_the_table() -> None:
         ((), "name what is to be measured: --model RUN or FILE, or --against"),
         (("--model", "run", "--against", "pictures"), "not both"),
         (("--model", "run", "--json", "absent/found.json"), "absent does not exist"),
+        (("--model", "run", "--json", "pipe"), "--json pipe: cannot be written: is no regular file"),
         (("--model", "run", "--num-images", 8, "--metrics", "fid", "--inception", "run/config.json"), "config.json"),
     ],
 )
@@ -220,6 +222,8 @@ def test_mistakes_are_told_in_a_line(
     if "fid" in arguments:
         pytest.importorskip("torch_fidelity")
     monkeypatch.chdir(folder)
+    if "pipe" in arguments:
+        os.mkfifo("pipe")
     result = run("--h5", "ramps.h5", *arguments)
     assert result.exit_code == 1, result.output
     assert result.output.count("\n") == 1
