@@ -149,6 +149,8 @@ def read_saved_run(folder: Path) -> SavedRun | None:
     path = folder / FILE_NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise TypeError("it holds no settings")
         if values.pop("version") != VERSION:
             raise DataError(f"{path}: written by another version of this program")
         preset = preset_from_json(values.pop("preset"))

@@ -36,8 +36,8 @@ Examples:
 
 \b
 SWD     sliced Wasserstein distance times 1000 by level of detail, the smaller the better. The floor is that of
-        reals and other reals: no model comes below it. It depends on the number of images; compare only numbers
-        that were measured with the same one.
+        reals and other reals: a perfect model comes near it. It depends on the number of images; compare only
+        numbers that were measured with the same one.
 MS-SSIM how much images are alike: near that of the reals is good, towards 1 the model makes the same picture
         over and over.
 fid, is, pr  need torch-fidelity: pip install 'celebahq[metrics]'
@@ -143,9 +143,14 @@ def parse_metrics(text: str) -> list[MetricName]:
 def of_model(path: Path, h5: Path, seed: int, model: Model) -> Subject:
     """The model of a run or file; from the run's settings also what its training did to reals."""
     run = path if path.is_dir() else path.absolute().parent
-    saved = read_saved_run(run)
     labels: Labels | None = None
     notes: list[str] = []
+    try:
+        saved = read_saved_run(run)
+    except DataError as error:
+        if path.is_dir():
+            raise
+        saved, notes = None, [str(error)]  # a model file alone is enough, and its folder may be anybody's
     if saved is not None and not h5.is_dir():
         labels, notes = data_of_run(saved, h5)
     if model.config.classes and labels is None:

@@ -285,7 +285,7 @@ def _write_pictures(folder: Path, frames: Iterable[Frame]) -> None:
     partial.mkdir()
     try:
         for number, frame in enumerate(frames):
-            save_png(partial / PICTURE.format(number), frame)
+            save_png(partial / PICTURE.format(number), even(frame))  # for the encoder that may come later
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(partial, folder)

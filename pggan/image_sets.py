@@ -94,7 +94,10 @@ class PyramidSet:
 
     @cached_property
     def digest(self) -> str | None:
-        """64 hexadecimal digits that depend on every pixel of the level."""
+        """64 hexadecimal digits that depend on every pixel of the level, as it was when its checksums were written.
+
+        A file that was changed since is damaged; `h5tool verify` finds that.
+        """
         checksums = self.pyramid.handles().file[f"{CHECKSUMS}/{level_name(self.resolution)}"][...]
         return hashlib.sha256(np.ascontiguousarray(checksums).tobytes()).hexdigest()
 

@@ -18,6 +18,7 @@ from pggan.loop import train
 from pggan.plan import Plan, make_plan
 from pggan.presets import PRESETS, Preset, get_preset
 from pggan.runlog import duration
+from pggan.training_metrics import TrainingMetrics
 
 EXAMPLES = """
 \b
@@ -122,6 +123,19 @@ def main(
         fork=fork,
         metrics=MetricsConfig(parse_intervals(metrics or ""), metrics_images),
     )
+    if metrics_images is not None and not config.metrics.every:
+        raise DataError("--metrics-images is how many images --metrics measures: name metrics, too, such as swd@200")
+    # refuses what cannot be measured before there is a run folder
+    TrainingMetrics(
+        config.metrics,
+        out,
+        source,
+        preset.schedule,
+        seed=config.seed,
+        mirror=preset.mirror,
+        device=chosen,
+        stopping=lambda: False,
+    )
     leads = rank() == 0
     if leads and automatic and saved is None:
         click.echo(f"{h5}: {source.resolution} x {source.resolution}, {devices} x {chosen.type}: preset {preset.name}")
@@ -143,7 +157,9 @@ def parse_intervals(text: str) -> tuple[tuple[Any, float], ...]:
     """(metric, kimg) of "swd@200,ms-ssim@100"; which metrics there are is for `MetricsConfig` to say."""
     found: dict[str, float] = {}
     for item in filter(None, (item.strip() for item in text.split(","))):
-        name, _, kimg = item.partition("@")
+        name, _, kimg = (part.strip() for part in item.partition("@"))
+        if name in found:
+            raise DataError(f"--metrics names {name} twice: one interval is enough")
         try:
             found[name] = float(kimg)
         except ValueError:

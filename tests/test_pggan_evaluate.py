@@ -230,6 +230,19 @@ def test_mistakes_are_told_in_a_line(
     assert told in result.output
 
 
+@pytest.mark.parametrize("text", ['{"model_type": "x"}', "3", '"a"', "[]", "{"])
+def test_a_model_file_beside_somebodys_config(folder: Path, tmp_path: Path, text: str) -> None:
+    shutil.copy(folder / "run" / "final.safetensors", tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(text)
+    arguments = ("--h5", folder / "ramps.h5", "--metrics", "ms-ssim", "--num-images", 8)
+    result = run("--model", tmp_path / "model.safetensors", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "config.json: cannot be read" in result.output
+    result = run("--model", tmp_path, *arguments)
+    assert result.exit_code == 1
+    assert "config.json: cannot be read" in result.output
+
+
 def test_a_missing_library_is_told_before_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     found = asked(monkeypatch)

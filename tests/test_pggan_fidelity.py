@@ -1,6 +1,7 @@
 """FID and its like: what is handed to the library, what the records say, and what is missing."""
 
 import json
+import pickle
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -161,6 +162,19 @@ def test_weights_that_cannot_be_used(tmp_path: Path) -> None:
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(DataError, match="of another network"):
         Inception(tmp_path / "other.pth")
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("error", [pickle.UnpicklingError("invalid load key, '<'"), EOFError(), RuntimeError("zip")])
+def test_a_damaged_download_is_named(error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    module = sys.modules["torch_fidelity.feature_extractor_inceptionv3"]
+    monkeypatch.setattr(module, "FeatureExtractorInceptionV3", fails)
+    with pytest.raises(DataError, match=r"checkpoints/weights.pth: a damaged download; delete it, or give --inception"):
+        Inception()
 
 
 class Code:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
+from pggan import evaluate
 from pggan import measure as measure_module
 from pggan.image_sets import PyramidSet
 from pggan.measure import Levels, Options, measure
@@ -123,6 +124,12 @@ def test_no_floor_without_twice_as_many_reals(fakes: ArraySet, reals: ArraySet) 
     quiet = measure(fakes, reals, ["swd", "ms-ssim"], replace(OPTIONS, floor=False))
     assert (quiet.floor, quiet.ms_ssim_reals, quiet.notes) == (None, None, ())
     assert quiet.swd == measure(fakes, reals, ["swd"], OPTIONS).swd
+
+
+def test_usual_settings_are_the_papers() -> None:
+    """Section 5 of the paper: 128 patches per image, 4 times 128 directions."""
+    usual = Options(count=2)
+    assert (usual.patches, usual.repeats, usual.directions, evaluate.DEFAULT_IMAGES) == (128, 4, 128, 16_384)
 
 
 def test_reals_are_mirrored_and_fakes_are_not(fakes: ArraySet, reals: ArraySet) -> None:

@@ -108,6 +108,24 @@ def test_dry_run_prints_the_plan_and_starts_nothing(h5: Path, tmp_path: Path) ->
     assert not out.exists()
 
 
+@pytest.mark.parametrize("more", [("--dry-run",), ()])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--metrics", "ms-ssim@1", "--metrics-images", 5000), "5000 are to be measured"),
+        (("--metrics-images", 20), "--metrics-images is how many images --metrics measures"),
+        (("--metrics", "swd@1,swd@2"), "--metrics names swd twice"),
+    ],
+)
+def test_metrics_that_cannot_be_are_refused_before_there_is_a_folder(
+    h5: Path, tmp_path: Path, options: tuple[object, ...], told: str, more: tuple[str, ...]
+) -> None:
+    result = run("--h5", h5, "--out", tmp_path / "run", *SMALL, *options, *more)
+    assert result.exit_code == 1
+    assert told in result.output
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(("resolution", "name"), [(16, "faces-32"), (32, "faces-32"), (128, "faces-128")])
 def test_suggested_presets(resolution: int, name: str) -> None:
     assert suggested_preset(resolution) == name

@@ -342,4 +342,7 @@ def test_of_half_of_the_reals_at_most(h5: Path, tmp_path: Path) -> None:
 
 def test_intervals_of_the_command_line() -> None:
     assert parse_intervals("swd@200, ms-ssim@12.5") == (("swd", 200.0), ("ms-ssim", 12.5))
+    assert parse_intervals("swd @ 200") == (("swd", 200.0),)
     assert parse_intervals("") == ()
+    with pytest.raises(DataError, match="--metrics names swd twice"):
+        parse_intervals("swd@200,swd@100")

@@ -55,21 +55,23 @@ class Inception:
     def __init__(self, weights: Path | None = None, device: str | torch.device = "cpu") -> None:
         module = _library("feature_extractor_inceptionv3")
         url: str = module.URL_INCEPTION_V3
+        used = weights or Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
         if weights is not None:
             _require_state(weights)
         try:
             path = None if weights is None else str(weights)
             network = module.FeatureExtractorInceptionV3("inception-v3-compat", [FEATURES, LOGITS], path)
-        except RuntimeError as error:  # load_state_dict
-            raise DataError(f"{weights or url}: weights of another network; the right ones are at {url}") from error
         except OSError as error:
             raise DataError(
                 f"the weights of the Inception network cannot be downloaded ({error}): "
-                f"fetch {url} elsewhere and give the file's path"
+                f"fetch {url} elsewhere and give the file's path with --inception"
             ) from error
+        except Exception as error:  # of load_state_dict, or whatever the bytes of a damaged download lead to
+            if weights is None:
+                raise DataError(f"{used}: a damaged download; delete it, or give --inception") from error
+            raise DataError(f"{weights}: weights of another network; the right ones are at {url}") from error
         self.device = torch.device(device)
         self.network = network.to(self.device)
-        used = weights or Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
         self.recipe = {
             "network": "Inception v3, 2015-12-05",
             "resize": RESIZE,
@@ -176,7 +178,12 @@ def precision_recall(fakes: Described, reals: Described) -> dict[str, Any]:
 def _library(module: str) -> Any:
     try:
         return importlib.import_module(f"torch_fidelity.{module}")
-    except (ImportError, RuntimeError) as error:  # the latter: a torchvision that was built for another PyTorch
+    except RuntimeError as error:
+        raise DataError(
+            f"torch-fidelity cannot be used ({error}): most likely torchvision was built for another PyTorch; "
+            "install the one that fits, on a CPU from the index of PyTorch's CPU builds"
+        ) from error
+    except ImportError as error:
         raise DataError(
             f"FID, inception score, precision and recall need torch-fidelity ({error}): pip install 'celebahq[metrics]'"
         ) from error
