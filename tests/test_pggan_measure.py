@@ -37,9 +37,15 @@ class ArraySet:
 
     def batches(self, count: int, size: int, *, start: int = 0, mirror_seed: int | None = None) -> Any:
         for first in range(start, start + count, size):
-            some = self.images[first : min(first + size, start + count)]
+            part = slice(first, min(first + size, start + count))
+            some = (self.images if mirror_seed is None else mirrored(self.images))[part]
             self.read += len(some)
-            yield some[..., ::-1].copy() if mirror_seed is not None else some.copy()
+            yield some.copy()
+
+
+def mirrored(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Every other image mirrored: pairs would not differ if all of them were."""
+    return np.where(np.arange(len(images))[:, None, None, None] % 2, images[..., ::-1], images)
 
 
 class Extractor:
@@ -133,8 +139,17 @@ def test_usual_settings_are_the_papers() -> None:
 
 
 def test_reals_are_mirrored_and_fakes_are_not(fakes: ArraySet, reals: ArraySet) -> None:
-    mirrored = measure(fakes, reals, ["swd"], replace(OPTIONS, mirror=True))
-    assert mirrored.swd == Levels(distance(fakes.images[:24], reals.images[:24, ..., ::-1].copy(), (0, 1, 0)))
+    options = replace(OPTIONS, mirror=True, extractor=Extractor())
+    found = measure(fakes, reals, ["swd", "ms-ssim", "fid"], options)
+    seen = mirrored(reals.images)
+    assert found.swd == Levels(distance(fakes.images[:24], seen[:24], (0, 1, 0)))
+    assert found.floor == Levels(distance(seen[:24], seen[24:48], (1, 2, 0)))
+    assert found.ms_ssim == pytest.approx(mean_over_pairs([fakes.images[:24]]), rel=1e-12)
+    assert found.ms_ssim_reals == pytest.approx(mean_over_pairs([seen[:24]]), rel=1e-12)
+    assert found.ms_ssim_reals != pytest.approx(mean_over_pairs([reals.images[:24]]), rel=1e-3)
+    plain = replace(options, mirror=False)
+    assert found.figures == measure(fakes, ArraySet(seen), ["fid"], plain).figures
+    assert found.figures != measure(fakes, reals, ["fid"], plain).figures
 
 
 def test_what_is_known_about_reals_is_not_found_again(fakes: ArraySet, reals: ArraySet, tmp_path: Path) -> None:
