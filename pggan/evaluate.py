@@ -242,7 +242,7 @@ class Bar:
         if self._what != what:
             self.__exit__()
             self._what = what
-            self._bar = tqdm(desc=what, total=total, unit="image" if total > 1 else "set", disable=None, leave=False)
+            self._bar = tqdm(desc=what, total=total, disable=None, leave=False)
         self._bar.update(done)
 
     def __enter__(self) -> "Bar":

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
@@ -279,10 +280,10 @@ class _Passes:
 
     def distance(self, a: Descriptors, b: Descriptors, what: str) -> Levels:
         options = self.options
-        self.progress(what, 0, 1)
-        found = swd(a, b, options.seed, options.repeats, options.directions)
-        self.progress(what, 1, 1)
-        return Levels(found)
+        total = len(a.sizes) * options.repeats
+        self.progress(what, 0, total)
+        step = partial(self.progress, what, 1, total)
+        return Levels(swd(a, b, options.seed, options.repeats, options.directions, step))
 
 
 def _reals_alone(

@@ -107,6 +107,18 @@ def test_batches_do_not_matter(fakes: ArraySet, reals: ArraySet, monkeypatch: py
     assert again.ms_ssim == pytest.approx(found.ms_ssim, rel=1e-12)
 
 
+def test_progress_goes_on_while_distances_are_found(fakes: ArraySet, reals: ArraySet) -> None:
+    told: dict[str, list[tuple[int, int]]] = {}
+
+    def tell(what: str, done: int, total: int) -> None:
+        told.setdefault(what, []).append((done, total))
+
+    measure(fakes, reals, ["swd"], OPTIONS, tell)
+    assert told["distance of reals"] == [(0, 4)] + [(1, 4)] * 4  # two levels, two repeats
+    for steps in told.values():
+        assert sum(done for done, _ in steps) == steps[0][1]
+
+
 def test_json(fakes: ArraySet, reals: ArraySet) -> None:
     found = json.loads(json.dumps(measure(fakes, reals, ["swd", "ms-ssim"], OPTIONS).to_json()))
     assert sorted(found["swd"]) == ["average", "floor", "levels"]

@@ -9,7 +9,7 @@ by the same code.
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -338,10 +338,19 @@ def _summed_distances(first: Floats, second: Floats) -> float:
     return sum(in_threads(distance, range(len(first))))
 
 
-def swd(a: Descriptors, b: Descriptors, seed: int, repeats: int = 4, directions: int = 128) -> dict[int, float]:
+def swd(
+    a: Descriptors,
+    b: Descriptors,
+    seed: int,
+    repeats: int = 4,
+    directions: int = 128,
+    progress: Callable[[], object] = lambda: None,
+) -> dict[int, float]:
     """Distance of two sets, times 1000, by the size of the level: mean over `repeats` of random unit `directions`.
 
     Level by level: the descriptors of one and a block of projections are in memory, 2.7 GB for 16,384 images.
+    `progress` is called after every one of the `repeats`.
+
     Raises DataError where the sets differ in count, size or patches.
     """
     if (a.count, a.resolution, a.patches) != (b.count, b.resolution, b.patches):
@@ -353,7 +362,10 @@ def swd(a: Descriptors, b: Descriptors, seed: int, repeats: int = 4, directions:
     for size in a.sizes:
         rng = _rng(seed, "directions", size)
         first, second = (_prepared(x, size) for x in (a, b))
-        distances = [sliced_distance(first, second, unit_directions(rng, directions)) for _ in range(repeats)]
+        distances = []
+        for _ in range(repeats):
+            distances.append(sliced_distance(first, second, unit_directions(rng, directions)))
+            progress()
         found[size] = 1e3 * float(np.mean(distances))
     return found
 
