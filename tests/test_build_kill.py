@@ -99,7 +99,14 @@ def build_and_kill(tree: Path, out: Path, temporary: Path, stage: Stage, delay: 
 
 
 def finished_shards(out: Path) -> dict[str, tuple[int, int]]:
-    return {name: state for name, state in file_states(out).items() if FINISHED_SHARD.fullmatch(name)}
+    """Faces are written before their scores, and made again with them if a kill came between."""
+    states = file_states(out)
+    found = {name: state for name, state in states.items() if FINISHED_SHARD.fullmatch(name)}
+    scored = {Path(name).stem for name in found if name.startswith("work/scores")}
+    unscored = {
+        name for name in found if name.startswith("work/faces") and Path(name).stem.rpartition("-")[0] not in scored
+    }
+    return {name: state for name, state in found.items() if name not in unscored}
 
 
 def scores_of(shards: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
