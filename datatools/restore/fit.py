@@ -29,16 +29,6 @@ PERCEPTUAL = ("pixels", "texture", "adversarial", "strength")
 """Options that say nothing about another variant."""
 
 
-class Finite(click.FloatRange):
-    """A number that is one: nan is in every range for click."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail(f"{value} is not finite.", param, ctx)
-        return number
-
-
 @click.command(context_settings={"show_default": True}, epilog='Examples: "Train" in docs/restoration.md')
 @click.option("--task", type=click.Choice(["jpeg", "sr"]), required=True, help="Artifact removal, or 4x enlargement.")
 @click.option(
@@ -62,7 +52,7 @@ class Finite(click.FloatRange):
 )
 @click.option(
     "--after-strength",
-    type=Finite(0, 1),
+    type=click.FloatRange(0, 1),
     default=FitSettings.after_strength,
     help="Share of that remover's change that is made.",
 )
@@ -74,7 +64,7 @@ class Finite(click.FloatRange):
 @click.option("--teacher", metavar="NAME|FILE", help="4x network to learn from, beside the photos: srmd, or weights.")
 @click.option(
     "--truth",
-    type=Finite(min=0),
+    type=click.FloatRange(min=0),
     default=FitSettings.truth,
     help="Weight of the true pictures' error beside that of the --teacher's.",
 )
@@ -87,37 +77,37 @@ class Finite(click.FloatRange):
 )
 @click.option(
     "--rate",
-    type=Finite(min=0, min_open=True, max=1),
+    type=click.FloatRange(min=0, min_open=True, max=1),
     default=FitSettings.rate,
     help="Highest learning rate.",
 )
 @click.option(
     "--bicubic",
-    type=Finite(0, 1),
+    type=click.FloatRange(0, 1),
     default=FitSettings.bicubic,
     help="Part of the pictures reduced by the bicubic kernel.",
 )
 @click.option(
     "--pixels",
-    type=Finite(min=0),
+    type=click.FloatRange(min=0),
     default=FitSettings.pixels,
     help="Weight of every pixel's error (perceptual).",
 )
 @click.option(
     "--texture",
-    type=Finite(min=0),
+    type=click.FloatRange(min=0),
     default=FitSettings.texture,
     help="Weight of the patches' distance (perceptual).",
 )
 @click.option(
     "--adversarial",
-    type=Finite(min=0),
+    type=click.FloatRange(min=0),
     default=FitSettings.adversarial,
     help="Weight of the critic (perceptual).",
 )
 @click.option(
     "--strength",
-    type=Finite(0, 2),
+    type=click.FloatRange(0, 2),
     default=FitSettings.strength,
     help="Share of the learned texture that the finished network adds (perceptual).",
 )
@@ -215,6 +205,9 @@ def curve_path(out: Path) -> Path:
 
 def settings_from(options: dict[str, Any]) -> FitSettings:
     """Checked settings. Raises DataError for options that do not go together."""
+    for name, value in options.items():
+        if isinstance(value, float) and not math.isfinite(value):  # nan lies in every range of click's
+            raise DataError(f"--{name.replace('_', '-')} {value} is no finite number")
     task, variant = options["task"], options["variant"]
     patch = options.pop("patch") or (96 if task == "jpeg" else FitSettings.patch)
     if patch % 4:
