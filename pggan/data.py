@@ -20,6 +20,7 @@ from torch import Tensor
 from datatools.errors import DataError
 from datatools.pyramid import Pyramid
 from datatools.pyramid_format import CHECKSUMS, level_name
+from pggan.labels import read_labels
 from pggan.randomness import rng
 from pggan.readahead import Buffers, map_ahead
 from pggan.schedule import ScheduleConfig, rounds
@@ -28,9 +29,7 @@ MEMORY_BYTES = 512 << 20
 """A level of at most so many bytes is held in memory."""
 BATCHES_AHEAD = 2
 """Batches that are read before their turn, for every thread that reads: more of them leave the processor's cache."""
-MAX_CLASSES = 64
 
-Labels = NDArray[np.float32]
 Places = tuple[NDArray[np.int64], NDArray[np.bool_]]
 """Index in the file, whether mirrored; each (n,)."""
 
@@ -104,8 +103,8 @@ class Source:
 
     Args:
         path: the pyramid.
-        labels: "none"; "file": `<stem>-labels.npy` beside it, float32 (N, classes); or names of CelebA attributes
-            with commas between: every combination of them is a class.
+        labels: "none"; "file": `<stem>-labels.npy` in the same folder; or names of CelebA attributes separated by
+            commas: every combination of them is a class.
     """
 
     def __init__(self, path: Path, labels: str = "none") -> None:
@@ -113,7 +112,7 @@ class Source:
         self.count = len(self.pyramid)
         if self.count == 0:
             raise DataError(f"--h5 {path}: holds no images to train on")
-        self.labels = self._labels(path, labels)
+        self.labels = read_labels(self.pyramid, labels)
 
     @property
     def resolution(self) -> int:
@@ -131,32 +130,6 @@ class Source:
         if self.labels is not None:
             found.update(self.labels.tobytes())
         return found.hexdigest()
-
-    def _labels(self, path: Path, choice: str) -> Labels | None:
-        if choice == "none":
-            return None
-        if choice == "file":
-            return self._labels_of_file(path.with_name(f"{path.stem}-labels.npy"))
-        names = [name.strip() for name in choice.split(",")]
-        flags = np.stack([self.pyramid.attribute(name) for name in names])  # (K, N): -1, 1; 0 where unknown
-        unknown = int((flags == 0).any(axis=0).sum())
-        if unknown:
-            raise DataError(f"--labels {choice}: {unknown} of {self.count} images of {path} have no attributes")
-        if 2 ** len(names) > MAX_CLASSES:
-            raise DataError(f"--labels {choice}: {len(names)} attributes are {2 ** len(names)} classes; take fewer")
-        classes = np.zeros(self.count, np.int64)
-        for row in flags > 0:
-            classes = classes * 2 + row
-        return np.eye(2 ** len(names), dtype=np.float32)[classes]
-
-    def _labels_of_file(self, path: Path) -> Labels:
-        try:
-            labels = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DataError(f"--labels file: {path} cannot be read: {error}") from error
-        if labels.ndim != 2 or len(labels) != self.count or not np.isfinite(labels).all():
-            raise DataError(f"--labels file: {path} is {labels.shape}, expected finite values ({self.count}, classes)")
-        return np.ascontiguousarray(labels, np.float32)
 
 
 class Reader:

@@ -19,10 +19,11 @@ from datatools.errors import DataError
 from datatools.files import atomic_path, check_writable
 from pggan.commands import PlainErrors
 from pggan.config import SavedRun, read_saved_run
-from pggan.data import Labels, Source
+from pggan.data import Source
 from pggan.distributed import choose_device
 from pggan.folder import find_model
 from pggan.image_sets import ImageSet, ModelSet, open_set
+from pggan.labels import Labels
 from pggan.measure import METRICS, MetricName, Options, Results, check, inception_metrics, measure
 from pggan.metrics.fidelity import Inception
 from pggan.models import Model

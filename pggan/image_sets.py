@@ -24,7 +24,8 @@ from datatools.errors import DataError
 from datatools.images import ImageError, read_rgb
 from datatools.pyramid import Pyramid
 from datatools.pyramid_format import CHECKSUMS, level_name
-from pggan.data import Labels, as_bytes
+from pggan.data import as_bytes
+from pggan.labels import Labels
 from pggan.losses import fade
 from pggan.models import BATCH_PIXELS, Model
 from pggan.randomness import normals, rng

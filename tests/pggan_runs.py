@@ -41,8 +41,15 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["pggan.loop", "tests.pggan_runs", "torch._dynamo"])
 
 
-def write_pyramid(path: Path, count: int = IMAGES, resolution: int = 16, *, attributes: bool = False) -> Path:
-    """A pyramid of coloured ramps."""
+def write_pyramid(
+    path: Path,
+    count: int = IMAGES,
+    resolution: int = 16,
+    *,
+    attributes: bool = False,
+    without: tuple[int, ...] = (),
+) -> Path:
+    """Write a pyramid of coloured ramps; the images numbered in `without` have no attributes."""
     rng = np.random.default_rng(5)
     ramp = np.arange(resolution) / resolution
     corners = np.full((5, 2), np.nan), np.zeros((4, 2))
@@ -51,7 +58,7 @@ def write_pyramid(path: Path, count: int = IMAGES, resolution: int = 16, *, attr
         for index in range(count):
             a, b, c = rng.uniform(0, 80, (3, 3))
             face = (a + ramp[:, None, None] * b + ramp[None, :, None] * c).astype(np.uint8)
-            flags = (1 if index % 2 else -1, 1 if index % 3 else -1) if attributes else None
+            flags = (1 if index % 2 else -1, 1 if index % 3 else -1) if attributes and index not in without else None
             writer.append(face, Provenance(f"{index}.png", "0" * 32, 0.0, index, -1, corners[1], corners[0], flags))
     return path
 

@@ -126,28 +126,6 @@ def test_bytes_and_floats() -> None:
     assert as_bytes(torch.tensor([-3.0, 3.0, 0.0]).view(1, 3, 1, 1)).ravel().tolist() == [0, 255, 128]
 
 
-def test_attributes_become_classes(h5: Path) -> None:
-    labels = Source(h5, "Smiling,Male").labels
-    assert labels is not None
-    assert labels.shape == (50, 4)
-    assert labels.argmax(axis=1)[:6].tolist() == [0, 3, 1, 2, 1, 3]  # smiling for odd rows, male but for every third
-    assert Source(h5).classes == 0
-
-
-def test_labels_of_a_file(h5: Path, tmp_path: Path) -> None:
-    other = write_pyramid(tmp_path / "labelled.h5", 5)
-    expected = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1]]
-    np.save(tmp_path / "labelled-labels.npy", expected)
-    assert np.array_equal(Source(other, "file").labels, expected)
-    np.save(tmp_path / "labelled-labels.npy", expected[:4])
-    with pytest.raises(DataError, match=r"labelled-labels\.npy is \(4, 3\), expected finite values \(5, classes\)"):
-        Source(other, "file")
-    with pytest.raises(DataError, match=r"ramps-labels\.npy cannot be read"):
-        Source(h5, "file")
-    with pytest.raises(DataError, match="no attribute 'Smilin', did you mean 'Smiling'"):
-        Source(h5, "Smilin")
-
-
 def test_digest_tells_data_apart(h5: Path, tmp_path: Path) -> None:
     same = write_pyramid(tmp_path / "same.h5")
     assert Source(h5).digest() == Source(same).digest()

@@ -1,0 +1,114 @@
+"""Class labels of a data set, from a NumPy file or from the CelebA attributes that a pyramid stores."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datatools.errors import DataError
+from datatools.pyramid import Pyramid
+
+Labels = NDArray[np.float32]
+"""(N, classes): one-hot, or weights of the classes; each row sums to 1."""
+
+MAX_CLASSES = 64
+"""Largest number of classes that combinations of attributes may make."""
+SUM_TOLERANCE = 1e-3
+"""How far the sum of a row may be from 1: weights stored as float16 are off by half of that."""
+HOW = 'of class numbers, numpy.save(path, numpy.eye(classes, dtype="float32")[class_numbers]) makes a right one'
+
+
+def read_labels(pyramid: Pyramid, choice: str) -> Labels | None:
+    """Return the labels that `--labels` asks for: None for "none", else (N, classes) float32.
+
+    choice: "none"; "file" for `<stem>-labels.npy` in the pyramid's folder; or attribute names separated by commas.
+    Raises DataError for a file that holds anything but labels of this pyramid, and for unknown attributes.
+    """
+    if choice == "none":
+        return None
+    if choice == "file":
+        return labels_of_file(pyramid.path.with_name(f"{pyramid.path.stem}-labels.npy"), len(pyramid))
+    return labels_of_attributes(pyramid, [name.strip() for name in choice.split(",")])
+
+
+def labels_of_attributes(pyramid: Pyramid, names: Sequence[str]) -> Labels:
+    """Make a class of every combination of the attributes: (N, 2^names), one-hot."""
+    option = f"--labels {','.join(names)}"
+    if "" in names or len(set(names)) < len(names):
+        raise DataError(f"{option}: name each attribute once, such as Smiling,Male")
+    if 2 ** len(names) > MAX_CLASSES:
+        raise DataError(f"{option}: {len(names)} attributes are {2 ** len(names)} classes; take fewer")
+    try:
+        flags = np.stack([pyramid.attribute(name) for name in names])  # (K, N): -1, 1; 0 where unknown
+    except DataError as error:
+        raise DataError(f"--labels: {error}; a file of labels is chosen by --labels file") from error
+    unknown = int((flags == 0).any(axis=0).sum())
+    if unknown:
+        raise DataError(
+            f"{option}: {unknown} of {len(pyramid)} images of {pyramid.path} have no attributes; "
+            "build the file from photos that list_attr_celeba.txt names, or use --labels file"
+        )
+    classes = np.zeros(len(pyramid), np.int64)
+    for row in flags > 0:
+        classes = classes * 2 + row
+    return np.eye(2 ** len(names), dtype=np.float32)[classes]
+
+
+def labels_of_file(path: Path, count: int) -> Labels:
+    """Read an .npy file of shape (count, classes) of any real type, whose rows sum to 1; the order in memory is free.
+
+    Pickled objects are never loaded. Raises DataError for everything else.
+    """
+    stored = _open(path)
+    try:
+        problem = _problem(stored, count)
+        if not problem:
+            return np.array(stored, np.float32, order="C")
+    except MemoryError:
+        problem = f"is {stored.shape}, more than fits into memory"
+    raise DataError(f"--labels file: {path} {problem}; {HOW}")
+
+
+def _open(path: Path) -> NDArray:
+    """Return the array on the disk; its values are not read yet, so that one of a wrong shape costs nothing."""
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is not a regular file")
+        with path.open("rb") as stream:
+            start = stream.read(6)
+        if start.startswith(b"PK"):
+            raise ValueError("it is an .npz archive; save its array alone, with numpy.save")
+        if start != b"\x93NUMPY":
+            raise ValueError("it is not a file that numpy.save wrote")
+        stored: NDArray = np.load(path, mmap_mode="r", allow_pickle=False)
+        return stored
+    except Exception as error:  # NumPy raises what the damage leads to
+        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        raise DataError(f"--labels file: {path} cannot be read: {reason}; {HOW}") from error
+
+
+def _problem(labels: NDArray, count: int) -> str:
+    """Return what is wrong with the array, "" for nothing."""
+    shape = labels.shape
+    if labels.dtype.kind not in "biuf":
+        return f"holds values of type {labels.dtype}, expected numbers ({count}, classes)"
+    if len(shape) != 2 or shape[0] != count or shape[1] < 2:
+        hint = ""
+        if shape in ((count,), (count, 1), (1, count)):
+            hint = ": class numbers are not labels yet, which have a column for each class"
+        elif len(shape) == 2 and shape[1] == count:
+            hint = ": transpose it"
+        return f"is {shape}, expected finite values ({count}, classes){hint}"
+    with np.errstate(over="ignore", invalid="ignore"):  # a sum that is not finite is reported below
+        sums = labels.sum(axis=1, dtype=np.float64)
+    for wrong, fault in (
+        (~np.isfinite(sums), "holds a value that is not finite"),
+        ((labels < 0).any(axis=1), "holds a negative value"),
+        (np.abs(sums - 1) > SUM_TOLERANCE, "sums to {:g}, not to 1"),
+    ):
+        if wrong.any():
+            row = int(wrong.argmax())
+            more = f", as do {wrong.sum() - 1} others" if wrong.sum() > 1 else ""
+            return f"is wrong: row {row} {fault.format(sums[row])}{more}"
+    return ""
