@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from datatools.commands import PathOption, run_command
+from datatools.console import check_printed
 from datatools.errors import DataError
 from datatools.from_folder import Skipped, picture_names, write_from_folder
 from datatools.images import save_png
@@ -33,7 +35,7 @@ COMPARE_BYTES = 16 << 20
 SHEET_WIDTH = 1920
 SHEET_PIXELS = 100_000_000
 
-existing_file = click.Path(path_type=Path, dir_okay=False)
+existing_file = PathOption(dir_okay=False)
 
 
 class _PlainErrors(click.Group):
@@ -70,6 +72,7 @@ def inspect(h5: Path) -> None:
     click.echo(f"attributes  {', '.join(pyramid.attribute_names) or 'none'}")
     for name, value in pyramid.settings.items():
         click.echo(f"setting     {name} = {value}")
+    check_printed()
 
 
 def _column_summary(pyramid: Pyramid, name: str) -> str:
@@ -100,6 +103,7 @@ def verify_command(h5: Path) -> None:
     if problems:
         raise click.ClickException(f"{h5}: {len(problems)} problem{'s' if len(problems) > 1 else ''}")
     click.echo(f"{h5}: whole and unchanged")
+    check_printed()
 
 
 def _count_or_zero(path: Path) -> int:
@@ -166,6 +170,7 @@ def compare(first: Path, second: Path) -> None:
         if a.settings.get(name) != b.settings.get(name):
             click.echo(f"setting {name}: {a.settings.get(name, '(none)')} against {b.settings.get(name, '(none)')}")
     click.echo("different" if differs else "equal")
+    check_printed()
     if differs:
         sys.exit(1)
 
@@ -198,7 +203,7 @@ def _provenance_differences(a: Pyramid, b: Pyramid, count: int) -> Iterator[str]
 
 @main.command()
 @click.argument("h5", type=existing_file)
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", metavar="DIR", type=PathOption(file_okay=False))
 @click.option("--level", type=int, help="Side of the pictures in pixels.  [default: the largest]")
 @click.option("--indices", metavar="LIST", help="Which images, such as 0-99,500.  [default: all]")
 @click.option("--overwrite", is_flag=True, help="Replace pictures that are there already.")
@@ -244,7 +249,7 @@ def parse_indices(text: str | None, count: int) -> list[int]:
 
 @main.command()
 @click.argument("h5", type=existing_file)
-@click.argument("out", metavar="OUT.png", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", metavar="OUT.png", type=PathOption(dir_okay=False))
 @click.option("--count", type=click.IntRange(1, 1000), default=48, show_default=True, help="How many images.")
 @click.option("--level", type=int, help="Side of each picture.  [default: 128, or the nearest level there is]")
 def display(h5: Path, out: Path, count: int, level: int | None) -> None:
@@ -275,8 +280,8 @@ def display(h5: Path, out: Path, count: int, level: int | None) -> None:
 
 
 @main.command("from-folder")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.argument("out", metavar="OUT.h5", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("folder", metavar="DIR", type=PathOption())
+@click.argument("out", metavar="OUT.h5", type=PathOption(dir_okay=False))
 @click.option("--resolution", type=int, required=True, help="Side of the largest level: a power of two, 4 to 1024.")
 @click.option("--compression", type=click.Choice(["none", "gzip", "lzf"]), default="none", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace OUT.h5 when it is there already.")
@@ -303,4 +308,4 @@ def from_folder(folder: Path, out: Path, resolution: int, compression: str, over
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m datatools.h5tool")
+    run_command(main, "datatools.h5tool")

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from datatools.commands import PathOption, run_command
 from datatools.errors import DataError
 from datatools.files import atomic_path
 from datatools.sample_portraits import Portrait, render
@@ -267,7 +268,7 @@ def _write_annotations(
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", metavar="DIR", type=PathOption(file_okay=False))
 def main(folder: Path) -> None:
     """Make a small CelebA-shaped tree in DIR to try the build with.
 
@@ -284,4 +285,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "datatools.sample")

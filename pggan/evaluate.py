@@ -15,6 +15,8 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from datatools.commands import PathOption, run_command
+from datatools.console import check_printed
 from datatools.errors import DataError
 from datatools.files import atomic_path, check_writable
 from pggan.commands import PlainErrors
@@ -63,16 +65,16 @@ class Subject:
 
 
 @click.command(cls=PlainErrors, help=__doc__, epilog=EXAMPLES)
-@click.option("--model", type=click.Path(path_type=Path), help="A run folder or a model file.")
-@click.option("--against", type=click.Path(path_type=Path), help="Instead: a pyramid file or a folder of pictures.")
-@click.option("--h5", type=click.Path(path_type=Path), required=True, help="The reals: a pyramid file or a folder.")
+@click.option("--model", type=PathOption(), help="A run folder or a model file.")
+@click.option("--against", type=PathOption(), help="Instead: a pyramid file or a folder of pictures.")
+@click.option("--h5", type=PathOption(), required=True, help="The reals: a pyramid file or a folder.")
 @click.option("--metrics", default="swd,ms-ssim", show_default=True, help=f"Of {', '.join(METRICS)}, with commas.")
 @click.option("--num-images", type=click.IntRange(2), help=f"Of either set.  [default: {DEFAULT_IMAGES}, or all reals]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of latents, choice and patches.")
 @click.option("--mirror/--no-mirror", default=None, help="Mirror half of the reals.  [default: as the run's training]")
-@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the numbers there.")
-@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help=f"[default: {CACHE} in the run folder]")
-@click.option("--inception", type=click.Path(path_type=Path), help="Weights for fid, is, pr.  [default: downloaded]")
+@click.option("--json", "json_path", type=PathOption(dir_okay=False), help="Write the numbers there.")
+@click.option("--cache", type=PathOption(file_okay=False), help=f"[default: {CACHE} in the run folder]")
+@click.option("--inception", type=PathOption(), help="Weights for fid, is, pr.  [default: downloaded]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 def main(
     model: Path | None,
@@ -126,7 +128,9 @@ def main(
     click.echo("\n".join(table(found)))
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    if json_path is not None:
+    if json_path is None:
+        check_printed()
+    else:
         about = {"what": subject.title, "reals": reals.name, "digest": reals.digest, "mirror": options.mirror}
         values = {**found.to_json(), **about, "fading": subject.fading, "seed": seed, "notes": notes}
         write_json(json_path, values)
@@ -255,4 +259,4 @@ class Bar:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m pggan.evaluate")
+    run_command(main, "pggan.evaluate")

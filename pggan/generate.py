@@ -18,6 +18,7 @@ from click.core import ParameterSource
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from datatools.commands import PathOption, run_command
 from datatools.errors import DataError
 from datatools.images import save_png
 from pggan.commands import Number, PlainErrors
@@ -73,15 +74,15 @@ USES = {
 
 
 @click.command(cls=PlainErrors, help=__doc__, epilog=EXAMPLES)
-@click.option("--model", type=click.Path(path_type=Path), help="A model file or a run folder.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the pictures.")
+@click.option("--model", type=PathOption(), help="A model file or a run folder.")
+@click.option("--out", type=PathOption(file_okay=False), help="Folder for the pictures.")
 @click.option("--seeds", default="0-99", show_default=True, help="Such as 0-99,500; each gives one picture.")
 @click.option("--grid", metavar="WxH", help="Columns and rows of grids, instead of single pictures, and of films.")
 @click.option("--curate", type=click.IntRange(1), help="Only so many of the seeds: the best for the discriminator.")
 @click.option("--slerp", "slerp_seeds", metavar="SEEDS", help="Such as 3,17,42: rows of pictures from seed to seed.")
 @click.option("--steps", type=click.IntRange(2, 1000), default=8, show_default=True, help="Pictures in such a row.")
-@click.option("--video", type=click.Path(path_type=Path, dir_okay=False), help="Film to write, .mp4.")
-@click.option("--progress", type=click.Path(path_type=Path), help="Run folder whose snapshots the film shows.")
+@click.option("--video", type=PathOption(dir_okay=False), help="Film to write, .mp4.")
+@click.option("--progress", type=PathOption(), help="Run folder whose snapshots the film shows.")
 @click.option("--seconds", type=Number(0.1, 36000), help="Length of the film.  [default: 60; with --progress 20]")
 @click.option("--fps", type=click.IntRange(1, 240), help="Frames per second.  [default: 60; with --progress 30]")
 @click.option(
@@ -280,4 +281,4 @@ def parse_grid(text: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m pggan.generate")
+    run_command(main, "pggan.generate")

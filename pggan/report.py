@@ -13,6 +13,7 @@ from typing import Any
 import click
 import jinja2
 
+from datatools.commands import PathOption, run_command
 from datatools.errors import DataError
 from datatools.files import atomic_path
 from pggan.commands import PlainErrors
@@ -57,9 +58,9 @@ class Chart:
 
 
 @click.command(cls=PlainErrors, help=__doc__, epilog=EXAMPLES)
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--h5", type=click.Path(path_type=Path), help="The run's pyramid file, for the nearest training faces.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help=f"The page.  [default: RUN/{PAGE}]")
+@click.argument("run", type=PathOption())
+@click.option("--h5", type=PathOption(), help="The run's pyramid file, for the nearest training faces.")
+@click.option("--out", type=PathOption(dir_okay=False), help=f"The page.  [default: RUN/{PAGE}]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 def main(run: Path, h5: Path | None, out: Path | None, device: str) -> None:
     page = write_report(run, out or run / PAGE, h5=h5, device=device)
@@ -282,4 +283,4 @@ def _template() -> jinja2.Template:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m pggan.report")
+    run_command(main, "pggan.report")

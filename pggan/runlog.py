@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from datatools.console import say
 from datatools.files import atomic_path
 from pggan.schedule import ScheduleState
 
@@ -113,7 +114,7 @@ class RunLog:
 
     def __init__(self, folder: Path | None, console: TextIO | None = None) -> None:
         self.folder = folder
-        self.console = console or sys.stdout
+        self.console = console
         self._text: TextIO | None = None
         self._board: SummaryWriter | None = None
         if folder is not None:
@@ -122,7 +123,7 @@ class RunLog:
     def say(self, line: str) -> None:
         """A line for console and log.txt."""
         if self._text is not None:
-            print(line, file=self.console, flush=True)
+            say(line, self.console)
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
             self._text.write(f"{stamp}  {line}\n")
             self._text.flush()

@@ -8,6 +8,8 @@ from typing import Any
 import click
 import torch
 
+from datatools.commands import PathOption, run_command
+from datatools.console import check_printed
 from datatools.errors import DataError
 from pggan.commands import Number, PlainErrors
 from pggan.config import MetricsConfig, RunConfig, SavedRun, read_saved_run
@@ -37,15 +39,15 @@ POWERS = click.Choice([str(2**k) for k in range(2, 11)])
 
 
 @click.command(cls=PlainErrors, help=__doc__, epilog=EXAMPLES)
-@click.option("--h5", type=click.Path(path_type=Path), required=True, help="The pyramid file.")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/<file>-<preset>]")
+@click.option("--h5", type=PathOption(), required=True, help="The pyramid file.")
+@click.option("--out", type=PathOption(), help="Run folder.  [default: runs/<file>-<preset>]")
 @click.option("--preset", "preset_name", help=f"One of {', '.join(PRESETS)}.  [default: by resolution and devices]")
 @click.option("--seed", type=click.IntRange(0), help="[default: 0]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="[default: fp32]")
 @click.option("--tf32/--no-tf32", default=None, help="Faster, coarser float32 products on CUDA.  [default: tf32]")
 @click.option("--labels", help="none, file (<file>-labels.npy), or CelebA attributes with commas.  [default: none]")
-@click.option("--init-from", type=click.Path(path_type=Path), help="Start from the weights of a run or model file.")
+@click.option("--init-from", type=PathOption(), help="Start from the weights of a run or model file.")
 @click.option("--resolution", type=POWERS, help="Largest level to train, up to that of the file.")
 @click.option("--start-resolution", type=POWERS, help="Level to start at; --resolution's to train without growing.")
 @click.option("--total-kimg", type=Number(0, min_open=True), help="Length, in thousands of reals shown.")
@@ -145,6 +147,7 @@ def main(
         plan = make_plan(preset, chosen, config.precision, world_size(), max_batch_per_device)
         if leads:
             click.echo("\n".join([*plan.lines(), f"run folder {out}; nothing was started"]))
+            check_printed()
         return
     if automatic and saved is None and chosen.type == "cpu":
         refuse_years(make_plan(preset, chosen, config.precision), h5)
@@ -249,4 +252,4 @@ def first_of(*values: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m pggan.train")
+    run_command(main, "pggan.train")

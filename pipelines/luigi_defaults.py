@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from pathlib import Path
 
 from luigi.configuration import get_config
 
@@ -16,6 +17,12 @@ RETURN_CODES = {
     "scheduling_error": "35",
     "unhandled_exception": "40",
 }
+
+
+def started_by_luigi() -> bool:
+    """Return whether this process is Luigi's command line: `luigi` or `python -m luigi`."""
+    program = Path(sys.argv[0] if sys.argv else "")
+    return "luigi" in (program.name, program.parent.name)
 
 
 class _ReadableLog(logging.Filter):

@@ -13,6 +13,7 @@ from typing import IO, Any
 import luigi
 import luigi.interface
 
+from datatools.console import check_printed, say
 from datatools.duplicates import find_duplicates
 from datatools.errors import DataError
 from datatools.files import atomic_path
@@ -122,11 +123,11 @@ class Rank(BuildTask):
             )
             if len(ranking.chosen) < settings.chosen_count:
                 dropped = sum(reason.startswith("duplicate") for reason in ranking.reasons)
-                print(
+                say(
                     f"warning: {len(ranking.chosen)} images instead of {settings.chosen_count}: "
                     f"{len(table.rejections)} photos could not be used (rejected.csv), "
                     f"{dropped} were dropped as duplicates (ranking.csv)",
-                    file=sys.stderr,
+                    sys.stderr,
                 )
             content = {
                 "chosen": [int(table.position[i]) for i in ranking.chosen],
@@ -371,24 +372,25 @@ class BuildCelebAHQ(BuildTask):
         if self.dry_run:
             return False
         if self.output().exists() and self.requires()[0].complete():
-            print(f"already built\n{results(settings)}")
+            say(f"already built\n{results(settings)}")
             return True
         if settings.work_dir not in _locks:
             check_replaceable(settings.output_dir / "report")
             check_space(settings)
             if settings.excluded:
-                print(describe_exclusions(settings))
+                say(describe_exclusions(settings))
             _locks[settings.work_dir] = lock_output(settings)
         return False
 
     def run(self) -> None:
         settings = self.settings
         if self.dry_run:
-            print(describe_plan(settings, self.job_count))
+            say(describe_plan(settings, self.job_count))
+            check_printed()
             check_space(settings)
             return
         with one_line_errors("cleaning up"):
             clean_up(settings)
             with atomic_path(Path(self.output().path)) as temporary:
                 temporary.write_text("{}\n", encoding="utf-8")
-        print(results(settings))
+        say(results(settings))

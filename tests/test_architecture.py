@@ -15,8 +15,17 @@ MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
 
 ALLOWED = {
-    # Networks see the pyramid and pictures, never photos or their annotations. Errors and whole files are everybody's.
-    "pggan": ("pggan", "datatools.pyramid", "datatools.images", "datatools.errors", "datatools.files"),
+    # Networks see the pyramid and pictures, never photos or their annotations. Errors, whole files and what the command
+    # lines share are everybody's.
+    "pggan": (
+        "pggan",
+        "datatools.pyramid",
+        "datatools.images",
+        "datatools.errors",
+        "datatools.files",
+        "datatools.commands",
+        "datatools.console",
+    ),
     "pipelines": ("pipelines", "datatools"),
     "datatools": ("datatools",),
 }

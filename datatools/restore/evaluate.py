@@ -22,6 +22,8 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
+from datatools.commands import NameOrPath, PathOption, run_command
+from datatools.console import check_printed
 from datatools.errors import DataError
 from datatools.files import atomic_path, check_writable
 from datatools.images import ImageError, read_rgb, save_png
@@ -78,9 +80,7 @@ class Measured:
     epilog="Example: python -m datatools.restore.evaluate --task jpeg --images Kodak24 --quality 10,50 --json q.json",
 )
 @click.option("--task", type=click.Choice(["jpeg", "sr"]), required=True, help="Artifact removal, or 4x enlargement.")
-@click.option(
-    "--images", type=click.Path(path_type=Path), required=True, help="Folder of undamaged pictures; no subfolders."
-)
+@click.option("--images", type=PathOption(), required=True, help="Folder of undamaged pictures; no subfolders.")
 @click.option(
     "--quality",
     metavar="LIST",
@@ -93,15 +93,16 @@ class Measured:
 @click.option(
     "--restore",
     "name",
+    type=NameOrPath(),
     metavar="NAME|FILE",
     default="bundled",
     help=f"{', '.join([*BUNDLED, *foreign.NAMED])}, or a file of weights.",
 )
-@click.option("--json", "json_file", metavar="FILE", type=click.Path(path_type=Path), help="Write all numbers here.")
+@click.option("--json", "json_file", metavar="FILE", type=PathOption(), help="Write all numbers here.")
 @click.option(
     "--save",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PathOption(),
     help="Write restored pictures here, as PNG under their names; with several qualities in DIR/10, DIR/25 ...",
 )
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto.")
@@ -155,7 +156,9 @@ def evaluate_command(
         click.echo(table("picture", [*found.images.items(), ("mean", found.mean)], baseline))
     else:
         click.echo(table("quality", [(q, found.mean) for q, found in parts.items()], baseline))
-    if json_file is not None:
+    if json_file is None:
+        check_printed()
+    else:
         content = {q: found.as_json() for q, found in parts.items()}
         write_json(json_file, content if quality is not None else content[qualities[0]])
 
@@ -341,4 +344,4 @@ def _told(path: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m datatools.restore.evaluate")
+    run_command(main, "datatools.restore.evaluate")

@@ -16,6 +16,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from datatools.commands import NameOrPath, PathOption, run_command
 from datatools.errors import DataError
 from datatools.files import check_writable
 from datatools.restore.devices import choose_device
@@ -34,22 +35,22 @@ PERCEPTUAL = ("pixels", "texture", "adversarial", "strength")
 @click.option(
     "--variant", type=click.Choice(["distortion", "perceptual"]), default="distortion", help="Least error, or texture."
 )
+@click.option("--photos", type=PathOption(), multiple=True, required=True, help="Folder of photos; repeatable.")
 @click.option(
-    "--photos", type=click.Path(path_type=Path), multiple=True, required=True, help="Folder of photos; repeatable."
-)
-@click.option(
-    "--exclude", multiple=True, help="Pattern of paths that are never used, like '*/portrait_0?.jpg'; repeatable."
+    "--exclude",
+    type=NameOrPath(),
+    multiple=True,
+    help="Pattern of paths that are never used, like '*/portrait_0?.jpg'; repeatable.",
 )
 @click.option(
     "--keep-size",
+    type=NameOrPath(),
     multiple=True,
     help="Pattern of paths of large photos that are used at their own size alone, as they were reduced before.",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Weight file to write (.safetensors).")
-@click.option("--init", type=click.Path(path_type=Path), help="Weight file to begin from.")
-@click.option(
-    "--after", type=click.Path(path_type=Path), help="Artifact remover that the inputs of --task sr go through first."
-)
+@click.option("--out", type=PathOption(), required=True, help="Weight file to write (.safetensors).")
+@click.option("--init", type=PathOption(), help="Weight file to begin from.")
+@click.option("--after", type=PathOption(), help="Artifact remover that the inputs of --task sr go through first.")
 @click.option(
     "--after-strength",
     type=click.FloatRange(0, 1),
@@ -61,7 +62,12 @@ PERCEPTUAL = ("pixels", "texture", "adversarial", "strength")
     type=click.IntRange(1, 64),
     help="Residual blocks of --task sr; more than --init has begin by changing nothing. [default: 12, or --init's]",
 )
-@click.option("--teacher", metavar="NAME|FILE", help="4x network to learn from, beside the photos: srmd, or weights.")
+@click.option(
+    "--teacher",
+    type=NameOrPath(),
+    metavar="NAME|FILE",
+    help="4x network to learn from, beside the photos: srmd, or weights.",
+)
 @click.option(
     "--truth",
     type=click.FloatRange(min=0),
@@ -251,4 +257,4 @@ def plot_curve(curve: list[dict[str, float]], path: Path, settings: FitSettings)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "datatools.restore.fit")
