@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = ("--resolution", "256", "--shard-size", "3", "--jobs", "1", "--restore", "none")
 """Options of every build here, so that it is quick."""
 
+HANGS = 1800
+"""Seconds after which a process counts as hanging: far more than any takes on a machine busy with other work."""
+
 CHOSEN = 4
 """`--count` of the build that others are compared with: more than half of the photos, so that faces are kept."""
 
@@ -109,7 +112,7 @@ def run(
         env=environment(**extra),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
     )
 
 

@@ -16,6 +16,7 @@ from datatools.pyramid import Provenance, PyramidWriter
 from pggan.config import RunConfig
 from pggan.presets import NetworkConfig, Preset
 from pggan.schedule import ScheduleConfig
+from tests.builds import HANGS
 
 IMAGES = 50
 ATTRIBUTES = ("Smiling", "Male")
@@ -73,13 +74,14 @@ def config_of(h5: Path, out: Path, **changes: Any) -> RunConfig:
 
 @dataclass(frozen=True)
 class Death:
-    """When a process kills itself without a chance to clean up.
+    """When a process sends itself a signal, by default the one that leaves no chance to clean up.
 
     `images`: at that step of the discriminator. `renames`: instead of the so manieth rename of a file into place.
     """
 
     images: int | None = None
     renames: int | None = None
+    signal: int = signal.SIGKILL
 
 
 def _run(config: RunConfig, death: Death, memory_bytes: int | None) -> None:
@@ -93,14 +95,14 @@ def _run(config: RunConfig, death: Death, memory_bytes: int | None) -> None:
 
     def dying_step(self: Trainer, state: Any, images: int, batch: Any) -> Any:
         if images == death.images:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), death.signal)
         return step(self, state, images, batch)
 
     def dying_rename(source: Any, target: Any) -> None:
         nonlocal renamed
         renamed += "checkpoint-" in str(target)
         if renamed == death.renames:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), death.signal)
         rename(source, target)
 
     Trainer.discriminator_step = dying_step  # type: ignore[method-assign]
@@ -119,7 +121,7 @@ def start(config: RunConfig, death: Death | None = None, memory_bytes: int | Non
 
 def finish(process: BaseProcess) -> int:
     """Waits; the exit code, negative for a signal."""
-    process.join(120)
+    process.join(HANGS)
     assert process.exitcode is not None, "the training hangs"
     return process.exitcode
 

@@ -15,6 +15,7 @@ from datatools.published import KNOWN_FLAWS, celebahq_index_by_file, published_f
 from datatools.pyramid import Pyramid, verify
 from tests.builds import (
     CHOSEN,
+    HANGS,
     Photo,
     build,
     datasets,
@@ -260,6 +261,8 @@ def test_runs_where_no_configuration_is_and_in_the_current_folder(tiny_tree: Pat
     (tmp_path / "CelebA").symlink_to(tiny_tree)
     bare = [luigi, "--module", "pipelines", "BuildCelebAHQ"]
     options = ["--count", "3", "--resolution", "256"]
-    done = subprocess.run(bare + options, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        bare + options, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=HANGS
+    )
     assert done.returncode == 0, done.stderr
     assert file_names(tmp_path) >= RESULTS

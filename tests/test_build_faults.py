@@ -21,7 +21,7 @@ from datatools.pyramid import Pyramid, verify
 from datatools.restore import NoRestorer
 from pipelines.plan import describe_plan
 from pipelines.tasks import BuildCelebAHQ
-from tests.builds import CHOSEN, Photo, build, command, digest, environment, file_names, make_tree, run
+from tests.builds import CHOSEN, HANGS, Photo, build, command, digest, environment, file_names, make_tree, run
 from tests.faults import pictures
 from tests.faults.trees import landmark_row
 
@@ -232,7 +232,7 @@ def test_incomplete_tree(missing: str, told: tuple[str, ...], tiny_tree: Path, t
 def test_the_bare_command_where_there_are_no_photos(tmp_path: Path) -> None:
     bare = command(tmp_path, tmp_path)[:4]
     assert bare[1:] == ["--module", "pipelines", "BuildCelebAHQ"]
-    done = subprocess.run(bare, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(bare, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=HANGS)
     line = error_line(done)
     assert line.startswith("no folder CelebA")
     assert "(for non-commercial research only) is at https://mmlab.ie.cuhk.edu.hk/" in line
@@ -340,13 +340,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
     try:
-        mounted = subprocess.run(mount, capture_output=True, timeout=10).returncode == 0
+        mounted = subprocess.run(mount, capture_output=True, timeout=HANGS).returncode == 0
     except OSError:
         mounted = False
     if not mounted:
         pytest.skip("this user cannot mount a small file system")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True, timeout=10)
+    subprocess.run(["umount", str(folder)], check=True, timeout=HANGS)
 
 
 def test_a_disk_that_is_too_small_then_full_then_read_only(small_disk: Path, tiny_tree: Path, everything: Path) -> None:

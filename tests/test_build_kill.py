@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from datatools.pyramid import verify
-from tests.builds import command, datasets, digest, environment, file_names, file_states
+from tests.builds import HANGS, command, datasets, digest, environment, file_names, file_states
 
 OPTIONS = ("--selection", "all", "--workers", 2, "--jobs", 2)
 KILLS = 14
@@ -86,7 +86,7 @@ def build_and_kill(tree: Path, out: Path, temporary: Path, stage: Stage, delay: 
     with process, process.stderr as log:
         reached = not stage.line or any(line.rstrip() == stage.line for line in log)
         try:
-            process.wait(delay if reached else 60)
+            process.wait(delay if reached else HANGS)
         except subprocess.TimeoutExpired:
             members = group_members(process.pid)
             os.killpg(process.pid, signal.SIGKILL)
@@ -94,7 +94,7 @@ def build_and_kill(tree: Path, out: Path, temporary: Path, stage: Stage, delay: 
         else:
             assert process.returncode == 0
             return None
-    assert wait_until_gone(process.pid, 10)
+    assert wait_until_gone(process.pid, HANGS)
     return members
 
 
@@ -157,7 +157,7 @@ def test_kills_at_random_moments(tiny_tree: Path, tmp_path: Path) -> None:
 
     before = finished_shards(out)
     process = start(tiny_tree, out, temporary)
-    log = process.communicate(timeout=120)[1]
+    log = process.communicate(timeout=HANGS)[1]
     assert process.returncode == 0, log
     assert scores_of(before).items() <= file_states(out).items()
     assert datasets(out / "celebahq.h5") == expected
@@ -177,7 +177,7 @@ def test_workers_end_with_a_killed_parent(tiny_tree: Path, tmp_path: Path) -> No
     with process, process.stderr as log:
         assert any("ScoreShard" in line for line in log)
         process.send_signal(signal.SIGKILL)
-        assert wait_until_gone(process.pid, 30)
+        assert wait_until_gone(process.pid, HANGS)
     again = start(tiny_tree, tmp_path / "out", tmp_path)
-    stderr = again.communicate(timeout=120)[1]
+    stderr = again.communicate(timeout=HANGS)[1]
     assert again.returncode == 0, stderr

@@ -9,6 +9,7 @@ import pytest
 
 from datatools.errors import DataError
 from pipelines.groups import map_in_groups
+from tests.builds import HANGS
 
 
 def double(number: int) -> int:
@@ -46,15 +47,15 @@ def test_threads_work_while_a_group_is_computed_on() -> None:
     def prepare(number: int) -> int:
         workers.add(threading.get_ident())
         if number < 2:
-            both.wait(60)
+            both.wait(HANGS)
         if number == 5:
             prepared.set()
         return number
 
     def compute(numbers: list[int]) -> list[int]:
         assert threading.get_ident() == caller
-        assert prepared.wait(60)
-        assert 3 not in numbers or finished.wait(60)
+        assert prepared.wait(HANGS)
+        assert 3 not in numbers or finished.wait(HANGS)
         return numbers
 
     def finish(number: int, _computed: int) -> int:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from datatools.errors import DataError
 from datatools.h5tool import main, parse_indices
+from tests.builds import HANGS
 from tests.pyramid_samples import face, write
 
 
@@ -72,7 +73,7 @@ def test_unusable_files_are_one_line_on_stderr(tmp_path: Path, command: str) -> 
         [sys.executable, "-m", "datatools.h5tool", command, str(path), *rest],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS,
     )
     assert done.returncode == 1
     assert "not an HDF5 file" in done.stdout + done.stderr
@@ -192,7 +193,7 @@ def test_display_without_images(tmp_path: Path) -> None:
 
 def test_no_progress_bar_where_there_is_no_terminal(h5: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "datatools.h5tool", "verify", str(h5)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "datatools.h5tool", "verify", str(h5)], capture_output=True, text=True, timeout=HANGS
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -201,7 +202,7 @@ def test_a_progress_bar_on_a_terminal(h5: Path) -> None:
     terminal, its_other_end = os.openpty()
     termios.tcsetwinsize(its_other_end, (24, 80))
     command_line = [sys.executable, "-m", "datatools.h5tool", "verify", str(h5)]
-    done = subprocess.run(command_line, stderr=its_other_end, stdout=subprocess.PIPE, timeout=60)
+    done = subprocess.run(command_line, stderr=its_other_end, stdout=subprocess.PIPE, timeout=HANGS)
     shown = os.read(terminal, 10_000)
     os.close(its_other_end)
     os.close(terminal)

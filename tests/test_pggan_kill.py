@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.builds import environment
+from tests.builds import HANGS, environment
 from tests.pggan_runs import write_pyramid
 from tests.test_build_kill import group_members, wait_until_gone
 
@@ -42,7 +42,7 @@ def test_no_process_is_left_after_kill_9(tmp_path: Path) -> None:
             assert process.pid in group_members(process.pid)
             process.kill()
             assert process.wait() == -signal.SIGKILL
-            assert wait_until_gone(process.pid, 30)
+            assert wait_until_gone(process.pid, HANGS)
         finally:
             for left in group_members(process.pid):
                 os.kill(left, signal.SIGKILL)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from datatools.errors import DataError
 from datatools.pyramid import Pyramid
 from datatools.pyramid_read import StoredLevel
+from tests.builds import HANGS
 from tests.pyramid_samples import NAMES, face, row, write
 
 COUNT = 12
@@ -151,9 +152,9 @@ def test_worker_processes(pyramid: Pyramid, method: str, opened_before: bool) ->
     for worker in workers:
         worker.start()
     own = [int(image.sum()) for image in reference(32)] + [float(pyramid.provenance("score").sum())]
-    assert [queue.get(timeout=60) for _ in workers] == [own] * 3
+    assert [queue.get(timeout=HANGS) for _ in workers] == [own] * 3
     for worker in workers:
-        worker.join(60)
+        worker.join(HANGS)
         assert worker.exitcode == 0
     np.testing.assert_array_equal(pyramid[32][:], reference(32))
 

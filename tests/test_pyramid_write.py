@@ -13,6 +13,7 @@ import pytest
 from datatools.errors import DataError
 from datatools.pyramid import Provenance, Pyramid, PyramidWriter, verify
 from datatools.pyramid_write import Layout
+from tests.builds import HANGS
 from tests.pyramid_samples import NAMES, face, row, write
 
 COMPRESSIONS = ("none", "gzip", "lzf")
@@ -200,7 +201,7 @@ def test_a_disk_that_fills_up(tmp_path: Path, limit: int, compression: str) -> N
         [sys.executable, "-c", FULL_DISK, str(path), str(limit), compression],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS,
     )
     message, held = done.stdout.splitlines()
     assert held == "[]"
@@ -230,7 +231,7 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
         (folder / "all.h5").unlink()
         """
     )
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stderr
     peak, size = map(int, done.stdout.split())
     assert size > 600e6
