@@ -1,10 +1,23 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all; the pictures in a folder."""
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+from datatools.errors import DataError
+from datatools.text import counted
+
+PICTURE_ENDINGS = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+"""Endings of the formats that `datatools.images` decodes; upper and lower case are the same."""
+
+SYSTEM_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"})
+"""What Windows, macOS and network disks put beside a user's files, in lower case."""
 
 
 def partial_path(path: Path) -> Path:
@@ -52,3 +65,79 @@ def _begun(path: Path) -> Path:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "is no regular file", str(path))
     return partial_path(path)
+
+
+@dataclass(frozen=True)
+class PictureFolder:
+    """What a folder holds, each part sorted by name.
+
+    Attributes:
+        pictures: files whose names end as a picture's, links to files among them; some may be damaged.
+        others: all other files.
+        below: pictures in subfolders, where these are not asked for.
+    """
+
+    pictures: tuple[Path, ...]
+    others: tuple[Path, ...]
+    below: tuple[Path, ...]
+
+    @property
+    def hint(self) -> str:
+        """Return the end of a message that there are no pictures: "" or where they may be."""
+        if not self.below:
+            return ""
+        return (
+            f"; it has {counted(len(self.below), 'picture')} in subfolders, such as {self.below[0]}: name one of them"
+        )
+
+
+def list_pictures(folder: Path, *, recursive: bool = False) -> PictureFolder:
+    """List the pictures in `folder`; with `recursive`, those in its subfolders too.
+
+    Names decide (PICTURE_ENDINGS). The order is that of the names' code points, wherever the program runs. Hidden files
+    and folders (also `._name.jpg`, which macOS adds) and those of SYSTEM_NAMES count as not there. Links are followed,
+    each folder is visited once. A link that leads nowhere is listed, so that whoever reads it reports it.
+
+    Raises: DataError for a folder that cannot be read.
+    """
+    pictures: list[Path] = []
+    others: list[Path] = []
+    below: list[Path] = []
+    for path, regular in _walk(folder, set(), strict=recursive):
+        if not regular or path.suffix.lower() not in PICTURE_ENDINGS:
+            others.append(path)
+        elif recursive or path.parent == folder:
+            pictures.append(path)
+        else:
+            below.append(path)
+    return PictureFolder(
+        tuple(pictures), tuple(path for path in others if recursive or path.parent == folder), tuple(below)
+    )
+
+
+def _walk(
+    folder: Path, visited: set[tuple[int, int]], *, strict: bool, top: bool = True
+) -> Iterator[tuple[Path, bool]]:
+    """Yield (file, whether it may be opened) below `folder`, by name; without `strict`, skip unreadable subfolders."""
+    try:
+        status = folder.stat()
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        if strict or top:
+            raise DataError(f"{folder}: cannot be read as a folder: {error.strerror or error}") from error
+        return
+    if (status.st_dev, status.st_ino) in visited:  # a link to a folder above it, or two links to one
+        return
+    visited.add((status.st_dev, status.st_ino))
+    for name in names:
+        if name.startswith(".") or name.lower() in SYSTEM_NAMES:
+            continue
+        path = folder / name
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            mode = stat.S_IFREG  # a link that leads nowhere: reading it says so
+        if stat.S_ISDIR(mode):
+            yield from _walk(path, visited, strict=strict, top=False)
+        else:
+            yield path, stat.S_ISREG(mode)  # opening a pipe would wait for ever

@@ -16,10 +16,12 @@ from tqdm import tqdm
 from datatools.commands import PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
-from datatools.from_folder import Skipped, picture_names, write_from_folder
+from datatools.files import list_pictures
+from datatools.from_folder import Skipped, describe_skipped, write_from_folder
 from datatools.images import save_png
 from datatools.pyramid import Level, Pyramid, verify
-from datatools.sheets import contact_sheet
+from datatools.sheets import contact_sheet, enlarge, sheet_columns
+from datatools.text import counted
 
 EXAMPLES = """
 \b
@@ -32,7 +34,7 @@ Examples:
   python -m datatools.h5tool from-folder pictures mine.h5 --resolution 128
 """
 COMPARE_BYTES = 16 << 20
-SHEET_WIDTH = 1920
+SHEET_TILE = 128  # pixels that a picture on a contact sheet has at least
 SHEET_PIXELS = 100_000_000
 
 existing_file = PathOption(dir_okay=False)
@@ -101,7 +103,7 @@ def verify_command(h5: Path) -> None:
     for problem in problems:
         click.echo(problem)
     if problems:
-        raise click.ClickException(f"{h5}: {len(problems)} problem{'s' if len(problems) > 1 else ''}")
+        raise click.ClickException(f"{h5}: {counted(len(problems), 'problem')}")
     click.echo(f"{h5}: whole and unchanged")
     check_printed()
 
@@ -218,7 +220,8 @@ def extract(h5: Path, folder: Path, level: int | None, indices: str | None, over
     targets = {index: folder / f"{index:0{digits}}.png" for index in parse_indices(indices, len(pyramid))}
     there = [target for target in targets.values() if target.exists()]
     if there and not overwrite:
-        raise DataError(f"{there[0]} exists, as do {len(there) - 1} others; --overwrite replaces them")
+        others, them = (f", and {counted(len(there) - 1, 'other')}", "them") if len(there) > 1 else ("", "it")
+        raise DataError(f"{there[0]} exists{others}; --overwrite replaces {them}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _bar("extract", len(targets)) as advance:
@@ -227,7 +230,7 @@ def extract(h5: Path, folder: Path, level: int | None, indices: str | None, over
                 advance(1)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
-    click.echo(f"{len(targets)} pictures of {source.resolution} x {source.resolution} pixels in {folder}")
+    click.echo(f"{counted(len(targets), 'picture')} of {source.resolution} x {source.resolution} pixels in {folder}")
 
 
 def parse_indices(text: str | None, count: int) -> list[int]:
@@ -255,7 +258,7 @@ def parse_indices(text: str | None, count: int) -> list[int]:
 def display(h5: Path, out: Path, count: int, level: int | None) -> None:
     """Write a contact sheet.
 
-    Its images are spread evenly over H5.
+    Its images are spread evenly over H5. Those of less than 128 pixels are enlarged, every pixel as a square.
     """
     if out.suffix.lower() != ".png":
         raise DataError(f"{out}: contact sheets are written as PNG, give a name that ends in .png")
@@ -264,19 +267,19 @@ def display(h5: Path, out: Path, count: int, level: int | None) -> None:
         raise DataError(f"{h5}: holds no images to show")
     side = min(pyramid.levels, key=lambda resolution: abs(resolution - 128)) if level is None else level
     shown = min(count, len(pyramid))
-    if shown * side * side > SHEET_PIXELS:
+    tile = max(1, SHEET_TILE // side) * side
+    if shown * tile * tile > SHEET_PIXELS:
         raise DataError(
             f"{shown} pictures of {side} x {side} make a sheet of more than {SHEET_PIXELS / 1e6:.0f} megapixels; "
             "give a smaller --count or --level"
         )
     indices = np.unique(np.linspace(0, len(pyramid) - 1, shown).round().astype(int))
-    faces = [pyramid.image(int(index), side) for index in indices]
-    columns = min(len(faces), max(1, SHEET_WIDTH // side))
+    faces = [enlarge(pyramid.image(int(index), side), tile // side) for index in indices]
     try:
-        save_png(out, contact_sheet(faces, columns, side))
+        save_png(out, contact_sheet(faces, sheet_columns(len(faces)), tile))
     except OSError as error:
         raise DataError(f"{out}: cannot be written: {error.strerror}") from error
-    click.echo(f"{len(faces)} of {len(pyramid)} images in {out}")
+    click.echo(f"{len(faces)} of {counted(len(pyramid), 'image')} in {out}")
 
 
 @main.command("from-folder")
@@ -288,23 +291,25 @@ def display(h5: Path, out: Path, count: int, level: int | None) -> None:
 def from_folder(folder: Path, out: Path, resolution: int, compression: str, overwrite: bool) -> None:
     """Make a pyramid of the square pictures in DIR.
 
-    They are taken in order of their names and reduced with a box filter. Files that cannot be used, because they are
-    no pictures, not square or too small, are named one a line and left out.
+    They are taken in order of their names, turned as EXIF asks, and reduced with a box filter. Files that cannot be
+    used are left out: no pictures, damaged, not square, too small, or in a subfolder. A line for each of these kinds
+    says how many there are and names one.
     """
     if out.exists() and not overwrite:
         raise DataError(f"{out}: exists; --overwrite replaces it")
-    left_out = 0
-
-    def tell(skipped: Skipped) -> None:
-        nonlocal left_out
-        left_out += 1
-        tqdm.write(str(skipped), file=sys.stderr)
-
-    with _bar("from-folder", len(picture_names(folder))) as advance:
-        count = write_from_folder(
-            folder, out, resolution=resolution, compression=compression, skipped=tell, progress=advance
-        )
-    click.echo(f"{out}: {count} images of {resolution} x {resolution} pixels, {left_out} files left out")
+    skipped: list[Skipped] = []
+    try:
+        with _bar("from-folder", len(list_pictures(folder).pictures)) as advance:
+            count = write_from_folder(
+                folder, out, resolution=resolution, compression=compression, skipped=skipped.append, progress=advance
+            )
+    finally:
+        for line in describe_skipped(skipped):
+            click.echo(line, err=True)
+    click.echo(
+        f"{out}: {counted(count, 'image')} of {resolution} x {resolution} pixels, "
+        f"{counted(len(skipped), 'file')} left out"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Bytes to RGB arrays and back, safely.
 
-Arrays are (height, width, 3) uint8 RGB. The pixels are those that the file stores: EXIF rotation is ignored, because
-CelebA's landmarks refer to stored pixels, and colour profiles are ignored too. Every way in which one file can be bad
-ends in an `ImageError` whose message is a reason to show to the user.
+Arrays are (height, width, 3) uint8 RGB. `decode_rgb` gives the pixels that the file stores, since CelebA's landmarks
+refer to them; `decode_upright` turns them as EXIF asks, for pictures of one's own. (TIFF files are turned by either, as
+Pillow does it.) Colour profiles are ignored. Every way in which one file can be bad ends in an `ImageError` whose
+message is a reason to show to the user.
 """
 
 import io
@@ -32,6 +33,8 @@ MAX_PIXELS = 150_000_000
 
 BAND_PIXELS = 4_000_000
 """Conversion works on bands of about this many stored pixels: temporary copies stay small beside the picture."""
+
+ORIENTATION = 0x0112  # EXIF's tag
 
 Box = tuple[int, int, int, int]
 Opener = Callable[[io.BytesIO], Image.Image]
@@ -75,6 +78,39 @@ def decode_rgb(data: bytes, *, reduce: int = 1, box: Box | None = None) -> NDArr
     pixel. Damage inside a JPEG that leaves its length whole cannot always be told from content and may pass.
     Raises ImageError for bad files (a truncated one too: nothing is filled up with grey), ValueError for bad arguments.
     """
+    return _decode(data, reduce, box)[0]
+
+
+def decode_upright(data: bytes) -> tuple[NDArray[np.uint8], int]:
+    """Decode a picture and turn it as EXIF asks.
+
+    Returns: (H, W, 3) uint8 RGB as viewers show it; the orientation, 1 to 8. One that is missing, damaged or not one of
+        these counts as 1.
+    Raises: ImageError, see `decode_rgb`.
+    """
+    pixels, image = _decode(data, 1, None)
+    try:
+        orientation = int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF data raise whatever the damage leads to; the pixels are whole
+        orientation = 1
+    orientation = orientation if 1 <= orientation <= 8 else 1
+    return turn_upright(pixels, orientation), orientation
+
+
+def turn_upright(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn an array (H, W, ...) of stored pixels as EXIF's `orientation`, 1 to 8, asks: a contiguous (H, W, ...) array,
+    (W, H, ...) from 5 on."""
+    if orientation in (5, 6, 7, 8):
+        stored = stored.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        stored = stored[::-1]
+    if orientation in (2, 3, 6, 7):
+        stored = stored[:, ::-1]
+    return np.ascontiguousarray(stored)
+
+
+def _decode(data: bytes, reduce: int, box: Box | None) -> tuple[NDArray[np.uint8], Image.Image]:
+    """Do the work of `decode_rgb`; also returns the loaded picture, which has the file's EXIF data."""
     if reduce not in (1, 2, 4, 8):
         raise ValueError(f"reduce must be 1, 2, 4 or 8, not {reduce}")
     image = _open(data)
@@ -96,12 +132,17 @@ def decode_rgb(data: bytes, *, reduce: int = 1, box: Box | None = None) -> NDArr
         raise
     except Exception as error:  # Pillow's decoders raise whatever the damage leads to
         raise ImageError(f"the {image.format} picture cannot be decoded: {_one_line(error)}") from error
-    return _to_array(image, reduce, (left, top, right, bottom), plain_cmyk=plain_cmyk)
+    return _to_array(image, reduce, (left, top, right, bottom), plain_cmyk=plain_cmyk), image
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Decode the file at `path`, see `decode_rgb`. Raises ImageError, also where the file cannot be read."""
     return decode_rgb(read_bytes(path))
+
+
+def read_upright(path: Path) -> NDArray[np.uint8]:
+    """Decode the file at `path` as viewers show it, see `decode_upright`. Raises ImageError as `read_rgb` does."""
+    return decode_upright(read_bytes(path))[0]
 
 
 def read_bytes(path: Path) -> bytes:

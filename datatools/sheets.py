@@ -32,6 +32,20 @@ def scale_picture(image: NDArray[np.uint8], width: int, height: int) -> NDArray[
     return np.asarray(picture.resize((width, height), PIL.Image.Resampling.LANCZOS))
 
 
+def enlarge(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Return (factor * h, factor * w, 3): every pixel of (h, w, 3) as a square of `factor` pixels."""
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def sheet_columns(count: int) -> int:
+    """Return the columns, 1 or more, in which `count` square pictures make a sheet about 3 wide and 2 high.
+
+    Of the numbers of columns that need the same rows it is the least: the last row is as full as can be.
+    """
+    rows = math.ceil(count / math.ceil(math.sqrt(1.5 * max(count, 1))))
+    return math.ceil(count / max(rows, 1)) or 1
+
+
 def contact_sheet(images: Sequence[NDArray[np.uint8]], columns: int, tile: int) -> NDArray[np.uint8]:
     """Lay pictures out in rows, left to right and top to bottom, on white.
 

@@ -19,12 +19,13 @@ from datatools.commands import PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
 from datatools.files import atomic_path, check_writable
+from datatools.text import counted
 from pggan.commands import PlainErrors
 from pggan.config import SavedRun, read_saved_run
 from pggan.data import Source
 from pggan.distributed import choose_device
 from pggan.folder import find_model
-from pggan.image_sets import ImageSet, ModelSet, open_set
+from pggan.image_sets import FolderSet, ImageSet, ModelSet, open_set
 from pggan.labels import Labels
 from pggan.measure import METRICS, MetricName, Options, Results, check, inception_metrics, measure
 from pggan.metrics.fidelity import Inception
@@ -119,6 +120,9 @@ def main(
     notes = [*subject.notes, *found.notes]
     if subject.mirror is None and mirror is None:
         notes.insert(0, "whether the training mirrored reals is not known: they are not mirrored; see --mirror")
+    for images in (subject.images, reals):
+        if isinstance(images, FolderSet) and images.below:
+            notes.append(f"{images.name}: {counted(images.below, 'picture')} in subfolders left out")
     if num_images is None and options.count < DEFAULT_IMAGES:
         notes.append(f"there are no more than {options.count} images of either set, the paper has {DEFAULT_IMAGES}")
     seen = f"{' mirrored' if options.mirror else ''}{f', faded by {subject.fading:.2f}' if subject.fading else ''}"

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datatools.errors import DataError
-from datatools.images import ImageError, read_rgb
+from datatools.files import list_pictures
+from datatools.images import ImageError, read_upright
 from datatools.pyramid import Pyramid
 from datatools.pyramid_format import CHECKSUMS, level_name
 from pggan.data import as_bytes
@@ -33,7 +34,6 @@ from pggan.readahead import map_ahead
 
 Bytes = NDArray[np.uint8]
 
-PICTURES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 UNLIMITED = sys.maxsize
 DEVICE_PIXELS = 1 << 22
 """Pixels that a network makes at a time on a device other than the processor."""
@@ -118,21 +118,21 @@ class PyramidSet:
 
 
 class FolderSet:
-    """The pictures in a folder, sorted by name: square RGB pictures of one size.
+    """The pictures in a folder, sorted by name and turned as EXIF asks: square RGB pictures of one size.
 
-    Files that are no pictures by their names are left out, subfolders too. `shuffle`: as of PyramidSet. Raises
-    DataError, before anything is decoded, for the first picture that does not fit.
+    Files that are no pictures by their names are left out, subfolders too (`list_pictures`); `below` is the number of
+    pictures in these. `shuffle`: as of PyramidSet. Raises DataError, before anything is decoded, for the first picture
+    that does not fit: a measurement of some of the pictures would pass for one of all.
     """
 
     digest = None
 
     def __init__(self, folder: Path, *, shuffle: int | None = None) -> None:
-        try:
-            self.paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
-        except OSError as error:
-            raise DataError(f"{folder}: cannot be read as a folder: {error.strerror}") from error
+        files = list_pictures(folder)
+        self.paths, self.below = files.pictures, len(files.below)
         if not self.paths:
-            raise DataError(f"{folder}: holds no pictures; name a folder of PNG or JPEG files, or a pyramid file")
+            what = files.hint or "; name a folder of PNG or JPEG files, or a pyramid file"
+            raise DataError(f"{folder}: holds no pictures{what}")
         self.name, self.count, self.shuffle = str(folder), len(self.paths), shuffle
         self.resolution = _side(self.paths[0])
         for path in self.paths[1:]:
@@ -156,7 +156,7 @@ class FolderSet:
 
     def _read(self, index: int) -> Bytes:
         try:
-            return np.ascontiguousarray(read_rgb(self.paths[index]).transpose(2, 0, 1))
+            return np.ascontiguousarray(read_upright(self.paths[index]).transpose(2, 0, 1))
         except ImageError as error:
             raise DataError(f"{self.paths[index]}: {error}") from error
 

@@ -1,11 +1,14 @@
-"""`datatools.files`: whole or not at all, and nothing but files is replaced."""
+"""`datatools.files`: whole or not at all, nothing but files is replaced; which files of a folder are pictures."""
 
 import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from datatools.files import atomic_path, check_writable
+from datatools.errors import DataError
+from datatools.files import PICTURE_ENDINGS, atomic_path, check_writable, list_pictures
+from datatools.images import read_rgb
 
 
 def write(path: Path, text: str) -> None:
@@ -48,3 +51,61 @@ def test_checking_leaves_everything_as_it_was(tmp_path: Path) -> None:
     assert path.read_text() == "kept"
     with pytest.raises(FileNotFoundError):
         check_writable(tmp_path / "nowhere" / "file")
+
+
+def make_files(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("text")
+
+
+def listed(folder: Path, paths: tuple[Path, ...]) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def test_pictures_are_listed_by_name(tmp_path: Path) -> None:
+    wanted = ["1.TIFF", "10.png", "B.jpg", "a.JPEG", "a.jpe", "b.WebP", "z.bmp", "\u00e9.gif"]
+    make_files(tmp_path, *reversed(wanted), "notes.txt", "noending", "photo.jpg.part")
+    make_files(
+        tmp_path, ".hidden.png", "._000001.jpg", "Thumbs.db", "Desktop.ini", ".DS_Store", "Icon\r", "__MACOSX/a.png"
+    )
+    make_files(tmp_path, ".git/a.png", "sub/c.png", "sub/deeper/d.png", "sub/e.txt", "sub/._c.png", "sub-2/f.png")
+    found = list_pictures(tmp_path)
+    assert listed(tmp_path, found.pictures) == wanted
+    assert listed(tmp_path, found.others) == ["noending", "notes.txt", "photo.jpg.part"]
+    assert listed(tmp_path, found.below) == ["sub/c.png", "sub/deeper/d.png", "sub-2/f.png"]
+    everything = list_pictures(tmp_path, recursive=True)
+    at = wanted.index("z.bmp")
+    assert listed(tmp_path, everything.pictures) == [*wanted[:at], *listed(tmp_path, found.below), *wanted[at:]]
+    assert listed(tmp_path, everything.others) == ["noending", "notes.txt", "photo.jpg.part", "sub/e.txt"]
+    assert everything.below == ()
+
+
+def test_links_to_pictures_and_folders(tmp_path: Path) -> None:
+    make_files(tmp_path, "there/a.png", "here/b.png", "here/folder.png/c.png")
+    (tmp_path / "here" / "file.png").symlink_to(tmp_path / "there" / "a.png")
+    (tmp_path / "here" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "here" / "itself.png").symlink_to(tmp_path / "here" / "itself.png")
+    (tmp_path / "here" / "more").symlink_to(tmp_path / "there")
+    (tmp_path / "here" / "same").symlink_to(tmp_path / "there")
+    (tmp_path / "here" / "up").symlink_to(tmp_path / "here")
+    os.mkfifo(tmp_path / "here" / "pipe.png")  # opening it would wait for ever
+    here = tmp_path / "here"
+    found = list_pictures(here)
+    assert listed(here, found.pictures) == ["b.png", "file.png", "gone.png", "itself.png"]
+    assert listed(here, found.others) == ["pipe.png"]
+    assert listed(here, found.below) == ["folder.png/c.png", "more/a.png"]
+
+
+def test_folders_that_cannot_be_listed(tmp_path: Path) -> None:
+    make_files(tmp_path, "file")
+    for path in (tmp_path / "absent", tmp_path / "file"):
+        with pytest.raises(DataError, match=f"{path.name}: cannot be read as a folder"):
+            list_pictures(path)
+
+
+@pytest.mark.parametrize("ending", sorted(PICTURE_ENDINGS))
+def test_endings_are_those_of_formats_that_are_decoded(ending: str, tmp_path: Path) -> None:
+    assert Image.registered_extensions()[ending] in {"JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM"}
+    Image.new("RGB", (3, 2)).save(tmp_path / f"a{ending}")
+    assert read_rgb(tmp_path / f"a{ending}").shape == (2, 3, 3)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from datatools.errors import DataError
 from datatools.h5tool import main, parse_indices
+from datatools.pyramid import Provenance, Pyramid, PyramidWriter
 from tests.builds import HANGS
 from tests.pyramid_samples import face, write
 
@@ -140,7 +141,7 @@ def test_extract_does_not_overwrite(h5: Path, tmp_path: Path) -> None:
     (tmp_path / "00003.png").write_text("mine")
     result = run("extract", h5, tmp_path)
     assert result.exit_code == 1
-    assert "--overwrite replaces them" in result.output
+    assert "00003.png exists; --overwrite replaces it" in result.output
     assert (tmp_path / "00003.png").read_text() == "mine"
     assert not (tmp_path / "00000.png").exists()
     assert run("extract", h5, tmp_path, "--overwrite").exit_code == 0
@@ -183,6 +184,34 @@ def test_display(h5: Path, tmp_path: Path) -> None:
     assert sheet.shape[0] >= 16
     assert sheet.shape[1] >= 6 * 16
     assert sheet.std() > 5
+
+
+@pytest.mark.parametrize(
+    ("count", "level", "size"),
+    [(12, 4, (532, 400)), (12, 32, (532, 400)), (1, 32, (136, 136)), (2, 8, (268, 136)), (5, 16, (400, 268))],
+)
+def test_sheets_of_small_pictures_can_be_seen(
+    h5: Path, tmp_path: Path, count: int, level: int, size: tuple[int, int]
+) -> None:
+    result = run("display", h5, tmp_path / "sheet.png", "--count", count, "--level", level)
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == size
+        first = np.asarray(sheet)[4:132, 4:132]
+    factor = 128 // level
+    np.testing.assert_array_equal(first[::factor, ::factor], Pyramid(h5).image(0, level))
+    np.testing.assert_array_equal(first, first[::factor, ::factor].repeat(factor, axis=0).repeat(factor, axis=1))
+
+
+def test_large_pictures_make_no_strip(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with PyramidWriter(path, 6, resolution=1024) as out:
+        for number in range(6):
+            place = Provenance(f"{number}.png", "0" * 32, 0.0, number + 1, -1, np.zeros((4, 2)), np.zeros((5, 2)))
+            out.append(np.full((1024, 1024, 3), number, np.uint8), place)
+    assert run("display", path, tmp_path / "sheet.png", "--level", 1024).exit_code == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (3 * 1028 + 4, 2 * 1028 + 4)
 
 
 def test_display_without_images(tmp_path: Path) -> None:

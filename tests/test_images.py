@@ -1,5 +1,6 @@
 """datatools.images: every file gives sensible RGB or a reason; nothing is filled up, turned or clipped in silence."""
 
+import io
 import subprocess
 import sys
 import warnings
@@ -9,10 +10,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from datatools import images
-from datatools.images import ImageError, decode_rgb, image_size, read_rgb, save_jpeg, save_png
+from datatools.images import (
+    ImageError,
+    decode_rgb,
+    decode_upright,
+    image_size,
+    read_rgb,
+    save_jpeg,
+    save_png,
+    turn_upright,
+)
 
 from .faults import pictures
 
@@ -91,6 +101,47 @@ def test_gif_gives_its_first_frame() -> None:
     array = decode_rgb(pictures.encode(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert array.shape == (10, 20, 3)
     assert (array == [255, 0, 0]).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WebP", "TIFF"])
+def test_pictures_are_turned_as_exif_asks(file_format: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    options = {"JPEG": {"quality": 95, "subsampling": 0}, "WebP": {"lossless": True}}.get(file_format, {})
+    data = pictures.encode(pictures.scene(), file_format, exif=exif, **options)
+    found, asked = decode_upright(data)
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(found, np.asarray(ImageOps.exif_transpose(image)))
+    assert found.shape == ((120, 90, 3) if orientation > 4 else (90, 120, 3))
+    assert found.flags.c_contiguous
+    if file_format != "TIFF":  # which Pillow turns by itself
+        assert asked == orientation
+        np.testing.assert_array_equal(turn_upright(decode_rgb(data), orientation), found)
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535, -1])
+def test_other_orientations_count_as_none(value: int) -> None:
+    exif = Image.Exif()
+    exif[274] = value & 0xFFFF
+    data = pictures.jpeg(exif=exif)
+    found, asked = decode_upright(data)
+    assert asked == 1
+    np.testing.assert_array_equal(found, decode_rgb(data))
+
+
+def test_damaged_exif_data_turn_nothing() -> None:
+    whole = pictures.exif_rotated_jpeg()
+    start = whole.index(b"Exif\0\0") + 6
+    for damaged in (
+        whole[:start] + b"\xff" * 12 + whole[start + 12 :],
+        whole[: start + 4] + b"\xff\xff\xff\xff" + whole[start + 8 :],  # the list of tags lies nowhere
+        whole[: start + 12] + b"\0\2\0\0\0\4" + whole[start + 18 :],  # the orientation is a text
+        whole[: start + 12] + b"\0\5\0\0\0\1\x7f\xff\xff\xff" + whole[start + 22 :],  # a fraction that lies nowhere
+    ):
+        found, asked = decode_upright(damaged)
+        assert asked == 1
+        np.testing.assert_array_equal(found, decode_rgb(pictures.jpeg()))
 
 
 def test_exif_rotation_and_colour_profiles_are_ignored() -> None:

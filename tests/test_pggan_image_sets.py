@@ -143,6 +143,31 @@ def test_pictures_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
         FolderSet(tmp_path / "absent")
 
 
+def test_files_of_other_systems_are_left_out_and_subfolders_counted(h5: Path, folder: Path) -> None:
+    (folder / "__MACOSX").mkdir()
+    for name in ("._000.png", "__MACOSX/000.png", "Thumbs.db", "desktop.ini"):
+        (folder / name).write_bytes(b"\0\5\26\7")
+    (folder / "more" / "000.png").write_bytes((folder / "000.png").read_bytes())
+    images = FolderSet(folder)
+    assert (images.count, images.below) == (COUNT, 1)
+    assert np.array_equal(read(images, COUNT), Pyramid(h5)[16][:])
+    with pytest.raises(
+        DataError, match=r"holds no pictures; it has 21 pictures in subfolders, such as .*: name one of"
+    ):
+        FolderSet(folder.parent)
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    with pytest.raises(DataError, match=r"gone\.png: cannot be read as a picture: .*No such file"):
+        FolderSet(folder)
+
+
+def test_folders_are_read_as_viewers_show_them(h5: Path, folder: Path) -> None:
+    first = Pyramid(h5)[16][0].transpose(1, 2, 0)
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.ascontiguousarray(np.rot90(first))).save(folder / "000.png", exif=exif)
+    assert np.array_equal(read(FolderSet(folder), COUNT), Pyramid(h5)[16][:])
+
+
 def test_damage_inside_a_picture_names_it(folder: Path) -> None:
     path = folder / "003.png"
     path.write_bytes(path.read_bytes()[:-30])

@@ -1,10 +1,12 @@
 """Photos to train on: which files, which sizes, which parts."""
 
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from datatools.errors import DataError
 from datatools.images import save_png
@@ -36,6 +38,31 @@ def names(files: list[Path]) -> list[str]:
 def test_files_are_found_below_in_order(folder: Path) -> None:
     assert names(picture_files([folder])) == ["a.png", "b.JPG", "c.png"]
     assert names(picture_files([folder / "sub", folder])) == ["c.png", "a.png", "b.JPG", "c.png"]
+
+
+def test_files_of_other_systems_are_no_photos(folder: Path, tmp_path: Path) -> None:
+    """They are left out; a damaged photo is named, with the way to leave it out."""
+    shutil.copytree(folder, tmp_path / "photos")
+    (tmp_path / "photos" / "__MACOSX").mkdir()
+    for name in ("._a.png", "sub/._c.png", "__MACOSX/a.png", "Thumbs.db"):
+        (tmp_path / "photos" / name).write_bytes(b"\0\5\26\7")
+    files = picture_files([tmp_path / "photos"])
+    assert names(files) == ["a.png", "b.JPG", "c.png"]
+    assert len(Photos(files, 20)) == 3
+    (tmp_path / "photos" / "d.png").write_bytes(b"damaged")
+    with pytest.raises(
+        DataError, match=r"d\.png: not a picture .*; remove it or leave it out with --exclude '\*/d\.png'"
+    ):
+        Photos(picture_files([tmp_path / "photos"]), 20)
+    assert names(picture_files([tmp_path / "photos"], ["*/d.png"])) == ["a.png", "b.JPG", "c.png"]
+
+
+def test_photos_are_turned_as_exif_asks(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(noise(20, 30)).save(tmp_path / "a.png", exif=exif)
+    (photo,) = Photos(picture_files([tmp_path]), 8).photos
+    np.testing.assert_array_equal(photo.pixels, np.rot90(noise(20, 30), -1))
 
 
 def test_files_are_excluded_by_pattern(folder: Path) -> None:

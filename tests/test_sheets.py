@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datatools.sheets import GAP, PAPER, contact_sheet, fit_picture
+from datatools.sheets import GAP, PAPER, contact_sheet, enlarge, fit_picture, sheet_columns
 
 
 def flat(value: int, height: int = 16, width: int | None = None) -> np.ndarray:
@@ -69,3 +69,20 @@ def test_fitted_pictures_fill_the_box_and_never_leave_it(height: int, width: int
     assert max(fitted.shape[:2]) == box
     assert min(fitted.shape[:2]) >= 1
     assert np.all(fitted == 7)
+
+
+def test_sheets_are_somewhat_wider_than_high() -> None:
+    assert [sheet_columns(count) for count in (0, 1, 2, 3, 4, 6, 12, 24, 48, 1000)] == [1, 1, 2, 3, 2, 3, 4, 6, 8, 39]
+    for count in range(4, 1001):
+        columns = sheet_columns(count)
+        rows = -(-count // columns)
+        assert 0.99 <= columns / rows <= 2
+        assert rows * columns - count < rows  # no column could be left out
+
+
+def test_enlarged_pixels_are_squares() -> None:
+    image = np.random.default_rng(2).integers(0, 256, (2, 3, 3), np.uint8)
+    large = enlarge(image, 4)
+    assert large.shape == (8, 12, 3)
+    np.testing.assert_array_equal(large[1::4, 2::4], image)
+    np.testing.assert_array_equal(large.reshape(2, 4, 3, 4, 3).std(axis=(1, 3)), np.zeros((2, 3, 3)))

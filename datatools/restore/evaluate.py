@@ -25,17 +25,17 @@ from tqdm import tqdm
 from datatools.commands import NameOrPath, PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
-from datatools.files import atomic_path, check_writable
-from datatools.images import ImageError, read_rgb, save_png
+from datatools.files import PICTURE_ENDINGS, atomic_path, check_writable, list_pictures
+from datatools.images import ImageError, read_upright, save_png
 from datatools.restore import Variant, bundled, foreign
 from datatools.restore.apply import Precision, best_precision, network_shape, restore
 from datatools.restore.chain import BUNDLED
 from datatools.restore.degrade import SCALE, compress, reduce_picture
 from datatools.restore.devices import choose_device
-from datatools.restore.photos import SUFFIXES
 from datatools.restore.pictures import Picture
 from datatools.restore.scores import SSIM_WINDOW, psnr_rgb, psnr_y, ssim_y
 from datatools.restore.weights import load_weights, task_of
+from datatools.text import counted
 
 LOSSLESS = "lossless"
 DEFAULT_QUALITY = "75"
@@ -182,16 +182,15 @@ def parse_qualities(text: str | None, task: str) -> list[str]:
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """The pictures that lie in a folder, by name. Raises DataError when there is none."""
+    """List the pictures that lie in a folder, by name. Raises DataError when there is none."""
     if not folder.is_dir():
         raise DataError(f"--images {folder} is no folder")
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    files = sorted(entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file())
-    if not files:
-        folders = sum(entry.is_dir() for entry in entries)
-        hint = f"; it has {folders} subfolders, name one of them" if folders else ""
-        raise DataError(f"--images {folder} holds no pictures ({', '.join(sorted(SUFFIXES))}){hint}")
-    return files
+    files = list_pictures(folder)
+    if not files.pictures:
+        raise DataError(f"--images {folder} holds no pictures ({', '.join(sorted(PICTURE_ENDINGS))}){files.hint}")
+    if files.below:
+        click.echo(f"note: {counted(len(files.below), 'picture')} in subfolders of {folder} left out", err=True)
+    return list(files.pictures)
 
 
 def result_folders(save: Path | None, qualities: Sequence[str]) -> dict[str, Path]:
@@ -291,7 +290,7 @@ def _compare(picture: Picture, other: Picture, task: str) -> tuple[float, float,
 def read_picture(path: Path, task: str) -> Picture:
     """A picture whose sides fit the task: cut at the right and at the bottom. Raises DataError."""
     try:
-        picture = read_rgb(path)
+        picture = read_upright(path)
     except ImageError as error:
         raise DataError(f"{path}: {error}") from error
     least, unit = SSIM_WINDOW + 2 * BORDER[task], NETWORK_SCALE[task]

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
-from datatools.images import ImageError, read_rgb
+from datatools.files import list_pictures
+from datatools.images import ImageError, read_upright
 from datatools.restore.degrade import random_part
 from datatools.restore.pictures import Picture
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
 SHARP = 1.0
 """Contrast of the finest octave over the next one's, from which on a photo counts as sharp at the pixel level. Photos
@@ -43,7 +42,7 @@ class Photo:
 
 
 def picture_files(folders: Sequence[Path], exclude: Sequence[str] = ()) -> list[Path]:
-    """All picture files below the folders, in order; `exclude` holds patterns as `matching` takes them.
+    """List all pictures below the folders, in order; `exclude` holds patterns as `matching` takes them.
 
     Raises:
         DataError: a folder that is missing, none that holds pictures, or a pattern that excludes nothing.
@@ -52,7 +51,7 @@ def picture_files(folders: Sequence[Path], exclude: Sequence[str] = ()) -> list[
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"{folder} is no folder; --photos takes folders with photos")
-        found += sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        found += list_pictures(folder, recursive=True).pictures
     left_out = matching(found, exclude, "--exclude")
     kept = [path for path in found if path not in left_out]
     if not kept:
@@ -103,9 +102,9 @@ class Photos:
         self.photos: list[Photo] = []
         for path in files:
             try:
-                pixels = read_rgb(path)
+                pixels = read_upright(path)
             except ImageError as error:
-                raise DataError(f"{path}: {error}") from error
+                raise DataError(f"{path}: {error}; remove it or leave it out with --exclude '*/{path.name}'") from error
             large = min(pixels.shape[:2]) >= max(LARGE, 2 * least) and path not in keep_size
             half = halve(pixels) if large else None
             if min(pixels.shape[:2]) >= least:
