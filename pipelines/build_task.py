@@ -10,7 +10,7 @@ from datatools.errors import DataError
 from datatools.ranking import Order, Selection
 from datatools.resample import FinalFilter
 from datatools.restore import SuperResolution
-from pipelines.parameters import Choice, Number
+from pipelines.parameters import Choice, Number, PathText, Text
 from pipelines.plan import count_jobs
 from pipelines.progress import ProgressBar
 from pipelines.settings import BuildSettings, Compression, Duplicates
@@ -22,10 +22,8 @@ _settings: dict[BuildSettings, BuildSettings] = {}
 class BuildTask(luigi.Task):
     """Parameters that all tasks of a build share."""
 
-    celeba_dir = luigi.Parameter(
-        default="CelebA", description="CelebA's folder, with Img/img_celeba (or img_celeba) and Anno"
-    )
-    output_dir = luigi.Parameter(default=".", description="where celebahq.h5, ranking.csv, rejected.csv and report/ go")
+    celeba_dir = PathText(default="CelebA", description="CelebA's folder, with Img/img_celeba (or img_celeba) and Anno")
+    output_dir = PathText(default=".", description="where celebahq.h5, ranking.csv, rejected.csv and report/ go")
     selection = Choice(
         default="score",
         choices=["score", "official", "all"],
@@ -34,7 +32,7 @@ class BuildTask(luigi.Task):
     count = Number(default=30000, description="number of images (at most, for --selection official)")
     shard_size = Number(default=1000, description="photos per unit of work")
     resolution = Choice(default="1024", choices=["256", "512", "1024"], description="largest level of the file")
-    restore = luigi.Parameter(
+    restore = PathText(
         default="bundled",
         description="restoration before the face is cut out: bundled, bundled-distortion, bundled-perceptual, none, "
         "realesrgan, srmd, or a weight file",
@@ -44,7 +42,7 @@ class BuildTask(luigi.Task):
         choices=["auto", "always", "never"],
         description="part of the restoration; auto: where the face has less than 1024 pixels in the photo",
     )
-    device = luigi.Parameter(default="cpu", description="where the restoration is computed: cpu, cuda, cuda:1, mps")
+    device = Text(default="cpu", description="where the restoration is computed: cpu, cuda, cuda:1, mps")
     final_filter = Choice(
         default="lanczos", choices=["lanczos", "box"], description="lanczos (data set) or box (paper)"
     )
@@ -55,7 +53,7 @@ class BuildTask(luigi.Task):
         choices=["auto", "rank", "source", "official"],
         description="of the images; auto: official for --selection official, else rank (best first)",
     )
-    exclude = luigi.Parameter(default="", description="text file of photos not to use, or known-flaws")
+    exclude = PathText(default="", description="text file of photos not to use, or known-flaws")
     duplicates = Choice(
         default="report",
         choices=["report", "drop"],

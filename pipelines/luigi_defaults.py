@@ -1,12 +1,21 @@
 """What Luigi should do when nobody has configured it: local scheduler, honest exit codes, errors in one line."""
 
+import difflib
 import logging
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
+import luigi
+import luigi.interface
 from luigi.configuration import get_config
 
 from datatools.errors import DataError
+from pipelines.parameters import Number
+
+TASK = "BuildCelebAHQ"
+"""The task that users start; its section of luigi.cfg holds their options."""
 
 RETURN_CODES = {
     # Luigi's own default is 0 for all of them: a failed build would look like a good one.
@@ -64,6 +73,32 @@ def apply_luigi_defaults() -> None:
     )
     if not wants_scheduler:
         default("core", "local_scheduler", "true")
+    _take_workers(config)
+    # Luigi's own warning has two lines, and a place in its code.
+    warnings.filterwarnings("ignore", f".* is not consumed by the task '{TASK}'")
     logger = logging.getLogger("luigi-interface")
     if not any(isinstance(known, _ReadableLog) for known in logger.filters):
         logger.addFilter(_ReadableLog())
+
+
+def _take_workers(config: Any) -> None:
+    """Make --workers an option of the build: in its help, and in its section of luigi.cfg as well as in [core]."""
+    workers = Number(default=1, description="shards side by side, each with --jobs processes", always_in_help=True)
+    workers.__set_name__(luigi.interface.core, "workers")
+    luigi.interface.core.workers = workers
+    luigi.interface.core.help.description = f"show these options; with {TASK} before it, all of a build"
+    if config.has_option(TASK, "workers") and not config.has_option("core", "workers"):
+        config.set("core", "workers", config.get(TASK, "workers"))
+
+
+def check_configuration(task: type[luigi.Task]) -> None:
+    """Raise DataError for a name in the task's section of luigi.cfg that is none of its options."""
+    config = get_config()
+    if not config.has_section(task.task_family):
+        return
+    options = [*task.get_param_names(include_significant=True), "workers"]
+    for name in config[task.task_family]:
+        if name.replace("-", "_") not in options and not config.has_option("DEFAULT", name):
+            close = difflib.get_close_matches(name, options, 1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(options)}"
+            raise DataError(f"luigi.cfg, section [{task.task_family}]: there is no option {name}; {hint}")

@@ -21,6 +21,8 @@ from datatools.pyramid import Provenance, join, verify
 from datatools.ranking import rank_faces, write_ranking_csv, write_rejected_csv
 from datatools.report import BuildSummary, DuplicateFiles, StageTime, check_replaceable, write_report
 from pipelines.build_task import BuildTask
+from pipelines.luigi_defaults import check_configuration
+from pipelines.parameters import Flag
 from pipelines.plan import check_space, clean_up, describe_exclusions, describe_plan, lock_output
 from pipelines.settings import BuildSettings
 from pipelines.shards import (
@@ -344,7 +346,10 @@ def results(settings: BuildSettings) -> str:
 class BuildCelebAHQ(BuildTask):
     """CelebA's photos in the wild -> celebahq.h5, ranking.csv, rejected.csv and report/index.html."""
 
-    dry_run = luigi.BoolParameter(default=False, description="say what would be done, with disk and time, and stop")
+    dry_run = Flag(description="say what would be done, with disk and time, and stop")
+    ignore_unconsumed = frozenset(
+        {"workers"}
+    )  # of its section in luigi.cfg; `pipelines.luigi_defaults` gives it to Luigi
 
     def requires(self) -> list[luigi.Task]:
         return [] if self.dry_run else [Report(**self.shared())]
@@ -362,6 +367,7 @@ class BuildCelebAHQ(BuildTask):
 
     def check(self) -> bool:
         """Whether there is nothing to do; raises DataError when there is, and it cannot work."""
+        check_configuration(type(self))
         settings = self.settings
         if self.jobs < 0:
             raise DataError(f"--jobs {self.jobs}: a number of processes, or 0 for as many as fill the machine")
