@@ -141,7 +141,7 @@ class Trainer:
 
         with self._noise(images, 0):
             stats = self._update(networks.discriminator, networks.d_optimizer, self.d_scale, state, terms, "d")
-        update_average(networks.average, networks.generator, self.preset.optimizer.average_decay)
+        update_average(networks.average, networks.generator, self.preset.optimizer.decay_at(images, size))
         networks.discriminator.update_noise(torch.tensor(stats["fake_score"]))
         return stats
 

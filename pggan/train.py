@@ -12,7 +12,7 @@ from datatools.commands import PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
 from pggan.commands import Number, PlainErrors
-from pggan.config import MetricsConfig, RunConfig, SavedRun, read_saved_run
+from pggan.config import FREE, MetricsConfig, RunConfig, SavedRun, read_saved_run
 from pggan.data import Source
 from pggan.distributed import choose_device, world_size
 from pggan.folder import find_model
@@ -183,13 +183,18 @@ def suggested_preset(resolution: int) -> str:
 def base_preset(
     name: str | None, saved: SavedRun | None, init_from: Path | None, resolution: int, devices: int
 ) -> Preset:
-    """The preset before flags: the one named, else that of the run, of the model to start from, or the suggested one.
+    """Return the preset before flags: the one named, else that of the run, of the model to start from, or a suggestion.
 
-    Resolutions above the data's come down to it.
+    A run whose preset is named again keeps its own settings, since the table may have changed after it began; only its
+    length and its ticks are those of the table. Resolutions above the data's come down to it.
     """
     if saved is not None and (name is None or init_from is not None):
         return saved.preset
     preset = get_preset(name or suggested_preset(resolution), devices)
+    if saved is not None and saved.preset.name == preset.name:
+        free = [field.removeprefix("schedule.") for field in FREE if field.startswith("schedule.")]
+        schedule = replace(saved.preset.schedule, **{field: getattr(preset.schedule, field) for field in free})
+        return replace(saved.preset, schedule=schedule)
     if init_from is not None:
         network = find_model(init_from).config
         preset = replace(preset.with_resolution(network.resolution), network=network)

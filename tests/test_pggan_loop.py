@@ -313,6 +313,16 @@ def test_precisions_train_and_resume(h5: Path, tmp_path: Path, precision: str) -
     assert_equal_runs(reference.out, config.out)
 
 
+def test_ema_with_a_ramp_resumes(h5: Path, tmp_path: Path) -> None:
+    preset = replace(PRESET, optimizer=replace(PRESET.optimizer, average_ramp=0.05))
+    config = config_of(h5, tmp_path / "run", preset=preset, schedule={"total_kimg": 0.08})
+    assert finish(start(config, Death(images=56))) == -signal.SIGKILL
+    assert finish(start(config)) == 0
+    reference = replace(config, out=tmp_path / "straight")
+    train(reference)
+    assert_equal_runs(reference.out, config.out)
+
+
 def test_lsgan_and_labels_train_and_resume(tmp_path: Path) -> None:
     h5 = write_pyramid(tmp_path / "labelled.h5", attributes=True)
     preset = replace(PRESET, schedule=replace(PRESET.schedule, total_kimg=0.08)).with_lsgan().with_classes(4)

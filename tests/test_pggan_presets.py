@@ -18,6 +18,7 @@ from pggan.presets import (
     network_from_json,
     preset_from_json,
 )
+from pggan.schedule import rounds
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -75,6 +76,42 @@ def test_table_1_has_the_papers_settings(row: str) -> None:
     assert (optimizer.beta1, optimizer.eps) == (0.0, 1e-8)
 
 
+SHORT_RUNS = {"tiny", "faces-32", "faces-128"}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_only_short_runs_ramp_their_ema(name: str) -> None:
+    preset = PRESETS[name]
+    optimizer, schedule = preset.optimizer, preset.schedule
+    early = [optimizer.decay_at(images, 16) for images in (0, 16, 1000)]
+    if name in SHORT_RUNS:
+        assert early == [0.0, 0.5 ** (16 / 0.8), 0.5 ** (16 / 50)]
+        assert optimizer.decay_at(10**9, 16) == optimizer.average_decay
+    else:
+        assert early == [optimizer.average_decay] * 3
+        return
+    kept = 1.0  # share of the EMA at the end that was there when half of the images had been seen
+    for state in rounds(schedule, round(schedule.total_kimg * 500)):
+        for step in range(schedule.d_steps * schedule.minibatch_repeats):
+            kept *= optimizer.decay_at(state.images + step * state.minibatch, state.minibatch)
+    assert kept < 1e-3
+
+
+def test_ema_settings_are_checked() -> None:
+    for ramp in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(DataError, match="--average-ramp"):
+            OptimizerConfig(average_ramp=ramp)
+
+
+def test_settings_of_older_versions_mean_what_they_meant() -> None:
+    values = PRESETS["tiny"].to_json()
+    del values["optimizer"]["average_ramp"]
+    assert preset_from_json(values) == replace(PRESETS["tiny"], optimizer=OptimizerConfig())
+    del values["optimizer"]["beta2"]
+    with pytest.raises(DataError, match="missing settings \\['beta2'\\]"):
+        preset_from_json(values)
+
+
 def test_paper_presets() -> None:
     celebahq, lsun, cifar = PRESETS["celebahq"], PRESETS["lsun-256"], PRESETS["cifar10"]
     assert (celebahq.network.resolution, celebahq.network.fmap_base, celebahq.network.stddev_group) == (1024, 8192, 16)
@@ -109,7 +146,7 @@ def test_lsgan_brings_its_noise() -> None:
 
 def test_differences_are_named() -> None:
     tiny = PRESETS["tiny"]
-    changed = replace(tiny, mirror=False, optimizer=OptimizerConfig(beta2=0.9))
+    changed = replace(tiny, mirror=False, optimizer=replace(tiny.optimizer, beta2=0.9))
     assert differences(tiny, changed) == (("optimizer.beta2", 0.99, 0.9), ("mirror", True, False))
     assert differences(tiny, tiny) == ()
 

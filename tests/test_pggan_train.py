@@ -1,6 +1,7 @@
 """The command line: chooses, checks, refuses with one line, and goes on with the same command."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import torch
 from click.testing import CliRunner, Result
 
 from pggan import train as train_module
-from pggan.config import read_saved_run
+from pggan.config import RunConfig, read_saved_run
 from pggan.grid import grid_size, tile
+from pggan.loop import train
 from pggan.plan import Plan, activations, make_plan, multiplications
 from pggan.precision import LossScale
-from pggan.presets import Preset, get_preset
+from pggan.presets import OptimizerConfig, Preset, get_preset
 from pggan.steps import build_networks
 from pggan.train import main, suggested_preset
 from tests.pggan_runs import PRESET, stats_of, write_pyramid
@@ -66,6 +68,26 @@ def test_same_command_trains_and_goes_on(h5: Path, tmp_path: Path) -> None:
     for word in ("--seed is 3", "--loss", "--down-step", "--fork"):
         assert word in changed.output
     assert changed.output.count("\n") == 1
+
+
+def test_runs_of_older_versions_keep_their_settings(h5: Path, tmp_path: Path) -> None:
+    tiny = replace(get_preset("tiny").with_resolution(16), optimizer=OptimizerConfig())
+    network = replace(tiny.network, fmap_base=64, fmap_max=8, latent_size=8)
+    schedule = replace(tiny.schedule, rate_base=0.001, minibatch_base=8, total_kimg=0.064)
+    config = RunConfig(h5, tmp_path / "straight", replace(tiny, network=network, schedule=schedule), workers=0)
+    train(config)
+    out = tmp_path / "run"
+    train(replace(config, out=out, preset=replace(config.preset, schedule=replace(schedule, total_kimg=0.032))))
+    values = json.loads((out / "config.json").read_text())
+    del values["preset"]["optimizer"]["average_ramp"]
+    (out / "config.json").write_text(json.dumps(values))
+    again = run("--h5", h5, "--out", out, "--preset", "tiny", "--total-kimg", 0.064, "--workers", 0, "--device", "cpu")
+    assert again.exit_code == 0, again.output
+    assert "resumed from 32 images" in again.output
+    saved = read_saved_run(out)
+    assert saved is not None
+    assert saved.preset == config.preset
+    assert (out / "final.safetensors").read_bytes() == (tmp_path / "straight" / "final.safetensors").read_bytes()
 
 
 def test_flags_reach_the_settings(h5: Path, tmp_path: Path) -> None:
