@@ -152,10 +152,10 @@ def read_saved_run(folder: Path) -> SavedRun | None:
         if not isinstance(values, dict):
             raise TypeError("it holds no settings")
         if values.pop("version") != VERSION:
-            raise DataError(f"{path}: written by another version of this program")
+            raise ValueError("written by another version of this program")
         preset = preset_from_json(values.pop("preset"))
         return SavedRun(preset=preset, **{**values, "forks": tuple(values["forks"])})
     except FileNotFoundError:
         return None
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError, DataError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error

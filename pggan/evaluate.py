@@ -24,12 +24,11 @@ from pggan.commands import PlainErrors
 from pggan.config import SavedRun, read_saved_run
 from pggan.data import Source
 from pggan.distributed import choose_device
-from pggan.folder import find_model
 from pggan.image_sets import FolderSet, ImageSet, ModelSet, open_set
 from pggan.labels import Labels
 from pggan.measure import METRICS, MetricName, Options, Results, check, inception_metrics, measure
 from pggan.metrics.fidelity import Inception
-from pggan.models import Model
+from pggan.models import Model, load_model
 
 EXAMPLES = """
 \b
@@ -100,7 +99,7 @@ def main(
             check_writable(json_path)
     chosen = choose_device(device)
     if model is not None:
-        subject = of_model(model, h5, seed, find_model(model).to(chosen))
+        subject = of_model(model, h5, seed, load_model(model).to(chosen))
         reals = open_set(h5, subject.images.resolution, fading=subject.fading, shuffle=seed)
     else:
         assert against is not None

@@ -5,21 +5,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from datatools.errors import DataError
-from pggan.checkpoints import Values, newest_good
+from pggan.checkpoints import Values
 from pggan.config import RunConfig, SavedRun, read_saved_run
 from pggan.data import Source
-from pggan.models import Model, load_model, save_model
-from pggan.networks import Discriminator, Generator, Network
+from pggan.models import load_model, save_model
+from pggan.networks import Network
 from pggan.runlog import Tick
-from pggan.schedule import state_at
 from pggan.steps import Networks, Trainer
-
-FINAL = "final.safetensors"
-BEST = "best.safetensors"
-CHECKPOINTS = "checkpoints"
 
 
 @contextmanager
@@ -114,39 +108,13 @@ def restore(trainer: Trainer, values: Values) -> Position:
 
 def start_from(trainer: Trainer, path: Path) -> None:
     """Takes all weights from a model file, or from the final model or newest checkpoint of a run folder."""
-    model = find_model(path)
+    model = load_model(path)
     networks, config = trainer.networks, trainer.preset.network
     if model.config != config:
         names = [name for name, value in vars(config).items() if getattr(model.config, name) != value]
         raise DataError(f"--init-from {path}: its networks differ in {', '.join(names)}; give the same settings")
     for part in ("generator", "discriminator", "average"):
         getattr(networks, part).load_state_dict(getattr(model, part).state_dict())
-
-
-def find_model(path: Path) -> Model:
-    """The model of a file or of a run folder: its final model, or the newest checkpoint of an unfinished run."""
-    if path.is_file():
-        return load_model(path)
-    if (path / FINAL).is_file():
-        return load_model(path / FINAL)
-    saved = read_saved_run(path)
-    values = newest_good(path / CHECKPOINTS, lambda _: None)
-    if saved is None or values is None:
-        raise DataError(f"{path}: neither a model file nor a run folder with {FINAL} or a checkpoint")
-    return model_of(saved, values)
-
-
-def model_of(saved: SavedRun, values: Values) -> Model:
-    """The networks of a checkpoint."""
-    networks: dict[str, Any] = {
-        "average": Generator(saved.preset.network),
-        "generator": Generator(saved.preset.network),
-        "discriminator": Discriminator(saved.preset.network),
-    }
-    for part, network in networks.items():
-        network.load_state_dict(values[part])
-        network.eval().requires_grad_(False)
-    return Model(**networks, lod=state_at(saved.preset.schedule, values["images"]).lod, images=values["images"])
 
 
 def save_networks(path: Path, networks: Networks, lod: float, images: int) -> None:

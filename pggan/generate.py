@@ -34,10 +34,9 @@ from pggan.films import (
     walk_frames,
     write_film,
 )
-from pggan.folder import find_model
 from pggan.grid import save_grid, tile
 from pggan.latents import Change, best_first, critic_scores, slerp, truncation_of
-from pggan.models import Model, render
+from pggan.models import Model, load_model, render
 
 EXAMPLES = """
 \b
@@ -133,7 +132,7 @@ def main(
     chosen = parse_seeds(seeds) if slerp_seeds is None else parse_seeds(slerp_seeds, "--slerp")
     size = None if grid is None else parse_grid(grid)
     assert model is not None
-    loaded = find_model(model).to(choose_device(device))
+    loaded = load_model(model).to(choose_device(device))
     change = truncation_of(loaded, truncation, centre)
     if video is not None:
         walk = Walk(seconds or Walk.seconds, fps or Walk.fps, smooth_seconds, size or (1, 1), seed, zoom)

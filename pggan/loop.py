@@ -24,9 +24,6 @@ from pggan.config import RunConfig, SavedRun
 from pggan.data import Batch, Order, Request, Source, requests, stream
 from pggan.distributed import Team, choose_device, join
 from pggan.folder import (
-    BEST,
-    CHECKPOINTS,
-    FINAL,
     Position,
     collect,
     locked,
@@ -36,7 +33,7 @@ from pggan.folder import (
     start_from,
 )
 from pggan.grid import grid_size, save_grid
-from pggan.models import Model, render
+from pggan.models import BEST, CHECKPOINTS, FINAL, Model, render
 from pggan.plan import Plan, make_plan
 from pggan.precision import allow_tf32
 from pggan.randomness import normals, rng

@@ -1,7 +1,7 @@
 """Model files: safetensors with everything that rebuilds the networks, and nothing that tells when or where.
 
 from pggan.models import load_model
-model = load_model("final.safetensors")
+model = load_model("runs/faces")  # a run folder or a model file
 pictures = model.pictures(seeds=range(16))  # (16, r, r, 3) uint8
 """
 
@@ -20,15 +20,22 @@ from torch import Tensor
 
 from datatools.errors import DataError
 from datatools.files import atomic_path
+from datatools.readable import check_readable, unlike
+from pggan.checkpoints import Values, newest_good
+from pggan.config import SavedRun, read_saved_run
 from pggan.data import as_bytes
 from pggan.networks import Discriminator, Generator, Network
 from pggan.presets import NetworkConfig, network_from_json
 from pggan.randomness import normals
+from pggan.schedule import state_at
 
 FORMAT = "pggan-model"
 VERSION = 1
 METADATA = "pggan"  # one entry: with several, their order in the file would change from run to run
 PARTS = ("average", "generator", "discriminator")
+FINAL, BEST, CHECKPOINTS = "final.safetensors", "best.safetensors", "checkpoints"  # in a run folder
+REMEDY = f"a run's folder, or its {FINAL}"
+MAX_RESOLUTION = 1024  # of pyramids, and so of networks
 BATCH_PIXELS = 1 << 17
 
 
@@ -123,41 +130,130 @@ def save_model(path: Path, parts: dict[str, Network], *, lod: float, images: int
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
-    """Rebuild the networks of a model file; DataError, in one line, for anything else."""
+    """Return the model of a file or of a run folder.
+
+    Of a folder: its final model, else its newest checkpoint, else its best snapshot. Raises DataError, in one line, for
+    anything else. Memory is asked for only when the file is seen to hold what its heading says.
+    """
     path = Path(path)
-    described = _described(path)
     try:
-        tensors = safetensors.torch.load_file(path)
-        config = network_from_json(described["network"])
-        networks = {part: _filled(part, config, tensors) for part in PARTS}
-        average, generator, discriminator = networks["average"], networks["generator"], networks["discriminator"]
-        assert isinstance(average, Generator)
-        assert isinstance(generator, Generator)
-        assert isinstance(discriminator, Discriminator)
-        model = Model(average, generator, discriminator, float(described["lod"]), int(described["images"]))
-    except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        raise DataError(f"{path}: the model file is damaged: {' '.join(str(error).split())[:200]}") from error
+        model = _of_folder(path) if path.is_dir() else _of_file(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     return model.to(device)
 
 
-def _filled(part: str, config: NetworkConfig, tensors: dict[str, Tensor]) -> Network:
-    network = Discriminator(config) if part == "discriminator" else Generator(config)
-    prefix = f"{part}."
-    network.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
-    return network.eval().requires_grad_(False)
+def _of_folder(folder: Path) -> Model:
+    if (folder / FINAL).exists():
+        return _of_file(folder / FINAL)
+    saved = read_saved_run(folder)
+    values = newest_good(folder / CHECKPOINTS, lambda _: None)
+    if saved is not None and values is not None:
+        return _of_checkpoint(folder, saved, values)
+    if (folder / BEST).exists():
+        return _of_file(folder / BEST)
+    names = sorted(entry.name for entry in folder.iterdir() if _has_model(entry))
+    hint = f"; in it, these can be named: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""
+    raise DataError(f"{folder}: neither a model file nor a run folder with {FINAL} or a checkpoint{hint}")
 
 
-def _described(path: Path) -> dict[str, Any]:
+def _has_model(path: Path) -> bool:
+    return path.suffix == ".safetensors" or (path / FINAL).exists() or (path / CHECKPOINTS).is_dir()
+
+
+def _of_checkpoint(folder: Path, saved: SavedRun, values: Values) -> Model:
+    try:
+        networks = {part: _network(part, saved.preset.network) for part in PARTS}
+        for part, network in networks.items():
+            network.load_state_dict(values[part])
+        images = int(values["images"])
+        return _model(networks, state_at(saved.preset.schedule, images).lod, images)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise DataError(f"{folder}: its newest checkpoint does not fit its config.json: {_one_line(error)}") from error
+
+
+def _of_file(path: Path) -> Model:
+    if not path.exists():
+        raise DataError(f"{path}: neither a model file nor a run folder: it does not exist")
+    check_readable(path, "model file", REMEDY)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(
-            f"{path}: cannot be read as a model file ({error}); give a run's folder, or its final.safetensors"
-        ) from error
-    described = json.loads(metadata.get(METADATA, "{}"))
-    if described.get("format") != FORMAT:
-        raise DataError(f"{path}: is not a model file of this program; give a run's folder, or its final.safetensors")
-    if described.get("version") != VERSION:
-        raise DataError(f"{path}: model file of version {described.get('version')}, this program reads {VERSION}")
-    return dict(described)
+        tensors = safetensors.torch.load_file(path) if METADATA in metadata else {}
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        reason = unlike(path) or _one_line(error)
+        raise DataError(f"{path}: cannot be read as a model file ({reason}); give {REMEDY}") from error
+    if METADATA not in metadata:
+        raise DataError(f"{path}: is not a model file of this program; give {REMEDY}")
+    try:
+        heading = json.loads(metadata[METADATA])
+        if not isinstance(heading, dict):
+            raise TypeError(f"its heading is no JSON object but {str(heading)[:40]}")
+        if heading.get("format") == FORMAT and heading.get("version") != VERSION:
+            raise DataError(f"{path}: model file of version {heading.get('version')}, this program reads {VERSION}")
+        config, lod, images = _heading(heading)
+        _check_tensors(config, tensors)
+        networks = {part: _network(part, config) for part in PARTS}
+        for part, network in networks.items():
+            prefix = f"{part}."
+            network.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise DataError(f"{path}: the model file is damaged: {_one_line(error)}") from error
+    return _model(networks, lod, images)
+
+
+def _heading(values: dict[str, Any]) -> tuple[NetworkConfig, float, int]:
+    """Return the networks' settings, how far the run had grown, and images seen; ValueError says what is wrong."""
+    if values.get("format") != FORMAT:
+        raise ValueError(f"its heading names the format {str(values.get('format'))[:40]!r} instead of {FORMAT!r}")
+    missing = {"network", "lod", "images"} - values.keys()
+    if missing:
+        raise ValueError(f"its heading lacks {', '.join(sorted(missing))}")
+    try:
+        config = network_from_json(values["network"])
+    except DataError as error:
+        raise ValueError(f"its heading has {error}") from error
+    lod, images = values["lod"], values["images"]
+    if config.resolution > MAX_RESOLUTION:
+        raise ValueError(f"its heading has networks of {config.resolution} pixels, the most is {MAX_RESOLUTION}")
+    if type(lod) not in (int, float) or not 0 <= lod <= len(config.levels) - 1:
+        raise ValueError(f"its heading has the lod {lod!r}, which must be 0 to {len(config.levels) - 1}")
+    if type(images) is not int or images < 0:
+        raise ValueError(f"its heading has {images!r} images seen")
+    return config, float(lod), images
+
+
+def _check_tensors(config: NetworkConfig, tensors: dict[str, Tensor]) -> None:
+    """Raise ValueError unless the tensors are those of networks of `config`, and finite."""
+    with torch.device("meta"):  # networks of any size cost nothing before the tensors are seen to fit
+        expected = {f"{part}.{n}": t for part in PARTS for n, t in _network(part, config).state_dict().items()}
+    for words, names in (("lacks", expected.keys() - tensors.keys()), ("also has", tensors.keys() - expected.keys())):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise ValueError(f"it {words} {', '.join(sorted(names)[:3])}{more}")
+    for name, tensor in sorted(tensors.items()):
+        right = expected[name]
+        if (tensor.shape, tensor.dtype) != (right.shape, right.dtype):
+            raise ValueError(
+                f"{name} is {tuple(tensor.shape)} {tensor.dtype} instead of {tuple(right.shape)} {right.dtype}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} holds values that are not finite")
+
+
+def _network(part: str, config: NetworkConfig) -> Network:
+    return Discriminator(config) if part == "discriminator" else Generator(config)
+
+
+def _model(networks: dict[str, Network], lod: float, images: int) -> Model:
+    for network in networks.values():
+        network.eval().requires_grad_(False)
+    average, generator, discriminator = (networks[part] for part in PARTS)
+    assert isinstance(average, Generator)
+    assert isinstance(generator, Generator)
+    assert isinstance(discriminator, Discriminator)
+    return Model(average, generator, discriminator, lod, images)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -14,6 +14,12 @@ from datatools.errors import DataError
 from pggan.schedule import ScheduleConfig
 
 T = TypeVar("T")
+PLAIN: dict[Any, tuple[tuple[type, ...], str]] = {
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a finite number"),
+    bool: ((bool,), "true or false"),
+}
+"""Settings' types -> what they may be in JSON, and that in words."""
 
 LSGAN_NOISE = 0.2
 WHOLE_MINIBATCH = 0  # stddev_group: all samples are one group
@@ -183,6 +189,8 @@ class Preset:
 
 
 def _from_json(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    if not isinstance(values, Mapping):
+        raise DataError(f"{where}: must be settings by name, not {str(values)[:40]}")
     hints = get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     missing = sorted(set(hints) - set(values) - set(ADDED_LATER))
@@ -195,6 +203,8 @@ def _from_json(kind: type[T], values: Mapping[str, Any], where: str) -> T:
         value = values[name]
         if is_dataclass(hint) and isinstance(hint, type):
             arguments[name] = _from_json(hint, value, f"{where}.{name}")
+        elif hint in PLAIN and (type(value) not in PLAIN[hint][0] or not math.isfinite(value)):
+            raise DataError(f"{where}: {name} must be {PLAIN[hint][1]}, not {str(value)[:40]}")
         elif isinstance(value, list):  # tables by level: lists of pairs in JSON
             arguments[name] = tuple(tuple(pair) for pair in value)
         else:

@@ -21,7 +21,7 @@ from pggan.config import FILE_NAME, SavedRun, read_saved_run
 from pggan.data import Source
 from pggan.distributed import choose_device
 from pggan.films import snapshots
-from pggan.folder import find_model
+from pggan.models import load_model
 from pggan.presets import differences, get_preset
 from pggan.report_data import Log, Phase, Stats, levels_of, measured, phase_at, phases_of, read_log, read_stats, speeds
 from pggan.report_pictures import (
@@ -205,7 +205,7 @@ def charts(stats: Stats, phases: Sequence[Phase], target: float) -> list[Chart]:
 def _samples(run: Path, saved: SavedRun, faces: Source | None, device: str, notes: list[str]) -> dict[str, Any]:
     """Samples of the newest model, with neighbours where there is a pyramid."""
     try:
-        model = find_model(run).to(device)
+        model = load_model(run).to(device)
         pictures, samples = samples_of(model)
     except (DataError, RuntimeError, KeyError) as error:  # networks of other shapes, too little memory
         notes.append(f"there are no samples: {' '.join(str(error).split())}")

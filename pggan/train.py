@@ -15,8 +15,8 @@ from pggan.commands import Number, PlainErrors
 from pggan.config import FREE, MetricsConfig, RunConfig, SavedRun, read_saved_run
 from pggan.data import Source
 from pggan.distributed import choose_device, world_size
-from pggan.folder import find_model
 from pggan.loop import train
+from pggan.models import load_model
 from pggan.plan import Plan, make_plan
 from pggan.presets import PRESETS, Preset, get_preset
 from pggan.runlog import duration
@@ -196,7 +196,7 @@ def base_preset(
         schedule = replace(saved.preset.schedule, **{field: getattr(preset.schedule, field) for field in free})
         return replace(saved.preset, schedule=schedule)
     if init_from is not None:
-        network = find_model(init_from).config
+        network = load_model(init_from).config
         preset = replace(preset.with_resolution(network.resolution), network=network)
     return preset.with_resolution(min(preset.network.resolution, resolution))
 

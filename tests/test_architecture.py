@@ -22,6 +22,7 @@ ALLOWED = {
         "datatools.pyramid",
         "datatools.images",
         "datatools.errors",
+        "datatools.readable",
         "datatools.files",
         "datatools.text",
         "datatools.commands",

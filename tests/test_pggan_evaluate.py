@@ -21,10 +21,9 @@ from pggan import evaluate
 from pggan.config import SavedRun
 from pggan.data import Source
 from pggan.evaluate import main, of_model
-from pggan.folder import find_model
 from pggan.image_sets import ImageSet, ModelSet, PyramidSet
 from pggan.measure import Options, Results, measure
-from pggan.models import save_model
+from pggan.models import load_model, save_model
 from pggan.networks import Discriminator, Generator, Network
 from pggan.presets import NetworkConfig
 from tests.pggan_runs import PRESET, config_of, write_pyramid
@@ -87,7 +86,7 @@ def test_a_run_table_file_and_cache(folder: Path, tmp_path: Path) -> None:
     swd = found["swd"]
     assert sorted(swd) == ["average", "floor", "levels"]
     assert list(swd["levels"]) == list(swd["floor"]["levels"]) == ["16"]
-    model, reals = ModelSet(find_model(folder / "run")), PyramidSet(folder / "ramps.h5", shuffle=0)
+    model, reals = ModelSet(load_model(folder / "run")), PyramidSet(folder / "ramps.h5", shuffle=0)
     expected = measure(model, reals, ["swd", "ms-ssim"], Options(count=8, mirror=True))
     assert expected.swd is not None
     assert expected.floor is not None
@@ -165,12 +164,12 @@ def test_labels_of_the_training(folder: Path, tmp_path: Path) -> None:
     h5, path = folder / "ramps.h5", tmp_path / "run"
     write_model(path / "final.safetensors", classes=2)
     SavedRun.of(config_of(h5, path, labels="Male"), Source(h5, "Male")).write(path)
-    subject = of_model(path, h5, 0, find_model(path))
+    subject = of_model(path, h5, 0, load_model(path))
     assert isinstance(subject.images, ModelSet)
     assert subject.images.labels is not None
     assert np.array_equal(subject.images.labels, Source(h5, "Male").labels)
     assert subject.notes == ()
-    elsewhere = of_model(path, folder / "pictures", 0, find_model(path))
+    elsewhere = of_model(path, folder / "pictures", 0, load_model(path))
     assert "every class is made equally often" in elsewhere.notes[0]
 
 
@@ -181,7 +180,7 @@ def test_labels_that_are_gone_are_told(folder: Path, tmp_path: Path) -> None:
     write_model(path / "final.safetensors", classes=2)
     SavedRun.of(config_of(h5, path, labels="file"), Source(h5, "file")).write(path)
     labels.unlink()
-    first, second = of_model(path, h5, 0, find_model(path)).notes
+    first, second = of_model(path, h5, 0, load_model(path)).notes
     assert f"--labels file: {labels} cannot be read" in first
     assert "every class is made equally often" in second
 

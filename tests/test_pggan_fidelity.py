@@ -1,6 +1,7 @@
 """FID and its like: what is handed to the library, what the records say, and what is missing."""
 
 import json
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -154,6 +155,9 @@ def test_the_network_and_its_record(tmp_path: Path) -> None:
 def test_weights_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot be downloaded .*fetch https://example.org/weights.pth elsewhere"):
         Inception()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe: is no file; name the file"):
+        Inception(tmp_path / "pipe")
     with pytest.raises(DataError, match="cannot be read: No such file"):
         Inception(tmp_path / "missing.pth")
     (tmp_path / "junk.pth").write_bytes(b"junk")

@@ -214,6 +214,15 @@ def test_damaged_files_are_refused(tmp_path: Path, suffix: str) -> None:
             load_model(str(path))
 
 
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.usefixtures("spandrel")
+def test_a_web_page_instead_of_a_download_is_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"model{suffix}"
+    path.write_text("<!doctype html><html>Sign in</html>")
+    with pytest.raises(DataError, match=r"damaged or does not hold .*: it is a web page, not the file itself"):
+        load_model(str(path))
+
+
 @pytest.mark.parametrize("content", [torch.ones(3), [1, 2], {}, {1: torch.ones(1)}, 7])
 @pytest.mark.usefixtures("spandrel")
 def test_what_is_no_networks_weights_is_refused(tmp_path: Path, content: Any) -> None:

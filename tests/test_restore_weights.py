@@ -131,6 +131,22 @@ def test_other_kinds_of_file(file: Path, content: bytes) -> None:
         load_weights(file, "sr")
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "it is empty"),
+        (b"<!DOCTYPE html><html>Sign in</html>", "it is a web page, not the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer"),
+        (pickle.dumps({"weight": 1}), "it is a pickle"),
+    ],
+)
+def test_what_the_file_is_instead_is_named(file: Path, content: bytes, told: str) -> None:
+    file.write_bytes(content)
+    for ask in (task_of, lambda path: load_weights(path, "sr")):
+        with pytest.raises(DataError, match=f"damaged or no weight file: {told}"):
+            ask(file)
+
+
 def rewrite(path: Path, changed: dict[str, str] | None = None, **tensors: torch.Tensor) -> None:
     """The same file with other metadata or tensors."""
     with safe_open(path, framework="pt") as opened:

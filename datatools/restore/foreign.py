@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from datatools.errors import DataError
+from datatools.readable import unlike
 from datatools.restore import realesrgan, srmd
 from datatools.restore.ncnn import PackagedModel
 from datatools.restore.weights import check_readable, file_digest
@@ -87,7 +88,8 @@ def _read_tensors(path: Path) -> Mapping[str, Any]:
             content = load_file(path)
     except Exception as error:  # a damaged pickle raises nearly anything; torch's texts advise to run its code
         kind = "safetensors" if isinstance(error, SafetensorError) else "weights alone (code in it is never run)"
-        raise DataError(f"{path} is damaged or does not hold {kind}") from error
+        content = unlike(path, (b"pk", b"\x80") if path.suffix.lower() in PICKLED else ())
+        raise DataError(f"{path} is damaged or does not hold {kind}{f': {content}' if content else ''}") from error
     if not isinstance(content, Mapping) or not content or not all(isinstance(key, str) for key in content):
         raise DataError(f"{path} holds no network's weights by name")
     return content

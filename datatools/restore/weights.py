@@ -17,6 +17,8 @@ from torch import Tensor
 
 from datatools.errors import DataError
 from datatools.files import atomic_path
+from datatools.readable import check_readable as check_file
+from datatools.readable import unlike
 from datatools.restore.networks import ArtifactRemover, SuperResolver
 
 Network = ArtifactRemover | SuperResolver
@@ -62,17 +64,7 @@ def _ordered(content: bytes) -> bytes:
 
 def check_readable(path: Path) -> None:
     """Raises DataError for what is no file, or cannot be read."""
-    try:
-        if path.is_dir():
-            raise DataError(f"{path} is a folder; name a weight file (.safetensors, .pth)")
-        if not path.exists():
-            raise DataError(f"{path}: no such weight file")
-        if not path.is_file():
-            raise DataError(f"{path} is no file")  # a pipe, which would be waited for
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    check_file(path, "weight file", "a weight file (.safetensors, .pth)")
 
 
 def file_digest(path: Path) -> str:
@@ -99,7 +91,7 @@ def task_of(path: Path) -> str | None:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged or no weight file: {error}") from error
+        raise DataError(f"{path} is damaged or no weight file: {unlike(path) or error}") from error
     if header.get("format") != FORMAT:
         return None
     if "task" not in header:
@@ -121,7 +113,7 @@ def load_weights(path: Path, task: str) -> tuple[Network, dict[str, Any]]:
             header = file.metadata() or {}
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged or no weight file: {error}") from error
+        raise DataError(f"{path} is damaged or no weight file: {unlike(path) or error}") from error
     if header.get("format") != FORMAT:
         raise DataError(f"{path} is no weight file of these networks (its format is {header.get('format')!r})")
     if header.get("task") != task:

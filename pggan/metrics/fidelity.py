@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from datatools.errors import DataError
+from datatools.readable import unlike
 from pggan.metrics.arrays import Bytes, Floats, require_rgb
 from pggan.metrics.frechet import Moments, frechet_distance
 
@@ -191,9 +192,14 @@ def _library(module: str) -> Any:
 
 def _require_state(path: Path) -> None:
     """The library would run code that the file may hold; plain tensors pass."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{path}: is no file; name the file of the Inception network's weights")
     try:
         torch.load(path, weights_only=True, map_location="cpu")
     except OSError as error:
         raise DataError(f"{path}: the weights cannot be read: {error.strerror or error}") from error
     except Exception as error:  # whatever the bytes lead to
-        raise DataError(f"{path}: no file of weights that PyTorch can read safely") from error
+        content = unlike(path, (b"pk", b"\x80"))
+        raise DataError(
+            f"{path}: no file of weights that PyTorch can read safely{f': {content}' if content else ''}"
+        ) from error
