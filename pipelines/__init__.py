@@ -1,14 +1,18 @@
 """Luigi tasks that build the pyramid file: `luigi --module pipelines BuildCelebAHQ --help`.
 
 Importing this package gives Luigi defaults that hold from any folder: Luigi reads luigi.cfg from the current folder
-alone. Where Luigi's command line imports it, a console that fails no longer ends a build.
+alone. Where Luigi's command line imports it, a console that fails no longer ends a build, and signals end it in order.
 """
 
 from datatools.console import protect_console
-from pipelines.luigi_defaults import apply_luigi_defaults, started_by_luigi
+from pipelines.interruption import end_on_signals, is_luigi_command
 
-if started_by_luigi():
+if is_luigi_command():
     protect_console()
+    end_on_signals()  # before the libraries, which take seconds to load
+
+from pipelines.luigi_defaults import apply_luigi_defaults
+
 apply_luigi_defaults()
 
 from pipelines.tasks import BuildCelebAHQ  # noqa: E402 - the defaults have to be there before tasks are declared

@@ -1,5 +1,7 @@
 """What all tasks of a build share: the command line's options, and the settings that they stand for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,11 +12,13 @@ from datatools.errors import DataError
 from datatools.ranking import Order, Selection
 from datatools.resample import FinalFilter
 from datatools.restore import SuperResolution
+from pipelines.interruption import interruptible
 from pipelines.parameters import Choice, Number, PathText, Text
 from pipelines.plan import count_jobs
+from pipelines.processes import end_with_parent
 from pipelines.progress import ProgressBar
 from pipelines.settings import BuildSettings, Compression, Duplicates
-from pipelines.shards import Recipe
+from pipelines.shards import Recipe, one_line_errors
 
 _settings: dict[BuildSettings, BuildSettings] = {}
 
@@ -107,6 +111,13 @@ class BuildTask(luigi.Task):
         """This task's parameters that its requirements have too."""
         names = dict(BuildTask.get_params())
         return {name: value for name, value in self.param_kwargs.items() if name in names}
+
+    @contextmanager
+    def work(self, what: str) -> Iterator[None]:
+        """Wrap the work of `run`: signals break it off, and the system's errors become one line that names `what`."""
+        end_with_parent()
+        with interruptible(), one_line_errors(what):
+            yield
 
     def timing(self) -> Path:
         """Where this task's duration is noted."""

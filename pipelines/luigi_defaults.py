@@ -2,17 +2,20 @@
 
 import difflib
 import logging
+import multiprocessing
+import queue
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import luigi
 import luigi.interface
+import luigi.worker
 from luigi.configuration import get_config
 
 from datatools.errors import DataError
 from pipelines.parameters import Number
+from pipelines.processes import check_processes
 
 TASK = "BuildCelebAHQ"
 """The task that users start; its section of luigi.cfg holds their options."""
@@ -26,12 +29,6 @@ RETURN_CODES = {
     "scheduling_error": "35",
     "unhandled_exception": "40",
 }
-
-
-def started_by_luigi() -> bool:
-    """Return whether this process is Luigi's command line: `luigi` or `python -m luigi`."""
-    program = Path(sys.argv[0] if sys.argv else "")
-    return "luigi" in (program.name, program.parent.name)
 
 
 class _ReadableLog(logging.Filter):
@@ -52,6 +49,28 @@ class _ReadableLog(logging.Filter):
         if isinstance(error, DataError):
             record.levelname, record.msg, record.args, record.exc_info = "error", "%s", (str(error),), None
         return True
+
+
+class _ResultQueue(queue.Queue):
+    """What Luigi needs of multiprocessing.Queue when its tasks run in its own process."""
+
+    def close(self) -> None:
+        """Do nothing: there is no pipe."""
+
+    @classmethod
+    def for_one_process(cls) -> "_ResultQueue":
+        """Return a queue. Raises DataError where tasks are to run in several processes."""
+        if luigi.interface.core().workers > 1 or luigi.worker.worker().force_multiprocessing:
+            check_processes()
+        return cls()
+
+
+def do_without_semaphores() -> None:
+    """Let Luigi run with one worker where the system has no semaphores: its worker makes a queue of them anyway."""
+    try:
+        check_processes()
+    except DataError:
+        vars(multiprocessing)["Queue"] = _ResultQueue.for_one_process
 
 
 def apply_luigi_defaults() -> None:
@@ -79,6 +98,7 @@ def apply_luigi_defaults() -> None:
     logger = logging.getLogger("luigi-interface")
     if not any(isinstance(known, _ReadableLog) for known in logger.filters):
         logger.addFilter(_ReadableLog())
+    do_without_semaphores()
 
 
 def _take_workers(config: Any) -> None:

@@ -19,6 +19,8 @@ from pipelines.shards import PhotoScorer, Recipe, map_photos, pyramid_is
 TRIAL_PHOTOS = 6
 """Photos that `--dry-run` really makes, to estimate the time."""
 
+LOCK_PATIENCE = 3.0
+"""Seconds to wait for the lock of another build, which may have been killed just now."""
 
 _SHARD = r"\d{5}-[0-9a-f]{16}"
 LEFTOVERS = {
@@ -97,20 +99,30 @@ def lock_output(settings: BuildSettings) -> IO[bytes]:
     try:
         settings.work_dir.mkdir(parents=True, exist_ok=True)
         stream = (settings.work_dir / "lock").open("ab")
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _locked(stream):
             stream.close()
-            raise DataError(
-                f"another build is running in {settings.output_dir}; wait for it or choose another folder"
-            ) from error
-        except OSError:
-            pass  # some network file systems know no locks
+            raise DataError(f"another build is running in {settings.output_dir}; wait for it or choose another folder")
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
         raise DataError(f"--output-dir {settings.output_dir} cannot be written: {error.strerror or error}") from error
     return stream
+
+
+def _locked(stream: IO[bytes]) -> bool:
+    """Whether the file could be locked, within the time that the processes of a killed build may need to end."""
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        except OSError:
+            return True  # some network file systems know no locks
+        else:
+            return True
 
 
 def describe_plan(settings: BuildSettings, jobs: int) -> str:

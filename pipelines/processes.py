@@ -3,7 +3,9 @@
 docs/decisions/worker-processes.md says why this is not joblib.
 """
 
+import ctypes
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -12,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, TypeVar
 
 import cv2
@@ -58,6 +60,7 @@ def map_in_order(
 
 def _spread(function: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Generator[Result, None, None]:
     waiting: deque[Future[Result]] = deque()
+    check_processes()
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context(START_METHOD), _start_worker, (function,))
     try:
         for item in items:
@@ -71,8 +74,26 @@ def _spread(function: Callable[[Item], Result], items: Iterable[Item], jobs: int
             "a worker process was killed, most likely because memory ran out; "
             "run the same command again with a smaller --jobs or --workers, finished work is kept"
         ) from error
+    except BaseException:
+        # Nobody wants what is under way, and a photo may take a minute. Python 3.14 has kill_workers() for this.
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def check_processes() -> None:
+    """Raise DataError where the system offers no semaphores, without which processes cannot work together."""
+    try:
+        multiprocessing.get_context(START_METHOD).Lock()
+    except (OSError, ImportError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        place = "/dev/shm must exist and be writable; provide it" if sys.platform == "linux" else "provide them"
+        raise DataError(
+            f"several processes need semaphores, and the system has none ({reason}): {place}, "
+            "or work in one process with --jobs 1 --workers 1"
+        ) from error
 
 
 def settle() -> None:
@@ -84,18 +105,56 @@ def settle() -> None:
 def _start_worker(function: Callable[[Any], Any]) -> None:
     global _function
     _function = function
+    end_with_parent()
     settle()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then ends its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Workers of a parent that was killed would wait for photos, and hold the output folder's lock, for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler, if it has one, is for the parent
 
 
 def _call(item: Any) -> Any:
     return _function(item)
+
+
+# --- the end of a process's parent ------------------------------------------------------------------------------------
+
+PARENT_CHECKS = 0.5
+"""Seconds between two looks at whether the parent lives."""
+
+_PR_SET_PDEATHSIG = 1
+_forked_by_main_thread = False
+_watching = 0  # the process that has a thread which watches its parent
+
+
+def end_with_parent(_: object = None) -> None:
+    """Make this process end when its parent does, however that ends. No effect where no parent started it, or twice.
+
+    It would wait for photos for ever otherwise, or work for minutes, and hold the output folder's lock meanwhile. Linux
+    sends the signal itself, and whatever this process is doing. Elsewhere a thread watches, which has its turn when
+    native code lets it.
+    """
+    global _watching
+    parent = multiprocessing.parent_process()
+    if parent is None or _watching == os.getpid():
+        return
+    _watching = os.getpid()
+    if sys.platform == "linux" and _forked_by_main_thread:  # Linux means the end of the thread that forked
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    direct = os.getppid() == parent.pid  # else the parent has ended already, or is that of a fork server
+
+    def watch() -> None:
+        while parent.is_alive() and (not direct or os.getppid() == parent.pid):
+            parent.join(PARENT_CHECKS)  # may come late: processes forked after this one hold the same pipe open
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _note_thread() -> None:
+    global _forked_by_main_thread
+    _forked_by_main_thread = threading.current_thread() is threading.main_thread()
+
+
+# Every process that multiprocessing forks, so those of Luigi, too. A spawned one calls the function itself.
+os.register_at_fork(before=_note_thread)
+multiprocessing.util.register_after_fork(end_with_parent, end_with_parent)

@@ -24,10 +24,10 @@ from pipelines.build_task import BuildTask
 from pipelines.luigi_defaults import check_configuration
 from pipelines.parameters import Flag
 from pipelines.plan import check_space, clean_up, describe_exclusions, describe_plan, lock_output
+from pipelines.processes import check_processes
 from pipelines.settings import BuildSettings
 from pipelines.shards import (
     ChosenFace,
-    one_line_errors,
     pyramid_is,
     pyramid_length,
     read_score_shards,
@@ -66,7 +66,7 @@ class ScoreShard(BuildTask):
             len(settings.shard_candidates(i)) for i in range(settings.score_shards) if settings.score_path(i).exists()
         )
         with (
-            one_line_errors(f"score shard {self.index + 1} of {settings.score_shards}"),
+            self.work(f"score shard {self.index + 1} of {settings.score_shards}"),
             self.progress(
                 f"score {self.index + 1}/{settings.score_shards}", len(records), before, len(settings.candidates)
             ) as progress,
@@ -99,7 +99,7 @@ class Rank(BuildTask):
 
     def run(self) -> None:
         settings = self.settings
-        with one_line_errors("ranking"), stopwatch(self.timing(), "rank", len(settings.candidates)):
+        with self.work("ranking"), stopwatch(self.timing(), "rank", len(settings.candidates)):
             settings.forget("ranking", "reported", "finished")
             shards = [settings.score_path(index) for index in range(settings.score_shards)]
             table = read_score_shards(shards, settings.shard_size)
@@ -206,7 +206,7 @@ class BuildShard(BuildTask):
         before = self.index * settings.shard_size
         what = f"build {self.index + 1}/{settings.build_shards}"
         with (
-            one_line_errors(f"build shard {self.index + 1} of {settings.build_shards}"),
+            self.work(f"build shard {self.index + 1} of {settings.build_shards}"),
             self.progress(what, len(chosen), before, settings.chosen_count) as progress,
         ):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +236,7 @@ class Join(BuildTask):
     def run(self) -> None:
         settings = self.settings
         with (
-            one_line_errors(f"joining {settings.pyramid_path}"),
+            self.work(f"joining {settings.pyramid_path}"),
             self.progress("join", settings.chosen_count) as progress,
             stopwatch(self.timing(), "join", lambda: pyramid_length(settings.pyramid_path)),
         ):
@@ -265,7 +265,7 @@ class Verify(BuildTask):
     def run(self) -> None:
         settings = self.settings
         with (
-            one_line_errors(f"verifying {settings.pyramid_path}"),
+            self.work(f"verifying {settings.pyramid_path}"),
             self.progress("verify", settings.chosen_count) as progress,
             stopwatch(self.timing(), "verify", lambda: pyramid_length(settings.pyramid_path)),
         ):
@@ -297,7 +297,7 @@ class Report(BuildTask):
 
     def run(self) -> None:
         settings = self.settings
-        with one_line_errors("writing the report"):
+        with self.work("writing the report"):
             ranking = Rank(**self.shared()).read()
             summary = BuildSummary(
                 pyramid=settings.pyramid_path,
@@ -374,7 +374,8 @@ class BuildCelebAHQ(BuildTask):
         if luigi.interface.core().workers < 1:
             raise DataError(f"--workers {luigi.interface.core().workers}: at least 1 is needed")
         settings.check()
-        _ = self.job_count  # raises for a GPU and several processes
+        if self.job_count > 1 and settings.restorer.together == 1:
+            check_processes()
         if self.dry_run:
             return False
         if self.output().exists() and self.requires()[0].complete():
@@ -395,7 +396,7 @@ class BuildCelebAHQ(BuildTask):
             check_printed()
             check_space(settings)
             return
-        with one_line_errors("cleaning up"):
+        with self.work("cleaning up"):
             clean_up(settings)
             with atomic_path(Path(self.output().path)) as temporary:
                 temporary.write_text("{}\n", encoding="utf-8")

@@ -287,6 +287,31 @@ def test_a_second_build_in_the_same_folder(tiny_tree: Path, finished_build: Path
     assert digest(tmp_path / "celebahq.h5") == digest(finished_build / "celebahq.h5")
 
 
+WITHOUT_SEMAPHORES = """
+import multiprocessing.synchronize, sys
+import luigi.cmdline
+
+def refuse(*_, **__):
+    raise FileNotFoundError(2, "No such file or directory")
+
+multiprocessing.synchronize.SemLock.__init__ = refuse
+sys.exit(luigi.cmdline.luigi_run(sys.argv[2:]))
+"""
+"""The luigi command where there is no /dev/shm."""
+
+
+def test_a_system_without_shared_memory(tiny_tree: Path, finished_build: Path, tmp_path: Path) -> None:
+    prefix = (sys.executable, "-c", WITHOUT_SEMAPHORES)
+    for options in ("--jobs 2", "--jobs 2 --dry-run", "--workers 2"):
+        line = error_line(run(tiny_tree, tmp_path, "--count", CHOSEN, *options.split(), prefix=prefix))
+        assert "semaphores, and the system has none (No such file or directory)" in line
+        assert "--jobs 1 --workers 1" in line
+        assert list(tmp_path.iterdir()) == []
+    done = run(tiny_tree, tmp_path, "--count", CHOSEN, prefix=prefix)  # with --jobs 1
+    assert done.returncode == 0, done.stderr
+    assert digest(tmp_path / "celebahq.h5") == digest(finished_build / "celebahq.h5")
+
+
 # --- disks -----------------------------------------------------------------------------------------------------------
 
 LIMITED = "import os, resource, sys; n = int(sys.argv[1]); resource.setrlimit(resource.RLIMIT_FSIZE, (n, n)); "

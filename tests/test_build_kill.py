@@ -1,17 +1,21 @@
-"""`kill -9` at random moments, then the same command: the same bytes, finished shards kept, nothing left behind."""
+"""Kill or interrupt a build, then run the same command: the same bytes, finished work kept, nothing left behind."""
 
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from datatools.pyramid import verify
-from tests.builds import HANGS, command, datasets, digest, environment, file_names, file_states
+from tests.builds import CHOSEN, HANGS, build, command, datasets, digest, environment, file_names, file_states
 
 OPTIONS = ("--selection", "all", "--workers", 2, "--jobs", 2)
 KILLS = 14
@@ -170,14 +174,104 @@ def test_kills_at_random_moments(tiny_tree: Path, tmp_path: Path) -> None:
     assert left_in_shared_memory(pids) == []
 
 
-def test_workers_end_with_a_killed_parent(tiny_tree: Path, tmp_path: Path) -> None:
-    """Only the leader dies, as when the system runs out of memory: nobody may keep the folder locked."""
-    process = start(tiny_tree, tmp_path / "out", tmp_path)
-    assert process.stderr is not None
-    with process, process.stderr as log:
-        assert any("ScoreShard" in line for line in log)
-        process.send_signal(signal.SIGKILL)
-        assert wait_until_gone(process.pid, HANGS)
-    again = start(tiny_tree, tmp_path / "out", tmp_path)
-    stderr = again.communicate(timeout=HANGS)[1]
-    assert again.returncode == 0, stderr
+# --- one process is asked to end, or killed, while photos are under way -----------------------------------------------
+
+LAUNCHER = """
+import hashlib, sys, time
+import luigi.cmdline
+from pipelines import shards
+
+log, slow, how = sys.argv[1:4]
+read_photo = shards.read_photo
+
+def note(path):
+    with open(log, "a") as stream:
+        stream.write(path.name + "\\n")
+    if path.name == slow and how == "sleeping":
+        time.sleep(600)
+    elif path.name == slow:  # in native code, without a look at signals
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**10)
+    return read_photo(path)
+
+shards.read_photo = note
+luigi.cmdline.luigi_run(sys.argv[4:])
+"""
+"""`luigi`, with a list of the photos that are opened, and one that takes ten minutes."""
+
+NEVER = 300
+"""Seconds until what waits for the slow photo would still be there."""
+
+
+@dataclass
+class SlowBuild:
+    """A build that has come to its slow photo."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    def end(self, number: int, *, group: bool = False) -> str:
+        """Send the signal to the first process, or all; returns standard error. All processes must have ended."""
+        assert len(group_members(self.process.pid)) > 0
+        (os.killpg if group else os.kill)(self.process.pid, number)
+        error = self.process.communicate(timeout=NEVER)[1]  # ends with the last process that could write there
+        assert wait_until_gone(self.process.pid, NEVER)
+        return error
+
+
+@contextmanager
+def slow_build(slow: str, tree: Path, out: Path, *options: object, how: str = "sleeping") -> Iterator[SlowBuild]:
+    """Start a build in a process group of its own and wait until it opens the photo `slow`."""
+    log = out.with_name("photos.txt")
+    log.write_text("")
+    with subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, str(log), slow, how, *command(tree, out, *options)[1:]],
+        cwd="/",
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # as a terminal starts it; a test run in the background has SIGINT ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        try:
+            while slow not in log.read_text().split():
+                assert process.poll() is None
+                time.sleep(0.02)
+            yield SlowBuild(process, log)
+        finally:
+            for left in group_members(process.pid):
+                os.kill(left, signal.SIGKILL)
+
+
+SCORE = "900003.jpg"
+"""In the second shard of three."""
+
+
+@pytest.mark.parametrize("options", ["--workers 2 --jobs 2", "--workers 1 --jobs 2"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGKILL"])
+def test_no_process_outlives_the_first(
+    name: str, options: str, tiny_tree: Path, finished_build: Path, tmp_path: Path
+) -> None:
+    number = signal.Signals[name]
+    out = tmp_path / "out"
+    words = ("--count", CHOSEN, *options.split())
+    with slow_build(SCORE, tiny_tree, out, *words) as slow:
+        assert len(group_members(slow.process.pid)) >= (4 if "--workers 2" in options else 3)
+        error = slow.end(number)
+    if number == signal.SIGKILL:
+        assert slow.process.returncode == -number
+    else:
+        assert slow.process.returncode == 128 + number
+        assert interruption_lines(error) == [f"interrupted ({name})"]
+    build(tiny_tree, out, *words, task="Verify")  # at once: nobody holds the folder
+    assert digest(out / "celebahq.h5") == digest(finished_build / "celebahq.h5")
+
+
+def interruption_lines(error: str) -> list[str]:
+    """What the line that tells of a signal begins with; there must be no other line but Luigi's on tasks."""
+    assert "Traceback" not in error
+    assert "Exception" not in error
+    lines = [line for line in error.splitlines() if not line.startswith("INFO: ")]
+    assert all("run the same command again to resume" in line for line in lines)
+    return [line.partition(":")[0] for line in lines]

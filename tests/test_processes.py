@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,6 +12,8 @@ import pytest
 
 from datatools.errors import DataError
 from pipelines.processes import AHEAD, map_in_order
+from tests.builds import environment
+from tests.test_build_kill import group_members, wait_until_gone
 
 
 def later_ones_faster(number: int) -> tuple[int, int]:
@@ -71,3 +75,65 @@ def die_at_three(number: int) -> int:
 def test_a_killed_worker_is_told_in_one_line() -> None:
     with pytest.raises(DataError, match=r"most likely because memory ran out.*smaller --jobs"):
         list(map_in_order(die_at_three, range(20), 2))
+
+
+PARENT = """
+import ctypes, sys, threading, time
+from pipelines import processes
+
+processes.START_METHOD, thread, sleeper = sys.argv[1:]
+sleep = {"python": time.sleep, "native": ctypes.PyDLL(None).sleep}[sleeper]
+work = threading.Thread(target=lambda: list(processes.map_in_order(sleep, [600] * 2, 2)))
+work.run() if thread == "main" else (work.start(), work.join())
+"""
+"""Two workers sleep for ten minutes; "native" without letting any other thread of theirs run."""
+
+
+@pytest.mark.parametrize(
+    ("method", "thread", "sleeper"),
+    [
+        ("fork", "main", "python"),
+        ("fork", "other", "python"),
+        ("spawn", "main", "python"),
+        ("forkserver", "main", "python"),
+        pytest.param(
+            *("fork", "main", "native"),
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread ends the process"),
+        ),
+    ],
+)
+def test_workers_end_with_a_killed_parent(method: str, thread: str, sleeper: str) -> None:
+    words = [sys.executable, "-c", PARENT, method, thread, sleeper]
+    process = subprocess.Popen(words, env=environment(), start_new_session=True)
+    try:
+        before = 3 if method == "fork" else 4  # a resource tracker, and the server
+        while len(group_members(process.pid)) < before + (method == "forkserver"):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        assert wait_until_gone(process.pid, 300)
+    finally:
+        for left in group_members(process.pid):
+            os.kill(left, signal.SIGKILL)
+
+
+def test_workers_end_when_nobody_wants_their_results() -> None:
+    results = map_in_order(time.sleep, [0, 600, 600, 600], 2)
+    next(results)
+    begin = time.monotonic()
+    results.close()
+    assert time.monotonic() - begin < 300
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(2, "No such file or directory"), OSError(38, "Function not implemented"), ImportError()]
+)
+def test_a_system_without_semaphores_is_named(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)
+    with pytest.raises(DataError, match=r"semaphores, and the system has none.*--jobs 1 --workers 1"):
+        list(map_in_order(refuse_seven, range(3), 2))
+    assert list(map_in_order(refuse_seven, range(3), 1)) == [0, 1, 2]
