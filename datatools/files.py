@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,9 +48,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
         fsync_path(temporary)
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder is gone, too, the first error says so
+            temporary.unlink(missing_ok=True)
         raise
     fsync_path(path.parent)
+
+
+def append_whole(path: Path, data: bytes) -> None:
+    """Append `data` to a file, made when it is not there, and flush it; raises OSError and appends nothing on failure.
+
+    A full disk takes a part of what is written to it; that part is cut off again.
+    """
+    with path.open("ab", buffering=0) as stream:
+        before = stream.tell()
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[stream.write(rest) :]
+            os.fsync(stream.fileno())
+        except BaseException:
+            with suppress(OSError):
+                stream.truncate(before)
+            raise
 
 
 def check_writable(path: Path) -> None:

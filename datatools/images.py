@@ -166,8 +166,10 @@ def save_jpeg(path: Path, array: NDArray[np.uint8], quality: int = 90) -> None:
 def _save(path: Path, array: NDArray[np.uint8], **options: Any) -> None:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"expected (H, W, 3) uint8, found {array.shape} {array.dtype}")
-    with atomic_path(Path(path)) as temporary, temporary.open("wb") as stream:
-        Image.fromarray(array).save(stream, **options)
+    encoded = io.BytesIO()  # Pillow's own writing to a file does not say why it failed
+    Image.fromarray(array).save(encoded, **options)
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_bytes(encoded.getbuffer())
 
 
 def _open(data: bytes) -> Image.Image:

@@ -157,5 +157,7 @@ def read_saved_run(folder: Path) -> SavedRun | None:
         return SavedRun(preset=preset, **{**values, "forks": tuple(values["forks"])})
     except FileNotFoundError:
         return None
+    except NotADirectoryError:
+        raise DataError(f"{folder}: is a file, or lies in one; a run is a folder") from None
     except (OSError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError, DataError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datatools.errors import DataError
-from pggan.checkpoints import Values
+from datatools.text import counted
+from pggan.checkpoints import Values, checkpoints
 from pggan.config import RunConfig, SavedRun, read_saved_run
 from pggan.data import Source
-from pggan.models import load_model, save_model
+from pggan.models import BEST, CHECKPOINTS, FINAL, load_model, save_model
 from pggan.networks import Network
 from pggan.runlog import Tick
+from pggan.saving import reason, require_room
 from pggan.steps import Networks, Trainer
 
 
@@ -22,15 +24,29 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / ".lock").open("w")
+    except (FileExistsError, NotADirectoryError):
+        raise DataError(f"--out {folder}: is a file, or lies in one; give the name of a folder") from None
     except OSError as error:
-        raise DataError(f"--out {folder}: cannot be written: {error.strerror}") from error
+        raise DataError(f"--out {folder}: cannot be written: {reason(error)}") from error
     with stream:
         try:
             # of this process alone: processes that it starts do not inherit it
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise DataError(f"--out {folder}: another process is training there") from None
+        except OSError as error:  # some network file systems have no locks
+            raise DataError(f"--out {folder}: cannot be locked: {reason(error)}; choose another disk") from error
         yield
+
+
+def check_room(config: RunConfig, networks: Networks) -> None:
+    """Raises DataError where the disk has no room for the checkpoints and models that the run will write."""
+    g, d = (sum(p.nbytes for p in network.parameters()) for network in (networks.generator, networks.discriminator))
+    checkpoint, model = 4 * g + 3 * d, 2 * g + d  # Adam has two moments of every weight; G has its average
+    missing = max(config.keep + 1 - len(checkpoints(config.out / CHECKPOINTS)), 1)  # a new one, before the oldest goes
+    models = [FINAL, *([BEST] if config.metrics.every else [])]
+    needed = missing * checkpoint + model * sum(not (config.out / name).exists() for name in models)
+    require_room(config.out, needed, f"{counted(missing, 'checkpoint')} and the models")
 
 
 def settle_settings(config: RunConfig, source: Source, say: Callable[[str], None]) -> SavedRun | None:

@@ -16,7 +16,7 @@ MAX_CLASSES = 64
 """Largest number of classes that combinations of attributes may make."""
 SUM_TOLERANCE = 1e-3
 """How far the sum of a row may be from 1: weights stored as float16 are off by half of that."""
-HOW = 'of class numbers, numpy.save(path, numpy.eye(classes, dtype="float32")[class_numbers]) makes a right one'
+HOW = 'to make labels of class numbers: numpy.save(path, numpy.eye(classes, dtype="float32")[class_numbers])'
 
 
 def read_labels(pyramid: Pyramid, choice: str) -> Labels | None:

@@ -11,20 +11,23 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
 from pggan.checkpoints import checkpoints, newest_good, remove_after, save_checkpoint
-from pggan.config import RunConfig, SavedRun
+from pggan.config import FILE_NAME, RunConfig, SavedRun
 from pggan.data import Batch, Order, Request, Source, requests, stream
 from pggan.distributed import Team, choose_device, join
 from pggan.folder import (
     Position,
+    check_room,
     collect,
     locked,
     restore,
@@ -37,7 +40,8 @@ from pggan.models import BEST, CHECKPOINTS, FINAL, Model, render
 from pggan.plan import Plan, make_plan
 from pggan.precision import allow_tf32
 from pggan.randomness import normals, rng
-from pggan.runlog import RunLog, Tick, memory_bytes, status_line
+from pggan.runlog import BOARD, STATS, RunLog, Tick, memory_bytes, status_line
+from pggan.saving import Saving
 from pggan.schedule import ScheduleState, rounds, state_at
 from pggan.steps import NonFiniteError, Trainer, build_networks, initialise_from_reals
 from pggan.training_metrics import GivenUpError, TrainingMetrics
@@ -61,6 +65,7 @@ class Run:
     device: torch.device
     team: Team
     log: RunLog
+    saving: Saving
     source: Source
     trainer: Trainer
     plan: Plan
@@ -110,7 +115,9 @@ def train(config: RunConfig) -> Result:
         team = stack.enter_context(join(device))
         if team.leads:
             stack.enter_context(locked(config.out))
-        log = stack.enter_context(closing(RunLog(config.out if team.leads else None)))
+        log = RunLog(config.out if team.leads else None)
+        saving = Saving(config.out, log.say, stop)
+        stack.enter_context(noted(log))
         stack.enter_context(stop.listening())
         source = Source(config.h5, config.labels)
         saved = settle_settings(config, source, log.say)
@@ -139,10 +146,13 @@ def train(config: RunConfig) -> Result:
             log.say,
             stop,
         )
-        run = Run(config, device, team, log, source, trainer, plan, metrics, stop)
+        run = Run(config, device, team, log, saving, source, trainer, plan, metrics, stop)
+        if team.leads:
+            check_room(config, trainer.networks)
         begin(run)
         if team.leads:  # not before: a run that cannot begin leaves the folder as it was
-            (saved or SavedRun.of(config, source)).write(config.out)
+            settings = saved or SavedRun.of(config, source)
+            saving.must(config.out / FILE_NAME, partial(settings.write, config.out))
         try:
             return run_rounds(run)
         except NonFiniteError as error:
@@ -152,6 +162,16 @@ def train(config: RunConfig) -> Result:
             return run_rounds(run)
         except NonFiniteError as error:
             raise DataError(f"{error}, again after going back to a checkpoint: the training has diverged") from error
+
+
+@contextmanager
+def noted(log: RunLog) -> Iterator[None]:
+    """Write the error that ends the run into log.txt, too: its console may be gone."""
+    try:
+        yield
+    except DataError as error:
+        log.note(f"error: {error}")
+        raise
 
 
 def begin(run: Run) -> None:
@@ -175,8 +195,9 @@ def begin(run: Run) -> None:
         run.log.say(f"resumed from {run.position.images} images")
     run.team.wait()
     if run.team.leads:
-        remove_after(folder, run.position.images)
-    run.metrics.go_on_from(run.log.go_on_from(run.position.images))
+        run.saving.must(folder, partial(remove_after, folder, run.position.images))
+    stats = run.saving.must(config.out / STATS, partial(run.log.go_on_from, run.position.images))
+    run.metrics.go_on_from(stats)
     keep_best(run)  # unless the training was killed before it was written, it is there already
 
 
@@ -253,7 +274,8 @@ def prepare(run: Run, state: ScheduleState) -> None:
         columns, rows = grid_size(run.config.preset.network.resolution)
         chosen = rng(run.config.seed, "grid", 1).permutation(run.source.count)[: columns * rows]
         reals: NDArray = run.source.pyramid[run.config.preset.network.resolution][chosen]
-        save_grid(run.config.out / "reals.png", reals.transpose(0, 2, 3, 1), columns)
+        path = run.config.out / "reals.png"
+        run.saving.may("reals.png", path, partial(save_grid, path, reals.transpose(0, 2, 3, 1), columns))
         save_snapshot(run)
 
 
@@ -306,7 +328,14 @@ def report(run: Run, state: ScheduleState) -> None:
         },
         "memory": memory,
     }
-    run.log.stats(position.images, values)
+    record(run, values)
+
+
+def record(run: Run, values: dict[str, Any]) -> None:
+    """Write a line of stats.jsonl, which resuming needs, and points for TensorBoard, which may be missing."""
+    run.saving.must(run.config.out / STATS, partial(run.log.stats, values))
+    folder = run.config.out / BOARD
+    run.saving.may("TensorBoard's curves", folder, partial(run.log.points, run.position.images, values))
 
 
 def save_snapshot(run: Run) -> None:
@@ -322,14 +351,16 @@ def save_snapshot(run: Run) -> None:
         labels = torch.from_numpy(run.source.labels[chosen])
     lod = state_at(config.preset.schedule, run.position.images).lod
     pictures = render(run.trainer.networks.average, latents, labels, lod, full=True)
-    save_grid(config.out / f"fakes{run.position.images // 1000:06d}.png", pictures, columns)
+    path = config.out / f"fakes{run.position.images // 1000:06d}.png"
+    run.saving.may("grids of fakes", path, partial(save_grid, path, pictures, columns))
 
 
 def save(run: Run) -> None:
     """A checkpoint of the position, unless there is one."""
     if run.position.saved_at != run.position.images:
         if run.team.leads:
-            save_checkpoint(run.config.out / CHECKPOINTS, collect(run.trainer, run.position), run.config.keep)
+            folder, values = run.config.out / CHECKPOINTS, collect(run.trainer, run.position)
+            run.saving.must(folder, partial(save_checkpoint, folder, values, run.config.keep))
         run.position.saved_at = run.position.images
 
 
@@ -357,7 +388,7 @@ def measure(run: Run, *, ending: bool = False) -> None:
         run.log.say(f"warning: not measured after {images} images: {told}")
         return
     values["timing"] = {"seconds": run.position.tick.elapsed, "metrics_seconds": time.perf_counter() - start}
-    run.log.stats(images, values)
+    record(run, values)
     told = ", ".join(f"{name} {value:.4g}" for name, value in values["metrics"].items())
     run.log.say(f"measured after {images} images: {told}")
     for note in run.metrics.new_notes():
@@ -371,7 +402,8 @@ def keep_best(run: Run) -> None:
     """best.safetensors, when the networks as they are have the lowest distance of all measured."""
     best, images = run.metrics.best, run.position.images
     if run.team.leads and best is not None and best.images == images:
-        save_networks(run.config.out / BEST, run.trainer.networks, 0.0, images)
+        path = run.config.out / BEST
+        run.saving.must(path, partial(save_networks, path, run.trainer.networks, 0.0, images))
 
 
 def finish(run: Run, state: ScheduleState) -> Result:
@@ -385,7 +417,7 @@ def finish(run: Run, state: ScheduleState) -> Result:
     save(run)
     if run.team.leads:
         lod = state_at(run.config.preset.schedule, position.images).lod
-        save_networks(final, run.trainer.networks, lod, position.images)
+        run.saving.must(final, partial(save_networks, final, run.trainer.networks, lod, position.images))
     measure(run, ending=True)
     run.log.say(f"finished after {position.images} images: {final}")
     return Result(position.images, True)

@@ -5,18 +5,24 @@ import os
 import resource
 import sys
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from datatools.console import say
-from datatools.files import atomic_path
+from datatools.errors import DataError
+from datatools.files import append_whole, atomic_path
+from pggan.board import Board
+from pggan.saving import reason
 from pggan.schedule import ScheduleState
+
+STATS, BOARD = "stats.jsonl", "tensorboard"
+UNWRITTEN = 10_000
+"""Lines of log.txt that wait in memory while it cannot be written; older ones are given up."""
 
 
 @dataclass
@@ -109,59 +115,82 @@ def status_line(
 class RunLog:
     """The log files of a run folder; on a process that does not lead it only keeps silent.
 
-    `images`: where the run goes on; what the files say of later images is removed.
+    Raises DataError for a log.txt that cannot be written at the start. Later its lines wait in memory until it can be.
     """
 
     def __init__(self, folder: Path | None, console: TextIO | None = None) -> None:
         self.folder = folder
         self.console = console
-        self._text: TextIO | None = None
-        self._board: SummaryWriter | None = None
-        if folder is not None:
-            self._text = (folder / "log.txt").open("a", encoding="utf-8")
+        self._board: Board | None = None
+        self._unwritten: deque[str] = deque(maxlen=UNWRITTEN)
+        self._told = False
+        if folder is not None and _is_cut(folder / "log.txt"):
+            self._unwritten.append("\n")
 
     def say(self, line: str) -> None:
         """A line for console and log.txt."""
-        if self._text is not None:
+        if self.folder is not None:
             say(line, self.console)
-            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            self._text.write(f"{stamp}  {line}\n")
-            self._text.flush()
+            self.note(line)
 
-    def go_on_from(self, images: int) -> list[str]:
-        """Takes back what stats.jsonl and TensorBoard have of images beyond `images`; the lines that are left."""
-        if self.folder is None:
-            return []
-        path = self.folder / "stats.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [line for line in lines if _images_of(line) <= images]
-        if kept != lines:
-            with atomic_path(path) as temporary:
-                temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        if self._board is not None:
-            self._board.close()
-        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=images + 1, max_queue=1000)
-        return kept
-
-    def stats(self, images: int, values: Mapping[str, Any]) -> None:
-        """One line of stats.jsonl; its plain numbers go to TensorBoard as well, `images` being the step."""
+    def note(self, line: str) -> None:
+        """A line for log.txt alone."""
         if self.folder is None:
             return
-        with (self.folder / "stats.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(values) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        assert self._board is not None
-        for name, value in values.items():
-            for inner, number in value.items() if isinstance(value, dict) else [("", value)]:
-                self._board.add_scalar(f"{name}/{inner}".rstrip("/"), number, images)
-        self._board.flush()
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._unwritten.append(f"{stamp}  {line}\n")
+        try:
+            # names on disk need not be valid Unicode
+            append_whole(self.folder / "log.txt", "".join(self._unwritten).encode("utf-8", "backslashreplace"))
+        except OSError as error:
+            if not self._told:
+                told = f"warning: {self.folder / 'log.txt'}: {reason(error)}; its lines wait until it can be written"
+                say(told, self.console)
+            self._told = True
+        else:
+            self._unwritten.clear()
+            self._told = False
 
-    def close(self) -> None:
-        if self._text is not None:
-            self._text.close()
+    def go_on_from(self, images: int) -> list[str]:
+        """Takes back what stats.jsonl and TensorBoard have of images beyond `images`; the lines that are left.
+
+        Raises OSError.
+        """
+        if self.folder is None:
+            return []
+        path = self.folder / STATS
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        kept = [line for line in text.splitlines() if _images_of(line) <= images]
+        rest = "".join(f"{line}\n" for line in kept)
+        if rest != text:
+            with atomic_path(path) as temporary:
+                temporary.write_text(rest, encoding="utf-8")
+        self._board = Board(self.folder / BOARD, images + 1)
+        return kept
+
+    def stats(self, values: Mapping[str, Any]) -> None:
+        """One line of stats.jsonl, whole or not at all; raises OSError."""
+        if self.folder is not None:
+            append_whole(self.folder / STATS, (json.dumps(values) + "\n").encode())
+
+    def points(self, images: int, values: Mapping[str, Any]) -> None:
+        """The plain numbers of `values` for TensorBoard, `images` being the step; raises OSError."""
         if self._board is not None:
-            self._board.close()
+            groups = {name: value if isinstance(value, dict) else {"": value} for name, value in values.items()}
+            scalars = {f"{name}/{inner}".rstrip("/"): n for name, group in groups.items() for inner, n in group.items()}
+            self._board.add(images, scalars)
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether the last line of a file has no end, since the program or the machine was killed."""
+    try:
+        with path.open("ab+") as stream:
+            if not stream.tell():
+                return False
+            stream.seek(-1, os.SEEK_END)
+            return stream.read(1) != b"\n"
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {reason(error)}") from error
 
 
 def _images_of(line: str) -> float:

@@ -1,13 +1,15 @@
 """`datatools.files`: whole or not at all, nothing but files is replaced; which files of a folder are pictures."""
 
+import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from datatools.errors import DataError
-from datatools.files import PICTURE_ENDINGS, atomic_path, check_writable, list_pictures
+from datatools.files import PICTURE_ENDINGS, append_whole, atomic_path, check_writable, list_pictures
 from datatools.images import read_rgb
 
 
@@ -109,3 +111,34 @@ def test_endings_are_those_of_formats_that_are_decoded(ending: str, tmp_path: Pa
     assert Image.registered_extensions()[ending] in {"JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM"}
     Image.new("RGB", (3, 2)).save(tmp_path / f"a{ending}")
     assert read_rgb(tmp_path / f"a{ending}").shape == (2, 3, 3)
+
+
+def test_appending_takes_all_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    append_whole(path, b"one\n")
+    append_whole(path, b"two\n")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (12, limit[1]))
+        with pytest.raises(OSError, match="File too large"):  # after four bytes of it
+            append_whole(path, b"three\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert path.read_bytes() == b"one\ntwo\n"
+    if Path("/dev/full").exists():
+        with pytest.raises(OSError, match="No space left"):
+            append_whole(Path("/dev/full"), b"four\n")
+
+
+def test_the_first_error_is_told_when_the_folder_is_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def fail() -> None:
+        with atomic_path(folder / "file"):
+            folder.rename(tmp_path / "moved")
+            folder.write_text("in its place")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left"):
+        fail()

@@ -1,0 +1,96 @@
+"""What a run does when its folder cannot be written: wait for a full disk, end in one line, or go on without."""
+
+import errno
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from datatools.errors import DataError
+
+T = TypeVar("T")
+FULL = (errno.ENOSPC, errno.EDQUOT)
+PATIENCE = 600.0
+"""Seconds that a run waits for room on a full disk. The other processes of a run wait longer (distributed.PATIENCE)."""
+RETRY = 10.0
+"""Seconds between two tries."""
+
+
+class Saving:
+    """Writes into the run folder `folder`.
+
+    Args:
+        say: gets lines for the log.
+        stopping: whether the run was asked to stop; then nothing is waited for.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None], stopping: Callable[[], bool]) -> None:
+        self.folder, self.say, self.stopping = folder, say, stopping
+        self._missing: set[str] = set()
+
+    def must(self, path: Path, write: Callable[[], T]) -> T:
+        """Call `write`, which writes `path` whole or not at all, until it succeeds; returns what it returns.
+
+        A full disk is waited for, for up to PATIENCE seconds. Raises DataError when that is over, when the run is
+        asked to stop, and for other failures at once.
+        """
+        begin, waiting = time.monotonic(), False
+        while True:
+            try:
+                value = write()
+            except OSError as error:
+                left = begin + PATIENCE - time.monotonic()
+                if error.errno not in FULL or left <= 0 or self.stopping():
+                    raise DataError(f"{path}: {reason(error)}; {self._advice(error)}") from error
+                if not waiting:
+                    self.say(
+                        f"warning: {path}: {reason(error)}; waiting up to {PATIENCE / 60:g} minutes for room: free "
+                        "some space, or stop with Ctrl-C and resume later from the newest checkpoint"
+                    )
+                waiting = True
+                self._sleep(min(RETRY, left))
+            else:
+                if waiting:
+                    self.say(f"{path}: written after {time.monotonic() - begin:.0f} s of waiting")
+                return value
+
+    def may(self, kind: str, path: Path, write: Callable[[], object]) -> None:
+        """Call `write` once; where it fails, warn, once for files of that kind until one of them can be written."""
+        try:
+            write()
+        except OSError as error:
+            if kind not in self._missing:
+                self.say(f"warning: {path}: {reason(error)}; the training goes on without {kind}")
+            self._missing.add(kind)
+        else:
+            self._missing.discard(kind)
+
+    def _sleep(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not self.stopping():
+            time.sleep(min(0.2, seconds))
+
+    def _advice(self, error: OSError) -> str:
+        if error.errno in FULL:
+            return (
+                "free some space and run the same command again: it resumes from the newest checkpoint, which is whole"
+            )
+        if not self.folder.is_dir():
+            return f"the run folder {self.folder} is gone: where it was moved, resume with --out and its new place"
+        return "what was saved before is whole: make the folder writable and run the same command again to resume"
+
+
+def reason(error: OSError) -> str:
+    """Return why something could not be written, without numbers and names."""
+    return error.strerror or " ".join(str(error).split())
+
+
+def require_room(folder: Path, needed: int, what: str) -> None:
+    """Raise DataError where the disk of `folder` has less than `needed` bytes free; a disk that tells no size has."""
+    usage = shutil.disk_usage(folder)
+    if usage.total and usage.free < needed:
+        raise DataError(
+            f"--out {folder}: the disk is too full for {what}: {needed / 1e6:,.1f} MB needed, {usage.free / 1e6:,.1f} "
+            "MB free; free some space, choose another --out, or keep fewer checkpoints (--keep)"
+        )
