@@ -21,7 +21,9 @@ def byte_size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: 0.42 s, 12.3 s, 4 min 05 s, 10 h 03 min."""
+    """Seconds for people: 0.12 ms, 37 ms, 0.42 s, 12.3 s, 4 min 05 s, 10 h 03 min."""
+    if 0 < seconds < 0.0995:
+        return f"{1000 * seconds:.2g} ms"
     if seconds < 59.95:
         return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -32,8 +34,12 @@ def duration(seconds: float) -> str:
 
 
 def score_text(score: float) -> str:
-    """Four significant digits; a dash for none."""
-    return f"{score:#.4g}" if math.isfinite(score) else "-"
+    """Write a score with four decimals, one that is nearer to 0 as "< 0.0001"; a dash for none."""
+    if not math.isfinite(score):
+        return "-"
+    if score and round(score, 4) == 0:
+        return "< 0.0001" if score > 0 else "> -0.0001"
+    return f"{score:.4f}"
 
 
 def rate_text(images: int, seconds: float) -> str:
@@ -42,3 +48,8 @@ def rate_text(images: int, seconds: float) -> str:
         return "-"
     rate = images / seconds
     return f"{rate:,.0f}" if rate >= 99.95 else f"{rate:.3g}"
+
+
+def each_text(images: int, seconds: float) -> str:
+    """Write the time that an image took; a dash where there is nothing to divide."""
+    return duration(seconds / images) if seconds > 0 and images else "-"

@@ -20,15 +20,16 @@ from datatools.errors import DataError
 from datatools.images import decode_rgb, image_size
 from datatools.pyramid import Pyramid
 from datatools.report import GENERATOR, BuildSummary, DuplicateFiles
-from datatools.report_format import byte_size, duration, rate_text, score_text, shorten
+from datatools.report_format import byte_size, duration, each_text, rate_text, score_text, shorten
 from datatools.report_parts import Face, Faces, Maker, Picture
-from datatools.report_plots import PlotSize, score_histogram
+from datatools.report_plots import PlotSize, log_axis_start, score_histogram
 from datatools.report_tables import Ranking, read_ranking, read_rejected
 from datatools.resample import FINAL_FILTERS, FinalFilter
 from datatools.restoration_strips import RestorationStrip, make_restoration_strip, restoration_candidates
 from datatools.restore import NoRestorer
 from datatools.sheets import contact_sheet, fit_picture
 from datatools.strips import PANEL, Strip, make_strip, strip_candidates
+from datatools.text import counted
 
 SHEET_FACES, SHEET_COLUMNS, SHEET_TILE = 24, 8, 136
 BELOW_CUT = 16  # photos shown of those that were not chosen
@@ -94,7 +95,7 @@ def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> str:
         "stages": summary.stages,
         "total_seconds": sum(stage.seconds for stage in summary.stages),
         "disk": summary.disk_bytes,
-        "settings": summary.settings,
+        "settings": _effective(summary.settings),
         "versions": _versions(summary.settings),
         "links": {
             "pyramid": _link(summary.pyramid, links_from),
@@ -108,7 +109,12 @@ def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> str:
         what = "The photos that were not chosen could not be shown"
         content["below"] = attempt(what, _below, ranking, summary.photos, maker)
     content |= _file_content(summary, maker)
-    return _template().render(content)
+    pictures = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    page = ""
+    for _ in range(3):  # the page says how large it is itself, which settles at once
+        report_bytes = pictures + len(page.encode("utf-8", errors="replace"))
+        page = _template().render(content | {"disk": {**summary.disk_bytes, "report/": report_bytes}})
+    return page
 
 
 def _file_content(summary: BuildSummary, maker: Maker) -> dict[str, Any]:
@@ -149,9 +155,28 @@ def _template() -> jinja2.Template:
         duration=duration,
         score=score_text,
         rate=rate_text,
+        each=each_text,
+        counted=counted,
         short=shorten,
     )
     return environment.get_template("report.html")
+
+
+def _effective(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings as they took effect: what had none says why, what was chosen automatically says what."""
+    effective = dict(settings)
+    selection, restored = settings.get("selection"), _restored(settings)
+    if selection == "all" and "count" in settings:
+        effective["count"] = "no effect with selection all"
+    if settings.get("order") == "auto":
+        effective["order"] = f"{'official' if selection == 'official' else 'rank'} (auto)"
+    for name in ("super_resolution", "score_on"):
+        if name in settings and restored is None:
+            effective[name] = "no effect with restore none"
+    if settings.get("exclude") == "":
+        effective["exclude"] = "none"
+        effective.pop("excluded_digest", None)
+    return effective
 
 
 def _asked(settings: Mapping[str, str]) -> int | None:
@@ -179,6 +204,8 @@ def _histogram(ranking: Ranking, folder: Path) -> dict[str, Any] | None:
     sizes = {"wide": PlotSize(900, 330), "narrow": PlotSize(400, 300)}
     for name, size in sizes.items():
         outside = score_histogram(folder / f"scores-{name}.svg", chosen, others, cut, size)
+    scores = np.concatenate([chosen, others])
+    start = log_axis_start(scores)
     parts = {label: part for label, part in (("Chosen", chosen), ("Not chosen", others)) if len(part)}
     quantiles = [
         (label, [float(np.quantile(part, fraction)) for part in parts.values()])
@@ -187,6 +214,8 @@ def _histogram(ranking: Ranking, folder: Path) -> dict[str, Any] | None:
     return {
         "cut": cut,
         "outside": outside,
+        "log_start": start,
+        "below_start": 0 if start is None else int(np.count_nonzero(scores < start)),
         "parts": {k: len(v) for k, v in parts.items()},
         "quantiles": quantiles,
         "sizes": sizes,
@@ -211,7 +240,7 @@ def _sheets(faces: Faces, maker: Maker) -> list[Sheet]:
     for title, members in parts:
         images = [faces.image(int(i), SHEET_TILE) for i in members]
         sheet = contact_sheet(images, SHEET_COLUMNS, SHEET_TILE)
-        alt = f"Contact sheet, {title.lower()}: {len(members)} of {count} faces by quality score"
+        alt = f"Contact sheet, {title.lower()}: {len(members)} of {counted(count, 'face')} by quality score"
         sheets.append(Sheet(title, maker.picture(sheet, alt), tuple(faces.face(int(i)) for i in members)))
     return sheets
 
@@ -233,7 +262,8 @@ def _below(ranking: Ranking, photos: Mapping[str, Path], maker: Maker) -> dict[s
     if not shown:
         return None
     sheet = contact_sheet(images, SHEET_COLUMNS, SHEET_TILE)
-    return {"picture": maker.picture(sheet, f"{len(shown)} photos that were not chosen, best first"), "photos": shown}
+    alt = f"{counted(len(shown), 'photo')} that {'was' if len(shown) == 1 else 'were'} not chosen, best first"
+    return {"picture": maker.picture(sheet, alt), "photos": shown}
 
 
 def _strips(faces: Faces, photos: Mapping[str, Path], maker: Maker) -> list[StripView]:

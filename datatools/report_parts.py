@@ -14,6 +14,7 @@ from datatools.errors import DataError
 from datatools.images import save_jpeg, save_png
 from datatools.pyramid import Pyramid
 from datatools.report_format import shorten
+from datatools.text import counted
 
 TRIES = 8  # photos tried for each picture of one
 NOTES = 3  # failures told one by one
@@ -145,6 +146,6 @@ class Maker:
                     break
         failures = len(self.notes) - earlier_notes
         if failures > NOTES:  # all the photos are gone, say
-            gave_none = f"{failures - NOTES} other photos gave {what[0].lower()}{what[1:]} either"
+            gave_none = f"{counted(failures - NOTES, 'other photo')} gave {what[0].lower()}{what[1:]} either"
             self.notes[earlier_notes + NOTES :] = [gave_none]
         return views

@@ -7,13 +7,16 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter
 from numpy.typing import NDArray
+
+from datatools.report_format import score_text
 
 CHOSEN_COLOUR = "#1f5f99"
 OTHER_COLOUR = "#c9c2b4"
 CUT_COLOUR = "#b3261e"
 BARS = 60
+DECADES = 4  # of a logarithmic axis below the one of the highest score
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,16 @@ def bar_edges(scores: NDArray[np.float64], cut: float | None, bars: int = BARS) 
     return cut + width * np.arange(-below, above + 1)
 
 
+def log_axis_start(scores: NDArray[np.float64]) -> float | None:
+    """Return where a logarithmic axis for these scores begins; None where a linear one shows them better.
+
+    That is where half of them would crowd into the first tenth of a linear axis; no score may be negative.
+    """
+    if scores.min() < 0 or not np.median(scores) < 0.1 * np.quantile(scores, 0.99):
+        return None
+    return float(10.0 ** (math.floor(math.log10(scores.max())) - DECADES))
+
+
 def score_histogram(
     path: Path, chosen: NDArray[np.float64], others: NDArray[np.float64], cut: float | None, size: PlotSize
 ) -> int:
@@ -48,10 +61,15 @@ def score_histogram(
 
     Args:
         path: the SVG file. chosen, others: (n,) finite scores; at least one in either. cut: score to mark, or None.
-    Returns: how many scores lie outside the axis and were counted in the first or last bar.
+    Returns: how many scores lie outside the axis and were counted in the first or last bar; not those below
+        `log_axis_start`, which the first bar of a logarithmic axis is for.
     """
+    start = log_axis_start(np.concatenate([chosen, others]))
+    if start is not None:  # from here on, scores are their logarithms
+        chosen, others = (np.log10(np.maximum(part, start)) for part in (chosen, others))
+    place = cut if cut is None or start is None else math.log10(max(cut, start))  # of the cut on the axis
     scores = np.concatenate([chosen, others])
-    edges = bar_edges(scores, cut)
+    edges = bar_edges(scores, place)
     # One ulp inside: a histogram's last bar is closed, all the others are open on the right.
     inside = [np.clip(part, edges[0], np.nextafter(edges[-1], -np.inf)) for part in (chosen, others)]
     counts = [np.histogram(part, edges)[0] for part in inside]
@@ -64,10 +82,15 @@ def score_histogram(
     ):
         if count.any():
             axes.bar(edges[:-1], count, np.diff(edges), base, align="edge", color=colour, label=label, linewidth=0)
-    if cut is not None:
-        axes.axvline(cut, color=CUT_COLOUR, linestyle=(0, (4, 3)), linewidth=1.3, label=f"cut at {cut:.4g}")
+    if cut is not None and place is not None:
+        axes.axvline(place, color=CUT_COLOUR, linestyle=(0, (4, 3)), linewidth=1.3, label=f"cut at {score_text(cut)}")
+    if start is not None:
+        powers = range(math.floor(edges[0]), math.ceil(edges[-1]) + 1)
+        axes.xaxis.set_major_locator(FixedLocator(list(powers)))
+        axes.xaxis.set_minor_locator(FixedLocator([power + math.log10(n) for power in powers for n in range(2, 10)]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10.0**value:g}"))
     axes.set_xlim(edges[0], edges[-1])
-    axes.set_xlabel("quality score")
+    axes.set_xlabel("quality score" if start is None else "quality score, logarithmic")
     axes.set_ylabel("photos")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value == round(value) else ""))
     axes.spines[["top", "right"]].set_visible(False)

@@ -174,18 +174,23 @@ def count_jobs(workers: int) -> int:
     return max(available // max(workers, 1), 1)
 
 
-def clean_up(settings: BuildSettings) -> None:
-    """Remove what a finished build no longer needs; scores stay, so that other choices are cheap.
+def leftovers(settings: BuildSettings) -> list[Path]:
+    """List the files that a finished build no longer needs; scores stay, so that other choices are cheap.
 
-    The output folder may be any, and hold a folder "work" of the user's: nothing goes but files with our names.
+    The output folder may be any, and hold a folder "work" of the user's: nothing is listed but files with our names.
     """
     needed = {settings.ranking_path, settings.marker("verified"), settings.marker("reported")}
+    files = [partial_path(settings.output_dir / name) for name in ("celebahq.h5", "ranking.csv", "rejected.csv")]
     for name, pattern in LEFTOVERS.items():
+        files += [path for path in (settings.work_dir / name).glob("*") if re.fullmatch(pattern, path.name)]
+    return [path for path in files if path not in needed and path.exists()]
+
+
+def clean_up(settings: BuildSettings) -> None:
+    """Remove the leftovers of a finished build, and folders that are empty without them."""
+    for path in leftovers(settings):
+        path.unlink()
+    for name in filter(None, LEFTOVERS):
         folder = settings.work_dir / name
-        for path in folder.glob("*") if folder.is_dir() else ():
-            if re.fullmatch(pattern, path.name) and path not in needed:
-                path.unlink()
-        if name and folder.is_dir() and not any(folder.iterdir()):
+        if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-    for name in ("celebahq.h5", "ranking.csv", "rejected.csv"):
-        partial_path(settings.output_dir / name).unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from datatools.report import BuildSummary, DuplicateFiles, StageTime, check_repl
 from pipelines.build_task import BuildTask
 from pipelines.luigi_defaults import check_configuration
 from pipelines.parameters import Flag
-from pipelines.plan import check_space, clean_up, describe_exclusions, describe_plan, lock_output
+from pipelines.plan import check_space, clean_up, describe_exclusions, describe_plan, leftovers, lock_output
 from pipelines.processes import check_processes
 from pipelines.settings import BuildSettings
 from pipelines.shards import (
@@ -328,13 +328,15 @@ class Report(BuildTask):
 
 
 def disk_use(settings: BuildSettings) -> dict[str, int]:
-    """Bytes of what a build has written so far, by name."""
+    """Bytes of what a build leaves beside its report, by name; to be called when the report alone is missing."""
     folder = settings.output_dir
     files = (settings.pyramid_path, folder / "ranking.csv", folder / "rejected.csv")
-    work = [path for path in settings.work_dir.rglob("*") if path.is_file()]
+    marks = [settings.marker("reported"), settings.marker("finished")]
+    gone = {*leftovers(settings), *marks}
+    work = sum(path.stat().st_size for path in settings.work_dir.rglob("*") if path.is_file() and path not in gone)
     return {
         **{path.name: path.stat().st_size for path in files},
-        "work/ (most of it is removed at the end)": sum(path.stat().st_size for path in work),
+        "work/": work + len("{}\n") * len(marks),
     }
 
 

@@ -44,6 +44,14 @@ def test_leaves_the_results_and_says_where_they_are(finished_build: Path) -> Non
     assert verify(finished_build / "celebahq.h5") == []
 
 
+def test_the_report_says_what_is_on_the_disk(finished_build: Path) -> None:
+    page = (finished_build / "report" / "index.html").read_text(encoding="utf-8")
+    files = [path for path in finished_build.rglob("*") if path.is_file()]
+    work = sum(path.stat().st_size for path in files if path.is_relative_to(finished_build / "work"))
+    assert f'work/</th><td class="number">{work:,}</td>' in page
+    assert f'Total</th><td class="number">{sum(path.stat().st_size for path in files):,}</td>' in page
+
+
 def test_levels_and_provenance_of_the_file(finished_build: Path, photos: Mapping[str, Photo]) -> None:
     ranking = {row["file_name"]: row for row in table(finished_build / "ranking.csv")}
     assert set(ranking) == set(photos)

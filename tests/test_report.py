@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import html.parser
+import re
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -140,13 +141,13 @@ def test_the_page_tells_counts_times_sizes_and_settings(tmp_path: Path, names: l
         "face 1,234 only …% inside 0.jpg , 1.jpg , 2.jpg , 3.jpg , …",
         "photo 1 the file is empty (zero bytes) a.jpg",
         "2 beyond 7 x1.jpg , x2.jpg",
-        "the lowest score that was chosen, 3.000",
-        "All chosen faces : 7 faces, scores 9.000 to 3.000, ranks 0 to 6",
-        "Best that were not chosen : 2 photos, scores -9.000 to -10.00",
+        "the lowest score that was chosen, 3.0000",
+        "All chosen faces : 7 faces, scores 9.0000 to 3.0000, ranks 0 to 6",
+        "Best that were not chosen : 2 photos, scores -9.0000 to -10.0000",
         "000000.jpg, 000003.jpg: distance 5",
         "000001.jpg, x1.jpg: distance 17",
-        "score 12.5 s 12.50 100 8",
-        "verify 0.00 s 0.00 3 -",
+        "score 12.5 s 12.50 100 8 0.12 s",
+        "verify 0.00 s 0.00 3 - -",
         "64 x 64 86,016 86 kB 75.1 %",
         "celebahq.h5 123,456 123 kB",
         "restore none",
@@ -177,9 +178,9 @@ def test_small_builds_with_nothing_rejected(tmp_path: Path, count: int, resoluti
 def test_more_faces_than_a_sheet_holds_are_shown_as_best_median_and_worst(tmp_path: Path) -> None:
     names = [f"{i:06}.jpg" for i in range(61)]
     page = written(make_build(tmp_path, names, resolution=8), tmp_path / "report")
-    assert "Best of the chosen : 16 faces, scores 9.000 to -6.000, ranks 0 to 15" in page.text
-    assert "Median of the chosen : 16 faces, scores -13.00 to -28.00, ranks 22 to 37" in page.text
-    assert "Worst of the chosen : 16 faces, scores -36.00 to -51.00, ranks 45 to 60" in page.text
+    assert "Best of the chosen : 16 faces, scores 9.0000 to -6.0000, ranks 0 to 15" in page.text
+    assert "Median of the chosen : 16 faces, scores -13.0000 to -28.0000, ranks 22 to 37" in page.text
+    assert "Worst of the chosen : 16 faces, scores -36.0000 to -51.0000, ranks 45 to 60" in page.text
 
 
 def test_names_and_reasons_cannot_become_markup(tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_restoration_is_shown_where_there_was_any(tmp_path: Path, names: list[st
         path.unlink()
     page = written(restored, tmp_path / "report")
     assert "There are no photos to compare with." in page.text
-    assert "1 other photos gave no comparison either" in page.text
+    assert "1 other photo gave no comparison either" in page.text
 
 
 @pytest.mark.parametrize("missing", ["celebahq.h5", "ranking.csv", "rejected.csv"])
@@ -348,3 +349,68 @@ def test_fewer_faces_than_asked_for_are_pointed_out(tmp_path: Path, names: list[
     everything = written(replace(summary, settings={"selection": "all", "count": "30000"}), tmp_path / "report")
     assert "were asked for" not in everything.text
     assert "all of them were chosen" in everything.text
+
+
+def test_settings_without_effect_say_so(tmp_path: Path, names: list[str]) -> None:
+    summary = make_build(tmp_path, names[:2])
+    given = {"selection": "all", "count": "30000", "restore": "none", "super_resolution": "always", "order": "auto"}
+    given |= {"exclude": "", "excluded": "0", "excluded_digest": ""}
+    page = written(replace(summary, settings=given), tmp_path / "report")
+    assert "30000" not in page.text
+    assert "always" not in page.text
+    for text in (
+        "count no effect with selection all",
+        "super_resolution no effect with restore none",
+        "order rank (auto)",
+        "exclude none",
+    ):
+        assert text in page.text
+    given |= {"selection": "official", "restore": "bundled", "exclude": "mine.txt", "excluded_digest": "0123"}
+    page = written(replace(summary, settings=given), tmp_path / "report")
+    for text in ("count 30000", "super_resolution always", "order official (auto)", "exclude mine.txt", "digest 0123"):
+        assert text in page.text
+    assert "no effect" not in page.text
+
+
+def test_the_report_counts_itself(tmp_path: Path, names: list[str]) -> None:
+    summary = make_build(tmp_path, names)
+    page = written(summary, tmp_path / "report")
+    own = sum(path.stat().st_size for path in (tmp_path / "report").rglob("*") if path.is_file())
+    assert f"report/ {own:,} " in page.text
+    assert f"Total {own + 123_456:,} " in page.text
+
+
+def test_one_of_each_is_worded_as_one(tmp_path: Path) -> None:
+    summary = make_build(tmp_path, ["a.jpg"], others=["b.jpg"])
+    write_csv(summary.rejected_csv, [["file_name", "stage", "reason"], ["c.jpg", "photo", "empty"]])
+    pair = (DuplicateFiles("a.jpg", "b.jpg", 3),)
+    page = written(replace(summary, duplicates=pair), tmp_path / "report")
+    for text in (
+        "This build wrote 1 face of 64 x 64",
+        "One entry was rejected. One pair of photos looks like a duplicate.",
+        "Best that were not chosen : 1 photo, score -9.0000. This is the photo; its face is in no file.",
+        "1 pair of photos whose faces look alike.",
+    ):
+        assert text in page.text
+    assert "build report: 1 face" in page.source
+    words = f"{page.text} {' '.join(str(image['alt']) for image in page.all('img'))}"
+    assert re.findall(r"\b1 (?:photos|faces|entries|pairs|images|scores)\b", words) == []
+
+
+def test_faces_that_were_left_out_are_not_called_chosen(tmp_path: Path, names: list[str]) -> None:
+    summary = make_build(tmp_path, names, others=["twin.jpg"])
+    page = written(replace(summary, settings={"selection": "all"}), tmp_path / "report")
+    assert "8 gave a face with a quality score." in page.text
+    assert "all of them were chosen" not in page.text
+
+
+def test_scores_of_many_magnitudes(tmp_path: Path, names: list[str]) -> None:
+    summary = make_build(tmp_path, names)
+    scores = [5.4, 0.5442, 0.02, 0.01, 0.004, 0.001, 4.173e-06]
+    rows = [[name, f"{score:.9f}", i, 1, ""] for i, (name, score) in enumerate(zip(names, scores, strict=True))]
+    write_csv(summary.ranking_csv, [["file_name", "score", "rank", "chosen", "reason"], *rows])
+    page = written(summary, tmp_path / "report")
+    assert "The axis is logarithmic; 1 score below 0.0001 is counted in the first bar." in page.text
+    assert "Lowest < 0.0001" in page.text
+    assert "Highest 5.4000" in page.text
+    assert "e-0" not in page.text

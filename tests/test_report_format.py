@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datatools.report_format import byte_size, duration, rate_text, score_text, shorten
+from datatools.report_format import byte_size, duration, each_text, rate_text, score_text, shorten
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,9 @@ def test_byte_size(count: float, text: str) -> None:
     ("seconds", "text"),
     [
         (0, "0.00 s"),
+        (0.00042, "0.42 ms"),
+        (0.0371, "37 ms"),
+        (0.0996, "0.10 s"),
         (0.417, "0.42 s"),
         (9.997, "10.0 s"),
         (59.96, "1 min 00 s"),
@@ -41,11 +44,18 @@ def test_duration(seconds: float, text: str) -> None:
 
 
 def test_scores_and_rates() -> None:
-    assert score_text(-1.12249) == "-1.122"
-    assert score_text(float("nan")) == "-"
+    scores = (-1.12249, 0.5442, 30.0, 0.0, 4.173e-06, -4.173e-06, 0.00005001, float("nan"))
+    texts = ["-1.1225", "0.5442", "30.0000", "0.0000", "< 0.0001", "> -0.0001", "0.0001", "-"]
+    assert [score_text(score) for score in scores] == texts
     assert rate_text(212, 0.02) == "10,600"
     assert rate_text(80, 61.2) == "1.31"
     assert rate_text(80, 0.0) == "-"
+    assert [each_text(80, 61.2), each_text(212, 0.02), each_text(0, 1.0), each_text(3, 0.0)] == [
+        "0.77 s",
+        "0.094 ms",
+        "-",
+        "-",
+    ]
 
 
 @given(text=st.text(max_size=80), length=st.integers(1, 60))

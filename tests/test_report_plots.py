@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from datatools.report_plots import BARS, PlotSize, bar_edges, score_histogram
+from datatools.report_plots import BARS, PlotSize, bar_edges, log_axis_start, score_histogram
 
 SIZE = PlotSize(400, 300)
 
@@ -34,6 +34,44 @@ def test_a_long_tail_is_shown() -> None:
     edges = bar_edges(scores, None)
     assert edges[0] == scores.min()
     assert edges[-1] >= np.quantile(scores, 0.995)
+
+
+def skewed() -> np.ndarray:
+    """Scores as CelebA's photos have them: half of them in the first hundredth of the range, some as good as 0."""
+    scores = np.random.default_rng(5).lognormal(mean=-3.7, sigma=2.6, size=2000)
+    return np.concatenate([scores[scores < 7], [0.0, 1e-9]])
+
+
+def test_scores_of_many_magnitudes_are_spread_over_a_logarithmic_axis(tmp_path: Path) -> None:
+    scores = skewed()
+    linear = np.histogram(scores, bar_edges(scores, None))[0]
+    assert linear.max() > len(scores) / 2  # one bar
+    start = log_axis_start(scores)
+    assert start == 0.0001
+    places = np.log10(np.maximum(scores, start))
+    assert np.histogram(places, bar_edges(places, None))[0].max() < len(scores) / 10
+    cut = float(np.quantile(scores, 0.9))
+    assert score_histogram(tmp_path / "plot.svg", scores[scores >= cut], scores[scores < cut], cut, SIZE) == 0
+    text = (tmp_path / "plot.svg").read_text()
+    for words in ("quality score, logarithmic", "<!-- 0.001 -->", "<!-- 0.1 -->", f"cut at {cut:.4f}"):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [[1.0], [0.0, 0.0], [3.0] * 50, np.linspace(0, 6, 100), [-1.0, 0.001, 0.002, 6.0], [0.5, 1.0, 2.0, 4.0]],
+)
+def test_other_scores_keep_their_linear_axis(tmp_path: Path, scores: list[float]) -> None:
+    assert log_axis_start(np.array(scores)) is None
+    score_histogram(tmp_path / "plot.svg", np.array(scores), np.empty(0), None, SIZE)
+    assert "logarithmic" not in (tmp_path / "plot.svg").read_text()
+
+
+@pytest.mark.parametrize("cut", [0.0, 1e-9, 0.5])
+def test_a_cut_may_lie_anywhere_on_a_logarithmic_axis(tmp_path: Path, cut: float) -> None:
+    scores = skewed()
+    chosen, others = scores[scores >= cut], scores[scores < cut]
+    assert score_histogram(tmp_path / "plot.svg", chosen, others, cut, SIZE) == 0
 
 
 def test_far_outliers_do_not_stretch_the_axis_and_are_counted(tmp_path: Path) -> None:
