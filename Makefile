@@ -20,9 +20,8 @@ $(INSTALLED): setup.py constraints.txt tools/install.sh
 demo: install
 	@sh tools/demo.sh $(BIN) $(DEMO) "$(CELEBA)" "$(COUNT)"
 
-# One thread per process: threads that wait for each other crawl where other work runs beside the tests.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: install
 	$(BIN)/ruff check .

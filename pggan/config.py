@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
+
 from datatools.errors import DataError
 from datatools.files import atomic_path
 from pggan.data import Source
@@ -15,6 +17,7 @@ from pggan.presets import Preset, differences, preset_from_json
 
 TrainingMetric = Literal["swd", "ms-ssim"]  # those that need nothing but the images
 FILE_NAME = "config.json"
+MOST_THREADS = 1024
 VERSION = 1
 # They say how long to go on and how often to report, not what is computed.
 FREE = ("name", "schedule.total_kimg", "schedule.tick_kimg_base", "schedule.tick_kimg_by_level")
@@ -70,6 +73,7 @@ class RunConfig:
         keep: number of checkpoints kept. checkpoint_kimg: thousands of images between them, None for every tick.
         fork: go on with settings that differ from the run's own.
         metrics: what is measured while training.
+        threads: of each process, for arithmetic on a CPU. None: as the run began, or the fastest number.
     """
 
     h5: Path
@@ -88,6 +92,7 @@ class RunConfig:
     checkpoint_kimg: float | None = None
     fork: bool = False
     metrics: MetricsConfig = MetricsConfig()
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -98,11 +103,16 @@ class RunConfig:
             raise DataError(f"--workers {self.workers}: must be 0 or more")
         if self.checkpoint_kimg is not None and self.checkpoint_kimg <= 0:
             raise DataError(f"--checkpoint-kimg {self.checkpoint_kimg}: must be above 0")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise DataError(f"--threads {self.threads}: must be 1 to {MOST_THREADS}")
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """config.json: the settings that decide the results, as a run started with them."""
+    """config.json: the settings that decide the results, as a run started with them.
+
+    `threads`: those that a CPU computes with, which decide the last bits. None: not known, or not on a CPU.
+    """
 
     preset: Preset
     seed: int
@@ -112,11 +122,32 @@ class SavedRun:
     devices: int
     data: Mapping[str, Any]
     forks: tuple[Mapping[str, Any], ...] = ()
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and not (isinstance(self.threads, int) and 1 <= self.threads <= MOST_THREADS):
+            raise ValueError(f"threads {self.threads!r}: must be 1 to {MOST_THREADS}")
 
     @classmethod
     def of(cls, config: RunConfig, source: Source) -> "SavedRun":
         data = {"images": source.count, "resolution": source.resolution, "digest": source.digest()}
-        return cls(config.preset, config.seed, config.precision, config.tf32, config.labels, config.devices, data)
+        return cls(
+            config.preset,
+            config.seed,
+            config.precision,
+            config.tf32,
+            config.labels,
+            config.devices,
+            data,
+            threads=config.threads,
+        )
+
+    def threads_on(self, device: torch.device) -> int | None:
+        """Return the threads that the run goes on with, None for torch's own where the device is not a CPU.
+
+        Older versions did not note the number: on a CPU it was torch's own.
+        """
+        return self.threads or (torch.get_num_threads() if device.type == "cpu" else None)
 
     def changes(self, now: "SavedRun") -> list[str]:
         """What differs, a line for each setting that would change the results."""

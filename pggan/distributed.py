@@ -83,6 +83,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def local_processes() -> int:
+    """Return the number of processes of this team on this machine, whose cores they share."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+
+
 def choose_device(name: str) -> torch.device:
     """The device called auto, cpu, cuda or mps; torchrun's processes take one CUDA device each."""
     if name == "auto":

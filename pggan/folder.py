@@ -16,6 +16,7 @@ from pggan.networks import Network
 from pggan.runlog import Tick
 from pggan.saving import reason, require_room
 from pggan.steps import Networks, Trainer
+from pggan.threads import cores
 
 
 @contextmanager
@@ -50,7 +51,9 @@ def check_room(config: RunConfig, networks: Networks) -> None:
 
 
 def settle_settings(config: RunConfig, source: Source, say: Callable[[str], None]) -> SavedRun | None:
-    """Compares with the settings that the run in the folder started with; None when there is no run yet.
+    """Compare with the settings that the run in the folder started with; None when there is no run yet.
+
+    The run keeps its number of threads unless another one is asked for, which is noted among its forks.
 
     DataError that names every setting that would change the results, unless the run is to be forked.
     """
@@ -65,7 +68,34 @@ def settle_settings(config: RunConfig, source: Source, say: Callable[[str], None
         )
     for change in changes:
         say(f"forked: {change}")
-    return replace(now, devices=saved.devices, forks=(*saved.forks, *([{"changes": changes}] if changes else [])))
+    changes += settle_threads(saved.threads, now.threads, say)
+    return replace(
+        now,
+        devices=saved.devices,
+        forks=(*saved.forks, *([{"changes": changes}] if changes else [])),
+        threads=now.threads or saved.threads,
+    )
+
+
+def settle_threads(before: int | None, now: int | None, say: Callable[[str], None]) -> list[str]:
+    """Say what a user must know of the threads that a run goes on with; return the change to be noted, if it is one.
+
+    Args:
+        before: the run's number of threads, None where it is not known. now: the number asked for, None for `before`.
+    """
+    if before is None:
+        return []
+    if now is not None and now != before:
+        change = f"--threads is {now}, the run has {before}"
+        say(f"{change}: the last bits of the results may be others than with {before}")
+        return [change]
+    offered = cores()
+    if now is None and before > offered:
+        say(
+            f"{counted(before, 'thread')}, as the run began, on {counted(offered, 'core')}; "
+            f"--threads {offered} may be faster, and change the last bits of the results"
+        )
+    return []
 
 
 @dataclass

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -44,6 +44,7 @@ from pggan.runlog import BOARD, STATS, RunLog, Tick, memory_bytes, status_line
 from pggan.saving import Saving
 from pggan.schedule import ScheduleState, rounds, state_at
 from pggan.steps import NonFiniteError, Trainer, build_networks, initialise_from_reals
+from pggan.threads import using
 from pggan.training_metrics import GivenUpError, TrainingMetrics
 
 INITIAL_REALS = 500  # of minibatch discrimination
@@ -132,7 +133,11 @@ def train(config: RunConfig) -> Result:
             device=device,
             stopping=stop,
         )
-        plan = make_plan(config.preset, device, config.precision, team.size, config.max_batch_per_device)
+        threads = config.threads if saved is None else saved.threads_on(device)
+        plan = make_plan(config.preset, device, config.precision, team.size, config.max_batch_per_device, threads)
+        if device.type == "cpu":
+            plan = replace(plan, threads=team.agree(plan.threads))
+        stack.enter_context(using(plan.threads))
         log.say("\n".join(plan.lines()))
         trainer = Trainer(
             build_networks(config.preset, config.seed, device),
@@ -151,7 +156,7 @@ def train(config: RunConfig) -> Result:
             check_room(config, trainer.networks)
         begin(run)
         if team.leads:  # not before: a run that cannot begin leaves the folder as it was
-            settings = saved or SavedRun.of(config, source)
+            settings = replace(saved or SavedRun.of(config, source), threads=plan.threads)
             saving.must(config.out / FILE_NAME, partial(settings.write, config.out))
         try:
             return run_rounds(run)

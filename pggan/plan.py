@@ -1,7 +1,7 @@
 """What a training will do, need and take, told before it starts: phases, parameters, memory, time.
 
 Work and memory are counted from the networks' shapes. The device's speed, and with CUDA the memory too, is measured
-in a step at the levels that are quick enough.
+in a step at the levels that are quick enough. So is the number of threads that suits this CPU.
 """
 
 import math
@@ -12,14 +12,16 @@ import numpy as np
 import torch
 
 from datatools.errors import DataError
+from datatools.text import counted
 from pggan.data import Batch
-from pggan.distributed import Team
+from pggan.distributed import Team, local_processes
 from pggan.networks import Network, used_parameters
 from pggan.precision import PrecisionName
 from pggan.presets import NetworkConfig, Preset
 from pggan.runlog import duration
-from pggan.schedule import Stage, stages, state_at
+from pggan.schedule import ScheduleState, Stage, stages, state_at
 from pggan.steps import Networks, NonFiniteError, Trainer, build_networks
+from pggan.threads import candidates, fastest, using
 
 # A round of both steps, in passes of a network: D sees reals, fakes and mixed images, each forward and back to
 # activations and weights, the mixed ones twice because of the penalty; the generator's step goes through D and back.
@@ -30,6 +32,7 @@ PROCESS_BYTES = 450 << 20  # Python and torch themselves
 MEASURED_SECONDS = 0.7  # of a step, predicted from the level before; larger levels are left to arithmetic
 MEASURED_BATCH = 8
 SPEED_OF_CPU = 2e10  # multiplications per second, until something is measured
+TRIAL_SECONDS, TRIAL_BATCH = 0.25, 4  # at most, of the discriminator's step that numbers of threads are compared in
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class LevelPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole training."""
+    """The whole training. `threads`: of each process, for arithmetic on the CPU; None leaves them to torch."""
 
     preset: Preset
     stages: tuple[Stage, ...]
@@ -59,6 +62,7 @@ class Plan:
     device: str
     precision: str
     devices: int
+    threads: int | None = None
 
     def seconds(self, first: int = 0) -> float:
         """Time of the training from `first` images on."""
@@ -92,7 +96,8 @@ class Plan:
                 f"{level.g_parameters:>9,} + {level.d_parameters:<10,} {memory:>6} GiB  "
                 f"{about}{level.seconds * 1000:.3g}"
             )
-        found.append(f"  in all about {duration(self.seconds())} (~ is estimated, the rest was measured)")
+        threads = f" with {counted(self.threads, 'thread')}" if self.threads is not None else ""
+        found.append(f"  in all about {duration(self.seconds())}{threads} (~ is estimated, the rest was measured)")
         return found
 
 
@@ -124,13 +129,51 @@ def make_plan(
     precision: PrecisionName,
     devices: int = 1,
     max_batch: int | None = None,
+    threads: int | None = None,
 ) -> Plan:
-    """Builds every level, measures what is quick to measure, and estimates the rest. Changes nothing."""
+    """Build every level, measure what is quick to measure, and estimate the rest. Changes nothing.
+
+    Args:
+        devices: processes that share the work.
+        threads: of each process; None takes the fastest number on a CPU, and torch's own on other devices.
+    """
     networks = build_networks(preset, 0, device)
     # alone, also where there are more processes: every one measures for itself, without waiting for others
     trainer = Trainer(networks, preset, 0, precision, device, Team(), max_batch, say=lambda _: None)
     if preset.network.classes:
         trainer.labels = np.eye(preset.network.classes, dtype=np.float32)
+    if threads is None and device.type == "cpu":
+        threads = fastest_threads(trainer)
+    with using(threads):
+        levels = plan_levels(trainer, devices)
+    return Plan(preset, stages(preset.schedule), levels, device.type, precision, devices, threads)
+
+
+def fastest_threads(trainer: Trainer) -> int:
+    """Return the number of threads with which the discriminator's step takes the least time on this CPU.
+
+    The step is that of the largest level which takes a fraction of a second. The networks are worthless afterwards.
+    """
+    numbers = candidates(local_processes())
+    work = {
+        r: D_PASSES * TRIAL_BATCH * multiplications(trainer.preset.network, r)[1]
+        for r in trainer.preset.schedule.levels
+    }
+    quick = [r for r in work if work[r] / SPEED_OF_CPU <= TRIAL_SECONDS]
+    state, batch = trial(trainer.preset, max(quick, default=min(work)), TRIAL_BATCH)
+
+    def seconds(number: int) -> float:
+        with using(number):
+            start = time.perf_counter()
+            steps(trainer, state, batch, generator=False)
+            return time.perf_counter() - start
+
+    return fastest(seconds, numbers)
+
+
+def plan_levels(trainer: Trainer, devices: int) -> dict[int, LevelPlan]:
+    """Return what each level needs and takes; the networks of `trainer` are worthless afterwards."""
+    preset, device, networks, max_batch = trainer.preset, trainer.device, trainer.networks, trainer.max_batch
     found: dict[int, LevelPlan] = {}
     speed = SPEED_OF_CPU if device.type == "cpu" else 50 * SPEED_OF_CPU
     for resolution, minibatch in {stage.resolution: stage.minibatch for stage in stages(preset.schedule)}.items():
@@ -150,12 +193,12 @@ def make_plan(
             parameters(networks.generator, resolution),
             parameters(networks.discriminator, resolution),
             at_once,
-            peak or estimated_bytes(preset.network, resolution, at_once, precision, networks),
+            peak or estimated_bytes(preset.network, resolution, at_once, trainer.precision, networks),
             seconds / devices,
             measured is not None,
             peak is not None,
         )
-    return Plan(preset, stages(preset.schedule), found, device.type, precision, devices)
+    return found
 
 
 def parameters(network: Network, resolution: int) -> int:
@@ -181,25 +224,12 @@ def measure(trainer: Trainer, resolution: int, at_once: int) -> tuple[float, int
     """
     device, schedule = trainer.device, trainer.preset.schedule
     count = at_once if device.type == "cuda" else min(at_once, MEASURED_BATCH)
-    state = replace(
-        state_at(schedule, 0),
-        lod=math.log2(trainer.preset.network.resolution / resolution),
-        resolution=resolution,
-        alpha=1.0,
-        minibatch=count,
-    )
-    images = torch.zeros(count, 3, resolution, resolution, dtype=torch.uint8)
-    batch = Batch(images, torch.zeros(count, dtype=torch.bool), torch.zeros(count, dtype=torch.int64), 0.0)
+    state, batch = trial(trainer.preset, resolution, count)
     seconds = math.inf
     for _ in range(2):  # the first one sets things up
         synchronize(device)
         start = time.perf_counter()
-        try:
-            for _ in range(schedule.d_steps):
-                trainer.discriminator_step(state, 0, batch)
-            trainer.generator_step(state, 0)
-        except NonFiniteError as error:
-            raise DataError(f"{error}, in a trial before the training: these settings diverge at once") from error
+        steps(trainer, state, batch)
         synchronize(device)
         seconds = time.perf_counter() - start
     peak = None
@@ -207,6 +237,30 @@ def measure(trainer: Trainer, resolution: int, at_once: int) -> tuple[float, int
         peak = torch.cuda.max_memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
     return seconds / (count * schedule.d_steps), peak
+
+
+def trial(preset: Preset, resolution: int, count: int) -> tuple[ScheduleState, Batch]:
+    """Return a round at the level of `resolution`, wholly faded in, and black reals for its minibatch of `count`."""
+    state = replace(
+        state_at(preset.schedule, 0),
+        lod=math.log2(preset.network.resolution / resolution),
+        resolution=resolution,
+        alpha=1.0,
+        minibatch=count,
+    )
+    images = torch.zeros(count, 3, resolution, resolution, dtype=torch.uint8)
+    return state, Batch(images, torch.zeros(count, dtype=torch.bool), torch.zeros(count, dtype=torch.int64), 0.0)
+
+
+def steps(trainer: Trainer, state: ScheduleState, batch: Batch, *, generator: bool = True) -> None:
+    """Make the discriminator's steps on a batch, then the generator's. DataError for losses that are not finite."""
+    try:
+        for _ in range(trainer.preset.schedule.d_steps):
+            trainer.discriminator_step(state, 0, batch)
+        if generator:
+            trainer.generator_step(state, 0)
+    except NonFiniteError as error:
+        raise DataError(f"{error}, in a trial before the training: these settings diverge at once") from error
 
 
 def synchronize(device: torch.device) -> None:

@@ -1,0 +1,107 @@
+"""How many threads compute on a CPU: as many as make steps fastest, measured where nobody has said.
+
+Threads wait for each other several times in a step, and spin while they wait. Where other programs hold a core, two
+threads can be fifty times slower than one.
+"""
+
+import math
+import os
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+ROUNDS = 5
+ENOUGH_SECONDS = 1.0
+"""Measured time after which no further round begins, once there were two."""
+HOPELESS = 3.0
+"""A number of threads that is so many times slower than the fastest is measured no more."""
+SETTING_UP = 0.5
+"""Seconds that the first turn of a number of threads may take for setting things up."""
+CLEARLY_FASTER = 0.9
+"""Share of the time with fewer threads below which more threads are worth it: other programs may want the cores."""
+
+
+def fastest(seconds: Callable[[int], float], candidates: Sequence[int]) -> int:
+    """Return the number of threads that work takes the least time with.
+
+    Args:
+        seconds: takes a number of threads, does the work once, and returns the time.
+        candidates: numbers of threads, ascending, at least one.
+
+    They take turns, so that a disturbance hits all of them, and medians are compared. Fewer threads win a near tie.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    times: dict[int, list[float]] = {number: [] for number in candidates}
+    spent = 0.0
+    for done in range(ROUNDS):
+        if done >= 2 and spent >= ENOUGH_SECONDS:
+            break
+        for number in times:
+            times[number].append(seconds(number))
+            spent += times[number][-1]
+        least = min(map(statistics.median, times.values()))
+        limit = max(HOPELESS * least, 0.0 if done else SETTING_UP)
+        times = {number: own for number, own in times.items() if min(own) <= limit}
+        if len(times) == 1:
+            break
+    medians = {number: statistics.median(own) for number, own in times.items()}
+    chosen = next(iter(medians))
+    for number, median in medians.items():
+        if median < CLEARLY_FASTER * medians[chosen]:
+            chosen = number
+    return chosen
+
+
+def candidates(processes: int = 1) -> tuple[int, ...]:
+    """Return the numbers of threads to try, ascending: one, half and all cores of each of `processes` processes.
+
+    `OMP_NUM_THREADS`, where it is set, is the only one: torch started with it.
+    """
+    if os.environ.get("OMP_NUM_THREADS"):
+        return (torch.get_num_threads(),)
+    share = max(1, cores() // processes)
+    return tuple(sorted({1, math.ceil(share / 2), share}))
+
+
+def cores() -> int:
+    """Return how many cores this process may use: torch's own number, its affinity and its cgroup's quota decide."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(torch.get_num_threads(), affinity, math.ceil(min(cgroup_quota(), affinity))))
+
+
+def cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """Return the CPU time per time that this process's cgroup (version 1 or 2) grants, infinity without a limit."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return math.inf
+    unified = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    folders = [root / unified, *(parent for parent in (root / unified).parents if parent.is_relative_to(root))]
+    quota = min(_quota(folder, "cpu.max") for folder in folders)
+    return min(quota, _quota(root / "cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us"))
+
+
+def _quota(folder: Path, *names: str) -> float:
+    """Return the quota of "quota period" in these files, infinity where they are not there or set no limit."""
+    try:
+        quota, period = " ".join((folder / name).read_text() for name in names).split()
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (OSError, ValueError):  # "max": no limit
+        return math.inf
+
+
+@contextmanager
+def using(number: int | None) -> Iterator[None]:
+    """Let torch compute with that many threads within the context; None changes nothing."""
+    before = torch.get_num_threads()
+    try:
+        if number is not None:
+            torch.set_num_threads(number)
+        yield
+    finally:
+        if number is not None:
+            torch.set_num_threads(before)
