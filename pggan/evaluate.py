@@ -43,7 +43,7 @@ SWD     sliced Wasserstein distance times 1000 by level of detail, the smaller t
         numbers that were measured with the same one.
 MS-SSIM how much images are alike: near that of the reals is good, towards 1 the model makes the same picture
         over and over.
-fid, is, pr  need torch-fidelity: pip install 'celebahq[metrics]'
+fid, is, pr  need torch-fidelity: pip install --no-deps 'torch-fidelity>=0.4,<0.5'
 """
 DEFAULT_IMAGES = 16_384
 CACHE = "metrics-cache"

@@ -23,6 +23,7 @@ ALLOWED = {
         "datatools.images",
         "datatools.errors",
         "datatools.readable",
+        "datatools.optional",
         "datatools.files",
         "datatools.text",
         "datatools.commands",

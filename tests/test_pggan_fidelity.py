@@ -200,5 +200,5 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     for name in LIBRARY:
         monkeypatch.delitem(sys.modules, f"torch_fidelity.{name}", raising=False)
-    with pytest.raises(DataError, match=r"pip install 'celebahq\[metrics\]'"):
+    with pytest.raises(DataError, match=r'pip install --no-deps "torch-fidelity>=0\.4,<0\.5"'):
         Inception()

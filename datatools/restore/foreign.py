@@ -1,7 +1,7 @@
 """Restoration networks of other people: those of packages by name, anything that `spandrel` knows by file.
 
 Sources: `datatools.restore.realesrgan`, `datatools.restore.srmd`; spandrel (https://github.com/chaiNNer-org/spandrel),
-which recognizes a published architecture by the names and sizes of a file's tensors. All are optional extras.
+which recognizes a published architecture by the names and sizes of a file's tensors. All are optional.
 
 A weight file holds tensors and nothing else: pickled files are read by `torch.load(weights_only=True)`, which builds
 tensors and plain containers only, and handed to spandrel as tensors. Its own file reader is not used, because that runs
@@ -9,7 +9,6 @@ TorchScript archives.
 """
 
 import hashlib
-import importlib
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from datatools.errors import DataError
+from datatools.optional import import_optional
 from datatools.readable import unlike
 from datatools.restore import realesrgan, srmd
 from datatools.restore.ncnn import PackagedModel
@@ -34,7 +34,8 @@ NAMED: dict[str, tuple[PackagedModel, Callable[[], nn.Module]]] = {
 
 PICKLED = (".pth", ".pt", ".ckpt")
 SUFFIXES = (*PICKLED, ".safetensors")
-INSTALL = 'pip install "celebahq[spandrel]"'
+INSTALL = 'pip install --no-deps "spandrel>=0.4.2" einops'
+"""Without the torchvision that spandrel requires: see `datatools.optional`."""
 
 MARGIN = 64
 """Pixels of photo around a tile for networks whose receptive field nobody states: as for Real-ESRGAN, a deep one."""
@@ -68,11 +69,11 @@ def _check_file(path: Path) -> None:
 
 def _spandrel() -> Any:
     try:
-        return importlib.import_module("spandrel")
+        return import_optional("spandrel")
     except ModuleNotFoundError as error:
         raise DataError(f"weight files of other projects need spandrel ({error}): {INSTALL}") from error
-    except Exception as error:  # RuntimeError, for one, where its torchvision was built for another torch
-        raise DataError(f"spandrel cannot be imported ({_one_line(error)}); its torchvision must fit torch") from error
+    except Exception as error:  # whatever another version of it or of what it needs raises
+        raise DataError(f"spandrel cannot be imported ({_one_line(error)}); install it again: {INSTALL}") from error
 
 
 def _one_line(error: Exception) -> str:

@@ -7,7 +7,6 @@ inception score and precision are the library's (Obukhov et al. 2020); the Fréc
 """
 
 import hashlib
-import importlib
 import importlib.metadata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,14 @@ import torch
 from torch import Tensor
 
 from datatools.errors import DataError
+from datatools.optional import import_optional
 from datatools.readable import unlike
 from pggan.metrics.arrays import Bytes, Floats, require_rgb
 from pggan.metrics.frechet import Moments, frechet_distance
 
 Metric = Literal["fid", "is", "pr"]
+INSTALL = 'pip install --no-deps "torch-fidelity>=0.4,<0.5"'
+"""Without the torchvision that it requires: see `datatools.optional`."""
 FEATURES, LOGITS = "2048", "logits_unbiased"
 SPLITS = 10
 """Parts of the set whose inception scores are averaged."""
@@ -178,15 +180,10 @@ def precision_recall(fakes: Described, reals: Described) -> dict[str, Any]:
 
 def _library(module: str) -> Any:
     try:
-        return importlib.import_module(f"torch_fidelity.{module}")
-    except RuntimeError as error:
+        return import_optional(f"torch_fidelity.{module}")
+    except (ImportError, RuntimeError) as error:
         raise DataError(
-            f"torch-fidelity cannot be used ({error}): most likely torchvision was built for another PyTorch; "
-            "install the one that fits, on a CPU from the index of PyTorch's CPU builds"
-        ) from error
-    except ImportError as error:
-        raise DataError(
-            f"FID, inception score, precision and recall need torch-fidelity ({error}): pip install 'celebahq[metrics]'"
+            f"FID, inception score, precision and recall need torch-fidelity ({error}): {INSTALL}"
         ) from error
 
 
