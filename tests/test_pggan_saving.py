@@ -26,6 +26,7 @@ from pggan.report_data import read_log
 from pggan.runlog import RunLog
 from pggan.saving import Saving
 from pggan.steps import Trainer
+from tests.builds import HANGS
 from tests.pggan_runs import assert_equal_runs, config_of, stats_of, write_pyramid
 
 CHECKPOINT, FINAL, STATS, CONFIG = "checkpoint-000000000120", "final.safetensors", "stats.jsonl", "config.json"
@@ -300,11 +301,11 @@ def test_the_command_line_ends_in_a_line(h5: Path, tmp_path: Path) -> None:
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited, timeout=HANGS)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"Error: {out}")
     assert "File too large; what was saved before is whole" in done.stderr
     assert "finished after" not in done.stdout
-    subprocess.run(command, check=True, capture_output=True, timeout=600)
+    subprocess.run(command, check=True, capture_output=True, timeout=HANGS)
     assert (out / FINAL).is_file()

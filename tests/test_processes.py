@@ -12,7 +12,7 @@ import pytest
 
 from datatools.errors import DataError
 from pipelines.processes import AHEAD, map_in_order
-from tests.builds import environment
+from tests.builds import HANGS, environment
 from tests.test_build_kill import group_members, wait_until_gone
 
 
@@ -112,7 +112,7 @@ def test_workers_end_with_a_killed_parent(method: str, thread: str, sleeper: str
             time.sleep(0.02)
         process.kill()
         process.wait()
-        assert wait_until_gone(process.pid, 300)
+        assert wait_until_gone(process.pid, HANGS)
     finally:
         for left in group_members(process.pid):
             os.kill(left, signal.SIGKILL)
