@@ -18,6 +18,7 @@ from datatools.duplicates import DuplicatePair
 from datatools.errors import DataError
 from datatools.files import atomic_path
 from datatools.published import KNOWN_FLAWS, published_files
+from datatools.text import read_lines
 
 Selection = Literal["score", "official", "all"]
 Order = Literal["auto", "rank", "source", "official"]
@@ -31,22 +32,20 @@ def read_exclusions(source: str) -> frozenset[str]:
     """File names that shall not be used.
 
     Args:
-        source: a text file with one file name per line (the first field of a CSV line; `#` begins a comment), or
-            "known-flaws" for the published set's known flawed entries.
+        source: a text file with one file name per line (the first field of a CSV line; `#` begins a comment),
+            or "known-flaws" for the published set's known flawed entries.
 
     Raises:
-        DataError: no such file, or lines that are no file names.
+        DataError: no such file, no text file, or lines that are no file names.
     """
     if source == KNOWN_FLAWS_NAME:
         published = published_files()
         return frozenset(published[index] for index in KNOWN_FLAWS)
     try:
-        lines = Path(source).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"--exclude {source}: cannot be read as a text file ({error}); or give {KNOWN_FLAWS_NAME!r}"
-        ) from error
-    names = [line.split("#")[0].split(",")[0].strip() for line in lines]
+        lines = read_lines(Path(source))
+    except DataError as error:
+        raise DataError(f"--exclude {source}: cannot be read ({error}); or give {KNOWN_FLAWS_NAME!r}") from error
+    names = [line.split("#")[0].split(",")[0].strip().strip("\"'").strip() for line in lines]
     names = [name for name in names if name and name != "file_name"]
     bad = [name for name in names if "." not in name or "/" in name]
     if bad:
