@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from datatools.errors import DataError
+from datatools.landmark_checks import contradictions, outside
 
 FACE_SIZE = 1024
 """Width and height of a finished face in pixels."""
@@ -135,7 +136,8 @@ def face_frame(landmarks: ArrayLike, width: int, height: int) -> FaceFrame:
         width, height: of the stored photo in pixels.
 
     Raises:
-        FrameError: degenerate landmarks, or a rectangle that lies (almost) outside of the photo.
+        FrameError: degenerate landmarks, points that contradict each other, or a rectangle or eyes that lie (almost)
+            outside of the photo.
     """
     quad = face_quad(landmarks)
     side = float(np.hypot(*(quad[3] - quad[0])))
@@ -144,6 +146,12 @@ def face_frame(landmarks: ArrayLike, width: int, height: int) -> FaceFrame:
         raise FrameError(
             f"only {inside:.0%} of the face rectangle (side {side:.0f} px) lies inside the {width} x {height} photo"
         )
+    points = np.asarray(landmarks, dtype=np.float64)
+    if outside(points, width, height):
+        raise FrameError(f"eyes or mouth lie far outside of the {width} x {height} photo")
+    (contradiction,) = contradictions(points[None])
+    if contradiction:
+        raise FrameError(contradiction)
     zoom = FACE_SIZE / side
     shrink = max(int(np.floor(0.5 / zoom)), 1)
     zoom *= shrink
