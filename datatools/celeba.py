@@ -1,13 +1,14 @@
 """CelebA's folder and annotation files: one record per photo that can be used, one rejection per entry that cannot.
 
 The official tree: `Img/img_celeba/*.jpg` (the in-the-wild photos), `Anno/list_landmarks_celeba.txt`, and, all optional,
-`Anno/list_attr_celeba.txt`, `Anno/identity_CelebA.txt`, `Eval/list_eval_partition.txt`. Liu et al., "Deep Learning Face
-Attributes in the Wild", ICCV 2015.
+`Anno/list_attr_celeba.txt`, `Anno/identity_CelebA.txt`, `Eval/list_eval_partition.txt`; other shapes of it are found by
+`datatools.celeba_layout`. Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015.
 """
 
 import math
 import os
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +16,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from datatools.celeba_layout import HOW_TO_GET, PhotoNames, find_layout, list_visible
 from datatools.errors import DataError
+from datatools.images import ImageError, image_size
+from datatools.landmark_checks import ALIGNED_SIZE, NEARLY_ALL, common_fault, outside
 from datatools.published import celebahq_index_by_file
+from datatools.text import read_lines
 
-HOW_TO_GET = (
-    "CelebA (for non-commercial research only) is at https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html: get the "
-    "In-The-Wild Images (Img/img_celeba.7z.001 to .014; unpack with '7z x img_celeba.7z.001') and the folder Anno; "
-    "the aligned images (img_align_celeba, list_landmarks_align_celeba.txt) cannot be used"
-)
-_IMAGE_DIRS = ("img_celeba", "Img/img_celeba")
-_LANDMARKS = ("Anno/list_landmarks_celeba.txt", "list_landmarks_celeba.txt")
-_ATTRIBUTES = ("Anno/list_attr_celeba.txt", "list_attr_celeba.txt")
-_IDENTITIES = ("Anno/identity_CelebA.txt", "identity_CelebA.txt")
-_PARTITION = ("Eval/list_eval_partition.txt", "list_eval_partition.txt", "Anno/list_eval_partition.txt")
 _SIGNS = {"1": 1, "-1": -1, "+1": 1}
+
+_COLUMNS = tuple(
+    f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in ("x", "y")
+)
+
+_OTHER_FILES = {
+    4: "as in list_bbox_celeba.txt, the bounding boxes",
+    40: "as in list_attr_celeba.txt, the attributes",
+    1: "as in identity_CelebA.txt and list_eval_partition.txt",
+}
+"""Values per row -> which of CelebA's files has so many."""
+
+_LOOKED_AT = 16
+"""Photos whose size is read before the build, spread over all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,9 @@ class FaceRecord:
     """One photo with its annotations."""
 
     file_name: str
+    """As in the annotations."""
     path: Path
+    """Of the photo, whose name may differ in case or ending."""
     row: int
     """Zero-based row of the landmarks file (line 1 is its count, line 2 its column names: line number less 3)."""
     landmarks: NDArray[np.float64]
@@ -69,6 +80,27 @@ class CelebATree:
     records: tuple[FaceRecord, ...]
     rejections: tuple[Rejection, ...]
     attribute_names: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    """Names of good rows without a photo."""
+    unannotated: tuple[str, ...] = ()
+    """Names of files without a row."""
+
+    @property
+    def converted(self) -> tuple[FaceRecord, ...]:
+        """The records whose photo has another ending than in the annotations (case aside)."""
+        return tuple(r for r in self.records if r.path.name.lower() != r.file_name.lower())
+
+    def describe_missing(self) -> str:
+        """Say in one line how many rows have no photo, and what to check; "" when all have one."""
+        if not self.missing:
+            return ""
+        rows = len(self.records) + len(self.missing)
+        there = f"; the folder has {self.unannotated[0]}, which no row names" if self.unannotated else ""
+        return (
+            f"{len(self.missing)} of {rows} rows name files that are not there, such as {self.missing[0]}{there}: "
+            f"check that {self.image_dir} is the right folder and the archive is unpacked whole "
+            "(7z x img_celeba.7z.001)"
+        )
 
 
 def read_tree(root: Path) -> CelebATree:
@@ -77,38 +109,40 @@ def read_tree(root: Path) -> CelebATree:
     Bad entries become rejections and the rest is used: a mangled line, a row without file, a file without row (hidden
     files aside), a second row for the same file (the first is used), landmarks that are not finite, fewer rows than the
     file's first line promises, a bad line of an optional file (the photo is used without that annotation). Attributes,
-    identities and the split may cover some photos only; rows of theirs for other photos are ignored.
+    identities and the split may cover some photos only; rows of theirs for other photos are ignored. A photo may have
+    another case or ending than its row says (000001.JPG, 000001.png), where it is the only one.
 
-    Raises DataError where nothing sensible can follow: no photos, no landmarks file, or one that is not in CelebA's
-    format.
+    Raises DataError where nothing sensible can follow: no photos, no landmarks file, one that is not in CelebA's
+    format, or one whose rows show that they are not the landmarks of photos in the wild.
     """
     root = Path(root)
-    image_dir = _find(root, _IMAGE_DIRS)
-    landmarks_file = _find(root, _LANDMARKS)
-    if image_dir is None or landmarks_file is None:
-        raise DataError(_what_is_missing(root, image_dir, landmarks_file))
-    files = _list_files(image_dir)
-    if not files:
-        raise DataError(f"no photos in {image_dir}; {HOW_TO_GET}")
+    layout = find_layout(root)
+    assert layout.landmarks is not None
 
     annotations = _Annotations()
-    names, rows, landmarks = annotations.landmarks(landmarks_file)
+    names, rows, landmarks = annotations.landmarks(layout.landmarks)
     annotated = {*names, *(rejection.file_name for rejection in annotations.rejections)}
-    attribute_names, attributes = annotations.attributes(_find(root, _ATTRIBUTES))
-    identities = annotations.numbers(_find(root, _IDENTITIES), allowed=None)
-    splits = annotations.numbers(_find(root, _PARTITION), allowed=("0", "1", "2"))
-    rejections = _one_each(annotations.rejections, annotated | {path.name for path in _annotation_files(root)})
+    image_dir, files = _fullest(layout.image_dirs, names)
+    attribute_names, attributes = annotations.attributes(layout.attributes)
+    identities = annotations.numbers(layout.identities, allowed=None)
+    splits = annotations.numbers(layout.partition, allowed=("0", "1", "2"))
+    annotation_files = (layout.landmarks, layout.attributes, layout.identities, layout.partition)
+    known = annotated | {path.name for path in annotation_files if path is not None}
+    rejections = _one_each(annotations.rejections, known)
     indices = celebahq_index_by_file()
 
-    records = []
+    photo_names = PhotoNames(files, annotated)
+    records, missing = [], []
     for name, row, points in zip(names, rows, landmarks, strict=True):
-        if name not in files:
+        file = photo_names.find(name)
+        if file is None:
+            missing.append(name)
             rejections.append(Rejection(name, "photo", f"no such file in {image_dir.name}"))
             continue
         records.append(
             FaceRecord(
                 file_name=name,
-                path=image_dir / name,
+                path=image_dir / file,
                 row=row,
                 landmarks=points,
                 celebahq_index=indices.get(name, -1),
@@ -117,14 +151,48 @@ def read_tree(root: Path) -> CelebATree:
                 split=splits.get(name),
             )
         )
-    for name in sorted(files - annotated):
-        rejections.append(Rejection(name, "annotation", f"no row in {landmarks_file.name}"))
-    return CelebATree(root, image_dir, tuple(records), tuple(rejections), attribute_names)
+    unannotated = sorted(files - annotated - {record.path.name for record in records})
+    for name in unannotated:
+        rejections.append(Rejection(name, "annotation", f"no row in {layout.landmarks.name}"))
+    return CelebATree(
+        root, image_dir, tuple(records), tuple(rejections), attribute_names, tuple(missing), tuple(unannotated)
+    )
 
 
-def _annotation_files(root: Path) -> list[Path]:
-    found = (_find(root, places) for places in (_LANDMARKS, _ATTRIBUTES, _IDENTITIES, _PARTITION))
-    return [path for path in found if path is not None]
+def check_sizes(records: Sequence[FaceRecord]) -> None:
+    """Raise DataError where photos and landmarks do not belong together; opens a few photos, spread over all.
+
+    Photos that cannot be read are left to the build, which rejects them one by one.
+    """
+    looked_at = []
+    for record in records[:: max(-(-len(records) // _LOOKED_AT), 1)]:
+        try:
+            looked_at.append((record, image_size(record.path.read_bytes())))
+        except (OSError, ImageError):
+            continue
+    if len(looked_at) > 2 and all(size == ALIGNED_SIZE for _, size in looked_at):
+        raise DataError(
+            f"the photos in {records[0].path.parent} are the aligned pictures: {len(looked_at)} of {len(looked_at)} "
+            f"looked at have {ALIGNED_SIZE[0]} x {ALIGNED_SIZE[1]} pixels; {HOW_TO_GET}"
+        )
+    misfits = [(record, size) for record, size in looked_at if outside(record.landmarks, *size)]
+    if 2 * len(misfits) > len(looked_at):
+        record, (width, height) = misfits[0]
+        x, y = record.landmarks.max(axis=0)
+        raise DataError(
+            f"landmarks and photos do not belong together: those of {record.file_name} reach to ({x:g}, {y:g}), "
+            f"{record.path} has {width} x {height} pixels, and so for {len(misfits)} of {len(looked_at)} looked at; "
+            f"use the original photos with list_landmarks_celeba.txt; {HOW_TO_GET}"
+        )
+
+
+def _fullest(folders: Sequence[Path], names: Sequence[str]) -> tuple[Path, set[str]]:
+    """The folder that holds most of the annotated photos, and the names of its files."""
+    listed = [(folder, _list_files(folder)) for folder in folders]
+    if len(listed) == 1:
+        return listed[0]
+    stems = {Path(name).stem.lower() for name in names}
+    return max(listed, key=lambda entry: sum(Path(file).stem.lower() in stems for file in entry[1]))
 
 
 def _one_each(rejections: Sequence[Rejection], known: set[str]) -> list[Rejection]:
@@ -136,32 +204,19 @@ def _one_each(rejections: Sequence[Rejection], known: set[str]) -> list[Rejectio
     return [Rejection(name, stage, "; ".join(texts)) for (name, stage), texts in reasons.items()]
 
 
-def _find(root: Path, places: Sequence[str]) -> Path | None:
-    return next((root / place for place in places if (root / place).exists()), None)
-
-
-def _what_is_missing(root: Path, image_dir: Path | None, landmarks_file: Path | None) -> str:
-    if not root.is_dir():
-        wanted = ", ".join(str(root / place) for place in (*_IMAGE_DIRS, *_LANDMARKS))
-        return f"no folder {root} (looked for {wanted}); name yours with --celeba-dir; {HOW_TO_GET}"
-    missing = []
-    if image_dir is None:
-        missing.append("photos (looked for " + ", ".join(str(root / place) for place in _IMAGE_DIRS) + ")")
-        part = next((path for folder in (root, root / "Img") for path in sorted(folder.glob("img_celeba*.7z*"))), None)
-        if part is not None:
-            missing[-1] += f", though {part} waits to be unpacked"
-    if landmarks_file is None:
-        missing.append("landmarks (looked for " + ", ".join(str(root / place) for place in _LANDMARKS) + ")")
-    return f"found no {' and no '.join(missing)}; {HOW_TO_GET}"
-
-
 def _list_files(folder: Path) -> set[str]:
     """Names of the files in `folder`, hidden ones aside. Their type comes with the name, without a stat per file."""
     try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()}
+        return {name for name, entry in list_visible(folder) if _is_file(entry)}
     except OSError as error:
         raise DataError(f"cannot list {folder}: {error.strerror or error}") from error
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 class _Annotations:
@@ -175,8 +230,14 @@ class _Annotations:
         names: list[str] = []
         rows: list[int] = []
         values = array("d")
-        for line, name, fields in self._rows(path, self._table(path)[1], first_line=3):
+        header, lines = self._table(path)
+        columns = [column.lower() for column in header.split()][-len(_COLUMNS) :]
+        if columns != list(_COLUMNS) and sorted(columns) == sorted(_COLUMNS):
+            raise DataError(f"{path} has its columns in the order {' '.join(columns)}; expected {' '.join(_COLUMNS)}")
+        lengths: Counter[int] = Counter()
+        for line, name, fields in self._rows(path, lines, first_line=3):
             numbers = _floats(fields)
+            lengths[len(fields)] += 1
             if numbers is None or len(numbers) != 10:
                 shown = " ".join(fields)[:80]
                 self._reject(path, line, name, f"expected a file name and 10 numbers, found {len(fields)}: {shown!r}")
@@ -186,7 +247,18 @@ class _Annotations:
                 names.append(name)
                 rows.append(line - 3)
                 values.extend(numbers)
-        return names, rows, np.frombuffer(values).reshape(-1, 5, 2)
+        length, count = max(lengths.items(), key=lambda item: item[1], default=(10, 0))
+        if length != 10 and count >= NEARLY_ALL * lengths.total():
+            meaning = f", {_OTHER_FILES[length]}" if length in _OTHER_FILES else ""
+            raise DataError(
+                f"{path} is not in CelebA's format: its rows have {length} values{meaning}, where five landmarks have "
+                f"10; {HOW_TO_GET}"
+            )
+        landmarks = np.frombuffer(values).reshape(-1, 5, 2)
+        fault = common_fault(landmarks)
+        if fault:
+            raise DataError(f"{path} {fault}; {HOW_TO_GET}")
+        return names, rows, landmarks
 
     def attributes(self, path: Path | None) -> tuple[tuple[str, ...], Mapping[str, tuple[int, ...]]]:
         """Attribute names, and their values by file name."""
@@ -212,7 +284,7 @@ class _Annotations:
         if path is None:
             return {}
         numbers: dict[str, int] = {}
-        for line, name, fields in self._rows(path, _read_lines(path), first_line=1):
+        for line, name, fields in self._rows(path, read_lines(path, tolerant=True), first_line=1):
             value = fields[0] if len(fields) == 1 else ""
             if value in allowed if allowed else value.isdecimal() and len(value) < 10:
                 numbers[name] = int(value)
@@ -224,12 +296,15 @@ class _Annotations:
 
     def _table(self, path: Path) -> tuple[str, list[str]]:
         """Column names and rows of a file that starts with its count of rows and a line of column names."""
-        lines = _read_lines(path)
+        lines = read_lines(path, tolerant=True)
         count = lines[0].strip() if lines else ""
         if not (count.isascii() and count.isdigit() and len(count) < 10 and len(lines) > 1):
+            table = (
+                " (a comma-separated table, as of copies that have the aligned images alone)" if "," in count else ""
+            )
             raise DataError(
                 f"{path} is not in CelebA's format: line 1 should be the number of rows and line 2 the column names, "
-                f"line 1 is {count[:40]!r}; {HOW_TO_GET}"
+                f"line 1 is {count[:40]!r}{table}; {HOW_TO_GET}"
             )
         rows = lines[2:]
         if len(rows) < int(count):
@@ -253,17 +328,6 @@ class _Annotations:
 
     def _reject(self, path: Path, line: int, name: str, reason: str) -> None:
         self.rejections.append(Rejection(name, "annotation", f"{path.name}, line {line}: {reason}"))
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig", errors="replace")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    lines = text.split("\n")  # not splitlines(), which also splits at characters that only damage puts there
-    while lines and not lines[-1].strip():
-        lines.pop()
-    return lines
 
 
 def _floats(fields: Sequence[str]) -> list[float] | None:

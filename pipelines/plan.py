@@ -12,7 +12,9 @@ from typing import IO
 from datatools.errors import DataError
 from datatools.files import partial_path
 from datatools.pyramid_levels import level_resolutions
+from datatools.ranking import KNOWN_FLAWS_NAME, required_count
 from datatools.report_format import byte_size, duration
+from datatools.text import counted
 from pipelines.settings import BuildSettings
 from pipelines.shards import PhotoScorer, Recipe, map_photos, pyramid_is
 
@@ -145,7 +147,7 @@ def describe_plan(settings: BuildSettings, jobs: int) -> str:
         f"{len(settings.early_rejections)} entries rejected or excluded before any photo is opened",
         f"selection     {settings.selection}: {len(candidates)} candidates ({published} of them in the published set), "
         f"{settings.chosen_count} to be chosen",
-        *([f"excluded      {excluded}"] if (excluded := describe_exclusions(settings)) else []),
+        *(f"note          {note}" for note in notes(settings)),
         f"recipe        restore {settings.restore}, final filter {settings.final_filter}, "
         f"{settings.resolution} x {settings.resolution} down to {settings.min_level} x {settings.min_level}",
         f"work          {settings.score_shards} score shards, {settings.build_shards} build shards of at most "
@@ -158,14 +160,34 @@ def describe_plan(settings: BuildSettings, jobs: int) -> str:
     return "\n".join(lines)
 
 
+def notes(settings: BuildSettings) -> list[str]:
+    """What a build should say about its source: photos that are missing or have another format, exclusions."""
+    lines = [settings.tree.describe_missing()]
+    converted = settings.tree.converted
+    if converted:
+        lines.append(
+            f"{counted(len(converted), 'photo')} found under another ending than in the annotations, "
+            f"such as {converted[0].path.name} for {converted[0].file_name}: used, but not CelebA's own files"
+        )
+    wanted = required_count(settings.selection, settings.count, settings.excluded)
+    if settings.selection == "official" and len(settings.candidates) < wanted:
+        lines.append(f"{len(settings.candidates)} of the {wanted} wanted photos of the published set are there")
+    if settings.excluded:
+        lines.append(describe_exclusions(settings))
+    return [line for line in lines if line]
+
+
 def describe_exclusions(settings: BuildSettings) -> str:
-    """How many of the names in --exclude there are; "" without exclusions."""
-    if not settings.excluded:
-        return ""
-    found = len(settings.excluded & {record.file_name for record in settings.tree.records})
-    return (
-        f"{found} of {len(settings.excluded)} names in --exclude {settings.exclude} are photos of {settings.celeba_dir}"
+    """How many of the names in --exclude are photos, and examples of those that are not."""
+    unknown = sorted(settings.excluded - {record.file_name for record in settings.tree.records})
+    known = len(settings.excluded) - len(unknown)
+    text = (
+        f"{known} of {len(settings.excluded)} names in --exclude {settings.exclude} are photos of {settings.celeba_dir}"
     )
+    # not every photo of the known flaws has to be there
+    if unknown and settings.exclude != KNOWN_FLAWS_NAME:
+        text += f"; not so {', '.join(unknown[:3])}{' ...' if len(unknown) > 3 else ''}"
+    return text
 
 
 def count_jobs(workers: int) -> int:

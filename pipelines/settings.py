@@ -14,7 +14,8 @@ import PIL
 import scipy
 
 import datatools
-from datatools.celeba import CelebATree, FaceRecord, Rejection, read_tree
+from datatools.celeba import CelebATree, FaceRecord, Rejection, check_sizes, read_tree
+from datatools.celeba_layout import PhotoNames
 from datatools.errors import DataError
 from datatools.ranking import Order, Selection, read_exclusions, required_count, select_candidates
 from datatools.resample import FinalFilter
@@ -25,6 +26,10 @@ Duplicates = Literal["report", "drop"]
 
 RECIPE_VERSION = 2
 """Raised whenever faces, scores or hashes change for the same settings, so that old shards are not used again."""
+
+
+class NoPhotosError(DataError):
+    """No row has a photo; the message says what was found."""
 
 
 def digest_of(*parts: object) -> str:
@@ -76,7 +81,10 @@ class BuildSettings:
 
     @cached_property
     def excluded(self) -> frozenset[str]:
-        return read_exclusions(self.exclude) if self.exclude else frozenset()
+        """Names in --exclude: as in the annotations where they mean a photo of the tree, else as they are written."""
+        names = read_exclusions(self.exclude) if self.exclude else frozenset()
+        photos = PhotoNames({record.file_name for record in self.tree.records}, names)
+        return frozenset(photos.find(name) or name for name in sorted(names))
 
     @cached_property
     def candidates(self) -> tuple[FaceRecord, ...]:
@@ -214,7 +222,7 @@ class BuildSettings:
         }
 
     def check(self) -> None:
-        """Raise DataError for settings that cannot lead to a file; no photo is opened."""
+        """Raise DataError for settings that cannot lead to a file; of a few photos the size is read."""
         for name, value in (("count", self.count), ("shard-size", self.shard_size)):
             if value < 1:
                 raise DataError(f"--{name} {value}: at least 1 is needed")
@@ -223,16 +231,23 @@ class BuildSettings:
         _ = self.restorer  # raises for an unknown name, a damaged file, a device that is not there
         needed = required_count(self.selection, self.count, self.excluded)
         available = len(self.candidates)
+        missing = self.tree.describe_missing()
+        if not self.tree.records:
+            raise NoPhotosError(missing or f"none of the rows of {self.celeba_dir} can be used")
         if not available and (self.selection == "all" or not needed):
             raise DataError(f"none of the rows of {self.celeba_dir} has a photo to be used")
-        if available < needed:
-            what = "photos of the published set" if self.selection == "official" else "rows with a photo"
+        if self.selection == "official":
+            if not available:
+                raise DataError(f"--count {self.count}, but {self.celeba_dir} has no photos of the published set")
+        elif available < needed:
+            rest = f"{missing}; or give" if missing else "give"
             raise DataError(
-                f"--count {self.count}, but {self.celeba_dir} has only {available} {what}"
-                f"{' that are not excluded' if self.excluded else ''}; give --count {available}"
+                f"--count {self.count}, but {self.celeba_dir} has only {available} rows with a photo"
+                f"{' that are not excluded' if self.excluded else ''}; {rest} --count {available}"
                 if available
-                else f"--count {self.count}, but {self.celeba_dir} has no {what}"
+                else f"--count {self.count}, but {self.celeba_dir} has no rows with a photo that are not excluded"
             )
+        check_sizes(self.candidates)
 
 
 def _size(path: Path) -> int:

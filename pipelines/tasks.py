@@ -23,9 +23,9 @@ from datatools.report import BuildSummary, DuplicateFiles, StageTime, check_repl
 from pipelines.build_task import BuildTask
 from pipelines.luigi_defaults import check_configuration
 from pipelines.parameters import Flag
-from pipelines.plan import check_space, clean_up, describe_exclusions, describe_plan, leftovers, lock_output
+from pipelines.plan import check_space, clean_up, describe_plan, leftovers, lock_output, notes
 from pipelines.processes import check_processes
-from pipelines.settings import BuildSettings
+from pipelines.settings import BuildSettings, NoPhotosError
 from pipelines.shards import (
     ChosenFace,
     pyramid_is,
@@ -375,7 +375,10 @@ class BuildCelebAHQ(BuildTask):
             raise DataError(f"--jobs {self.jobs}: a number of processes, or 0 for as many as fill the machine")
         if luigi.interface.core().workers < 1:
             raise DataError(f"--workers {luigi.interface.core().workers}: at least 1 is needed")
-        settings.check()
+        try:
+            settings.check()
+        except NoPhotosError as error:
+            raise DataError(f"{error}{self.list_rejected()}") from error
         if self.job_count > 1 and settings.restorer.together == 1:
             check_processes()
         if self.dry_run:
@@ -386,10 +389,24 @@ class BuildCelebAHQ(BuildTask):
         if settings.work_dir not in _locks:
             check_replaceable(settings.output_dir / "report")
             check_space(settings)
-            if settings.excluded:
-                say(describe_exclusions(settings))
+            for note in notes(settings):
+                say(note)
             _locks[settings.work_dir] = lock_output(settings)
         return False
+
+    def list_rejected(self) -> str:
+        """Write rejected.csv when there is nothing to build, but over nothing of an earlier build; say where it is."""
+        settings = self.settings
+        if self.dry_run or settings.pyramid_path.exists():
+            return ""
+        path = settings.output_dir / "rejected.csv"
+        try:
+            with lock_output(settings):
+                settings.forget("ranking")
+                write_rejected_csv(path, settings.early_rejections)
+        except (DataError, OSError):  # another build is running there, or the folder cannot be written
+            return ""
+        return f"; {path} lists them"
 
     def run(self) -> None:
         settings = self.settings

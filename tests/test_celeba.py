@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from datatools.celeba import CelebATree, Rejection, read_tree
 from datatools.errors import DataError
+from datatools.geometry import FrameError, face_frame
 
-from .faults.trees import ATTRIBUTES, landmark_row, write_tree
+from .faults.trees import ATTRIBUTES, LANDMARKS, landmark_row, write_tree
 
 NAMES = [f"{number:06d}.jpg" for number in (1, 2, 3, 4, 5, 615)]
 PHOTOS = dict.fromkeys(NAMES, b"never opened")
@@ -122,12 +123,15 @@ def test_folders_are_no_photos_and_hidden_files_are_none_of_ours(tmp_path: Path)
     (image_dir / "000002.jpg").unlink()
     (image_dir / "000002.jpg").mkdir()
     (image_dir / ".DS_Store").write_bytes(b"")
+    (image_dir / "Thumbs.db").write_bytes(b"")
     (image_dir / "000003.jpg").unlink()
     (image_dir / "000003.jpg").symlink_to(image_dir / "gone.jpg")
+    (image_dir / "000005.jpg").unlink()
+    (image_dir / "000005.jpg").symlink_to(image_dir / "000005.jpg")
     (image_dir / "000004.jpg").unlink()
     (image_dir / "000004.jpg").symlink_to(image_dir / "000001.jpg")
     tree = read_tree(tmp_path)
-    assert [rejection.file_name for rejection in tree.rejections] == ["000002.jpg", "000003.jpg"]
+    assert [rejection.file_name for rejection in tree.rejections] == ["000002.jpg", "000003.jpg", "000005.jpg"]
     assert "000004.jpg" in [record.file_name for record in tree.records]
 
 
@@ -315,3 +319,93 @@ def test_real_sample(sample_data: Path) -> None:
     assert first.landmarks.tolist() == [[165, 184], [244, 176], [196, 249], [194, 271], [266, 260]]
     assert first.attributes is not None
     assert first.attributes[tree.attribute_names.index("Smiling")] == 1
+
+
+BOX_HEADING = "image_id x_1 y_1 width height"
+LANDMARKS_HEADING = (
+    "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
+)
+
+
+@pytest.mark.parametrize("heading", [BOX_HEADING, LANDMARKS_HEADING])
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ("95 71 226 313", "its rows have 4 values, as in list_bbox_celeba.txt, the bounding boxes"),
+        ("1 -1 " * 20, "its rows have 40 values, as in list_attr_celeba.txt, the attributes"),
+        ("2880", "its rows have 1 values, as in identity_CelebA.txt"),
+        ("1 2 3 4 5 6 7 8", "its rows have 8 values, where five landmarks have 10"),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 6])
+def test_another_file_under_the_name_of_the_landmarks(
+    values: str, told: str, heading: str, count: int, tmp_path: Path
+) -> None:
+    write_tree(tmp_path, PHOTOS)
+    rows = "".join(f"{name} {values}\n" for name in NAMES[:count])
+    (tmp_path / "Anno/list_landmarks_celeba.txt").write_text(f"{count}\n{heading}\n{rows}")
+    with pytest.raises(DataError, match=told) as caught:
+        read_tree(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_columns_in_another_order(tmp_path: Path) -> None:
+    write_tree(tmp_path, PHOTOS)
+    path = tmp_path / "Anno/list_landmarks_celeba.txt"
+    columns = LANDMARKS_HEADING.split()
+    path.write_text("\n".join(["6", " ".join(columns[2:4] + columns[:2] + columns[4:]), *map(landmark_row, NAMES)]))
+    with pytest.raises(DataError, match="its columns in the order righteye_x righteye_y lefteye_x"):
+        read_tree(tmp_path)
+    path.write_text("\n".join(["6", "image_id " + LANDMARKS_HEADING, *map(landmark_row, NAMES)]))
+    assert len(read_tree(tmp_path).records) == 6
+
+
+def test_a_comma_separated_table(tmp_path: Path) -> None:
+    write_tree(tmp_path, PHOTOS)
+    (tmp_path / "Anno/list_landmarks_celeba.txt").write_text("image_id,lefteye_x\n000001.jpg,69\n")
+    with pytest.raises(DataError, match="a comma-separated table, as of copies that have the aligned images alone"):
+        read_tree(tmp_path)
+
+
+def test_another_encoding(tmp_path: Path) -> None:
+    write_tree(tmp_path, PHOTOS)
+    for name in ("Anno/list_landmarks_celeba.txt", "Anno/identity_CelebA.txt"):
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(text, encoding="utf-16")
+        with pytest.raises(DataError, match=rf"{Path(name).name} is UTF-16; save it as UTF-8"):
+            read_tree(tmp_path)
+        (tmp_path / name).write_bytes(text.replace("\n", "\r").encode("utf-8-sig"))
+        assert len(read_tree(tmp_path).records) == 6
+
+
+ALIGNED = (69, 109, 106, 113, 77, 142, 73, 152, 108, 154)
+EXCHANGED = (60, 41, 30, 40, 46, 55, 33, 70, 58, 71)
+
+
+@pytest.mark.parametrize("count", [1, 6])
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (ALIGNED, "holds the landmarks of the aligned pictures"),
+        (EXCHANGED, "seems to have left and right eye exchanged"),
+        ([value / 200 for value in ALIGNED], "holds fractions"),
+    ],
+)
+def test_landmarks_of_another_meaning(values: tuple[float, ...], told: str, count: int, tmp_path: Path) -> None:
+    names = NAMES[:count]
+    write_tree(tmp_path, dict.fromkeys(names, b""), rows=[landmark_row(name, values) for name in names])
+    with pytest.raises(DataError) as caught:
+        read_tree(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'Anno/list_landmarks_celeba.txt'} {told}")
+    assert "CelebA (for non-commercial research only) is at " in str(caught.value)
+
+
+def test_one_row_of_another_meaning_is_left_to_the_build(tmp_path: Path) -> None:
+    rows = [landmark_row(name, EXCHANGED if name == "000002.jpg" else LANDMARKS) for name in NAMES]
+    tree = read_tree(write_tree(tmp_path, PHOTOS, rows=rows))
+    assert len(tree.records) == 6
+    with pytest.raises(FrameError, match="left and right eye seem to be exchanged"):
+        face_frame(tree.records[1].landmarks, 200, 200)
+    assert face_frame(tree.records[0].landmarks, 200, 200).side > 0
+    with pytest.raises(FrameError, match="eyes or mouth lie far outside of the 200 x 45 photo"):
+        face_frame(tree.records[0].landmarks, 200, 45)

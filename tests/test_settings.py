@@ -1,5 +1,6 @@
 """`pipelines.settings`: counts, and digests that change with everything that changes bytes, and with nothing else."""
 
+import io
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -8,11 +9,13 @@ from typing import Any
 
 import luigi
 import pytest
+from PIL import Image
 
 from datatools.errors import DataError
 from datatools.restore.weights import save_weights
 from pipelines import settings as module
-from pipelines.settings import BuildSettings
+from pipelines.plan import describe_plan, notes
+from pipelines.settings import BuildSettings, NoPhotosError
 from pipelines.tasks import BuildCelebAHQ
 from tests.builds import Photo, make_tree
 from tests.restore_samples import tiny_network
@@ -179,13 +182,99 @@ def test_a_photo_that_vanishes_is_left_to_the_first_pass(photos: Mapping[str, Ph
         ({"resolution": 128}, "--resolution 128"),
         ({"restore": "magic"}, "unknown restorer"),
         ({"count": 9}, "give --count 8"),
-        ({"selection": "official", "count": 4}, "has only 3 photos of the published set; give --count 3"),
     ],
 )
 def test_check(settings: BuildSettings, change: dict[str, Any], told: str) -> None:
     settings.check()
     with pytest.raises(DataError, match=told):
         replace(settings, **change).check()
+
+
+def test_official_takes_what_there_is(settings: BuildSettings) -> None:
+    official = replace(settings, selection="official", count=4)
+    official.check()
+    assert official.chosen_count == len(official.candidates) == 3
+    assert "3 of the 4 wanted photos of the published set are there" in notes(official)
+    assert notes(replace(official, count=3)) == []
+
+
+def test_missing_photos_are_counted_before_another_count_is_advised(
+    photos: Mapping[str, Photo], tmp_path: Path
+) -> None:
+    """A half-unpacked archive: what to check comes first."""
+    tree = make_tree(tmp_path / "CelebA", photos)
+    for name in sorted(photos)[2:]:
+        (tree / "Img" / "img_celeba" / name).unlink()
+    settings = BuildSettings(tree, tmp_path / "out", **BASE)
+    with pytest.raises(DataError) as caught:
+        settings.check()
+    line = str(caught.value)
+    assert "6 of 8 rows name files that are not there" in line
+    assert "unpacked whole (7z x img_celeba.7z.001)" in line
+    assert line.endswith("; or give --count 2")
+    enough = replace(settings, count=2)
+    enough.check()
+    (note,) = notes(enough)
+    assert note.startswith("6 of 8 rows name files that are not there, such as ")
+    assert note in describe_plan(replace(enough, restore="none"), jobs=1)
+
+
+def test_no_photo_fits(photos: Mapping[str, Photo], tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "CelebA", photos)
+    for name in photos:
+        path = tree / "Img" / "img_celeba" / name
+        path.rename(path.with_name(f"img_{name}"))
+    with pytest.raises(NoPhotosError) as caught:
+        BuildSettings(tree, tmp_path / "out", **BASE).check()
+    first = next(iter(photos))
+    assert f"8 of 8 rows name files that are not there, such as {first}; the folder has img_" in str(caught.value)
+
+
+@pytest.mark.parametrize("selection", ["score", "official", "all"])
+def test_photos_of_the_aligned_set(selection: Any, photos: Mapping[str, Photo], tmp_path: Path) -> None:
+    """Under the wild photos' names and folder, with the wild landmarks."""
+    stream = io.BytesIO()
+    Image.new("RGB", (178, 218)).save(stream, format="JPEG")
+    tree = make_tree(tmp_path / "CelebA", {name: Photo(stream.getvalue(), photos[name].row) for name in photos})
+    with pytest.raises(DataError, match=r"are the aligned pictures: [38] of [38] looked at have 178 x 218 pixels"):
+        BuildSettings(tree, tmp_path / "out", selection=selection, **BASE).check()
+
+
+def test_photos_that_were_made_smaller(photos: Mapping[str, Photo], tmp_path: Path) -> None:
+    first = next(iter(photos))
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(stream, format="JPEG")
+    small = {name: Photo(stream.getvalue(), photos[name].row) for name in photos}
+    with pytest.raises(DataError, match=r"do not belong together: those of \d+\.jpg reach to .* has 64 x 64 pixels"):
+        BuildSettings(make_tree(tmp_path / "all", small), tmp_path / "out", **BASE).check()
+    # one of them is a row of rejected.csv
+    BuildSettings(make_tree(tmp_path / "one", {**photos, first: small[first]}), tmp_path / "out", **BASE).check()
+
+
+@pytest.mark.parametrize("ending", [".JPG", ".png", ".jpeg"])
+def test_exclusions_with_another_ending(ending: str, settings: BuildSettings, tmp_path: Path) -> None:
+    names = [record.file_name for record in settings.candidates]
+    unwanted = tmp_path / "unwanted.txt"
+    unwanted.write_bytes(b"\xef\xbb\xbf" + f"{Path(names[0]).stem}{ending}\r\n{names[1]} \r\nno.jpg\r\n".encode())
+    excluding = replace(settings, exclude=str(unwanted))
+    assert excluding.excluded == {names[0], names[1], "no.jpg"}
+    assert [record.file_name for record in excluding.candidates] == names[2:]
+    (note,) = notes(excluding)
+    assert note.startswith("2 of 3 names in --exclude ")
+    assert note.endswith("; not so no.jpg")
+
+
+def test_converted_photos_are_used_and_noted(photos: Mapping[str, Photo], tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "CelebA", photos)
+    first, second, *_ = sorted(photos)
+    folder = tree / "Img" / "img_celeba"
+    (folder / first).rename(folder / first.replace(".jpg", ".png"))
+    (folder / second).rename(folder / second.replace(".jpg", ".JPG"))
+    settings = BuildSettings(tree, tmp_path / "out", **BASE)
+    settings.check()
+    assert {record.file_name for record in settings.candidates} == set(photos)
+    (note,) = notes(settings)
+    assert note.startswith(f"1 photo found under another ending than in the annotations, such as {Path(first).stem}.png")
 
 
 def test_check_when_everything_is_excluded(settings: BuildSettings, tmp_path: Path) -> None:

@@ -1,0 +1,203 @@
+"""Where the parts of CelebA lie below a folder: the official tree, and the shapes that people's copies really have."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from datatools.errors import DataError
+from datatools.files import PICTURE_ENDINGS, SYSTEM_NAMES
+
+HOW_TO_GET = (
+    "CelebA (for non-commercial research only) is at https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html: get the "
+    "In-The-Wild Images (Img/img_celeba.7z.001 to .014; unpack with '7z x img_celeba.7z.001') and the folder Anno; "
+    "the aligned images (img_align_celeba, list_landmarks_align_celeba.txt) cannot be used"
+)
+IMAGE_DIRS = ("img_celeba", "Img/img_celeba")
+LANDMARKS = ("Anno/list_landmarks_celeba.txt", "list_landmarks_celeba.txt")
+
+_PARTS = frozenset({"img", "anno", "eval", "img_celeba", "img_celeba.7z"})
+"""The official tree's folders in lower case; on CelebA's Google Drive img_celeba.7z is a folder, too."""
+
+_SEARCHED = _PARTS | {"data", "images"}
+
+_DEPTH = 4
+"""Folders below the root that are looked into: Img/img_celeba.7z/img_celeba/img_celeba."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What was found. All paths exist.
+
+    Attributes:
+        image_dirs: folders that hold photos, the likeliest first.
+        landmarks, attributes, identities, partition: the annotation files; None where there is none.
+        archive: a part of img_celeba.7z that is not unpacked.
+    """
+
+    image_dirs: tuple[Path, ...]
+    landmarks: Path | None
+    attributes: Path | None
+    identities: Path | None
+    partition: Path | None
+    archive: Path | None
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.image_dirs) and self.landmarks is not None
+
+
+def find_layout(root: Path) -> Layout:
+    """Find photos and annotations below `root`, in upper or lower case.
+
+    `root` may also be one of the official tree's own folders (Img, img_celeba, Anno), or the folder that holds it.
+
+    Raises DataError when there are no photos or no landmarks, or several trees; the message says what was found.
+    """
+    if not root.is_dir():
+        wanted = ", ".join(str(root / place) for place in (*IMAGE_DIRS, *LANDMARKS))
+        raise DataError(f"no folder {root} (looked for {wanted}); name yours with --celeba-dir; {HOW_TO_GET}")
+    for base in (root, *_above(root)):
+        layout = _look_below(base)
+        if layout.complete:
+            return layout
+    children = [(child, _look_below(child)) for child in _subfolders(root)]
+    trees = [(child, layout) for child, layout in children if layout.complete]
+    if len(trees) > 1:
+        names = ", ".join(child.name for child, _ in trees)
+        raise DataError(f"{root} holds several CelebA trees ({names}); name one of them with --celeba-dir")
+    if trees:
+        return trees[0][1]
+    raise DataError(_what_is_missing(root, _look_below(root)))
+
+
+def _above(root: Path) -> Iterator[Path]:
+    """The folders above one that is a part of the tree itself."""
+    folder = Path(os.path.abspath(root))
+    while folder.name.lower() in _PARTS:
+        folder = folder.parent
+        yield folder
+
+
+def _look_below(base: Path) -> Layout:
+    level, folders = [base], [base]
+    for _ in range(_DEPTH):
+        level = [child for folder in level for child in _subfolders(folder) if child.name.lower() in _SEARCHED]
+        folders += level
+    entries = {folder: _file_names(folder) for folder in folders}
+
+    def annotation(name: str, *places: str) -> Path | None:
+        # a browser calls a second download "name (1).txt"
+        pattern = re.compile(re.escape(name) + r"( ?\(\d+\))?\.txt", re.IGNORECASE)
+        found = [folder / file for folder in folders for file in entries[folder] if pattern.fullmatch(file)]
+        return min(found, key=lambda path: ("(" in path.name, _rank(path.parent.name, places)), default=None)
+
+    photos = [folder for folder in folders if any(is_photo(name) for name in entries[folder])]
+    archives = [folder / name for folder in folders for name in sorted(entries[folder]) if _is_archive(name)]
+    return Layout(
+        image_dirs=tuple(sorted(photos, key=lambda folder: _rank(folder.name, ("img_celeba",)))),
+        landmarks=annotation("list_landmarks_celeba", "anno"),
+        attributes=annotation("list_attr_celeba", "anno"),
+        identities=annotation("identity_CelebA", "anno"),
+        partition=annotation("list_eval_partition", "eval"),
+        archive=next(iter(archives), None),
+    )
+
+
+def _rank(name: str, places: tuple[str, ...]) -> int:
+    return 0 if name.lower() in places else 1
+
+
+def is_photo(name: str) -> bool:
+    """Return whether a file name has the ending of a picture."""
+    return os.path.splitext(name)[1].lower() in PICTURE_ENDINGS
+
+
+def _is_archive(name: str) -> bool:
+    return name.lower().startswith("img_celeba") and ".7z" in name.lower()
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return [folder / name for name, entry in list_visible(folder) if _is_dir(entry)]
+    except OSError:
+        return []
+
+
+def _file_names(folder: Path) -> set[str]:
+    """Names in `folder`; folders among them only where a file of that name would be read."""
+    try:
+        return {name for name, entry in list_visible(folder) if name.endswith(".txt") or not _is_dir(entry)}
+    except OSError:
+        return set()
+
+
+def list_visible(folder: Path) -> list[tuple[str, os.DirEntry[str]]]:
+    """List what is in `folder` by name, without hidden files and those that systems put there. Raises OSError."""
+    with os.scandir(folder) as entries:
+        found = [(e.name, e) for e in entries if e.name[0] != "." and e.name.lower() not in SYSTEM_NAMES]
+    return sorted(found, key=lambda item: item[0])
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _what_is_missing(root: Path, layout: Layout) -> str:
+    missing = []
+    if not layout.image_dirs:
+        empty = next((root / place for place in IMAGE_DIRS if (root / place).is_dir()), None)
+        if empty is not None and layout.landmarks is not None and layout.archive is None:
+            there = _example(_file_names(empty))
+            return f"no photos in {empty}{f' (but {there})' if there else ''}; {HOW_TO_GET}"
+        missing.append("photos (looked for " + ", ".join(str(root / place) for place in IMAGE_DIRS) + ")")
+        if layout.archive is not None:
+            missing[-1] += f", though {layout.archive} waits to be unpacked"
+    if layout.landmarks is None:
+        missing.append("landmarks (looked for " + ", ".join(str(root / place) for place in LANDMARKS) + ")")
+    return f"found no {' and no '.join(missing)}{_aligned_parts(root)}; {HOW_TO_GET}"
+
+
+def _example(names: Iterable[str]) -> str:
+    return min(names, default="")
+
+
+def _aligned_parts(root: Path) -> str:
+    """What is there of the aligned pictures, which are taken for the wild ones most often."""
+    folders = [root, *(root / name for name in ("Img", "Anno") if (root / name).is_dir())]
+    found = [path for folder in folders for path in sorted(folder.glob("*align*celeba*"))]
+    return f"; {found[0]} belongs to the aligned images" if found else ""
+
+
+class PhotoNames:
+    """Which file of a folder an annotation's name means: the same name, in another case, or with another ending."""
+
+    def __init__(self, files: set[str], annotated: Iterable[str]) -> None:
+        self._files = files
+        self._used = files & set(annotated)
+        self._by_name: dict[str, list[str]] = {}
+        self._by_stem: dict[str, list[str]] = {}
+        for name in sorted(files - self._used):
+            self._by_name.setdefault(name.lower(), []).append(name)
+            if is_photo(name):
+                self._by_stem.setdefault(_stem(name), []).append(name)
+
+    def find(self, name: str) -> str | None:
+        """Return the name of the file; None where there is none, or several could be meant. No file is found twice."""
+        if name in self._files:
+            return name
+        converted = self._by_stem.get(_stem(name), []) if is_photo(name) else []
+        for found in (self._by_name.get(name.lower(), []), converted):
+            unused = [file for file in found if file not in self._used]
+            if len(unused) == 1:
+                self._used.add(unused[0])
+                return unused[0]
+        return None
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0].lower()
