@@ -274,7 +274,9 @@ def test_converted_photos_are_used_and_noted(photos: Mapping[str, Photo], tmp_pa
     settings.check()
     assert {record.file_name for record in settings.candidates} == set(photos)
     (note,) = notes(settings)
-    assert note.startswith(f"1 photo found under another ending than in the annotations, such as {Path(first).stem}.png")
+    assert note.startswith(
+        f"1 photo found under another ending than in the annotations, such as {Path(first).stem}.png"
+    )
 
 
 def test_check_when_everything_is_excluded(settings: BuildSettings, tmp_path: Path) -> None:
