@@ -21,7 +21,7 @@ from datatools.errors import DataError
 from datatools.images import ImageError, image_size
 from datatools.landmark_checks import ALIGNED_SIZE, NEARLY_ALL, common_fault, outside
 from datatools.published import celebahq_index_by_file
-from datatools.text import read_lines
+from datatools.text import counted, read_lines
 
 _SIGNS = {"1": 1, "-1": -1, "+1": 1}
 
@@ -251,7 +251,7 @@ class _Annotations:
         if length != 10 and count >= NEARLY_ALL * lengths.total():
             meaning = f", {_OTHER_FILES[length]}" if length in _OTHER_FILES else ""
             raise DataError(
-                f"{path} is not in CelebA's format: its rows have {length} values{meaning}, where five landmarks have "
+                f"{path} is not in CelebA's format: its rows have {counted(length, 'value')}{meaning}, where five landmarks have "
                 f"10; {HOW_TO_GET}"
             )
         landmarks = np.frombuffer(values).reshape(-1, 5, 2)

@@ -238,7 +238,8 @@ class BuildSettings:
             raise DataError(f"none of the rows of {self.celeba_dir} has a photo to be used")
         if self.selection == "official":
             if not available:
-                raise DataError(f"--count {self.count}, but {self.celeba_dir} has no photos of the published set")
+                reason = f"; {missing}" if missing else ""
+                raise DataError(f"{self.celeba_dir} has no photos of the published set to be used{reason}")
         elif available < needed:
             rest = f"{missing}; or give" if missing else "give"
             raise DataError(

@@ -333,7 +333,7 @@ LANDMARKS_HEADING = (
     [
         ("95 71 226 313", "its rows have 4 values, as in list_bbox_celeba.txt, the bounding boxes"),
         ("1 -1 " * 20, "its rows have 40 values, as in list_attr_celeba.txt, the attributes"),
-        ("2880", "its rows have 1 values, as in identity_CelebA.txt"),
+        ("2880", "its rows have 1 value, as in identity_CelebA.txt"),
         ("1 2 3 4 5 6 7 8", "its rows have 8 values, where five landmarks have 10"),
     ],
 )
