@@ -21,6 +21,7 @@ from datatools.errors import DataError
 from datatools.images import ImageError, image_size
 from datatools.landmark_checks import ALIGNED_SIZE, NEARLY_ALL, common_fault, outside
 from datatools.published import celebahq_index_by_file
+from datatools.readable import unlike
 from datatools.text import counted, read_lines
 
 _SIGNS = {"1": 1, "-1": -1, "+1": 1}
@@ -249,10 +250,10 @@ class _Annotations:
                 values.extend(numbers)
         length, count = max(lengths.items(), key=lambda item: item[1], default=(10, 0))
         if length != 10 and count >= NEARLY_ALL * lengths.total():
-            meaning = f", {_OTHER_FILES[length]}" if length in _OTHER_FILES else ""
+            meaning = f" ({_OTHER_FILES[length]})" if length in _OTHER_FILES else ""
             raise DataError(
-                f"{path} is not in CelebA's format: its rows have {counted(length, 'value')}{meaning}, where five landmarks have "
-                f"10; {HOW_TO_GET}"
+                f"{path} is not in CelebA's format: its rows have {counted(length, 'value')}{meaning}, five landmarks "
+                f"have 10; {HOW_TO_GET}"
             )
         landmarks = np.frombuffer(values).reshape(-1, 5, 2)
         fault = common_fault(landmarks)
@@ -299,12 +300,10 @@ class _Annotations:
         lines = read_lines(path, tolerant=True)
         count = lines[0].strip() if lines else ""
         if not (count.isascii() and count.isdigit() and len(count) < 10 and len(lines) > 1):
-            table = (
-                " (a comma-separated table, as of copies that have the aligned images alone)" if "," in count else ""
-            )
+            other = unlike(path) or ("it is a comma-separated table, as of the aligned images" if "," in count else "")
             raise DataError(
                 f"{path} is not in CelebA's format: line 1 should be the number of rows and line 2 the column names, "
-                f"line 1 is {count[:40]!r}{table}; {HOW_TO_GET}"
+                f"line 1 is {count[:40]!r}{f' ({other})' if other else ''}; {HOW_TO_GET}"
             )
         rows = lines[2:]
         if len(rows) < int(count):

@@ -331,10 +331,10 @@ LANDMARKS_HEADING = (
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ("95 71 226 313", "its rows have 4 values, as in list_bbox_celeba.txt, the bounding boxes"),
-        ("1 -1 " * 20, "its rows have 40 values, as in list_attr_celeba.txt, the attributes"),
-        ("2880", "its rows have 1 value, as in identity_CelebA.txt"),
-        ("1 2 3 4 5 6 7 8", "its rows have 8 values, where five landmarks have 10"),
+        ("95 71 226 313", r"its rows have 4 values \(as in list_bbox_celeba.txt, the bounding boxes\)"),
+        ("1 -1 " * 20, r"its rows have 40 values \(as in list_attr_celeba.txt, the attributes\)"),
+        ("2880", r"its rows have 1 value \(as in identity_CelebA.txt"),
+        ("1 2 3 4 5 6 7 8", "its rows have 8 values, five landmarks have 10"),
     ],
 )
 @pytest.mark.parametrize("count", [1, 6])
@@ -363,7 +363,14 @@ def test_columns_in_another_order(tmp_path: Path) -> None:
 def test_a_comma_separated_table(tmp_path: Path) -> None:
     write_tree(tmp_path, PHOTOS)
     (tmp_path / "Anno/list_landmarks_celeba.txt").write_text("image_id,lefteye_x\n000001.jpg,69\n")
-    with pytest.raises(DataError, match="a comma-separated table, as of copies that have the aligned images alone"):
+    with pytest.raises(DataError, match="it is a comma-separated table, as of the aligned images"):
+        read_tree(tmp_path)
+
+
+def test_a_download_that_gave_a_web_page(tmp_path: Path) -> None:
+    write_tree(tmp_path, PHOTOS)
+    (tmp_path / "Anno/list_landmarks_celeba.txt").write_text("<!DOCTYPE html>\n<title>Quota exceeded</title>\n")
+    with pytest.raises(DataError, match="it is a web page, not the file itself: download it again"):
         read_tree(tmp_path)
 
 
