@@ -36,7 +36,7 @@ STANDSTILL = 2.0  # seconds that the last snapshot stays, but at most a quarter 
 THREADS = 4  # the encoder's bytes depend on it, so that it does not follow the machine
 PICTURE = "frame{:06d}.png"
 _PICTURE = re.compile(r"frame\d{6,}\.png")
-_SNAPSHOT = re.compile(r"fakes(\d+)\.png")
+_SNAPSHOT = re.compile(r"fakes(\d+)(?:_(\d{3}))?\.png")
 
 
 def frame_count(seconds: float, fps: int) -> int:
@@ -120,16 +120,16 @@ def enlarged(picture: Frame, zoom: int) -> Frame:
     return picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 
-def snapshots(run: Path) -> list[tuple[int, Path]]:
-    """(kimg, file) of the grids fakesNNNNNN.png in a run folder, by rising kimg."""
+def snapshots(run: Path) -> list[tuple[float, Path]]:
+    """Return (kimg, file) of the grids of fakes in a run folder, by rising kimg; see `grid.snapshot_name`."""
     matches = [(_SNAPSHOT.fullmatch(path.name), path) for path in run.iterdir()] if run.is_dir() else []
-    found = sorted((int(match[1]), path) for match, path in matches if match)
+    found = sorted((int(match[1] + (match[2] or "000")) / 1000, path) for match, path in matches if match)
     if not found:
         raise DataError(f"--progress {run}: no run folder with pictures such as fakes000000.png")
     return found
 
 
-def schedule_of(kimg: list[int], frames: int, standing: int) -> list[int]:
+def schedule_of(kimg: list[float], frames: int, standing: int) -> list[int]:
     """Which snapshot each frame shows: the nearest to the last one's kimg times (frame / moving frames)^1.5.
 
     Args:
@@ -159,7 +159,7 @@ def progress_frames(run: Path, seconds: float = 20.0, fps: int = 30) -> Iterator
         for place, group in itertools.groupby(shown):
             kimg, path = found[place]
             try:
-                frame = captioned(read_rgb(path), f"{kimg} kimg")
+                frame = captioned(read_rgb(path), f"{kimg:.10g} kimg")
             except ImageError as error:
                 raise DataError(f"{path}: {error}; remove it to make the film without it") from error
             for _ in group:

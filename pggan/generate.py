@@ -129,7 +129,8 @@ def main(
         make_film(video, progress_frames(progress, seconds, fps), frame_count(seconds, fps), fps)
         return
 
-    chosen = parse_seeds(seeds) if slerp_seeds is None else parse_seeds(slerp_seeds, "--slerp")
+    # a seed that is named twice would give a file, or the name of a grid, twice
+    chosen = list(dict.fromkeys(parse_seeds(seeds))) if slerp_seeds is None else parse_seeds(slerp_seeds, "--slerp")
     size = None if grid is None else parse_grid(grid)
     assert model is not None
     loaded = load_model(model).to(choose_device(device))

@@ -34,3 +34,12 @@ def tile(pictures: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], columns: int
 def save_grid(path: Path, pictures: NDArray[np.uint8], columns: int) -> None:
     """Write the pictures as one PNG file, whole or not at all."""
     save_png(path, tile(pictures, columns))
+
+
+def snapshot_name(images: int) -> str:
+    """Return the file name of the grid of fakes after `images` seen: fakes000012.png, or fakes000012_512.png between.
+
+    Names are distinct, and sorted as text they are in the order of time.
+    """
+    kimg, rest = divmod(images, 1000)
+    return f"fakes{kimg:06d}_{rest:03d}.png" if rest else f"fakes{kimg:06d}.png"

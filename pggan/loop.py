@@ -35,7 +35,7 @@ from pggan.folder import (
     settle_settings,
     start_from,
 )
-from pggan.grid import grid_size, save_grid
+from pggan.grid import grid_size, save_grid, snapshot_name
 from pggan.models import BEST, CHECKPOINTS, FINAL, Model, render
 from pggan.plan import Plan, make_plan
 from pggan.precision import allow_tf32
@@ -344,7 +344,7 @@ def record(run: Run, values: dict[str, Any]) -> None:
 
 
 def save_snapshot(run: Run) -> None:
-    """fakesNNNNNN.png (kimg) of the averaged generator, from latents that are always the same."""
+    """Write a grid of the averaged generator's pictures, from latents that are always the same."""
     if not run.team.leads:
         return
     config, network = run.config, run.config.preset.network
@@ -356,7 +356,7 @@ def save_snapshot(run: Run) -> None:
         labels = torch.from_numpy(run.source.labels[chosen])
     lod = state_at(config.preset.schedule, run.position.images).lod
     pictures = render(run.trainer.networks.average, latents, labels, lod, full=True)
-    path = config.out / f"fakes{run.position.images // 1000:06d}.png"
+    path = config.out / snapshot_name(run.position.images)
     run.saving.may("grids of fakes", path, partial(save_grid, path, pictures, columns))
 
 

@@ -250,8 +250,8 @@ def _words(value: Any) -> str:
     return str(value)
 
 
-def _level_at(phases: Sequence[Phase], kimg: int) -> str:
-    """The level of a snapshot's pictures; a snapshot is named by whole kimg, and made before what follows it."""
+def _level_at(phases: Sequence[Phase], kimg: float) -> str:
+    """Return the level of a snapshot's pictures in words."""
     phase = phase_at(phases, kimg)
     level = f"{phase.resolution} \N{MULTIPLICATION SIGN} {phase.resolution}"
     if not phase.fading:

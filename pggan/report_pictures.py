@@ -48,7 +48,7 @@ class Picture:
 class Grid:
     """A snapshot: kimg seen, and the picture."""
 
-    kimg: int
+    kimg: float
     picture: Picture
 
 
@@ -120,7 +120,7 @@ def spread(count: int, wanted: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, wanted))}) if count else []
 
 
-def read_grids(files: Sequence[tuple[int, Path]], resolution: int) -> tuple[list[Grid], list[str]]:
+def read_grids(files: Sequence[tuple[float, Path]], resolution: int) -> tuple[list[Grid], list[str]]:
     """(grids for the page, what was wrong with those that cannot be shown). files: (kimg, file) by rising kimg.
 
     So many of them, evenly, and of such a quality that the page stays small.
@@ -141,7 +141,7 @@ def read_grids(files: Sequence[tuple[int, Path]], resolution: int) -> tuple[list
     grids = []
     for place in spread(len(data), max(fitting, 2)):
         kimg, image = kept[place]
-        alt = f"Grid of generated pictures after {kimg} kimg"
+        alt = f"Grid of generated pictures after {kimg:.10g} kimg"
         grids.append(Grid(kimg, _picture(data_uri(data[place], "jpeg"), image, BOX, alt)))
     return grids, problems
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
@@ -24,6 +26,7 @@ from pggan.films import (
     walk_frames,
     write_film,
 )
+from pggan.grid import snapshot_name
 from pggan.models import Model
 from tests.test_pggan_latents import model_of
 
@@ -166,6 +169,22 @@ def test_snapshots_are_found_by_their_number(tmp_path: Path) -> None:
     for absent in (tmp_path / "none", tmp_path):
         with pytest.raises(DataError, match=r"no run folder with pictures such as fakes000000.png"):
             snapshots(absent)
+
+
+@given(st.lists(st.integers(0, 10**8), unique=True))
+def test_names_of_snapshots_are_distinct_and_in_order(images: list[int]) -> None:
+    names = [snapshot_name(count) for count in sorted(images)]
+    assert names == sorted(set(names))
+
+
+def test_snapshots_between_whole_kimg_are_found(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run")
+    for images in (512, 5016, 10999):
+        save_png(run / snapshot_name(images), np.zeros((40, 64, 3), np.uint8))
+    found = snapshots(run)
+    assert [kimg for kimg, _ in found] == [0, 0.512, 5, 5.016, 10, 10.999]
+    assert [path.name for _, path in found] == sorted(path.name for path in run.glob("fakes*.png"))
+    assert len(list(progress_frames(run, 4, 10))) == 40
 
 
 def test_schedule_of_snapshots() -> None:

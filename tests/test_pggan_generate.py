@@ -65,6 +65,13 @@ def test_files_of_seeds(folder: Path, tmp_path: Path) -> None:
     assert np.abs(read_rgb(tmp_path / "seed000070.png").astype(int) - expected).max() <= 1  # alone or among others
 
 
+def test_a_seed_that_is_named_again_makes_no_second_grid_of_its_name(folder: Path, tmp_path: Path) -> None:
+    result = run("--model", folder / "done", "--out", tmp_path, "--seeds", "0,1,0,2,1", "--grid", "2x1")
+    assert result.exit_code == 0, result.output
+    assert "2 files of 3 pictures" in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grid000000.png", "grid000002.png"]
+
+
 def test_grids(folder: Path, tmp_path: Path) -> None:
     result = run("--model", folder / "done" / "final.safetensors", "--out", tmp_path, "--seeds", "0-6", "--grid", "3x2")
     assert result.exit_code == 0, result.output

@@ -17,6 +17,7 @@ from pggan import loop
 from pggan.checkpoints import checkpoints
 from pggan.config import RunConfig
 from pggan.data import Batch
+from pggan.films import snapshots
 from pggan.loop import Result, train
 from pggan.models import load_model
 from pggan.presets import PRESETS
@@ -60,6 +61,7 @@ def test_run_folder(straight: Path) -> None:
         path.name for path in straight.iterdir()
     }
     lines = stats_of(straight)
+    assert [kimg for kimg, _ in snapshots(straight)] == [0, *(line["images"] / 1000 for line in lines)]
     assert [line["images"] for line in lines] == [24, 48, 72, 96, 120, 144, 168, 192, 200]
     assert {"d_loss", "g_loss", "real_score", "fake_score", "mixed_score", "gradient_norm", "non_finite"} <= set(
         lines[0]["loss"]

@@ -133,12 +133,15 @@ def test_one_snapshot_is_seen_until_the_slider_moves(run: Path) -> None:
     for kimg in (7, 12, 1000):
         shutil.copy(run / "reals.png", run / f"fakes{kimg:06d}.png")
     page = written(run)
-    assert [image["data-kimg"] for image in page.grids] == ["0", "7", "12", "1000"]
-    assert ["hidden" in image for image in page.grids] == [True, True, True, False]
+    trained = ["0", "0.024", "0.048", "0.072", "0.096", "0.12", "0.136"]
+    assert [image["data-kimg"] for image in page.grids] == [*trained, "7", "12", "1000"]
+    assert ["hidden" in image for image in page.grids] == [True] * 9 + [False]
     (slider,) = page.all("input")
-    assert (slider["type"], slider["min"], slider["max"], slider["value"]) == ("range", "0", "3", "3")
+    assert (slider["type"], slider["min"], slider["max"], slider["value"]) == ("range", "0", "9", "9")
     assert "after 1,000 kimg, 16 x 16" in page.text
-    assert page.grids[0]["data-level"] == "4 \N{MULTIPLICATION SIGN} 4"
+    levels = [str(image["data-level"]) for image in page.grids]
+    assert levels[:2] == ["4 \N{MULTIPLICATION SIGN} 4"] * 2
+    assert levels[2] == "8 \N{MULTIPLICATION SIGN} 8, fading in (33 %)"
 
 
 def test_without_the_pyramid_samples_stand_alone(run: Path) -> None:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from datatools.images import read_rgb, save_png
+from pggan.films import snapshots
 
 ACROSS = 7
 """Pictures of each grid that are shown, in either direction."""
@@ -34,8 +35,10 @@ def excerpt(path: Path, side: int, caption: str, across: int = ACROSS) -> NDArra
 
 
 def grids(run: Path, kimg: list[int], side: int) -> NDArray[np.uint8]:
-    """Grids after so many kimg, and the reals, three to a row."""
-    parts = [excerpt(run / f"fakes{k:06d}.png", side, f"{k} kimg") for k in kimg]
+    """Grids after about so many kimg, and the reals, three to a row."""
+    found = snapshots(run)
+    nearest = [min(found, key=lambda snapshot: abs(snapshot[0] - k)) for k in kimg]
+    parts = [excerpt(path, side, f"{k:.0f} kimg") for k, path in nearest]
     parts.append(excerpt(run / "reals.png", side, "real"))
     return in_rows(parts, 3)
 
@@ -107,7 +110,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--name", required=True)
-    parser.add_argument("--kimg", required=True, help="numbers of grid files, with commas")
+    parser.add_argument("--kimg", required=True, help="when the grids were made, with commas")
     arguments = parser.parse_args()
     side = int(json.loads((arguments.run / "stats.jsonl").read_text().splitlines()[-1])["resolution"])
     chosen = [int(k) for k in arguments.kimg.split(",")]
