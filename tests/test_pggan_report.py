@@ -307,7 +307,7 @@ def test_refusals_are_one_line(run: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for arguments, told in (
         ((tmp_path / "none",), "no run folder: there is no config.json in it"),
-        ((tmp_path / "file",), "cannot be read"),
+        ((tmp_path / "file",), "is a file, or lies in one; a run is a folder"),
         ((run, "--h5", tmp_path / "none.h5"), "none.h5"),
         ((run, "--h5", tmp_path / "file"), "file"),
         ((run, "--h5", other), "is not the data set that this run was trained on"),
