@@ -2,8 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from datatools.commands import PathOption, run_command
 from datatools.console import check_printed
@@ -19,6 +17,7 @@ from datatools.errors import DataError
 from datatools.files import list_pictures
 from datatools.from_folder import Skipped, describe_skipped, write_from_folder
 from datatools.images import save_png
+from datatools.progress import Progress
 from datatools.pyramid import Level, Pyramid, verify
 from datatools.sheets import contact_sheet, enlarge, sheet_columns
 from datatools.text import counted
@@ -98,7 +97,7 @@ def verify_command(h5: Path) -> None:
 
     Layout, checksums, levels against each other. Prints the problems, one a line, and exits with 1 when there are any.
     """
-    with _bar("verify", _count_or_zero(h5)) as advance:
+    with Progress("verify", _count_or_zero(h5), "image") as advance:
         problems = verify(h5, advance)
     for problem in problems:
         click.echo(problem)
@@ -113,13 +112,6 @@ def _count_or_zero(path: Path) -> int:
         return len(Pyramid(path))
     except DataError:  # what is wrong is for verify to tell
         return 0
-
-
-@contextmanager
-def _bar(what: str, total: int) -> Iterator[Callable[[int], object]]:
-    """A progress bar on the terminal, nothing where there is none."""
-    with tqdm(desc=what, total=total or None, unit="image", file=sys.stderr, disable=None, leave=False) as bar:
-        yield bar.update
 
 
 @dataclass
@@ -180,7 +172,7 @@ def compare(first: Path, second: Path) -> None:
 def _compare_level(a: Level, b: Level, count: int) -> _Difference:
     difference = _Difference()
     batch = max(1, COMPARE_BYTES // (3 * a.resolution**2))
-    with _bar(f"level {a.resolution}", count) as advance:
+    with Progress(f"level {a.resolution}", count, "image") as advance:
         for start in range(0, count, batch):
             stop = min(start + batch, count)
             difference.add(a[start:stop], b[start:stop])
@@ -224,7 +216,7 @@ def extract(h5: Path, folder: Path, level: int | None, indices: str | None, over
         raise DataError(f"{there[0]} exists{others}; --overwrite replaces {them}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _bar("extract", len(targets)) as advance:
+        with Progress("extract", len(targets), "picture") as advance:
             for index, target in targets.items():
                 save_png(target, pyramid.image(index, source.resolution))
                 advance(1)
@@ -299,7 +291,7 @@ def from_folder(folder: Path, out: Path, resolution: int, compression: str, over
         raise DataError(f"{out}: exists; --overwrite replaces it")
     skipped: list[Skipped] = []
     try:
-        with _bar("from-folder", len(list_pictures(folder).pictures)) as advance:
+        with Progress("from-folder", len(list_pictures(folder).pictures), "picture") as advance:
             count = write_from_folder(
                 folder, out, resolution=resolution, compression=compression, skipped=skipped.append, progress=advance
             )

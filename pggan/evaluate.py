@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from datatools.commands import PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
 from datatools.files import atomic_path, check_writable
+from datatools.progress import Progress
 from datatools.text import counted
 from pggan.commands import PlainErrors
 from pggan.config import SavedRun, read_saved_run
@@ -240,25 +240,26 @@ def _told(path: Path) -> Iterator[None]:
 
 
 class Bar:
-    """A progress bar for everything that is done in turn, on a terminal; nothing where there is none."""
+    """Shows the progress of everything that is done in turn."""
 
     def __init__(self) -> None:
-        self._bar: Any = None
+        self._progress: Progress | None = None
         self._what = ""
 
     def __call__(self, what: str, done: int, total: int) -> None:
         if self._what != what:
             self.__exit__()
             self._what = what
-            self._bar = tqdm(desc=what, total=total, disable=None, leave=False)
-        self._bar.update(done)
+            self._progress = Progress(what, total).__enter__()
+        assert self._progress is not None
+        self._progress(done)
 
     def __enter__(self) -> "Bar":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        if self._progress is not None:
+            self._progress.__exit__()
 
 
 if __name__ == "__main__":

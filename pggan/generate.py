@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from click.core import ParameterSource
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from datatools.commands import PathOption, run_command
 from datatools.errors import DataError
 from datatools.images import save_png
+from datatools.progress import Progress
 from pggan.commands import Number, PlainErrors
 from pggan.distributed import choose_device
 from pggan.films import (
@@ -184,16 +184,19 @@ def write_pictures(
 ) -> str:
     """A file for every seed, or for every grid of (columns, rows) seeds; says what was written."""
     written, side = 0, 0
-    for some in batches(seeds, BATCH if size is None else size[0] * size[1]):
-        pictures = pictures_of(model, some, label, change)
-        side = pictures.shape[1]
-        if size is not None:
-            save_grid(out / f"grid{some[0]:06d}.png", pictures, size[0])
-            written += 1
-            continue
-        for seed, picture in zip(some, pictures, strict=True):
-            save_png(out / f"seed{seed:06d}.png", picture)
-            written += 1
+    with Progress("generate", len(seeds), "picture") as progress:
+        for some in batches(seeds, BATCH if size is None else size[0] * size[1]):
+            pictures = pictures_of(model, some, label, change)
+            side = pictures.shape[1]
+            if size is not None:
+                save_grid(out / f"grid{some[0]:06d}.png", pictures, size[0])
+                written += 1
+                progress(len(some))
+                continue
+            for seed, picture in zip(some, pictures, strict=True):
+                save_png(out / f"seed{seed:06d}.png", picture)
+                written += 1
+                progress(1)
     return f"{written} files of {len(seeds)} pictures of {side} x {side} pixels"
 
 
@@ -221,11 +224,11 @@ def curated(model: Model, seeds: Sequence[int], count: int, label: int | None, c
     """The `count` seeds whose pictures the discriminator scores best, best first; says which, and how they compare."""
     if count > len(seeds):
         raise DataError(f"--curate {count}: more than the {len(seeds)} seeds")
-    with tqdm(total=len(seeds), unit="picture", disable=None, leave=False) as bar:
+    with Progress("curate", len(seeds), "picture") as progress:
         scores = []
         for some in batches(seeds, BATCH):
             scores.append(critic_scores(model, pictures_of(model, some, label, change)))
-            bar.update(len(some))
+            progress(len(some))
     found = np.concatenate(scores)
     kept = np.sort(found)[::-1][:count]
     click.echo(
@@ -247,8 +250,7 @@ def make_film(video: Path, frames: Iterator[Frame], count: int, fps: int) -> Non
             f"brings one, or elsewhere: ffmpeg -framerate {fps} -i {folder}/frame%06d.png -pix_fmt yuv420p {video}",
             err=True,
         )
-    with tqdm(frames, total=count, unit="frame", disable=None, leave=False) as bar:
-        written = write_film(video, bar, fps, encoder)
+    written = write_film(video, Progress("film", count, "frame").over(frames), fps, encoder)
     click.echo(f"{count} frames, {count / fps:g} s at {fps} per second, in {written}")
 
 

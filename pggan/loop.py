@@ -40,7 +40,7 @@ from pggan.models import BEST, CHECKPOINTS, FINAL, Model, render
 from pggan.plan import Plan, make_plan
 from pggan.precision import allow_tf32
 from pggan.randomness import normals, rng
-from pggan.runlog import BOARD, STATS, RunLog, Tick, memory_bytes, status_line
+from pggan.runlog import BOARD, STATS, RunLog, Tick, duration, memory_bytes, status_line
 from pggan.saving import Saving
 from pggan.schedule import ScheduleState, rounds, state_at
 from pggan.steps import NonFiniteError, Trainer, build_networks, initialise_from_reals
@@ -48,6 +48,7 @@ from pggan.threads import using
 from pggan.training_metrics import GivenUpError, TrainingMetrics
 
 INITIAL_REALS = 500  # of minibatch discrimination
+SILENCE = 50.0  # seconds on the console after which a line says that the training is at work
 
 
 @dataclass(frozen=True)
@@ -240,6 +241,7 @@ def run_rounds(run: Run) -> Result:
                 position.images += state.minibatch
                 position.tick.add(stats)
             position.tick.add(guarded(run, state))
+            show_life(run, state)
 
         now = time.perf_counter()
         position.tick.seconds += now - clock
@@ -341,6 +343,18 @@ def record(run: Run, values: dict[str, Any]) -> None:
     run.saving.must(run.config.out / STATS, partial(run.log.stats, values))
     folder = run.config.out / BOARD
     run.saving.may("TensorBoard's curves", folder, partial(run.log.points, run.position.images, values))
+
+
+def show_life(run: Run, state: ScheduleState) -> None:
+    """Print how far the tick is, where nothing has been printed for a while; log.txt has whole ticks alone."""
+    if time.monotonic() - run.log.shown_at < SILENCE:
+        return
+    images, tick = run.position.images, run.position.tick
+    due = tick.start + state.tick_kimg * 1000
+    line = f"kimg {images / 1000:.2f}, status line at {due / 1000:.2f}"
+    if tick.images:
+        line += f" in about {duration(max(due - images, 0) * tick.seconds / tick.images)}"
+    run.log.show(line)
 
 
 def save_snapshot(run: Run) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from datatools.errors import DataError
 from datatools.images import ImageError, read_rgb
+from datatools.progress import Progress
 from datatools.pyramid import Level, Pyramid
 from pggan.metrics.neighbours import nearest
 from pggan.models import Model
@@ -127,7 +127,7 @@ def read_grids(files: Sequence[tuple[float, Path]], resolution: int) -> tuple[li
     """
     kept, problems = [], []
     chosen = [files[place] for place in spread(len(files), SNAPSHOTS)]
-    for kimg, path in tqdm(chosen, desc="grids", unit="file", disable=None, leave=False):
+    for kimg, path in Progress("grids", len(chosen), "file").over(chosen):
         try:
             kept.append((kimg, cut(read_rgb(path), resolution)))
         except (ImageError, DataError) as error:
@@ -199,7 +199,7 @@ def with_neighbours(
 def _ways(level: Level, mirror: bool) -> Iterator[NDArray[np.uint8]]:
     """Batches of a level (n, 3, r, r), then, with `mirror`, of all its images mirrored."""
     starts = [(start, mirrored) for mirrored in (False, True)[: 1 + mirror] for start in range(0, len(level), BATCH)]
-    for start, mirrored in tqdm(starts, desc="nearest faces", unit="batch", disable=None, leave=False):
+    for start, mirrored in Progress("nearest faces", len(starts), "batch").over(starts):
         batch = level[start : start + BATCH]
         yield np.ascontiguousarray(batch[..., ::-1]) if mirrored else batch
 

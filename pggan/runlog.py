@@ -121,6 +121,7 @@ class RunLog:
     def __init__(self, folder: Path | None, console: TextIO | None = None) -> None:
         self.folder = folder
         self.console = console
+        self.shown_at = time.monotonic()  # the last line
         self._board: Board | None = None
         self._unwritten: deque[str] = deque(maxlen=UNWRITTEN)
         self._told = False
@@ -130,8 +131,14 @@ class RunLog:
     def say(self, line: str) -> None:
         """A line for console and log.txt."""
         if self.folder is not None:
-            say(line, self.console)
+            self.show(line)
             self.note(line)
+
+    def show(self, line: str) -> None:
+        """A line for the console alone."""
+        if self.folder is not None:
+            say(line, self.console)
+            self.shown_at = time.monotonic()
 
     def note(self, line: str) -> None:
         """A line for log.txt alone."""

@@ -123,5 +123,5 @@ class BuildTask(luigi.Task):
         """Where this task's duration is noted."""
         return self.settings.work_dir / "times" / f"{self.task_family}-{self.task_id[-10:]}.csv"
 
-    def progress(self, what: str, total: int, before: int = 0, overall: int = 0) -> ProgressBar:
+    def progress(self, what: str, total: int | None, before: int = 0, overall: int = 0) -> ProgressBar:
         return ProgressBar(self, what, total, before, overall)

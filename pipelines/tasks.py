@@ -25,6 +25,7 @@ from pipelines.luigi_defaults import check_configuration
 from pipelines.parameters import Flag
 from pipelines.plan import check_space, clean_up, describe_plan, leftovers, lock_output, notes
 from pipelines.processes import check_processes
+from pipelines.progress import forget_stages
 from pipelines.settings import BuildSettings, NoPhotosError
 from pipelines.shards import (
     ChosenFace,
@@ -99,7 +100,11 @@ class Rank(BuildTask):
 
     def run(self) -> None:
         settings = self.settings
-        with self.work("ranking"), stopwatch(self.timing(), "rank", len(settings.candidates)):
+        with (
+            self.work("ranking"),
+            self.progress("rank", None),
+            stopwatch(self.timing(), "rank", len(settings.candidates)),
+        ):
             settings.forget("ranking", "reported", "finished")
             shards = [settings.score_path(index) for index in range(settings.score_shards)]
             table = read_score_shards(shards, settings.shard_size)
@@ -203,7 +208,12 @@ class BuildShard(BuildTask):
         settings = self.settings
         path = Path(self.output().path)
         chosen = list(self.chosen())
-        before = self.index * settings.shard_size
+        size = settings.shard_size
+        before = sum(
+            min(size, settings.chosen_count - i * size)
+            for i in range(settings.build_shards)
+            if settings.build_path(i).exists()
+        )
         what = f"build {self.index + 1}/{settings.build_shards}"
         with (
             self.work(f"build shard {self.index + 1} of {settings.build_shards}"),
@@ -297,7 +307,7 @@ class Report(BuildTask):
 
     def run(self) -> None:
         settings = self.settings
-        with self.work("writing the report"):
+        with self.work("writing the report"), self.progress("report", None):
             ranking = Rank(**self.shared()).read()
             summary = BuildSummary(
                 pyramid=settings.pyramid_path,
@@ -391,6 +401,7 @@ class BuildCelebAHQ(BuildTask):
             check_space(settings)
             for note in notes(settings):
                 say(note)
+            forget_stages()
             _locks[settings.work_dir] = lock_output(settings)
         return False
 

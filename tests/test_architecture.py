@@ -28,6 +28,7 @@ ALLOWED = {
         "datatools.text",
         "datatools.commands",
         "datatools.console",
+        "datatools.progress",
     ),
     "pipelines": ("pipelines", "datatools"),
     "datatools": ("datatools",),

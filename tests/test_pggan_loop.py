@@ -1,9 +1,12 @@
 """A training goes on after any stop as if there had been none, and says what it does."""
 
 import json
+import os
 import random
+import re
 import shutil
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -406,3 +409,25 @@ def test_settings_are_checked(tmp_path: Path) -> None:
     for changes, named in (({"seed": -1}, "--seed"), ({"keep": 0}, "--keep"), ({"checkpoint_kimg": 0.0}, "--checkp")):
         with pytest.raises(DataError, match=named):
             RunConfig(h5=tmp_path / "a.h5", out=tmp_path, preset=PRESET, **changes)  # type: ignore[arg-type]
+
+
+def test_a_long_tick_shows_life_on_the_console(
+    h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loop, "SILENCE", 0.0)
+    train(config_of(h5, tmp_path / "run", schedule={"total_kimg": 0.032}))
+    shown = re.findall(
+        r"^kimg 0\.\d\d, status line at 0\.02(?: in about \d+s)?$", capsys.readouterr().out, re.MULTILINE
+    )
+    assert shown
+    assert " in about " in shown[-1]
+    assert "status line at" not in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+
+
+def test_a_training_goes_on_without_its_console(h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert train(config_of(h5, tmp_path / "run", schedule={"total_kimg": 0.032})).finished
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # for the flush of what it still holds
+    assert "finished after" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")

@@ -20,13 +20,13 @@ import click
 import numpy as np
 from PIL import Image
 from torch import nn
-from tqdm import tqdm
 
 from datatools.commands import NameOrPath, PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
 from datatools.files import PICTURE_ENDINGS, atomic_path, check_writable, list_pictures
 from datatools.images import ImageError, read_upright, save_png
+from datatools.progress import Progress
 from datatools.restore import Variant, bundled, foreign
 from datatools.restore.apply import Precision, best_precision, network_shape, restore
 from datatools.restore.chain import BUNDLED
@@ -146,9 +146,9 @@ def evaluate_command(
 
     run(np.zeros((16, 16, 3), np.uint8))  # whatever happens only once does not count
     parts: dict[str, Measured] = {}
-    with tqdm(total=len(files) * len(qualities), unit="picture", disable=None) as bar:
+    with Progress("evaluate", len(files) * len(qualities), "picture") as progress:
         for q in qualities:
-            parts[q] = measure(task, q, files, run, folders.get(q), progress=bar.update)
+            parts[q] = measure(task, q, files, run, folders.get(q), progress=progress)
     baseline = "bicubic" if task == "sr" else "JPEG"
     click.echo(f"{task}, {type(network).__name__}, {where}, {how}, {len(files)} pictures")
     if len(qualities) == 1:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from datatools.commands import NameOrPath, PathOption, run_command
 from datatools.errors import DataError
 from datatools.files import check_writable
+from datatools.progress import Progress
 from datatools.restore.devices import choose_device
 from datatools.restore.photos import Photos, matching, picture_files, split
 from datatools.restore.teaching import Lessons, load_teacher
@@ -174,15 +174,15 @@ def fit_command(
         click.echo(f"goes on from step {fit.step}")
     if settings.teacher is not None and fit.step < settings.steps:  # last, for it may take minutes
         teacher = load_teacher(settings.teacher)
-        with tqdm(total=len(photos), unit="photo", desc="teacher") as bar:
-            fit.lessons = Lessons(photos, teacher, where, progress=lambda: bar.update())
+        with Progress("teacher", len(photos), "photo") as progress:
+            fit.lessons = Lessons(photos, teacher, where, progress=progress)
     click.echo(f"{len(photos)} photos to train on, {len(fit.validation.pairs)} to measure on, {fit.device}")
     card = {"variant": settings.variant, "photos": len(photos), "batch": settings.batch, "patch": settings.patch}
     if settings.after is not None:
         card["after_strength"] = settings.after_strength
-    with tqdm(total=settings.steps, initial=fit.step, unit="step", smoothing=0.05) as bar:
-        for row in run(fit, out, every=every, card=card, progress=lambda: bar.update()):
-            tqdm.write(
+    with Progress("fit", settings.steps, "step", initial=fit.step) as progress:
+        for row in run(fit, out, every=every, card=card, progress=progress):
+            progress.say(
                 f"step {row['step']:6d}  loss {row['loss']:.5f}  {row['psnr']:.2f} dB "
                 f"(untrained: {row['baseline']:.2f})  contrast {row['contrast']:.2f}  {row['seconds'] / 60:.1f} min"
             )
