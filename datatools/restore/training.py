@@ -4,6 +4,7 @@ Every step draws its pictures from a generator seeded by (seed, step), so that a
 nothing had happened.
 """
 
+import io
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -414,11 +415,10 @@ def load_state(path: Path) -> dict[str, Any] | None:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write whole or not at all. Raises DataError where that cannot be."""
+    content = io.BytesIO()  # torch's own writing to a file does not say why it failed
+    torch.save(state, content)
     with written_whole(path) as partial:
-        try:
-            torch.save(state, partial)
-        except RuntimeError as error:  # so torch's own writer tells of a full disk
-            raise OSError(str(error).splitlines()[0]) from error
+        partial.write_bytes(content.getbuffer())
 
 
 def run(
