@@ -72,6 +72,21 @@ def append_whole(path: Path, data: bytes) -> None:
             raise
 
 
+@contextmanager
+def utf8_path(path: Path) -> Iterator[Path]:
+    """Yield a name of a readable file that is valid UTF-8, for libraries that refuse others; most often `path` itself.
+
+    Raises OSError where the file cannot be opened.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as stream:
+            yield Path(f"/dev/fd/{stream.fileno()}")
+    else:
+        yield path
+
+
 def check_writable(path: Path) -> None:
     """Raises OSError where `atomic_path` could not even begin, before hours of work are to be written there."""
     temporary = _begun(path)

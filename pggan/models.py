@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datatools.errors import DataError
-from datatools.files import atomic_path
+from datatools.files import atomic_path, utf8_path
 from datatools.readable import check_readable, unlike
 from pggan.checkpoints import Values, newest_good
 from pggan.config import SavedRun, read_saved_run
@@ -177,9 +177,10 @@ def _of_file(path: Path) -> Model:
         raise DataError(f"{path}: neither a model file nor a run folder: it does not exist")
     check_readable(path, "model file", REMEDY)
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        tensors = safetensors.torch.load_file(path) if METADATA in metadata else {}
+        with utf8_path(path) as name:
+            with safetensors.safe_open(name, framework="pt") as file:
+                metadata = file.metadata() or {}
+            tensors = safetensors.torch.load_file(name) if METADATA in metadata else {}
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         reason = unlike(path) or _one_line(error)
         raise DataError(f"{path}: cannot be read as a model file ({reason}); give {REMEDY}") from error

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from datatools.errors import DataError
-from datatools.files import PICTURE_ENDINGS, append_whole, atomic_path, check_writable, list_pictures
+from datatools.files import PICTURE_ENDINGS, append_whole, atomic_path, check_writable, list_pictures, utf8_path
 from datatools.images import read_rgb
 
 
@@ -142,3 +142,12 @@ def test_the_first_error_is_told_when_the_folder_is_gone(tmp_path: Path) -> None
 
     with pytest.raises(OSError, match="No space left"):
         fail()
+
+
+def test_a_name_in_utf_8_for_every_file(tmp_path: Path) -> None:
+    for name in (b"plain", "gr\xfc\xdfe".encode(), b"gr\xfc\xdfe"):
+        path = tmp_path / os.fsdecode(name)
+        path.write_bytes(name)
+        with utf8_path(path) as readable:
+            assert str(readable).encode()
+            assert readable.read_bytes() == name

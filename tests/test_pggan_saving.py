@@ -22,6 +22,7 @@ from pggan import board, runlog, saving
 from pggan.checkpoints import checkpoints
 from pggan.films import snapshots
 from pggan.loop import Result, train
+from pggan.models import load_model
 from pggan.report_data import read_log
 from pggan.runlog import RunLog
 from pggan.saving import Saving
@@ -224,6 +225,7 @@ def test_a_name_that_is_not_utf_8(h5: Path, straight: Path, tmp_path: Path) -> N
     assert_equal_runs(straight, config.out)
     assert r"gr\udcfc\udcdfe/final.safetensors" in (config.out / "log.txt").read_text(encoding="utf-8")
     assert len(list((config.out / "tensorboard").iterdir())) == 1
+    assert load_model(config.out).images == 200
     assert train(config).finished
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from datatools.errors import DataError
+from datatools.files import utf8_path
 from datatools.optional import import_optional
 from datatools.readable import unlike
 from datatools.restore import realesrgan, srmd
@@ -86,7 +87,8 @@ def _read_tensors(path: Path) -> Mapping[str, Any]:
             with warnings.catch_warnings(action="ignore"):  # of old pickles and of TorchScript, which is refused next
                 content = torch.load(path, map_location="cpu", weights_only=True)
         else:
-            content = load_file(path)
+            with utf8_path(path) as name:
+                content = load_file(name)
     except Exception as error:  # a damaged pickle raises nearly anything; torch's texts advise to run its code
         kind = "safetensors" if isinstance(error, SafetensorError) else "weights alone (code in it is never run)"
         content = unlike(path, (b"pk", b"\x80") if path.suffix.lower() in PICKLED else ())

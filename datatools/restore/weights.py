@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from datatools.errors import DataError
-from datatools.files import atomic_path
+from datatools.files import atomic_path, utf8_path
 from datatools.readable import check_readable as check_file
 from datatools.readable import unlike
 from datatools.restore.networks import ArtifactRemover, SuperResolver
@@ -88,7 +88,7 @@ def task_of(path: Path) -> str | None:
         return None
     check_readable(path)
     try:
-        with safe_open(path, framework="pt") as file:
+        with utf8_path(path) as readable, safe_open(readable, framework="pt") as file:
             header = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise DataError(f"{path} is damaged or no weight file: {unlike(path) or error}") from error
@@ -109,7 +109,7 @@ def load_weights(path: Path, task: str) -> tuple[Network, dict[str, Any]]:
     if path.stat().st_size > MAX_BYTES:
         raise DataError(f"{path} is larger than any weight file of ours ({MAX_BYTES >> 20} MiB)")
     try:
-        with safe_open(path, framework="pt") as file:
+        with utf8_path(path) as readable, safe_open(readable, framework="pt") as file:
             header = file.metadata() or {}
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
