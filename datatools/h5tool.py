@@ -134,7 +134,7 @@ class _Difference:
 
     def __str__(self) -> str:
         psnr = f"{10 * np.log10(255**2 * self.values / self.squares):.2f} dB" if self.squares else "infinite"
-        return f"{self.equal} of {self.images} images equal, largest difference {self.largest}, PSNR {psnr}"
+        return f"{self.equal} of {counted(self.images, 'image')} equal, largest difference {self.largest}, PSNR {psnr}"
 
 
 @main.command()
@@ -150,7 +150,8 @@ def compare(first: Path, second: Path) -> None:
     common = min(len(a), len(b))
     differs = (len(a), a.levels) != (len(b), b.levels)
     if len(a) != len(b):
-        click.echo(f"{len(a)} against {len(b)} images; the first {common} are compared")
+        first_ones = f"the first {common} are" if common != 1 else "the first one is"
+        click.echo(f"{len(a)} against {counted(len(b), 'image')}; {first_ones} compared")
     if a.levels != b.levels:
         click.echo(f"levels {a.levels[0]} to {a.levels[-1]} against {b.levels[0]} to {b.levels[-1]}")
     for resolution in (r for r in a.levels if r in b.levels):
@@ -182,7 +183,8 @@ def _compare_level(a: Level, b: Level, count: int) -> _Difference:
 
 def _provenance_differences(a: Pyramid, b: Pyramid, count: int) -> Iterator[str]:
     if a.attribute_names != b.attribute_names:
-        yield f"provenance: {len(a.attribute_names)} against {len(b.attribute_names)} attributes, or of other names"
+        ours, theirs = len(a.attribute_names), counted(len(b.attribute_names), "attribute")
+        yield f"provenance: {ours} against {theirs}, or of other names"
     for name in (name for name in a.provenance_names if name in b.provenance_names):
         left, right = a.provenance(name)[:count], b.provenance(name)[:count]
         if left.shape != right.shape:
@@ -192,7 +194,8 @@ def _provenance_differences(a: Pyramid, b: Pyramid, count: int) -> Iterator[str]
         rows = np.flatnonzero(~same.reshape(count, -1).all(axis=1))
         if len(rows):
             row = rows[0]
-            yield f"provenance {name}: {len(rows)} rows differ, the first is {row}: {left[row]} against {right[row]}"
+            differ = "row differs" if len(rows) == 1 else "rows differ"
+            yield f"provenance {name}: {len(rows):,} {differ}, the first is {row}: {left[row]} against {right[row]}"
 
 
 @main.command()

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from datatools.errors import DataError
 from datatools.pyramid_levels import level_resolutions
+from datatools.text import counted
 
 FORMAT_NAME = "celebahq-pyramid"
 FORMAT_VERSION = 1
@@ -234,7 +235,7 @@ def _table_problems(file: h5py.File, name: str, shape: tuple[int, ...], kind: st
     if len(table.shape or ()) != len(shape) or table.shape[1:] != shape[1:]:
         return [f"{name} has the wrong shape {table.shape} instead of {shape}"]
     if table.shape[0] != shape[0]:
-        return [f"{name} has {table.shape[0]} rows instead of {shape[0]}"]
+        return [f"{name} has {counted(table.shape[0], 'row')} instead of {shape[0]:,}"]
     if table.dtype.kind != "S" if kind == "S" else table.dtype != np.dtype(kind):
         return [f"{name} has the type {table.dtype} instead of {'fixed-length text' if kind == 'S' else kind}"]
     return []

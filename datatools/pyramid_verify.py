@@ -31,6 +31,7 @@ from datatools.pyramid_format import (
 )
 from datatools.pyramid_levels import Scratch, level_resolutions, reduced_levels
 from datatools.pyramid_read import StoredLevel
+from datatools.text import counted
 
 BATCH_BYTES = 4 << 20  # what one task reads; a few of them are in memory at a time
 MAX_RANGES = 20
@@ -187,4 +188,4 @@ def _listed(indices: Sequence[int], noun: str = "image") -> str:
             ranges.append((index, index))
     shown = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:MAX_RANGES]]
     more = ", ..." if len(ranges) > MAX_RANGES else ""
-    return f"{len(indices)} {noun}{'s' if len(indices) != 1 else ''}: {', '.join(shown)}{more}"
+    return f"{counted(len(indices), noun)}: {', '.join(shown)}{more}"

@@ -36,6 +36,7 @@ from datatools.pyramid_format import (
     provenance_tables,
 )
 from datatools.pyramid_levels import build_levels, level_resolutions
+from datatools.text import counted
 
 Setting = str | int | float
 LEVEL_ALIGNMENT = 1 << 20
@@ -153,7 +154,7 @@ class UnfinishedFile:
     def write(self, resolution: int, index: int, image: NDArray[np.uint8]) -> None:
         """Write one image, (3, r, r) C-contiguous; the images of a level come in order."""
         if index >= self.layout.count:
-            raise DataError(f"{self.path}: announced for {self.layout.count} faces, more were appended")
+            raise DataError(f"{self.path}: announced for {counted(self.layout.count, 'face')}, more were appended")
         level = self.levels[resolution]
         with self.told_plainly():
             if level.chunks is None:
@@ -182,7 +183,8 @@ class UnfinishedFile:
     ) -> None:
         """Write everything but the images, the completeness mark last, and close the file."""
         if self.done != self.layout.count:
-            raise DataError(f"{self.path}: announced for {self.layout.count} faces, {self.done} were appended")
+            appended = f"{self.done:,} {'was' if self.done == 1 else 'were'} appended"
+            raise DataError(f"{self.path}: announced for {counted(self.layout.count, 'face')}, {appended}")
         with self.told_plainly():
             everything = (*self.checksums.values(), row_checksums, *tables.values())
             self.reserve(sum(values.nbytes for values in everything))
@@ -206,7 +208,9 @@ class UnfinishedFile:
         try:
             yield
         except (OSError, RuntimeError) as error:
-            raise _write_error(self.path, error, f" after {self.done} of {self.layout.count} images") from error
+            raise _write_error(
+                self.path, error, f" after {self.done} of {counted(self.layout.count, 'image')}"
+            ) from error
 
 
 @contextmanager

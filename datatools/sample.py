@@ -24,6 +24,7 @@ from datatools.commands import PathOption, run_command
 from datatools.errors import DataError
 from datatools.files import atomic_path
 from datatools.sample_portraits import Portrait, render
+from datatools.text import counted
 
 FIRST_NUMBER = 900_001
 """CelebA's own photos are 000001.jpg to 202599.jpg."""
@@ -281,7 +282,7 @@ def main(folder: Path) -> None:
         sys.exit(1)
     for name, what in made.items():
         click.echo(f"{name}  {what}")
-    click.echo(f"{len(made) - 2} photos and 2 bad entries in {folder}")
+    click.echo(f"{counted(len(made) - 2, 'photo')} and 2 bad entries in {folder}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from datatools.commands import PathOption, run_command
 from datatools.errors import DataError
 from datatools.images import save_png
 from datatools.progress import Progress
+from datatools.text import counted
 from pggan.commands import Number, PlainErrors
 from pggan.distributed import choose_device
 from pggan.films import (
@@ -197,7 +198,7 @@ def write_pictures(
                 save_png(out / f"seed{seed:06d}.png", picture)
                 written += 1
                 progress(1)
-    return f"{written} files of {len(seeds)} pictures of {side} x {side} pixels"
+    return f"{counted(written, 'file')} of {counted(len(seeds), 'picture')} of {side} x {side} pixels"
 
 
 def write_strip(
@@ -217,13 +218,13 @@ def write_strip(
         rows.append(render(model.average, change(latents), model.labels(label, [first] * steps), model.lod))
     path = out / f"slerp{seeds[0]:06d}.png"
     save_png(path, enlarged(tile(np.concatenate(rows), steps), zoom))
-    return f"{path.name}, {len(rows)} rows of {steps} pictures,"
+    return f"{path.name}, {counted(len(rows), 'row')} of {counted(steps, 'picture')},"
 
 
 def curated(model: Model, seeds: Sequence[int], count: int, label: int | None, change: Change) -> list[int]:
     """The `count` seeds whose pictures the discriminator scores best, best first; says which, and how they compare."""
     if count > len(seeds):
-        raise DataError(f"--curate {count}: more than the {len(seeds)} seeds")
+        raise DataError(f"--curate {count}: more than the {counted(len(seeds), 'seed')}")
     with Progress("curate", len(seeds), "picture") as progress:
         scores = []
         for some in batches(seeds, BATCH):
@@ -232,7 +233,7 @@ def curated(model: Model, seeds: Sequence[int], count: int, label: int | None, c
     found = np.concatenate(scores)
     kept = np.sort(found)[::-1][:count]
     click.echo(
-        f"kept {count} of {len(seeds)} seeds: scores {kept[0]:.3g} to {kept[-1]:.3g}, "
+        f"kept {count} of {counted(len(seeds), 'seed')}: scores {kept[0]:.3g} to {kept[-1]:.3g}, "
         f"of all {found.mean():.3g} +- {found.std():.2g}"
     )
     best = best_first(seeds, found)[:count]
@@ -251,7 +252,7 @@ def make_film(video: Path, frames: Iterator[Frame], count: int, fps: int) -> Non
             err=True,
         )
     written = write_film(video, Progress("film", count, "frame").over(frames), fps, encoder)
-    click.echo(f"{count} frames, {count / fps:g} s at {fps} per second, in {written}")
+    click.echo(f"{counted(count, 'frame')}, {count / fps:g} s at {fps} per second, in {written}")
 
 
 def batches(seeds: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from datatools.errors import DataError
 from datatools.files import atomic_path
+from datatools.text import counted
 from pggan.image_sets import ImageSet
 from pggan.metrics import fidelity
 from pggan.metrics.fidelity import Described, Extractor
@@ -199,7 +200,10 @@ def check(images: ImageSet, reals: ImageSet, metrics: Sequence[MetricName], opti
             )
     least = max(LEAST[metric] for metric in metrics)
     if options.count < least:
-        raise DataError(f"{options.count} images are too few for {', '.join(metrics)}: at least {least} are needed")
+        are = "is" if options.count == 1 else "are"
+        raise DataError(
+            f"{counted(options.count, 'image')} {are} too few for {', '.join(metrics)}: at least {least} are needed"
+        )
     for each in (images, *([reals] if "swd" in metrics else [])):
         if each.count < options.count:
             raise DataError(

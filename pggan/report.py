@@ -16,6 +16,7 @@ import jinja2
 from datatools.commands import PathOption, run_command
 from datatools.errors import DataError
 from datatools.files import atomic_path
+from datatools.text import counted
 from pggan.commands import PlainErrors
 from pggan.config import FILE_NAME, SavedRun, read_saved_run
 from pggan.data import Source
@@ -270,6 +271,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters.update(
         count=lambda number: f"{number:,}",
+        counted=counted,
         duration=duration,
         kimg=lambda images: f"{images / 1000:,.5g}",
         distance=lambda value: "" if math.isnan(value) else f"{value:.2f}",

@@ -20,6 +20,7 @@ from datatools.files import atomic_path
 from datatools.pyramid import Provenance, join, verify
 from datatools.ranking import rank_faces, write_ranking_csv, write_rejected_csv
 from datatools.report import BuildSummary, DuplicateFiles, StageTime, check_replaceable, write_report
+from datatools.text import counted
 from pipelines.build_task import BuildTask
 from pipelines.luigi_defaults import check_configuration
 from pipelines.parameters import Flag
@@ -111,7 +112,7 @@ class Rank(BuildTask):
             rejections = settings.early_rejections + table.rejections
             if not len(table.position):
                 raise DataError(
-                    f"none of {len(settings.candidates)} photos gave a face; "
+                    f"none of {counted(len(settings.candidates), 'photo')} gave a face; "
                     f"{self.write_rejected(rejections)} tells why of each"
                 )
             records = [settings.candidates[i] for i in table.position]
@@ -131,9 +132,9 @@ class Rank(BuildTask):
             if len(ranking.chosen) < settings.chosen_count:
                 dropped = sum(reason.startswith("duplicate") for reason in ranking.reasons)
                 say(
-                    f"warning: {len(ranking.chosen)} images instead of {settings.chosen_count}: "
-                    f"{len(table.rejections)} photos could not be used (rejected.csv), "
-                    f"{dropped} were dropped as duplicates (ranking.csv)",
+                    f"warning: {counted(len(ranking.chosen), 'image')} instead of {settings.chosen_count:,}: "
+                    f"{counted(len(table.rejections), 'photo')} could not be used (rejected.csv), "
+                    f"{counted(dropped, 'photo')} dropped as duplicate{'' if dropped == 1 else 's'} (ranking.csv)",
                     sys.stderr,
                 )
             content = {
@@ -285,7 +286,8 @@ class Verify(BuildTask):
                 for path in (settings.pyramid_path, *(path for path in shards if path.exists() and verify(path))):
                     path.unlink()
                 raise DataError(
-                    f"{settings.pyramid_path} did not read back as written ({problems[0]}; {len(problems)} problems), "
+                    f"{settings.pyramid_path} did not read back as written "
+                    f"({problems[0]}; {counted(len(problems), 'problem')}), "
                     "so it was removed; check the disk and run the same command again, finished work is kept"
                 )
             with atomic_path(Path(self.output().path)) as temporary:

@@ -216,7 +216,7 @@ def test_fewer_faces_than_asked_for_is_told_and_no_failure(photos: Mapping[str, 
     first = next(iter(photos))
     tree = make_tree(tmp_path / "CelebA", {**photos, first: Photo(b"", photos[first].row)})
     done = build(tree, tmp_path / "out", "--count", len(photos), task="Verify")
-    assert "7 images instead of 8: 1 photos could not be used" in done.stderr
+    assert "7 images instead of 8: 1 photo could not be used" in done.stderr
     with Pyramid(tmp_path / "out" / "celebahq.h5") as faces:
         assert len(faces) == 7
     times = [path.read_text() for path in (tmp_path / "out" / "work" / "times").glob("*.csv")]

@@ -101,8 +101,8 @@ def test_compare_different_files(h5: Path, tmp_path: Path) -> None:
     psnr = 10 * np.log10(255**2 * 12 * 3 * 32 * 32 / 100)
     assert f"data32x32: 11 of 12 images equal, largest difference 10, PSNR {psnr:.2f} dB" in result.output
     assert "data16x16: 12 of 12 images equal" in result.output
-    assert "provenance rank: 1 rows differ, the first is 2: 2 against 99" in result.output
-    assert "provenance score: 1 rows differ, the first is 3" in result.output
+    assert "provenance rank: 1 row differs, the first is 2: 2 against 99" in result.output
+    assert "provenance score: 1 row differs, the first is 3" in result.output
     assert result.output.endswith("different\n")
 
 

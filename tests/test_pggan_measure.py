@@ -264,7 +264,7 @@ def test_progress_adds_up(fakes: ArraySet, reals: ArraySet) -> None:
     [
         (["swd"], {"count": 61}, "fakes has 30 images, 61 are to be measured: measure fewer"),
         (["swd"], {"count": 31}, "fakes has 30 images, 31 are to be measured"),
-        (["ms-ssim"], {"count": 1}, "1 images are too few for ms-ssim: at least 2"),
+        (["ms-ssim"], {"count": 1}, "1 image is too few for ms-ssim: at least 2"),
         (["is"], {"count": 9}, "at least 10"),
         (["pr"], {"count": 3}, "at least 4"),
         (["nonsense"], {}, "'nonsense' is no metric; known: swd, ms-ssim, fid, is, pr"),

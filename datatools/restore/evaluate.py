@@ -150,7 +150,7 @@ def evaluate_command(
         for q in qualities:
             parts[q] = measure(task, q, files, run, folders.get(q), progress=progress)
     baseline = "bicubic" if task == "sr" else "JPEG"
-    click.echo(f"{task}, {type(network).__name__}, {where}, {how}, {len(files)} pictures")
+    click.echo(f"{task}, {type(network).__name__}, {where}, {how}, {counted(len(files), 'picture')}")
     if len(qualities) == 1:
         (found,) = parts.values()
         click.echo(table("picture", [*found.images.items(), ("mean", found.mean)], baseline))

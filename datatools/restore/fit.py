@@ -24,6 +24,7 @@ from datatools.restore.photos import Photos, matching, picture_files, split
 from datatools.restore.teaching import Lessons, load_teacher
 from datatools.restore.training import Fit, FitSettings, Validation, load_state, run, state_path
 from datatools.restore.weights import written_whole
+from datatools.text import counted
 
 VALIDATION_LEAST = 128
 PERCEPTUAL = ("pixels", "texture", "adversarial", "strength")
@@ -163,7 +164,8 @@ def fit_command(
     kept = matching(files, keep_size, "--keep-size")
     training, held_out = split(files, validation)
     if not training:
-        raise DataError(f"--validation {validation} holds out all {len(held_out)} photos: none is left to train on")
+        everything = "the only photo" if len(held_out) == 1 else f"all {len(held_out)} photos"
+        raise DataError(f"--validation {validation} holds out {everything}: none is left to train on")
     photos = Photos(training, settings.side(), kept)
     held = Validation(settings.task, Photos(held_out, VALIDATION_LEAST, kept))
     where = choose_device(device)
@@ -176,7 +178,7 @@ def fit_command(
         teacher = load_teacher(settings.teacher)
         with Progress("teacher", len(photos), "photo") as progress:
             fit.lessons = Lessons(photos, teacher, where, progress=progress)
-    click.echo(f"{len(photos)} photos to train on, {len(fit.validation.pairs)} to measure on, {fit.device}")
+    click.echo(f"{counted(len(photos), 'photo')} to train on, {len(fit.validation.pairs)} to measure on, {fit.device}")
     card = {"variant": settings.variant, "photos": len(photos), "batch": settings.batch, "patch": settings.patch}
     if settings.after is not None:
         card["after_strength"] = settings.after_strength

@@ -16,6 +16,7 @@ from datatools.files import list_pictures
 from datatools.images import ImageError, read_upright
 from datatools.restore.degrade import random_part
 from datatools.restore.pictures import Picture
+from datatools.text import counted
 
 SHARP = 1.0
 """Contrast of the finest octave over the next one's, from which on a photo counts as sharp at the pixel level. Photos
@@ -110,7 +111,9 @@ class Photos:
             if min(pixels.shape[:2]) >= least:
                 self.photos.append(Photo(path.name, pixels, half, sharpness(pixels) >= SHARP))
         if not self.photos:
-            raise DataError(f"none of the {len(files)} photos is {least} pixels wide and high; give larger ones")
+            raise DataError(
+                f"none of the {counted(len(files), 'photo')} is {least} pixels wide and high; give larger ones"
+            )
         self.least = min(min((p.pixels if p.half is None else p.half).shape[:2]) for p in self.photos)
         """Largest side of a part that every pick has room for."""
         sizes = np.array([min(p.pixels.shape[0] * p.pixels.shape[1], self.CAP) for p in self.photos], np.float64)
