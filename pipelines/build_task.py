@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from pipelines.parameters import Choice, Number, PathText, Text
 from pipelines.plan import count_jobs
 from pipelines.processes import end_with_parent
 from pipelines.progress import ProgressBar
-from pipelines.settings import BuildSettings, Compression, Duplicates
+from pipelines.settings import BuildSettings, Compression, Duplicates, ScoreOn
 from pipelines.shards import Recipe, one_line_errors
 
 _settings: dict[BuildSettings, BuildSettings] = {}
@@ -47,6 +48,12 @@ class BuildTask(luigi.Task):
         description="part of the restoration; auto: where the face has less than 1024 pixels in the photo",
     )
     device = Text(default="cpu", description="where the restoration is computed: cpu, cuda, cuda:1, mps")
+    score_on = Choice(
+        default="original",
+        choices=["original", "restored"],
+        description="the face that is scored. original: made without networks, so that only chosen photos are "
+        "restored; restored: restore every photo, then score (paper)",
+    )
     final_filter = Choice(
         default="lanczos", choices=["lanczos", "box"], description="lanczos (data set) or box (paper)"
     )
@@ -82,6 +89,7 @@ class BuildTask(luigi.Task):
             restore=self.restore,
             super_resolution=cast(SuperResolution, self.super_resolution),
             device=self.device,
+            score_on=cast(ScoreOn, self.score_on),
             final_filter=cast(FinalFilter, self.final_filter),
             compression=cast(Compression, self.compression),
             min_level=int(self.min_level),
@@ -96,7 +104,13 @@ class BuildTask(luigi.Task):
         return str(self.task_family)
 
     @property
+    def score_recipe(self) -> Recipe:
+        """Recipe of the faces that are scored."""
+        return replace(self.recipe, restorer=self.settings.score_restorer)
+
+    @property
     def recipe(self) -> Recipe:
+        """Recipe of the faces in the finished file."""
         return Recipe(self.settings.restorer, self.settings.final_filter, self.settings.resolution)
 
     @property

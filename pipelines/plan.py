@@ -14,6 +14,7 @@ from datatools.files import partial_path
 from datatools.pyramid_levels import level_resolutions
 from datatools.ranking import KNOWN_FLAWS_NAME, required_count
 from datatools.report_format import byte_size, duration
+from datatools.restore import Restorer
 from datatools.text import counted
 from pipelines.settings import BuildSettings
 from pipelines.shards import PhotoScorer, Recipe, map_photos, pyramid_is
@@ -130,16 +131,12 @@ def _locked(stream: IO[bytes]) -> bool:
 def describe_plan(settings: BuildSettings, jobs: int) -> str:
     """What a build would do, in a few lines; makes a few faces to estimate the time."""
     candidates = settings.candidates
-    step = max(len(candidates) // TRIAL_PHOTOS, 1)
-    scorer = PhotoScorer(Recipe(settings.restorer, settings.final_filter, settings.resolution), keep_face=True)
-    trial = candidates[::step][:TRIAL_PHOTOS]
-    at_once = jobs if settings.restorer.together > 1 else 1
-    list(map_photos(scorer, trial[:1], at_once))  # the first call loads and warms up
-    start = time.perf_counter()
-    list(map_photos(scorer, trial, at_once))
-    per_photo = (time.perf_counter() - start) / len(trial)
-    spread, kind = (1, "threads") if settings.restorer.together > 1 else (jobs, "processes")
-    second_pass = 0 if settings.keep_faces else settings.chosen_count
+    scoring, score_time = _estimate(settings, settings.score_restorer, len(candidates), jobs)
+    making, make_time = (
+        (0.0, "kept from scoring")
+        if settings.keep_faces
+        else _estimate(settings, settings.restorer, settings.chosen_count, jobs)
+    )
     need = disk_need(settings)
     published = sum(record.celebahq_index >= 0 for record in candidates)
     lines = [
@@ -148,14 +145,16 @@ def describe_plan(settings: BuildSettings, jobs: int) -> str:
         f"selection     {settings.selection}: {len(candidates)} candidates ({published} of them in the published set), "
         f"{settings.chosen_count} to be chosen",
         *(f"note          {note}" for note in notes(settings)),
-        f"recipe        restore {settings.restore}, final filter {settings.final_filter}, "
+        f"recipe        restore {settings.restore}, score on {settings.score_on}, "
+        f"final filter {settings.final_filter}, "
         f"{settings.resolution} x {settings.resolution} down to {settings.min_level} x {settings.min_level}",
         f"work          {settings.score_shards} score shards, {settings.build_shards} build shards of at most "
         f"{settings.shard_size} photos; faces of the first pass are {'kept' if settings.keep_faces else 'made again'}",
         f"disk          {byte_size(need.finished)} for {settings.pyramid_path} (before compression), "
         f"{byte_size(need.peak)} at most while building, {byte_size(free_space(settings.output_dir))} free",
-        f"time          about {duration(per_photo * (len(candidates) + second_pass) / spread)} with {jobs} {kind} "
-        f"({per_photo:.3f} s per photo in a trial of {len(trial)}), plus copying {byte_size(need.finished)}",
+        f"time          about {duration(scoring + making)}, plus copying {byte_size(need.finished)}",
+        f"  scores      {score_time}",
+        f"  faces       {make_time}",
     ]
     return "\n".join(lines)
 
@@ -175,6 +174,22 @@ def notes(settings: BuildSettings) -> list[str]:
     if settings.excluded:
         lines.append(describe_exclusions(settings))
     return [line for line in lines if line]
+
+
+def _estimate(settings: BuildSettings, restorer: Restorer, photos: int, jobs: int) -> tuple[float, str]:
+    """Return the seconds that a pass over `photos` photos will take, and the line that says so, after a trial."""
+    candidates = settings.candidates
+    trial = candidates[:: max(len(candidates) // TRIAL_PHOTOS, 1)][:TRIAL_PHOTOS]
+    scorer = PhotoScorer(Recipe(restorer, settings.final_filter, settings.resolution), keep_face=True)
+    grouped = restorer.together > 1
+    list(map_photos(scorer, trial[:1], jobs if grouped else 1))  # the first call loads and warms up
+    start = time.perf_counter()
+    list(map_photos(scorer, trial, jobs if grouped else 1))
+    per_photo = (time.perf_counter() - start) / len(trial)
+    spread, kind = (1, "threads") if grouped else (jobs, "processes")
+    seconds = per_photo * photos / spread
+    rate = f"{per_photo:.3f} s per photo in a trial of {len(trial)}"
+    return seconds, f"{photos} in {duration(seconds)} with {jobs} {kind} ({rate})"
 
 
 def describe_exclusions(settings: BuildSettings) -> str:

@@ -23,6 +23,7 @@ from datatools.restore import NoRestorer, Restorer, SuperResolution, get_restore
 
 Compression = Literal["none", "gzip", "lzf"]
 Duplicates = Literal["report", "drop"]
+ScoreOn = Literal["original", "restored"]
 
 RECIPE_VERSION = 2
 """Raised whenever faces, scores or hashes change for the same settings, so that old shards are not used again."""
@@ -55,6 +56,7 @@ class BuildSettings:
     restore: str = "bundled"
     super_resolution: SuperResolution = "auto"
     device: str = "cpu"
+    score_on: ScoreOn = "original"
     final_filter: FinalFilter = "lanczos"
     compression: Compression = "none"
     min_level: int = 4
@@ -73,6 +75,16 @@ class BuildSettings:
     @cached_property
     def restorer(self) -> Restorer:
         return get_restorer(self.restore, super_resolution=self.super_resolution, device=self.device)
+
+    @property
+    def score_restorer(self) -> Restorer:
+        """The restoration of the faces that are scored: none unless they are scored as they will be stored."""
+        return self.restorer if self.score_on == "restored" else NoRestorer()
+
+    @property
+    def scores_final_faces(self) -> bool:
+        """Whether the faces that are scored are those of the finished file."""
+        return self.score_restorer == self.restorer
 
     @property
     def tree(self) -> CelebATree:
@@ -119,8 +131,8 @@ class BuildSettings:
 
     @property
     def keep_faces(self) -> bool:
-        """Whether the first pass keeps its faces: worth the disk when at least half of them will be chosen."""
-        return 2 * self.chosen_count >= len(self.candidates)
+        """Whether the first pass keeps its faces: worth the disk when at least half of them go into the file."""
+        return self.scores_final_faces and 2 * self.chosen_count >= len(self.candidates)
 
     @property
     def score_shards(self) -> int:
@@ -140,21 +152,15 @@ class BuildSettings:
         # A photo that was replaced has another size; its time stamp says nothing after a copy.
         return tuple((r.file_name, r.landmarks.tolist(), _size(r.path)) for r in self.candidates)
 
-    @property
-    def _recipe(self) -> tuple[object, ...]:
-        return (RECIPE_VERSION, self.final_filter, self.restorer.digest, self._versions)
-
-    @property
-    def _versions(self) -> dict[str, str]:
-        """The libraries whose versions may change pixels or scores; torch is among them where networks restore."""
-        networks = {} if isinstance(self.restorer, NoRestorer) else {"torch": version("torch")}
-        return _library_versions() | networks
+    def _recipe(self, restorer: Restorer) -> tuple[object, ...]:
+        """What decides about a face, apart from its photo."""
+        return (RECIPE_VERSION, self.final_filter, restorer.digest, _versions(restorer))
 
     @cached_property
     def _score_digests(self) -> tuple[str, ...]:
         size = self.shard_size
         return tuple(
-            digest_of(self._recipe, self._photos[index * size : (index + 1) * size])
+            digest_of(self._recipe(self.score_restorer), self._photos[index * size : (index + 1) * size])
             for index in range(self.score_shards)
         )
 
@@ -191,13 +197,14 @@ class BuildSettings:
         annotations = [(r.file_name, r.attributes, r.identity, r.split) for r in self.candidates]
         rejections = [(r.file_name, r.stage, r.reason) for r in self.early_rejections]
         choice = (self.selection, self.count, self.order, self.duplicates, sorted(self.excluded))
-        return digest_of(self._recipe, self._photos, choice, self.tree.attribute_names, annotations, rejections)
+        recipe = self._recipe(self.score_restorer)
+        return digest_of(recipe, self._photos, choice, self.tree.attribute_names, annotations, rejections)
 
     @cached_property
     def build_digest(self) -> str:
         """Names the finished file."""
         layout = (self.resolution, self.min_level, self.compression, datatools.__version__)
-        return digest_of(self.ranking_digest, layout)
+        return digest_of(self.ranking_digest, self._recipe(self.restorer), self.score_on, layout)
 
     def as_attributes(self) -> dict[str, str | int | float]:
         """Settings and versions that the file carries as attributes; no path, time or host among them."""
@@ -208,6 +215,7 @@ class BuildSettings:
             "restore": Path(self.restore).name,
             "super_resolution": self.super_resolution,
             "restorer_digest": self.restorer.digest,
+            "score_on": self.score_on,
             "final_filter": self.final_filter,
             "compression": self.compression,
             "min_level": self.min_level,
@@ -218,7 +226,7 @@ class BuildSettings:
             "excluded_digest": digest_of(sorted(self.excluded)) if self.excluded else "",
             "build_digest": self.build_digest,
             "recipe_version": RECIPE_VERSION,
-            **self._versions,
+            **_versions(self.restorer),
         }
 
     def check(self) -> None:
@@ -257,6 +265,12 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return -1
+
+
+def _versions(restorer: Restorer) -> dict[str, str]:
+    """Versions of the libraries that may change pixels or scores; torch is among them where networks restore."""
+    networks = {} if isinstance(restorer, NoRestorer) else {"torch": version("torch")}
+    return _library_versions() | networks
 
 
 @cache

@@ -80,7 +80,7 @@ class ScoreShard(BuildTask):
                     path,
                     faces_path if settings.keep_faces else None,
                     records,
-                    self.recipe,
+                    self.score_recipe,
                     self.job_count,
                     progress,
                 )

@@ -248,6 +248,7 @@ OPTIONS = MappingProxyType(
         "--shard-size 1.5": "--shard-size 1.5: a whole number",
         "--resolution 300": "--resolution 300: one of 256, 512, 1024",
         "--restore magic": "unknown restorer 'magic'",
+        "--score-on both": "--score-on both: one of original, restored",
         "--final-filter cubic": "--final-filter cubic: one of box, lanczos",
         "--compression zip": "--compression zip: one of",
         "--min-level 2": "--min-level 2: one of 1, 4",

@@ -5,22 +5,26 @@ import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from datatools.celeba import FaceRecord
 from datatools.errors import DataError
 from pipelines.plan import (
     check_space,
     clean_up,
     count_jobs,
+    describe_plan,
     disk_need,
     free_space,
     lock_output,
     still_needed,
 )
 from pipelines.settings import BuildSettings
+from pipelines.shards import PhotoScorer
 from pipelines.tasks import BuildCelebAHQ
 from tests.builds import CHOSEN, environment, file_names
 
@@ -168,7 +172,8 @@ def test_the_plan_is_told_even_if_the_build_will_not_fit(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 10**9, 0))
     folders = {"celeba_dir": str(settings.celeba_dir), "output_dir": str(settings.output_dir)}
-    task = BuildCelebAHQ(**folders, count=CHOSEN, shard_size=3, resolution="256", jobs=2, dry_run=True)
+    options = {"count": CHOSEN, "shard_size": 3, "resolution": "256", "restore": "none", "jobs": 2}
+    task = BuildCelebAHQ(**folders, **options, dry_run=True)
     assert not task.complete()
     assert task.requires() == []
     with pytest.raises(DataError, match="needs up to"):
@@ -177,6 +182,34 @@ def test_the_plan_is_told_even_if_the_build_will_not_fit(
     for told in ("8 photos", "4 to be chosen", "3 score shards, 2 build shards", "1.05 MB", "3.67 MB", "0 bytes free"):
         assert told in plan
     assert not settings.output_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "scores", "faces"),
+    [
+        ({}, "8 in 8.00 s with 2 processes (2.000 s ", "4 in 20.0 s with 2 processes (10.000 s "),
+        ({"score_on": "restored", "count": 2}, "8 in 40.0 s with 2 processes (10.000 s ", "2 in 10.0 s "),
+        ({"score_on": "restored"}, "8 in 40.0 s with 2 processes (10.000 s ", "kept from scoring"),
+        ({"restore": "none"}, "8 in 8.00 s with 2 processes (2.000 s ", "kept from scoring"),
+        ({"restore": "none", "count": 2}, "8 in 8.00 s with 2 processes ", "2 in 2.00 s with 2 processes (2.000 s "),
+    ],
+)
+def test_the_estimate_is_of_both_passes(
+    options: dict[str, object], scores: str, faces: str, settings: BuildSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two seconds for a photo without networks, and ten with them."""
+    clock = [0.0]
+
+    def make(work: PhotoScorer, photos: Sequence[FaceRecord], _jobs: int) -> Iterator[None]:
+        for _ in photos:
+            clock[0] += 2 if work.recipe.restorer.name == "none" else 10
+            yield
+
+    monkeypatch.setattr("pipelines.plan.map_photos", make)
+    monkeypatch.setattr("pipelines.plan.time.perf_counter", lambda: clock[0])
+    lines = describe_plan(replace(settings, **{"restore": "bundled", **options}), 2).splitlines()
+    assert lines[-2].startswith(f"  scores      {scores}")
+    assert lines[-1].startswith(f"  faces       {faces}")
 
 
 def test_an_output_folder_that_is_on_no_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

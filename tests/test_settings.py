@@ -20,6 +20,7 @@ from pipelines.tasks import BuildCelebAHQ
 from tests.builds import Photo, make_tree
 from tests.restore_samples import tiny_network
 
+SCORE_ON = ("original", "restored")
 BASE = {"count": 4, "shard_size": 3, "resolution": 256}
 
 
@@ -48,10 +49,14 @@ def test_shards_hold_every_candidate_once(settings: BuildSettings) -> None:
         ({"selection": "all", "count": 1}, 8, 3, True),
         ({"selection": "official", "count": 3}, 3, 1, True),
         ({"selection": "official", "count": 2}, 2, 1, True),
+        ({"score_on": "restored"}, 4, 2, True),
+        ({"restore": "bundled", "score_on": "restored"}, 4, 2, True),
+        ({"restore": "bundled"}, 4, 2, False),  # the scored faces are not those of the file
+        ({"restore": "bundled", "selection": "all"}, 8, 3, False),
     ],
 )
 def test_counts(settings: BuildSettings, changes: dict[str, Any], chosen: int, build_shards: int, kept: bool) -> None:
-    changed = replace(settings, **changes)
+    changed = replace(settings, **{"restore": "none", **changes})
     assert (changed.chosen_count, changed.build_shards, changed.keep_faces) == (chosen, build_shards, kept)
 
 
@@ -66,6 +71,8 @@ def test_counts(settings: BuildSettings, changes: dict[str, Any], chosen: int, b
         {"min_level": 1},
         {"compression": "gzip"},
         {"final_filter": "box"},
+        {"restore": "none"},
+        {"score_on": "restored"},
         {"exclude": "known-flaws"},
     ],
 )
@@ -75,8 +82,8 @@ def test_what_changes_bytes_changes_the_build(settings: BuildSettings, change: d
     assert changed.build_path(0) != settings.build_path(0)
     assert changed.marker("finished") != settings.marker("finished")
     # Scores are used again unless the faces themselves are others, or lie in other shards.
-    assert (scores(changed) == scores(settings)) == (not {"final_filter", "shard_size"} & set(change))
-    ranked_alike = {"resolution", "min_level", "compression"} >= set(change)
+    assert (scores(changed) == scores(settings)) == (not {"final_filter", "shard_size", "score_on"} & set(change))
+    ranked_alike = {"resolution", "min_level", "compression", "restore"} >= set(change)
     assert (changed.ranking_path == settings.ranking_path) == ranked_alike
 
 
@@ -96,11 +103,30 @@ def test_another_recipe_or_library(settings: BuildSettings, name: str, monkeypat
 def test_another_torch_matters_to_networks_alone(
     settings: BuildSettings, restore: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = scores(replace(settings, restore=restore))
+    before = replace(settings, restore=restore)
+    names, digest = {score_on: scores(replace(before, score_on=score_on)) for score_on in SCORE_ON}, before.build_digest
     monkeypatch.setattr(module, "version", lambda name: f"{name} of another year")
     changed = replace(settings, restore=restore)
-    assert set(before).isdisjoint(scores(changed)) == (restore != "none")
+    assert set(names["restored"]).isdisjoint(scores(replace(changed, score_on="restored"))) == (restore != "none")
+    assert names["original"] == scores(changed)
+    assert (changed.build_digest != digest) == (restore != "none")
     assert changed.as_attributes().get("torch") == (None if restore == "none" else "torch of another year")
+
+
+@pytest.mark.parametrize("score_on", SCORE_ON)
+def test_scores_depend_on_the_restorer_only_where_restored_faces_are_scored(
+    settings: BuildSettings, score_on: str
+) -> None:
+    plain, restored, other = (
+        replace(settings, score_on=score_on, restore=name) for name in ("none", "bundled", "bundled-perceptual")
+    )
+    same = score_on == "original"
+    assert (scores(plain) == scores(restored) == scores(other)) == same
+    assert (plain.ranking_path == restored.ranking_path == other.ranking_path) == same
+    assert len({plain.build_digest, restored.build_digest, other.build_digest}) == 3
+    assert restored.as_attributes()["score_on"] == score_on
+    # without networks both are the same work
+    assert scores(plain) == scores(replace(plain, score_on="original"))
 
 
 def test_where_it_runs_changes_nothing(settings: BuildSettings, tmp_path: Path) -> None:
