@@ -136,9 +136,12 @@ def read_tree(root: Path) -> CelebATree:
     records, missing = [], []
     for name, row, points in zip(names, rows, landmarks, strict=True):
         file = photo_names.find(name)
-        if file is None:
+        if file is None and not os.path.lexists(image_dir / name):
             missing.append(name)
             rejections.append(Rejection(name, "photo", f"no such file in {image_dir.name}"))
+            continue
+        if file is None or not os.access(image_dir / file, os.R_OK):
+            rejections.append(Rejection(name, "photo", _fault(image_dir / (file or name))))
             continue
         records.append(
             FaceRecord(
@@ -211,6 +214,15 @@ def _list_files(folder: Path) -> set[str]:
         return {name for name, entry in list_visible(folder) if _is_file(entry)}
     except OSError as error:
         raise DataError(f"cannot list {folder}: {error.strerror or error}") from error
+
+
+def _fault(path: Path) -> str:
+    """Return why an entry of the photo folder is no file that can be read."""
+    if path.is_dir():
+        return "a folder, no photo"
+    if not os.path.exists(path):  # pathlib's raises for a link that leads to itself
+        return "a link that leads nowhere, or to itself"
+    return "may not be read: permission denied" if path.is_file() else "no regular file"
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -416,3 +416,30 @@ def test_one_row_of_another_meaning_is_left_to_the_build(tmp_path: Path) -> None
     assert face_frame(tree.records[0].landmarks, 200, 200).side > 0
     with pytest.raises(FrameError, match="eyes or mouth lie far outside of the 200 x 45 photo"):
         face_frame(tree.records[0].landmarks, 200, 45)
+
+
+def test_entries_that_are_no_files_to_read_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["good.jpg", "locked.jpg", "loop.jpg", "dangling.jpg", "pipe.jpg", "device.jpg", "folder.jpg", "self.jpg"]
+    write_tree(tmp_path, {}, rows=[landmark_row(name, LANDMARKS) for name in names])
+    folder = tmp_path / "Img" / "img_celeba"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names[:2]:
+        (folder / name).write_bytes(b"photo")
+    for name, target in {"loop": "loop.jpg", "dangling": "nowhere", "device": "/dev/zero", "self": "."}.items():
+        (folder / f"{name}.jpg").symlink_to(target)
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "folder.jpg").mkdir()
+    access = os.access  # root may read everything
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked.jpg" and access(path, mode))
+    tree = read_tree(tmp_path)
+    assert [record.file_name for record in tree.records] == ["good.jpg"]
+    assert {rejection.file_name: rejection.reason for rejection in tree.rejections} == {
+        "locked.jpg": "may not be read: permission denied",
+        "loop.jpg": "a link that leads nowhere, or to itself",
+        "dangling.jpg": "a link that leads nowhere, or to itself",
+        "pipe.jpg": "no regular file",
+        "device.jpg": "no regular file",
+        "folder.jpg": "a folder, no photo",
+        "self.jpg": "a folder, no photo",
+    }
+    assert tree.missing == ()
