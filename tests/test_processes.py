@@ -83,10 +83,10 @@ from pipelines import processes
 
 processes.START_METHOD, thread, sleeper = sys.argv[1:]
 sleep = {"python": time.sleep, "native": ctypes.PyDLL(None).sleep}[sleeper]
-work = threading.Thread(target=lambda: list(processes.map_in_order(sleep, [600] * 2, 2)))
+work = threading.Thread(target=lambda: list(processes.map_in_order(sleep, [86400] * 2, 2)))
 work.run() if thread == "main" else (work.start(), work.join())
 """
-"""Two workers sleep for ten minutes; "native" without letting any other thread of theirs run."""
+"""Two workers sleep for a day; "native" without letting any other thread of theirs run."""
 
 
 @pytest.mark.parametrize(
