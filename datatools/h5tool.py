@@ -18,7 +18,9 @@ from datatools.files import list_pictures
 from datatools.from_folder import Skipped, describe_skipped, write_from_folder
 from datatools.images import save_png
 from datatools.progress import Progress
-from datatools.pyramid import Level, Pyramid, verify
+from datatools.pyramid import COMPRESSIONS, Level, Pyramid, convert, verify
+from datatools.pyramid_convert import count_images, labels_path
+from datatools.pyramid_format import UNKNOWN
 from datatools.sheets import contact_sheet, enlarge, sheet_columns
 from datatools.text import counted
 
@@ -31,6 +33,7 @@ Examples:
   python -m datatools.h5tool extract celebahq.h5 pictures --level 256 --indices 0-99,500
   python -m datatools.h5tool display celebahq.h5 sheet.png --count 48 --level 128
   python -m datatools.h5tool from-folder pictures mine.h5 --resolution 128
+  python -m datatools.h5tool convert celebahq-2017.h5 celebahq.h5
 """
 COMPARE_BYTES = 16 << 20
 SHEET_TILE = 128  # pixels that a picture on a contact sheet has at least
@@ -82,12 +85,13 @@ def _column_summary(pyramid: Pyramid, name: str) -> str:
     if not len(values):
         return text
     if values.dtype.kind == "U":
-        return f"{text}, first {values[0]}"
+        return f"{text}, first {values[0]}" if any(values) else f"{text}, unknown"
     if name in ("celebahq_index", "identity", "split"):
         return f"{text}, known for {np.count_nonzero(values >= 0)}"
     if name == "attributes":
         return f"{text}, known for {np.count_nonzero(values.any(axis=1))}"
-    return f"{text}, {values.min():g} to {values.max():g}"
+    known = values[~np.isnan(values)] if name != "rank" else values[values != UNKNOWN]
+    return f"{text}, {known.min():g} to {known.max():g}" if known.size else f"{text}, unknown"
 
 
 @main.command("verify")
@@ -305,6 +309,39 @@ def from_folder(folder: Path, out: Path, resolution: int, compression: str, over
         f"{out}: {counted(count, 'image')} of {resolution} x {resolution} pixels, "
         f"{counted(len(skipped), 'file')} left out"
     )
+
+
+@main.command("convert")
+@click.argument("old", metavar="OLD.h5", type=existing_file)
+@click.argument("new", metavar="NEW.h5", type=PathOption(dir_okay=False))
+@click.option("--compression", type=click.Choice(COMPRESSIONS), default="none", show_default=True)
+@click.option("--rebuild-levels", is_flag=True, help="Trust the largest level where smaller ones contradict it.")
+@click.option("--overwrite", is_flag=True, help="Replace NEW.h5 when it is there already.")
+def convert_command(old: Path, new: Path, compression: str, rebuild_levels: bool, overwrite: bool) -> None:
+    """Make a pyramid of a file of the 2017 layout.
+
+    The largest level is copied and the smaller ones are made from it; what OLD.h5 has of them is compared. Where the
+    images come from is not known, so their provenance is empty. Labels in OLD-labels.npy become NEW-labels.npy.
+    """
+    if new.exists() and old.exists() and new.samefile(old):
+        raise DataError(f"{new}: is the file to convert; give another name")
+    for path in (new, labels_path(new)) if labels_path(old).is_file() else (new,):
+        if path.exists() and not overwrite:
+            raise DataError(f"{path}: exists; --overwrite replaces it")
+    with Progress("convert", count_images(old), "image") as advance:
+        found = convert(old, new, compression=compression, rebuild_levels=rebuild_levels, progress=advance)
+    for resolution in found.missing:
+        click.echo(f"data{resolution}x{resolution}: was not in {old}, made from the largest level")
+    for resolution, difference in found.differences.items():
+        if difference.images:
+            why = "rounding" if not difference.contradicting else f"{difference.contradicting} by more than rounding"
+            click.echo(
+                f"data{resolution}x{resolution}: {difference.images} of {found.count} images differed from the mean of "
+                f"the largest level by up to {difference.largest} ({why}); made anew"
+            )
+    size = f"{found.resolutions[0]} x {found.resolutions[0]} pixels"
+    click.echo(f"{new}: {counted(found.count, 'image')} of {size}, without provenance")
+    check_printed()
 
 
 if __name__ == "__main__":

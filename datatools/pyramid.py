@@ -4,10 +4,11 @@
     faces = Pyramid("celebahq.h5")
     batch = faces[256][:16]  # (16, 3, 256, 256) uint8
 
-This module is the public face of the modules pyramid_levels, pyramid_format, pyramid_write, pyramid_join, pyramid_read
-and pyramid_verify; the file's contents are described in docs/pyramid-format.md.
+This module is the public face of the modules pyramid_levels, pyramid_format, pyramid_write, pyramid_join, pyramid_read,
+pyramid_verify and pyramid_convert; the file's contents are described in docs/pyramid-format.md.
 """
 
+from datatools.pyramid_convert import convert
 from datatools.pyramid_format import COMPRESSIONS, Provenance
 from datatools.pyramid_join import join
 from datatools.pyramid_levels import build_levels, level_resolutions
@@ -25,6 +26,7 @@ __all__ = [
     "Pyramid",
     "PyramidWriter",
     "build_levels",
+    "convert",
     "join",
     "level_resolutions",
     "verify",

@@ -4,6 +4,7 @@ Everything that writes, reads or checks such a file takes its knowledge of the l
 """
 
 import re
+import shlex
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -72,7 +73,9 @@ class Provenance:
     file_name: base name of the photo. source_md5: 32 hexadecimal digits, of the photo's bytes. score: quality score.
     rank: place in the ranking, 1 the best. celebahq_index: index in the published CelebA-HQ, -1 when not in it.
     quad: (4, 2) corners of the face rectangle, upper-left, lower-left, lower-right, upper-right; landmarks: (5, 2);
-    both as (x, y) in pixels of the photo as stored. attributes: +1 or -1 in the order of the file's attribute names;
+    both as (x, y) in pixels of the photo as stored. file_name and source_md5 are both empty, rank is -1 and the rest
+    not-a-number where nothing is known (UNKNOWN_ORIGIN).
+    attributes: +1 or -1 in the order of the file's attribute names;
     identity: CelebA's number of the person; split: 0 train, 1 validation, 2 test; None where unknown.
     """
 
@@ -88,12 +91,18 @@ class Provenance:
     split: int | None = None
 
     def __post_init__(self) -> None:
+        if np.shape(self.quad) != (4, 2) or np.shape(self.landmarks) != (5, 2):
+            raise ValueError(f"quad is (4, 2), landmarks (5, 2), not {np.shape(self.quad)}, {np.shape(self.landmarks)}")
+        if self.file_name == self.source_md5 == "":
+            return  # of unknown origin
         if not self.file_name or Path(self.file_name).name != self.file_name or "\0" in self.file_name:
             raise ValueError(f"file_name must be a base name, not {self.file_name!r}")
         if not re.fullmatch("[0-9a-f]{32}", self.source_md5):
             raise ValueError(f"source_md5 must be 32 hexadecimal digits, not {self.source_md5!r}")
-        if np.shape(self.quad) != (4, 2) or np.shape(self.landmarks) != (5, 2):
-            raise ValueError(f"quad is (4, 2), landmarks (5, 2), not {np.shape(self.quad)}, {np.shape(self.landmarks)}")
+
+
+UNKNOWN_ORIGIN = Provenance("", "", float("nan"), UNKNOWN, UNKNOWN, np.full((4, 2), np.nan), np.full((5, 2), np.nan))
+"""Of an image that nobody knows more of."""
 
 
 def provenance_tables(rows: Sequence[Provenance], attribute_names: Sequence[str]) -> dict[str, NDArray]:
@@ -103,7 +112,7 @@ def provenance_tables(rows: Sequence[Provenance], attribute_names: Sequence[str]
         values = [getattr(row, column.name) for row in rows]
         if column.kind == "S":
             encoded = [value.encode("utf-8", "surrogateescape") for value in values]
-            tables[column.name] = np.array(encoded, dtype=f"S{max(map(len, encoded), default=1)}")
+            tables[column.name] = np.array(encoded, dtype=f"S{max([1, *map(len, encoded)])}")
         else:
             known = [UNKNOWN if value is None else value for value in values]
             tables[column.name] = np.array(known, dtype=column.kind).reshape(len(rows), *column.shape)
@@ -182,7 +191,9 @@ def header_problems(file: h5py.File) -> list[str]:
     attrs = file.attrs
     if attrs.get("format") != FORMAT_NAME:
         levels = any(re.fullmatch(r"data(\d+)x\1", name) for name in file)
-        hint = "; its levels look like the 2017 layout, which lacks provenance and checksums" if levels else ""
+        command = f"python -m datatools.h5tool convert {shlex.quote(file.filename)} NEW.h5"
+        hint = "; its levels look like the 2017 layout, which lacks provenance and checksums; " if levels else ""
+        hint += f"make a pyramid of it: {command}" if levels else ""
         return [f"not a pyramid of this program: the attribute 'format' is not '{FORMAT_NAME}'{hint}"]
     if attrs.get("format_version") != FORMAT_VERSION:
         return [
