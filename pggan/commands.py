@@ -19,10 +19,10 @@ class Number(click.FloatRange):
 
 
 class PlainErrors(click.Command):
-    """Prints a user's mistake as one line, without a traceback."""
+    """Prints a user's mistake, or what a disk refused, as one line, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except DataError as error:
+        except (DataError, OSError) as error:
             raise click.ClickException(str(error)) from error

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from datatools import files
 from datatools.errors import DataError
@@ -27,6 +28,7 @@ from pggan.report_data import read_log
 from pggan.runlog import RunLog
 from pggan.saving import Saving
 from pggan.steps import Trainer
+from pggan.train import main
 from tests.builds import HANGS
 from tests.pggan_runs import assert_equal_runs, config_of, stats_of, write_pyramid
 
@@ -255,6 +257,17 @@ def test_too_small_a_disk_is_refused_before_the_start(
     small_disk(monkeypatch, 0, 0)  # a file system that does not say
     assert train(config).finished
     assert_equal_runs(straight, config.out)
+
+
+def test_a_disk_that_fails_where_nobody_expects_it(h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(shutil, "disk_usage", fail)
+    flags = "--preset tiny --resolution 8 --fmap-max 8 --total-kimg 0.1 --device cpu"
+    result = CliRunner().invoke(main, ["--h5", str(h5), "--out", str(tmp_path / "run"), *flags.split()])
+    assert result.exit_code == 1
+    assert f"\nError: [Errno 5] Input/output error: '{tmp_path / 'run'}'\n" in result.output
 
 
 def test_lines_that_were_cut_off(h5: Path, straight: Path, tmp_path: Path) -> None:
