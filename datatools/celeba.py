@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datatools.celeba_layout import HOW_TO_GET, PhotoNames, find_layout, list_visible
+from datatools.celeba_layout import HOW_TO_GET, PhotoNames, find_layout
 from datatools.errors import DataError
 from datatools.images import ImageError, image_size
 from datatools.landmark_checks import ALIGNED_SIZE, NEARLY_ALL, common_fault, outside
@@ -123,7 +123,7 @@ def read_tree(root: Path) -> CelebATree:
     annotations = _Annotations()
     names, rows, landmarks = annotations.landmarks(layout.landmarks)
     annotated = {*names, *(rejection.file_name for rejection in annotations.rejections)}
-    image_dir, files = _fullest(layout.image_dirs, names)
+    image_dir, files = _fullest(layout.photos, names)
     attribute_names, attributes = annotations.attributes(layout.attributes)
     identities = annotations.numbers(layout.identities, allowed=None)
     splits = annotations.numbers(layout.partition, allowed=("0", "1", "2"))
@@ -133,7 +133,7 @@ def read_tree(root: Path) -> CelebATree:
     indices = celebahq_index_by_file()
 
     photo_names = PhotoNames(files, annotated)
-    records, missing = [], []
+    records, missing, used = [], [], set()
     for name, row, points in zip(names, rows, landmarks, strict=True):
         file = photo_names.find(name)
         if file is None and not os.path.lexists(image_dir / name):
@@ -143,6 +143,7 @@ def read_tree(root: Path) -> CelebATree:
         if file is None or not os.access(image_dir / file, os.R_OK):
             rejections.append(Rejection(name, "photo", _fault(image_dir / (file or name))))
             continue
+        used.add(file)
         records.append(
             FaceRecord(
                 file_name=name,
@@ -155,7 +156,7 @@ def read_tree(root: Path) -> CelebATree:
                 split=splits.get(name),
             )
         )
-    unannotated = sorted(files - annotated - {record.path.name for record in records})
+    unannotated = sorted(files - annotated - used)
     for name in unannotated:
         rejections.append(Rejection(name, "annotation", f"no row in {layout.landmarks.name}"))
     return CelebATree(
@@ -190,13 +191,16 @@ def check_sizes(records: Sequence[FaceRecord]) -> None:
         )
 
 
-def _fullest(folders: Sequence[Path], names: Sequence[str]) -> tuple[Path, set[str]]:
-    """The folder that holds most of the annotated photos, and the names of its files."""
-    listed = [(folder, _list_files(folder)) for folder in folders]
-    if len(listed) == 1:
-        return listed[0]
-    stems = {Path(name).stem.lower() for name in names}
-    return max(listed, key=lambda entry: sum(Path(file).stem.lower() in stems for file in entry[1]))
+def _fullest(folders: Mapping[Path, frozenset[str]], names: Sequence[str]) -> tuple[Path, frozenset[str]]:
+    """The folder that holds most of the annotated photos, and the names of its files; first of all one of the name."""
+    stems = {os.path.splitext(name)[0].lower() for name in names} if len(folders) > 1 else set()
+    return max(
+        folders.items(),
+        key=lambda folder: (
+            sum(os.path.splitext(file)[0].lower() in stems for file in folder[1]),
+            folder[0].name.lower() == "img_celeba",
+        ),
+    )
 
 
 def _one_each(rejections: Sequence[Rejection], known: set[str]) -> list[Rejection]:
@@ -208,14 +212,6 @@ def _one_each(rejections: Sequence[Rejection], known: set[str]) -> list[Rejectio
     return [Rejection(name, stage, "; ".join(texts)) for (name, stage), texts in reasons.items()]
 
 
-def _list_files(folder: Path) -> set[str]:
-    """Names of the files in `folder`, hidden ones aside. Their type comes with the name, without a stat per file."""
-    try:
-        return {name for name, entry in list_visible(folder) if _is_file(entry)}
-    except OSError as error:
-        raise DataError(f"cannot list {folder}: {error.strerror or error}") from error
-
-
 def _fault(path: Path) -> str:
     """Return why an entry of the photo folder is no file that can be read."""
     if path.is_dir():
@@ -223,13 +219,6 @@ def _fault(path: Path) -> str:
     if not os.path.exists(path):  # pathlib's raises for a link that leads to itself
         return "a link that leads nowhere, or to itself"
     return "may not be read: permission denied" if path.is_file() else "no regular file"
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a link that leads to itself
-        return False
 
 
 class _Annotations:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +31,12 @@ class Layout:
     """What was found. All paths exist.
 
     Attributes:
-        image_dirs: folders that hold photos, the likeliest first.
+        photos: folders that hold photos, and the names of their files.
         landmarks, attributes, identities, partition: the annotation files; None where there is none.
         archive: a part of img_celeba.7z that is not unpacked.
     """
 
-    image_dirs: tuple[Path, ...]
+    photos: Mapping[Path, frozenset[str]]
     landmarks: Path | None
     attributes: Path | None
     identities: Path | None
@@ -45,7 +45,7 @@ class Layout:
 
     @property
     def complete(self) -> bool:
-        return bool(self.image_dirs) and self.landmarks is not None
+        return bool(self.photos) and self.landmarks is not None
 
 
 def find_layout(root: Path) -> Layout:
@@ -62,7 +62,7 @@ def find_layout(root: Path) -> Layout:
         layout = _look_below(base)
         if layout.complete:
             return layout
-    children = [(child, _look_below(child)) for child in _subfolders(root)]
+    children = [(root / name, _look_below(root / name)) for name in _look_into(root).folders]
     trees = [(child, layout) for child, layout in children if layout.complete]
     if len(trees) > 1:
         names = ", ".join(child.name for child, _ in trees)
@@ -80,33 +80,63 @@ def _above(root: Path) -> Iterator[Path]:
         yield folder
 
 
-def _look_below(base: Path) -> Layout:
-    level, folders = [base], [base]
-    for _ in range(_DEPTH):
-        level = [child for folder in level for child in _subfolders(folder) if child.name.lower() in _SEARCHED]
-        folders += level
-    entries = {folder: _file_names(folder) for folder in folders}
+@dataclass(frozen=True)
+class _Folder:
+    """What is in a folder, without hidden files and those that systems put there."""
 
-    def annotation(name: str, *places: str) -> Path | None:
+    path: Path
+    folders: tuple[str, ...]
+    files: frozenset[str]
+
+
+def _look_into(path: Path) -> _Folder:
+    """List a folder; nothing for one that cannot be read. Types come with the names, without a stat per file."""
+    folders, files = [], set()
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                name = entry.name
+                if name[0] == "." or name.lower() in SYSTEM_NAMES:
+                    continue
+                try:
+                    if entry.is_file():
+                        files.add(name)
+                    elif entry.is_dir():
+                        folders.append(name)
+                except OSError:  # a link that leads to itself
+                    continue
+    except OSError:
+        pass
+    return _Folder(path, tuple(sorted(folders)), frozenset(files))
+
+
+def _look_below(base: Path) -> Layout:
+    level = [_look_into(base)]
+    folders = list(level)
+    for _ in range(_DEPTH):
+        level = [
+            _look_into(folder.path / name) for folder in level for name in folder.folders if name.lower() in _SEARCHED
+        ]
+        folders += level
+    # a folder of that name too: reading it says so
+    texts = [f.path / name for f in folders for name in (*f.files, *f.folders) if name.lower().endswith(".txt")]
+
+    def annotation(name: str, place: str) -> Path | None:
         # a browser calls a second download "name (1).txt"
         pattern = re.compile(re.escape(name) + r"( ?\(\d+\))?\.txt", re.IGNORECASE)
-        found = [folder / file for folder in folders for file in entries[folder] if pattern.fullmatch(file)]
-        return min(found, key=lambda path: ("(" in path.name, _rank(path.parent.name, places)), default=None)
+        found = [path for path in texts if pattern.fullmatch(path.name)]
+        return min(found, key=lambda path: ("(" in path.name, path.parent.name.lower() != place), default=None)
 
-    photos = [folder for folder in folders if any(is_photo(name) for name in entries[folder])]
-    archives = [folder / name for folder in folders for name in sorted(entries[folder]) if _is_archive(name)]
+    photos = [folder for folder in folders if any(is_photo(name) for name in folder.files)]
+    archives = (folder.path / name for folder in folders for name in sorted(filter(_is_archive, folder.files)))
     return Layout(
-        image_dirs=tuple(sorted(photos, key=lambda folder: _rank(folder.name, ("img_celeba",)))),
+        photos={folder.path: folder.files for folder in photos},
         landmarks=annotation("list_landmarks_celeba", "anno"),
         attributes=annotation("list_attr_celeba", "anno"),
         identities=annotation("identity_CelebA", "anno"),
         partition=annotation("list_eval_partition", "eval"),
-        archive=next(iter(archives), None),
+        archive=next(archives, None),
     )
-
-
-def _rank(name: str, places: tuple[str, ...]) -> int:
-    return 0 if name.lower() in places else 1
 
 
 def is_photo(name: str) -> bool:
@@ -118,41 +148,14 @@ def _is_archive(name: str) -> bool:
     return name.lower().startswith("img_celeba") and ".7z" in name.lower()
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    try:
-        return [folder / name for name, entry in list_visible(folder) if _is_dir(entry)]
-    except OSError:
-        return []
-
-
-def _file_names(folder: Path) -> set[str]:
-    """Names in `folder`; folders among them only where a file of that name would be read."""
-    try:
-        return {name for name, entry in list_visible(folder) if name.endswith(".txt") or not _is_dir(entry)}
-    except OSError:
-        return set()
-
-
-def list_visible(folder: Path) -> list[tuple[str, os.DirEntry[str]]]:
-    """List what is in `folder` by name, without hidden files and those that systems put there. Raises OSError."""
-    with os.scandir(folder) as entries:
-        found = [(e.name, e) for e in entries if e.name[0] != "." and e.name.lower() not in SYSTEM_NAMES]
-    return sorted(found, key=lambda item: item[0])
-
-
-def _is_dir(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself
-        return False
-
-
 def _what_is_missing(root: Path, layout: Layout) -> str:
     missing = []
-    if not layout.image_dirs:
+    if not layout.photos:
         empty = next((root / place for place in IMAGE_DIRS if (root / place).is_dir()), None)
+        if empty is not None and not os.access(empty, os.R_OK | os.X_OK):
+            return f"cannot list {empty}: permission denied"
         if empty is not None and layout.landmarks is not None and layout.archive is None:
-            there = _example(_file_names(empty))
+            there = min(_look_into(empty).files, default="")
             return f"no photos in {empty}{f' (but {there})' if there else ''}; {HOW_TO_GET}"
         missing.append("photos (looked for " + ", ".join(str(root / place) for place in IMAGE_DIRS) + ")")
         if layout.archive is not None:
@@ -160,10 +163,6 @@ def _what_is_missing(root: Path, layout: Layout) -> str:
     if layout.landmarks is None:
         missing.append("landmarks (looked for " + ", ".join(str(root / place) for place in LANDMARKS) + ")")
     return f"found no {' and no '.join(missing)}{_aligned_parts(root)}; {HOW_TO_GET}"
-
-
-def _example(names: Iterable[str]) -> str:
-    return min(names, default="")
 
 
 def _aligned_parts(root: Path) -> str:
@@ -176,9 +175,9 @@ def _aligned_parts(root: Path) -> str:
 class PhotoNames:
     """Which file of a folder an annotation's name means: the same name, in another case, or with another ending."""
 
-    def __init__(self, files: set[str], annotated: Iterable[str]) -> None:
+    def __init__(self, files: Set[str], annotated: Iterable[str]) -> None:
         self._files = files
-        self._used = files & set(annotated)
+        self._used = set(annotated).intersection(files)
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
         for name in sorted(files - self._used):

@@ -125,6 +125,13 @@ def test_a_folder_without_pictures_says_what_it_has(tmp_path: Path) -> None:
         read_tree(tmp_path)
 
 
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tree(tmp_path, {})
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may read everything
+    with pytest.raises(DataError, match=r"cannot list .*img_celeba: permission denied"):
+        read_tree(tmp_path)
+
+
 def convert(tree: Path, ending: str, names: list[str]) -> None:
     for name in names:
         path = tree / "Img" / "img_celeba" / name
