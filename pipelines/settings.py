@@ -25,7 +25,7 @@ Compression = Literal["none", "gzip", "lzf"]
 Duplicates = Literal["report", "drop"]
 ScoreOn = Literal["original", "restored"]
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 """Raised whenever faces, scores or hashes change for the same settings, so that old shards are not used again."""
 
 
