@@ -4,13 +4,17 @@ import fcntl
 import os
 import re
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from datatools.console import say
 from datatools.errors import DataError
 from datatools.files import partial_path
+from datatools.progress import Progress
+from datatools.pyramid import Pyramid
 from datatools.pyramid_levels import level_resolutions
 from datatools.ranking import KNOWN_FLAWS_NAME, required_count
 from datatools.report_format import byte_size, duration
@@ -18,6 +22,12 @@ from datatools.restore import Restorer
 from datatools.text import counted
 from pipelines.settings import BuildSettings
 from pipelines.shards import PhotoScorer, Recipe, map_photos, pyramid_is
+
+SHOWN = (
+    *("selection", "count", "resolution", "restore", "super_resolution", "score_on", "final_filter", "compression"),
+    *("min_level", "order", "duplicates", "exclude", "excluded"),
+)
+"""Settings that a file carries which are worth naming where it will be replaced."""
 
 TRIAL_PHOTOS = 6
 """Photos that `--dry-run` really makes, to estimate the time."""
@@ -131,11 +141,14 @@ def _locked(stream: IO[bytes]) -> bool:
 def describe_plan(settings: BuildSettings, jobs: int) -> str:
     """What a build would do, in a few lines; makes a few faces to estimate the time."""
     candidates = settings.candidates
-    scoring, score_time = _estimate(settings, settings.score_restorer, len(candidates), jobs)
+    scored, made, again = _finished(settings)
+    scoring, score_time = _estimate(
+        "scoring", settings, settings.score_restorer, len(candidates) - scored, scored, jobs
+    )
     making, make_time = (
         (0.0, "kept from scoring")
-        if settings.keep_faces
-        else _estimate(settings, settings.restorer, settings.chosen_count, jobs)
+        if settings.keep_faces and not again
+        else _estimate("making", settings, settings.restorer, again, made, jobs)
     )
     need = disk_need(settings)
     published = sum(record.celebahq_index >= 0 for record in candidates)
@@ -150,6 +163,7 @@ def describe_plan(settings: BuildSettings, jobs: int) -> str:
         f"{settings.resolution} x {settings.resolution} down to {settings.min_level} x {settings.min_level}",
         f"work          {settings.score_shards} score shards, {settings.build_shards} build shards of at most "
         f"{settings.shard_size} photos; faces of the first pass are {'kept' if settings.keep_faces else 'made again'}",
+        f"finished      {scored} of {len(candidates)} photos scored, {made} of {settings.chosen_count} faces made",
         f"disk          {byte_size(need.finished)} for {settings.pyramid_path} (before compression), "
         f"{byte_size(need.peak)} at most while building, {byte_size(free_space(settings.output_dir))} free",
         f"time          about {duration(scoring + making)}, plus copying {byte_size(need.finished)}",
@@ -173,18 +187,64 @@ def notes(settings: BuildSettings) -> list[str]:
         lines.append(f"{len(settings.candidates)} of the {wanted} wanted photos of the published set are there")
     if settings.excluded:
         lines.append(describe_exclusions(settings))
+    lines.append(describe_replaced(settings))
     return [line for line in lines if line]
 
 
-def _estimate(settings: BuildSettings, restorer: Restorer, photos: int, jobs: int) -> tuple[float, str]:
+def describe_replaced(settings: BuildSettings) -> str:
+    """Say in one line that the build will replace a file that holds something else; "" where it will not."""
+    path = settings.pyramid_path
+    if not path.exists() or pyramid_is(path, settings.build_digest):
+        return ""
+    try:
+        with Pyramid(path) as pyramid:
+            old = pyramid.settings
+    except DataError:
+        return f"{path} is no complete pyramid file and will be replaced"
+    if "selection" not in old:
+        return f"{path} holds a pyramid of another source and will be replaced"
+    new = settings.as_attributes()
+    differing = [
+        f"{name.replace('_', ' ')} {old[name] or 'none'}" for name in SHOWN if name in old and old[name] != new[name]
+    ]
+    if not differing:
+        return f"{path} holds a build of other photos, annotations, weights or versions and will be replaced"
+    return f"{path} holds a build with other settings ({', '.join(differing)}) and will be replaced"
+
+
+def _finished(settings: BuildSettings) -> tuple[int, int, int]:
+    """Return how many photos are scored and faces made by an earlier run, and how many faces photos must yet give."""
+    chosen, size = settings.chosen_count, settings.shard_size
+    if pyramid_is(settings.pyramid_path, settings.build_digest):
+        return len(settings.candidates), chosen, 0
+    made = sum(min(size, chosen - i * size) for i in range(settings.build_shards) if settings.build_path(i).exists())
+    scored = kept = 0
+    for index in range(settings.score_shards):
+        photos = len(settings.shard_candidates(index))
+        there = settings.score_path(index).exists()
+        scored += photos * there
+        kept += photos * (settings.keep_faces and (not there or settings.faces_path(index).exists()))
+    # Which photos will be chosen is not known: as many of every shard, as far as this knows.
+    return scored, made, round((chosen - made) * (1 - kept / len(settings.candidates)))
+
+
+def _estimate(
+    what: str, settings: BuildSettings, restorer: Restorer, photos: int, finished: int, jobs: int
+) -> tuple[float, str]:
     """Return the seconds that a pass over `photos` photos will take, and the line that says so, after a trial."""
+    if not photos:
+        return 0.0, f"all {finished} are there"
     candidates = settings.candidates
     trial = candidates[:: max(len(candidates) // TRIAL_PHOTOS, 1)][:TRIAL_PHOTOS]
     scorer = PhotoScorer(Recipe(restorer, settings.final_filter, settings.resolution), keep_face=True)
     grouped = restorer.together > 1
-    list(map_photos(scorer, trial[:1], jobs if grouped else 1))  # the first call loads and warms up
-    start = time.perf_counter()
-    list(map_photos(scorer, trial, jobs if grouped else 1))
+    say(f"trial: {what} {counted(len(trial), 'photo')}, to estimate the time", sys.stderr)
+    with Progress("trial", len(trial) + 1, "photo") as progress:
+        for _ in map_photos(scorer, trial[:1], jobs if grouped else 1):  # the first call loads and warms up
+            progress(1)
+        start = time.perf_counter()
+        for _ in map_photos(scorer, trial, jobs if grouped else 1):
+            progress(1)
     per_photo = (time.perf_counter() - start) / len(trial)
     spread, kind = (1, "threads") if grouped else (jobs, "processes")
     seconds = per_photo * photos / spread

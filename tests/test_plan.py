@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import pytest
 
 from datatools.celeba import FaceRecord
@@ -18,9 +19,11 @@ from pipelines.plan import (
     clean_up,
     count_jobs,
     describe_plan,
+    describe_replaced,
     disk_need,
     free_space,
     lock_output,
+    notes,
     still_needed,
 )
 from pipelines.settings import BuildSettings
@@ -217,3 +220,42 @@ def test_an_output_folder_that_is_on_no_disk(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(0, 0, 0))
     with pytest.raises(DataError, match=r"cannot be used: .* tells no size; choose another folder"):
         free_space(tmp_path / "out")
+
+
+def test_the_plan_counts_what_is_finished(
+    settings: BuildSettings, finished_build: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = describe_plan(settings, 1)
+    assert "finished      0 of 8 photos scored, 0 of 4 faces made" in first
+    assert "  scores      8 in " in first
+    assert capsys.readouterr().err.startswith("trial: scoring 6 photos, to estimate the time\n")
+
+    whole = describe_plan(replace(settings, output_dir=finished_build), 1)
+    assert "finished      8 of 8 photos scored, 4 of 4 faces made" in whole
+    assert "time          about 0.00 s" in whole
+    assert capsys.readouterr().err == ""
+
+    # scores stay after a build, its faces do not
+    other = describe_plan(replace(settings, output_dir=finished_build, count=5), 1)
+    assert "finished      8 of 8 photos scored, 0 of 5 faces made" in other
+    assert "  scores      all 8 are there" in other
+    assert "  faces       5 in " in other
+
+
+def test_a_file_that_will_be_replaced_is_named(settings: BuildSettings, finished_build: Path) -> None:
+    there = replace(settings, output_dir=finished_build)
+    path = there.pyramid_path
+    assert describe_replaced(settings) == describe_replaced(there) == ""
+    other = replace(there, selection="all", count=7)
+    assert describe_replaced(other) == (
+        f"{path} holds a build with other settings (selection score, count 4) and will be replaced"
+    )
+    assert describe_replaced(other) in notes(other)
+    assert describe_replaced(other) in describe_plan(other, 1)
+    write(settings.pyramid_path)
+    assert describe_replaced(settings) == f"{settings.pyramid_path} is no complete pyramid file and will be replaced"
+    copy = settings.output_dir / "celebahq.h5"
+    shutil.copy(path, copy)
+    with h5py.File(copy, "r+") as file:
+        file["settings"].attrs["build_digest"] = "another"
+    assert "of other photos, annotations, weights or versions" in describe_replaced(settings)
