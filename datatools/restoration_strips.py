@@ -42,7 +42,7 @@ def restoration_candidates(
     by_side = np.argsort(np.hypot(*(quads[:, 3] - quads[:, 0]).T), kind="stable")
     nearest_to_middle = np.argsort(np.abs(np.arange(count) - count // 2), kind="stable")
     return [
-        ("Smallest rectangle, most enlarged", by_side),
+        ("Smallest rectangle", by_side),
         ("Small rectangle", by_side[count // 10 :]),
         ("Middling rectangle", by_side[nearest_to_middle]),
         ("Large rectangle", by_side[::-1]),

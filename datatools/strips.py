@@ -52,7 +52,7 @@ def strip_candidates(quads: NDArray[np.float64], best_first: NDArray[np.int64]) 
     strips = [
         ("Farthest over the photo's edge", padded),
         ("Over the photo's edge", padded[len(padded) // 2 :]),
-        ("Smallest rectangle, most enlarged", small_first),
+        ("Smallest rectangle", small_first),
         ("Small rectangle", small_first[len(sides) // 10 :]),
         ("Largest rectangle", small_first[::-1]),
         ("Median score", middle),

@@ -387,6 +387,7 @@ def test_one_of_each_is_worded_as_one(tmp_path: Path) -> None:
     page = written(replace(summary, duplicates=pair), tmp_path / "report")
     for text in (
         "This build wrote 1 face of 64 x 64",
+        "Of 2 photos with landmarks, 2 gave a face with a quality score; the best by that score was chosen.",
         "One entry was rejected. One pair of photos looks like a duplicate.",
         "Best that were not chosen : 1 photo, score -9.0000. This is the photo; its face is in no file.",
         "1 pair of photos whose faces look alike.",

@@ -64,7 +64,7 @@ def test_candidates_are_told_apart_by_size_and_score() -> None:
     square = np.array([[0, 0], [0, 1], [1, 1], [1, 0]])
     found = restoration_candidates(sides[:, None, None] * square[None].astype(float), np.array([4, 2, 0, 1, 3]))
     assert [(why, int(faces[0])) for why, faces in found] == [
-        ("Smallest rectangle, most enlarged", 1),
+        ("Smallest rectangle", 1),
         ("Small rectangle", 1),
         ("Middling rectangle", 4),
         ("Large rectangle", 0),

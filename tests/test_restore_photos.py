@@ -1,5 +1,6 @@
 """Photos to train on: which files, which sizes, which parts."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -55,6 +56,11 @@ def test_files_of_other_systems_are_no_photos(folder: Path, tmp_path: Path) -> N
     ):
         Photos(picture_files([tmp_path / "photos"]), 20)
     assert names(picture_files([tmp_path / "photos"], ["*/d.png"])) == ["a.png", "b.JPG", "c.png"]
+    (tmp_path / "photos" / "d.png").rename(tmp_path / "photos" / "it's [1].png")
+    with pytest.raises(DataError, match="--exclude ") as caught:
+        Photos(picture_files([tmp_path / "photos"]), 20)
+    (pattern,) = shlex.split(str(caught.value).split("--exclude ")[1])
+    assert names(picture_files([tmp_path / "photos"], [pattern])) == ["a.png", "b.JPG", "c.png"]
 
 
 def test_photos_are_turned_as_exif_asks(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Photos to train the restoration networks on: read once, handed out in random parts."""
 
 import fnmatch
+import glob
 import hashlib
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +107,8 @@ class Photos:
             try:
                 pixels = read_upright(path)
             except ImageError as error:
-                raise DataError(f"{path}: {error}; remove it or leave it out with --exclude '*/{path.name}'") from error
+                pattern = shlex.quote(f"*/{glob.escape(path.name)}")
+                raise DataError(f"{path}: {error}; remove it or leave it out with --exclude {pattern}") from error
             large = min(pixels.shape[:2]) >= max(LARGE, 2 * least) and path not in keep_size
             half = halve(pixels) if large else None
             if min(pixels.shape[:2]) >= least:
