@@ -99,7 +99,9 @@ def main(
             check_writable(json_path)
     chosen = choose_device(device)
     if model is not None:
-        subject = of_model(model, h5, seed, load_model(model).to(chosen))
+        loaded = load_model(model).to(chosen)
+        loaded.settle_threads()
+        subject = of_model(model, h5, seed, loaded)
         reals = open_set(h5, subject.images.resolution, fading=subject.fading, shuffle=seed)
     else:
         assert against is not None

@@ -61,6 +61,7 @@ score says how real a picture looks to the network that was trained against this
 """
 BATCH = 64
 MAX_SEEDS = 10_000_000
+MANY = 256  # pictures that are worth a trial of which number of threads makes them fastest
 PROGRESS_SECONDS, PROGRESS_FPS = 20.0, 30
 
 # What can be done: in words, and the options that have a say in it.
@@ -139,12 +140,16 @@ def main(
     if video is not None:
         walk = Walk(seconds or Walk.seconds, fps or Walk.fps, smooth_seconds, size or (1, 1), seed, zoom)
         frames = walk_frames(loaded, walk, label=label, change=change)
+        if walk.frames * walk.cells >= MANY:
+            loaded.settle_threads()
         if walk.stands_still:
             click.echo("note: the film hardly changes; give --smooth-seconds below a third of --seconds", err=True)
         make_film(video, frames, walk.frames, walk.fps)
         return
 
     assert out is not None
+    if len(chosen) >= MANY:
+        loaded.settle_threads()
     try:
         out.mkdir(parents=True, exist_ok=True)
         if slerp_seeds is not None:

@@ -28,6 +28,7 @@ from pggan.networks import Discriminator, Generator, Network
 from pggan.presets import NetworkConfig, network_from_json
 from pggan.randomness import normals
 from pggan.schedule import state_at
+from pggan.threads import use_fastest
 
 FORMAT = "pggan-model"
 VERSION = 1
@@ -37,6 +38,7 @@ FINAL, BEST, CHECKPOINTS = "final.safetensors", "best.safetensors", "checkpoints
 REMEDY = f"a run's folder, or its {FINAL}"
 MAX_RESOLUTION = 1024  # of pyramids, and so of networks
 BATCH_PIXELS = 1 << 17
+TRIAL_PICTURES = 4  # made at once to find the fastest number of threads
 
 
 @dataclass
@@ -90,6 +92,11 @@ class Model:
         seeds = list(seeds)
         latents, labels = self.latents(seeds), self.labels(label, seeds)
         return render(self.average, latents, labels, self.lod, full=full)
+
+    def settle_threads(self) -> None:
+        """Let torch make pictures on a CPU with the fastest number of threads; nothing on other devices."""
+        if next(self.average.parameters()).device.type == "cpu":
+            use_fastest(lambda: self.pictures(range(TRIAL_PICTURES)))
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from pggan.presets import NetworkConfig, Preset
 from pggan.runlog import duration
 from pggan.schedule import ScheduleState, Stage, stages, state_at
 from pggan.steps import Networks, NonFiniteError, Trainer, build_networks
-from pggan.threads import candidates, fastest, using
+from pggan.threads import use_fastest, using
 
 # A round of both steps, in passes of a network: D sees reals, fakes and mixed images, each forward and back to
 # activations and weights, the mixed ones twice because of the penalty; the generator's step goes through D and back.
@@ -154,21 +154,14 @@ def fastest_threads(trainer: Trainer) -> int:
 
     The step is that of the largest level which takes a fraction of a second. The networks are worthless afterwards.
     """
-    numbers = candidates(local_processes())
     work = {
         r: D_PASSES * TRIAL_BATCH * multiplications(trainer.preset.network, r)[1]
         for r in trainer.preset.schedule.levels
     }
     quick = [r for r in work if work[r] / SPEED_OF_CPU <= TRIAL_SECONDS]
     state, batch = trial(trainer.preset, max(quick, default=min(work)), TRIAL_BATCH)
-
-    def seconds(number: int) -> float:
-        with using(number):
-            start = time.perf_counter()
-            steps(trainer, state, batch, generator=False)
-            return time.perf_counter() - start
-
-    return fastest(seconds, numbers)
+    with using(None):
+        return use_fastest(lambda: steps(trainer, state, batch, generator=False), local_processes())
 
 
 def plan_levels(trainer: Trainer, devices: int) -> dict[int, LevelPlan]:

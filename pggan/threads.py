@@ -7,6 +7,7 @@ threads can be fifty times slower than one.
 import math
 import os
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,14 +95,26 @@ def _quota(folder: Path, *names: str) -> float:
         return math.inf
 
 
+def use_fastest(work: Callable[[], object], processes: int = 1) -> int:
+    """Let torch compute with the number of threads that `work` takes the least time with; return it."""
+
+    def seconds(number: int) -> float:
+        torch.set_num_threads(number)
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    chosen = fastest(seconds, candidates(processes))
+    torch.set_num_threads(chosen)
+    return chosen
+
+
 @contextmanager
 def using(number: int | None) -> Iterator[None]:
-    """Let torch compute with that many threads within the context; None changes nothing."""
+    """Let torch compute with that many threads (None: as before) within the context, and as before afterwards."""
     before = torch.get_num_threads()
     try:
-        if number is not None:
-            torch.set_num_threads(number)
+        torch.set_num_threads(number or before)
         yield
     finally:
-        if number is not None:
-            torch.set_num_threads(before)
+        torch.set_num_threads(before)

@@ -7,16 +7,19 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 import torch
 from click.testing import CliRunner, Result
 
 from datatools.errors import DataError
+from pggan import evaluate, generate, threads
 from pggan import plan as plan_module
-from pggan import threads
 from pggan.config import RunConfig, read_saved_run
 from pggan.loop import train
+from pggan.networks import Generator
 from pggan.plan import make_plan
 from pggan.threads import candidates, cgroup_quota, cores, fastest, using
 from pggan.train import main
@@ -118,7 +121,7 @@ def test_using_restores_the_number() -> None:
     with using(before + 1):
         assert torch.get_num_threads() == before + 1
     with using(None):
-        assert torch.get_num_threads() == before
+        torch.set_num_threads(before + 1)
     assert torch.get_num_threads() == before
 
 
@@ -131,11 +134,13 @@ def test_the_plan_measures_with_the_fastest_number(monkeypatch: pytest.MonkeyPat
         return measure(*rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(plan_module, "measure", noting)
-    monkeypatch.setattr(plan_module, "candidates", lambda _: (1, 2, 3))
-    monkeypatch.setattr(plan_module, "fastest", lambda seconds, numbers: numbers[1] if seconds(1) > 0 else 0)
+    monkeypatch.setattr(threads, "candidates", lambda _: (1, 2, 3))
+    monkeypatch.setattr(threads, "fastest", lambda seconds, numbers: numbers[1] if seconds(3) > 0 else 0)
+    before = torch.get_num_threads()
     plan = make_plan(PRESET, torch.device("cpu"), "fp32")
     assert plan.threads == 2
     assert set(measured) == {2}
+    assert torch.get_num_threads() == before
     assert "with 2 threads" in plan.lines()[-1]
     assert make_plan(PRESET, torch.device("cpu"), "fp32", threads=1).threads == 1
     assert measured[-1] == 1
@@ -149,7 +154,7 @@ def h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def choice(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Sets the number of threads that a trial on this machine finds fastest."""
-    return lambda number: monkeypatch.setattr(plan_module, "fastest", lambda *_: number)
+    return lambda number: monkeypatch.setattr(threads, "fastest", lambda *_: number)
 
 
 @pytest.fixture
@@ -166,6 +171,37 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Trainer, "generator_step", noting)
     return found
+
+
+def test_many_pictures_are_made_with_the_fastest_number(
+    h5: Path, tmp_path: Path, choice: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, out = tmp_path / "run", tmp_path / "pictures"
+    train(config_of(h5, model, schedule={"total_kimg": 0.136}))
+    found: set[int] = set()
+    forward = Generator.forward
+
+    def noting(self: Generator, *inputs: Any) -> torch.Tensor:
+        found.add(torch.get_num_threads())
+        return forward(self, *inputs)
+
+    monkeypatch.setattr(Generator, "forward", noting)
+    choice(3)
+
+    def numbers(main: click.Command, *arguments: object) -> set[int]:
+        found.clear()
+        with using(1):
+            words = ["--model", str(model), "--device", "cpu", *map(str, arguments)]
+            result = CliRunner().invoke(main, words, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return set(found)
+
+    assert numbers(generate.main, "--out", out, "--seeds", "0-3") == {1}
+    assert numbers(generate.main, "--out", out, "--seeds", "0-299", "--grid", "300x1") == {3}
+    film = ("--video", out / "film.mp4", "--seconds", 4, "--fps", 8, "--grid")
+    assert numbers(generate.main, *film, "1x1") == {1}
+    assert numbers(generate.main, *film, "8x1") == {3}
+    assert numbers(evaluate.main, "--h5", h5, "--metrics", "ms-ssim", "--num-images", 20) == {3}
 
 
 def threads_of(out: Path) -> int | None:
