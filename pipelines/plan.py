@@ -22,6 +22,7 @@ from datatools.restore import Restorer
 from datatools.text import counted
 from pipelines.settings import BuildSettings
 from pipelines.shards import PhotoScorer, Recipe, map_photos, pyramid_is
+from pipelines.unfinished import unfinished_path
 
 SHOWN = (
     *("selection", "count", "resolution", "restore", "super_resolution", "score_on", "final_filter", "compression"),
@@ -38,9 +39,9 @@ LOCK_PATIENCE = 3.0
 _SHARD = r"\d{5}-[0-9a-f]{16}"
 LEFTOVERS = {
     "": r"(ranking|verified|reported|finished)-[0-9a-f]{16}\.json|\..*-[0-9a-f]{16}\.json\.partial",
-    "scores": rf"\.{_SHARD}\.(npz|csv)\.partial",
-    "faces": rf"{_SHARD}-\d+\.rgb|\.{_SHARD}-\d+\.rgb\.partial",
-    "build": rf"{_SHARD}\.h5|\.{_SHARD}\.h5\.partial",
+    "scores": rf"\.{_SHARD}\.(npz|csv)\.partial|\.{_SHARD}\.npz\.unfinished",
+    "faces": rf"{_SHARD}-\d+\.rgb|\.{_SHARD}-\d+\.rgb\.(partial|unfinished)",
+    "build": rf"{_SHARD}\.h5|\.{_SHARD}\.(h5|rgb)\.(partial|unfinished)",
     "times": r"\.?[A-Za-z]+-[0-9a-f]{10}\.csv(\.partial)?",
 }
 """Folder in the work folder -> names of files in it that a finished build no longer needs."""
@@ -63,7 +64,8 @@ def disk_need(settings: BuildSettings) -> DiskNeed:
     """Upper bound, for uncompressed levels."""
     file_bytes = settings.chosen_count * image_bytes(settings)
     kept = len(settings.candidates) * 3 * settings.resolution**2 if settings.keep_faces else 0
-    # Shards and the finished file lie side by side until the join is done.
+    # Shards and the finished file lie side by side until the join is done. Faces of unfinished build shards are smaller
+    # than the finished file, which comes after them.
     return DiskNeed(file_bytes, 2 * file_bytes + kept)
 
 
@@ -72,14 +74,17 @@ def still_needed(settings: BuildSettings) -> int:
     if pyramid_is(settings.pyramid_path, settings.build_digest):
         return 0
     size, need = settings.shard_size, disk_need(settings).finished
+    # What an earlier run left will be continued, removed, or written over.
+    unfinished = [partial_path(settings.pyramid_path), *settings.work_dir.glob("*/.*.partial")]
     for index in range(settings.build_shards):
-        if not settings.build_path(index).exists():
+        path = settings.build_path(index)
+        if not path.exists():
             need += image_bytes(settings) * min(size, settings.chosen_count - index * size)
+            unfinished.append(unfinished_path(path.with_suffix(".rgb")))
     for index in range(settings.score_shards if settings.keep_faces else 0):
         if not settings.score_path(index).exists():
             need += 3 * settings.resolution**2 * len(settings.shard_candidates(index))
-    # What was not finished will be written over.
-    unfinished = [partial_path(settings.pyramid_path), *settings.work_dir.glob("*/.*.partial")]
+            unfinished.append(unfinished_path(settings.faces_path(index)))
     return max(need - sum(path.stat().st_size for path in unfinished if path.exists()), 0)
 
 

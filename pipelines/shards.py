@@ -8,9 +8,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -29,6 +29,7 @@ from datatools.resample import FinalFilter
 from datatools.restore import Restorer
 from pipelines.groups import map_in_groups
 from pipelines.processes import Progress, map_in_order
+from pipelines.unfinished import UnfinishedShard, read_face
 
 
 @contextmanager
@@ -180,19 +181,25 @@ def write_score_shard(
     recipe: Recipe,
     jobs: int,
     progress: Progress | None = None,
-) -> None:
+) -> float:
     """First pass over one shard: make and score every face; keep the faces when `faces_path` is given.
 
-    The faces are written first: where the score file exists, they do too.
+    The faces are written first: where the score file exists, they do too. Photos that an interrupted run finished are
+    not made again; returns the seconds that it took for them.
     """
-    scored: list[ScoredPhoto] = []
     scorer = PhotoScorer(recipe, keep_face=faces_path is not None)
-    with closing(map_photos(scorer, records, jobs, progress)) as results:
-        if faces_path is None:
-            scored.extend(results)
-        else:
-            with atomic_path(faces_path) as temporary, closing(_FaceStore(temporary, recipe.resolution)) as store:
-                scored.extend(store.put(index, result) for index, result in enumerate(results))
+    names = [record.file_name for record in records]
+    with UnfinishedShard(
+        path, faces_path, names, resolution=recipe.resolution, group=recipe.restorer.together
+    ) as unfinished:
+        scored = [_scored_from_row(row) for row in unfinished.rows]
+        if progress is not None and scored:
+            progress(len(scored))
+        with closing(map_photos(scorer, records[len(scored) :], jobs, progress)) as results:
+            for photo in results:
+                unfinished.append(photo.face, **_row_of_scored(photo))
+                scored.append(replace(photo, face=None))
+        unfinished.keep_faces()
     good = [i for i, s in enumerate(scored) if s.rejection is None]
     rejections = [s.rejection for s in scored if s.rejection is not None]
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
@@ -205,34 +212,33 @@ def write_score_shard(
             source_md5=np.array([scored[i].source_md5 for i in good], dtype="U32"),
             rejections=np.array([(r.file_name, r.stage, r.reason) for r in rejections], dtype=np.str_).reshape(-1, 3),
         )
+    unfinished.remove()
+    return unfinished.seconds
 
 
-class _FaceStore:
-    """Kept faces of one shard, r * r * 3 bytes each, one after the other; a rejected photo leaves a hole of zeros.
+def _row_of_scored(photo: ScoredPhoto) -> dict[str, Any]:
+    """Everything but the face, as values for JSON, which keeps all digits."""
+    if photo.rejection is not None:
+        return {"rejection": astuple(photo.rejection)}
+    assert photo.hash is not None
+    assert photo.quad is not None
+    return {
+        "score": photo.score,
+        "hash": photo.hash.tolist(),
+        "source_md5": photo.source_md5,
+        "quad": photo.quad.tolist(),
+    }
 
-    A plain file, not a memory map: mapped pages would count as this process's memory.
-    """
 
-    def __init__(self, path: Path, resolution: int) -> None:
-        self._shape = (resolution, resolution, 3)
-        self._stream = path.open("wb")
-
-    def put(self, index: int, photo: ScoredPhoto) -> ScoredPhoto:
-        """Write the photo's face and return the photo without it."""
-        if photo.face is None:
-            return photo
-        self._stream.seek(index * photo.face.nbytes)
-        self._stream.write(photo.face.tobytes())
-        return replace(photo, face=None)
-
-    def close(self) -> None:
-        self._stream.close()
-
-    @staticmethod
-    def read(path: Path, index: int, resolution: int) -> NDArray[np.uint8]:
-        """The face (r, r, 3) of the shard's photo `index`."""
-        size = resolution * resolution * 3
-        return np.fromfile(path, np.uint8, size, offset=index * size).reshape(resolution, resolution, 3)
+def _scored_from_row(row: dict[str, Any]) -> ScoredPhoto:
+    if "rejection" in row:
+        return ScoredPhoto(rejection=Rejection(*row["rejection"]))
+    return ScoredPhoto(
+        score=row["score"],
+        hash=np.array(row["hash"], dtype=np.uint64),
+        source_md5=row["source_md5"],
+        quad=np.array(row["quad"], dtype=np.float64),
+    )
 
 
 def read_score_shards(paths: Sequence[Path], shard_size: int) -> ScoreTable:
@@ -297,16 +303,26 @@ def write_build_shard(
     compression: str,
     attribute_names: Sequence[str],
     progress: Progress | None = None,
-) -> None:
+) -> float:
     """Second pass: the chosen faces of one shard as a small pyramid file.
+
+    Photos that an interrupted run finished are not made again; returns the seconds that it took for them.
 
     Args:
         kept_faces: score shard -> its kept faces, None where there are none (then the photo is opened again).
     """
     kept = {shard: kept_faces(shard) for shard in {face.shard for face in chosen}}
     not_kept = [one for one in chosen if kept[one.shard] is None]
+    photos = [f"{one.record.file_name} {one.provenance.source_md5}" for one in not_kept]
     with (
-        closing(map_photos(FaceMaker(recipe), not_kept, jobs)) as again,
+        UnfinishedShard(
+            path,
+            path.with_suffix(".rgb"),
+            photos,
+            resolution=recipe.resolution,
+            group=recipe.restorer.together,
+        ) as unfinished,
+        closing(_faces_again(unfinished, not_kept, recipe, jobs)) as again,
         PyramidWriter(
             path,
             len(chosen),
@@ -318,18 +334,36 @@ def write_build_shard(
     ):
         for one in chosen:
             store = kept[one.shard]
-            face = _FaceStore.read(store, one.row, recipe.resolution) if store is not None else next(again)
+            face = read_face(store, one.row, recipe.resolution) if store is not None else next(again)
             writer.append(face, one.provenance)
             if progress is not None:
                 progress(1)
+    unfinished.remove()
+    return unfinished.seconds
+
+
+def _faces_again(
+    unfinished: UnfinishedShard, chosen: Sequence[ChosenFace], recipe: Recipe, jobs: int
+) -> Generator[NDArray[np.uint8], None, None]:
+    """Faces that the first pass did not keep, in order: those of an interrupted run, then new ones, which are saved."""
+    for index in range(len(unfinished.rows)):
+        yield unfinished.face(index)
+    with closing(map_photos(FaceMaker(recipe), chosen[len(unfinished.rows) :], jobs)) as faces:
+        for face in faces:
+            unfinished.append(face)
+            yield face
 
 
 @contextmanager
-def stopwatch(path: Path, stage: str, images: int | Callable[[], int]) -> Iterator[None]:
-    """Write how long the body took, for the report; nothing when it fails. `images` may be known only after it."""
+def stopwatch(path: Path, stage: str, images: int | Callable[[], int]) -> Iterator[Callable[[float], None]]:
+    """Write how long the body took, for the report; nothing when it fails. `images` may be known only after it.
+
+    Yields a function that adds seconds of earlier runs.
+    """
+    earlier: list[float] = []
     start = time.perf_counter()
-    yield
-    seconds = time.perf_counter() - start
+    yield earlier.append
+    seconds = time.perf_counter() - start + sum(earlier)
     count = images if isinstance(images, int) else images()
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:

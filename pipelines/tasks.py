@@ -75,15 +75,9 @@ class ScoreShard(BuildTask):
         ):
             for folder in (path.parent, faces_path.parent):
                 folder.mkdir(parents=True, exist_ok=True)
-            with stopwatch(self.timing(), "score", len(records)):
-                write_score_shard(
-                    path,
-                    faces_path if settings.keep_faces else None,
-                    records,
-                    self.score_recipe,
-                    self.job_count,
-                    progress,
-                )
+            with stopwatch(self.timing(), "score", len(records)) as add_seconds:
+                faces = faces_path if settings.keep_faces else None
+                add_seconds(write_score_shard(path, faces, records, self.score_recipe, self.job_count, progress))
 
 
 class Rank(BuildTask):
@@ -221,8 +215,8 @@ class BuildShard(BuildTask):
             self.progress(what, len(chosen), before, settings.chosen_count) as progress,
         ):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with stopwatch(self.timing(), "build", len(chosen)):
-                write_build_shard(
+            with stopwatch(self.timing(), "build", len(chosen)) as add_seconds:
+                earlier = write_build_shard(
                     path,
                     chosen,
                     self.kept_faces,
@@ -233,6 +227,7 @@ class BuildShard(BuildTask):
                     attribute_names=settings.tree.attribute_names,
                     progress=progress,
                 )
+                add_seconds(earlier)
 
 
 class Join(BuildTask):

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datatools.pyramid import verify
+from datatools.pyramid import Pyramid, verify
+from pipelines.interruption import SAME_KEYSTROKE
 from tests.builds import CHOSEN, HANGS, build, command, datasets, digest, environment, file_names, file_states
 
 OPTIONS = ("--selection", "all", "--workers", 2, "--jobs", 2)
@@ -179,39 +180,50 @@ def test_kills_at_random_moments(tiny_tree: Path, tmp_path: Path) -> None:
 LAUNCHER = """
 import hashlib, sys, time
 import luigi.cmdline
-from pipelines import shards
+from pipelines import interruption, shards
 
-log, slow, how = sys.argv[1:4]
+log, slow, opening, how = sys.argv[1:5]
 read_photo = shards.read_photo
+if how == "native for ever":
+    interruption.DEADLINE = 3600.0
 
 def note(path):
-    with open(log, "a") as stream:
+    with open(log, "a+") as stream:
         stream.write(path.name + "\\n")
-    if path.name == slow and how == "sleeping":
+        stream.seek(0)
+        is_slow = path.name == slow and stream.read().split().count(slow) == int(opening)
+    if is_slow and how == "asleep":
         time.sleep(600)
-    elif path.name == slow:  # in native code, without a look at signals
-        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**10)
+    elif is_slow:  # in native code, without a look at signals
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
     return read_photo(path)
 
 shards.read_photo = note
-luigi.cmdline.luigi_run(sys.argv[4:])
+luigi.cmdline.luigi_run(sys.argv[5:])
 """
 """`luigi`, with a list of the photos that are opened, and one that takes ten minutes."""
 
 NEVER = 300
 """Seconds until what waits for the slow photo would still be there."""
 
+SLOW = "900003.jpg"
+"""The last photo of the second score shard of three."""
+
 
 @dataclass
-class SlowBuild:
-    """A build that has come to its slow photo."""
+class NotedBuild:
+    """A build that lists the photos that it opens, in a process group of its own."""
 
     process: subprocess.Popen[str]
     log: Path
 
+    def opened(self) -> list[str]:
+        """Names of the photos opened so far."""
+        return self.log.read_text().split()
+
     def end(self, number: int, *, group: bool = False) -> str:
         """Send the signal to the first process, or all; returns standard error. All processes must have ended."""
-        assert len(group_members(self.process.pid)) > 0
+        assert self.process.poll() is None
         (os.killpg if group else os.kill)(self.process.pid, number)
         error = self.process.communicate(timeout=NEVER)[1]  # ends with the last process that could write there
         assert wait_until_gone(self.process.pid, NEVER)
@@ -219,12 +231,14 @@ class SlowBuild:
 
 
 @contextmanager
-def slow_build(slow: str, tree: Path, out: Path, *options: object, how: str = "sleeping") -> Iterator[SlowBuild]:
-    """Start a build in a process group of its own and wait until it opens the photo `slow`."""
+def noted_build(
+    tree: Path, out: Path, *options: object, slow: str = "", opening: int = 1, how: str = "asleep"
+) -> Iterator[NotedBuild]:
+    """Start a build and wait until it opens the photo `slow`, where one is named, for the n-th time."""
     log = out.with_name("photos.txt")
     log.write_text("")
     with subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, str(log), slow, how, *command(tree, out, *options)[1:]],
+        [sys.executable, "-c", LAUNCHER, str(log), slow, str(opening), how, *command(tree, out, *options)[1:]],
         cwd="/",
         env=environment(),
         stdout=subprocess.DEVNULL,
@@ -234,38 +248,15 @@ def slow_build(slow: str, tree: Path, out: Path, *options: object, how: str = "s
         # as a terminal starts it; a test run in the background has SIGINT ignored
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
+        build = NotedBuild(process, log)
         try:
-            while slow not in log.read_text().split():
+            while slow and build.opened().count(slow) < opening:
                 assert process.poll() is None
                 time.sleep(0.02)
-            yield SlowBuild(process, log)
+            yield build
         finally:
             for left in group_members(process.pid):
                 os.kill(left, signal.SIGKILL)
-
-
-SCORE = "900003.jpg"
-"""In the second shard of three."""
-
-
-@pytest.mark.parametrize("options", ["--workers 2 --jobs 2", "--workers 1 --jobs 2"])
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGKILL"])
-def test_no_process_outlives_the_first(
-    name: str, options: str, tiny_tree: Path, finished_build: Path, tmp_path: Path
-) -> None:
-    number = signal.Signals[name]
-    out = tmp_path / "out"
-    words = ("--count", CHOSEN, *options.split())
-    with slow_build(SCORE, tiny_tree, out, *words) as slow:
-        assert len(group_members(slow.process.pid)) >= (4 if "--workers 2" in options else 3)
-        error = slow.end(number)
-    if number == signal.SIGKILL:
-        assert slow.process.returncode == -number
-    else:
-        assert slow.process.returncode == 128 + number
-        assert interruption_lines(error) == [f"interrupted ({name})"]
-    build(tiny_tree, out, *words, task="Verify")  # at once: nobody holds the folder
-    assert digest(out / "celebahq.h5") == digest(finished_build / "celebahq.h5")
 
 
 def interruption_lines(error: str) -> list[str]:
@@ -275,3 +266,87 @@ def interruption_lines(error: str) -> list[str]:
     lines = [line for line in error.splitlines() if not line.startswith("INFO: ")]
     assert all("run the same command again to resume" in line for line in lines)
     return [line.partition(":")[0] for line in lines]
+
+
+@pytest.mark.parametrize("options", ["--workers 2 --jobs 2", "--workers 1 --jobs 2"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGKILL", "SIGINT"])
+def test_no_process_outlives_the_first(
+    name: str, options: str, tiny_tree: Path, finished_build: Path, tmp_path: Path
+) -> None:
+    number = signal.Signals[name]
+    out = tmp_path / "out"
+    words = ("--count", CHOSEN, *options.split())
+    with noted_build(tiny_tree, out, *words, slow=SLOW) as interrupted:
+        assert len(group_members(interrupted.process.pid)) >= (4 if "--workers 2" in options else 3)
+        error = interrupted.end(number)
+    if number == signal.SIGKILL:
+        assert interrupted.process.returncode == -number
+    else:
+        assert interrupted.process.returncode == 128 + number
+        assert interruption_lines(error) == [f"interrupted ({name})"]
+        assert not list(out.rglob("*.partial"))
+    build(tiny_tree, out, *words, task="Verify")  # at once: nobody holds the folder
+    assert digest(out / "celebahq.h5") == digest(finished_build / "celebahq.h5")
+
+
+@pytest.mark.parametrize(
+    ("options", "how"),
+    [("--workers 2 --jobs 2", "asleep"), ("--workers 2 --jobs 1", "native"), ("--workers 1 --jobs 1", "native")],
+)
+def test_ctrl_c_on_a_terminal(options: str, how: str, tiny_tree: Path, tmp_path: Path) -> None:
+    """All processes get the signal; those in native code, as in a network's layer, are killed after a few seconds."""
+    with noted_build(tiny_tree, tmp_path / "out", *options.split(), "--count", CHOSEN, slow=SLOW, how=how) as stopped:
+        error = stopped.end(signal.SIGINT, group=True)
+    assert stopped.process.returncode == 130
+    assert interruption_lines(error) == ["interrupted (SIGINT)"]
+
+
+def test_a_second_ctrl_c_ends_at_once(tiny_tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with noted_build(tiny_tree, out, "--count", CHOSEN, slow=SLOW, how="native for ever") as stopped:
+        os.killpg(stopped.process.pid, signal.SIGINT)
+        assert stopped.process.stderr is not None
+        while "interrupted" not in stopped.process.stderr.readline():
+            assert stopped.process.poll() is None
+        time.sleep(2 * SAME_KEYSTROKE)
+        assert stopped.end(signal.SIGINT, group=True) == ""
+    assert stopped.process.returncode == 130
+
+
+# --- photos of a shard that was not finished --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def few_chosen(tiny_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed build of three photos: too few for the first pass to keep its faces."""
+    out = tmp_path_factory.mktemp("few") / "out"
+    build(tiny_tree, out, "--count", 3, task="Verify")
+    return out
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [("score, faces kept", "SIGKILL"), ("score", "SIGINT"), ("build", "SIGTERM"), ("build", "SIGKILL")],
+)
+def test_finished_photos_are_not_made_again(
+    stage: str, name: str, tiny_tree: Path, finished_build: Path, few_chosen: Path, tmp_path: Path
+) -> None:
+    out, reference = tmp_path / "out", finished_build if stage == "score, faces kept" else few_chosen
+    with Pyramid(reference / "celebahq.h5") as faces:
+        chosen = faces.provenance("file_name").tolist()
+    options = ("--count", len(chosen), "--workers", 1, "--jobs", 1)
+    slow, opening = (chosen[-1], 2) if stage == "build" else (SLOW, 1)
+    with noted_build(tiny_tree, out, *options, slow=slow, opening=opening) as stopped:
+        stopped.end(signal.Signals[name], group=name == "SIGINT")
+    third = [] if any((out / "work" / "scores").glob("00002-*.npz")) else ["900004.jpg", "900005.jpg"]  # in any order
+    states = {path: state for path, state in file_states(out).items() if path.endswith((".npz", ".rgb"))}
+    with noted_build(tiny_tree, out, *options) as resumed:
+        error = resumed.process.communicate(timeout=HANGS)[1]
+    assert resumed.process.returncode == 0, error
+    again = {"score, faces kept": [], "score": chosen, "build": [slow]}[stage]
+    rest = [] if stage == "build" else [SLOW, *third]
+    assert sorted(resumed.opened()) == sorted(rest + again)
+    assert states.items() <= {**states, **file_states(out)}.items()
+    for file in ("celebahq.h5", "ranking.csv", "rejected.csv"):
+        assert digest(out / file) == digest(reference / file)
+    assert not list(out.rglob("*.unfinished"))

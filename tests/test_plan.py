@@ -29,6 +29,7 @@ from pipelines.plan import (
 from pipelines.settings import BuildSettings
 from pipelines.shards import PhotoScorer
 from pipelines.tasks import BuildCelebAHQ
+from pipelines.unfinished import unfinished_path
 from tests.builds import CHOSEN, environment, file_names
 
 IMAGE = 3 * sum(4**power for power in range(2, 9))
@@ -70,9 +71,12 @@ def test_what_is_still_needed(settings: BuildSettings) -> None:
     write(settings.output_dir / ".celebahq.h5.partial", 1000)
     write(settings.work_dir / "build" / ".00001.h5.partial", 234)
     assert still_needed(settings) == (CHOSEN + 1) * IMAGE - 1234
+    write(unfinished_path(settings.build_path(1).with_suffix(".rgb")), 1000)
+    assert still_needed(settings) == (CHOSEN + 1) * IMAGE - 2234
     # Work for other settings helps nobody.
     write(settings.work_dir / "build" / "00000-0123456789abcdef.h5", 10_000_000)
-    assert still_needed(settings) == (CHOSEN + 1) * IMAGE - 1234
+    write(settings.work_dir / "faces" / ".00000-0123456789abcdef-256.rgb.unfinished", 10_000_000)
+    assert still_needed(settings) == (CHOSEN + 1) * IMAGE - 2234
 
 
 def test_nothing_is_needed_for_a_finished_file(settings: BuildSettings, finished_build: Path) -> None:
@@ -147,6 +151,10 @@ def test_cleaning_up(settings: BuildSettings) -> None:
         other.marker("finished"),
         settings.work_dir / "times" / "Rank-0123456789.csv",
         settings.work_dir / "scores" / ".00001-0123456789abcdef.npz.partial",
+        unfinished_path(settings.score_path(1)),
+        unfinished_path(other.faces_path(1)),
+        unfinished_path(other.build_path(1)),
+        unfinished_path(settings.build_path(1).with_suffix(".rgb")),
         settings.work_dir / "build" / ".00001-0123456789abcdef.h5.partial",
         settings.work_dir / "faces" / ".00001-0123456789abcdef-256.rgb.partial",
         settings.work_dir / "times" / ".Rank-0123456789.csv.partial",
