@@ -96,7 +96,7 @@ def _problem(labels: NDArray, count: int) -> str:
     if len(shape) != 2 or shape[0] != count or shape[1] < 2:
         hint = ""
         if shape in ((count,), (count, 1), (1, count)):
-            hint = ": class numbers are not labels yet, which have a column for each class"
+            hint = ": class numbers are not labels yet: those have a column for each class"
         elif len(shape) == 2 and shape[1] == count:
             hint = ": transpose it"
         return f"is {shape}, expected finite values ({count}, classes){hint}"

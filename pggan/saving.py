@@ -18,7 +18,7 @@ RETRY = 10.0
 
 
 class Saving:
-    """Writes into the run folder `folder`.
+    """Write into the run folder `folder`, whatever its disk does.
 
     Args:
         say: gets lines for the log.
@@ -82,12 +82,15 @@ class Saving:
 
 
 def reason(error: OSError) -> str:
-    """Return why something could not be written, without numbers and names."""
+    """Return the reason that an OSError gives, without its number and file name."""
     return error.strerror or " ".join(str(error).split())
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:
-    """Raise DataError where the disk of `folder` has less than `needed` bytes free; a disk that tells no size has."""
+    """Raise DataError where the disk of `folder` has less than `needed` bytes free.
+
+    A file system that does not report its size is taken to have room.
+    """
     usage = shutil.disk_usage(folder)
     if usage.total and usage.free < needed:
         raise DataError(
