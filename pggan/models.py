@@ -37,6 +37,7 @@ PARTS = ("average", "generator", "discriminator")
 FINAL, BEST, CHECKPOINTS = "final.safetensors", "best.safetensors", "checkpoints"  # in a run folder
 REMEDY = f"a run's folder, or its {FINAL}"
 MAX_RESOLUTION = 1024  # of pyramids, and so of networks
+MAX_IMAGES = 10**15  # more than anybody will ever show to a network
 BATCH_PIXELS = 1 << 17
 TRIAL_PICTURES = 4  # made at once to find the fastest number of threads
 
@@ -194,9 +195,7 @@ def _of_file(path: Path) -> Model:
     if METADATA not in metadata:
         raise DataError(f"{path}: is not a model file of this program; give {REMEDY}")
     try:
-        heading = json.loads(metadata[METADATA])
-        if not isinstance(heading, dict):
-            raise TypeError(f"its heading is no JSON object but {str(heading)[:40]}")
+        heading = _json(metadata[METADATA])
         if heading.get("format") == FORMAT and heading.get("version") != VERSION:
             raise DataError(f"{path}: model file of version {heading.get('version')}, this program reads {VERSION}")
         config, lod, images = _heading(heading)
@@ -208,6 +207,16 @@ def _of_file(path: Path) -> Model:
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise DataError(f"{path}: the model file is damaged: {_one_line(error)}") from error
     return _model(networks, lod, images)
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its heading is no JSON ({_one_line(error)})") from error
+    if not isinstance(values, dict):
+        raise TypeError(f"its heading is no JSON object but {str(values)[:40]}")
+    return values
 
 
 def _heading(values: dict[str, Any]) -> tuple[NetworkConfig, float, int]:
@@ -226,8 +235,8 @@ def _heading(values: dict[str, Any]) -> tuple[NetworkConfig, float, int]:
         raise ValueError(f"its heading has networks of {config.resolution} pixels, the most is {MAX_RESOLUTION}")
     if type(lod) not in (int, float) or not 0 <= lod <= len(config.levels) - 1:
         raise ValueError(f"its heading has the lod {lod!r}, which must be 0 to {len(config.levels) - 1}")
-    if type(images) is not int or images < 0:
-        raise ValueError(f"its heading has {images!r} images seen")
+    if type(images) is not int or not 0 <= images <= MAX_IMAGES:
+        raise ValueError(f"its heading has {str(images)[:40]} images seen")
     return config, float(lod), images
 
 
