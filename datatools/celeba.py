@@ -98,7 +98,7 @@ class CelebATree:
         rows = len(self.records) + len(self.missing)
         there = f"; the folder has {self.unannotated[0]}, which no row names" if self.unannotated else ""
         return (
-            f"{len(self.missing)} of {rows} rows name files that are not there, such as {self.missing[0]}{there}: "
+            f"{len(self.missing):,} of {rows:,} rows name files that are not there, such as {self.missing[0]}{there}: "
             f"check that {self.image_dir} is the right folder and the archive is unpacked whole "
             "(7z x img_celeba.7z.001)"
         )
