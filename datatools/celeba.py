@@ -91,6 +91,15 @@ class CelebATree:
         """The records whose photo has another ending than in the annotations (case aside)."""
         return tuple(r for r in self.records if r.path.name.lower() != r.file_name.lower())
 
+    def describe_unannotated(self) -> str:
+        """Say in one line how many photos have no row; "" for less than one in a hundred."""
+        if 100 * len(self.unannotated) <= len(self.records):
+            return ""
+        return (
+            f"{counted(len(self.unannotated), 'file')} in {self.image_dir} without a row of landmarks, such as "
+            f"{self.unannotated[0]}: check that list_landmarks_celeba.txt is whole and belongs to these photos"
+        )
+
     def describe_missing(self) -> str:
         """Say in one line how many rows have no photo, and what to check; "" when all have one."""
         if not self.missing:

@@ -180,7 +180,7 @@ def describe_plan(settings: BuildSettings, jobs: int) -> str:
 
 def notes(settings: BuildSettings) -> list[str]:
     """What a build should say about its source: photos that are missing or have another format, exclusions."""
-    lines = [settings.tree.describe_missing()]
+    lines = [settings.tree.describe_missing(), settings.tree.describe_unannotated()]
     converted = settings.tree.converted
     if converted:
         lines.append(

@@ -249,7 +249,8 @@ class BuildSettings:
                 reason = f"; {missing}" if missing else ""
                 raise DataError(f"{self.celeba_dir} has no photos of the published set to be used{reason}")
         elif available < needed:
-            rest = f"{missing}; or give" if missing else "give"
+            causes = "; ".join(filter(None, (missing, self.tree.describe_unannotated())))
+            rest = f"{causes}; or give" if causes else "give"
             raise DataError(
                 f"--count {self.count}, but {self.celeba_dir} has only {available} rows with a photo"
                 f"{' that are not excluded' if self.excluded else ''}; {rest} --count {available}"

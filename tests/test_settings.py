@@ -245,6 +245,17 @@ def test_missing_photos_are_counted_before_another_count_is_advised(
     assert note in describe_plan(replace(enough, restore="none"), jobs=1)
 
 
+def test_a_landmarks_file_that_was_cut_off(photos: Mapping[str, Photo], tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "CelebA", photos)
+    path = tree / "Anno" / "list_landmarks_celeba.txt"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:5]))
+    settings = BuildSettings(tree, tmp_path / "out", **BASE)
+    with pytest.raises(DataError, match=r"only 3 rows with a photo; 5 files in .* without a row .*; or give --count 3"):
+        settings.check()
+    (note,) = notes(replace(settings, count=3))
+    assert note.startswith("5 files in ")
+
+
 def test_no_photo_fits(photos: Mapping[str, Photo], tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "CelebA", photos)
     for name in photos:
