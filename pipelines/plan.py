@@ -158,17 +158,19 @@ def describe_plan(settings: BuildSettings, jobs: int) -> str:
     need = disk_need(settings)
     published = sum(record.celebahq_index >= 0 for record in candidates)
     lines = [
-        f"source        {settings.celeba_dir}: {len(settings.tree.records)} photos with landmarks, "
-        f"{len(settings.early_rejections)} entries rejected or excluded before any photo is opened",
-        f"selection     {settings.selection}: {len(candidates)} candidates ({published} of them in the published set), "
-        f"{settings.chosen_count} to be chosen",
+        f"source        {settings.celeba_dir}: {counted(len(settings.tree.records), 'photo')} with landmarks, "
+        f"{counted(len(settings.early_rejections), 'entry')} rejected or excluded before any photo is opened",
+        f"selection     {settings.selection}: {counted(len(candidates), 'candidate')} "
+        f"({published:,} of them in the published set), {settings.chosen_count:,} to be chosen",
         *(f"note          {note}" for note in notes(settings)),
         f"recipe        restore {settings.restore}, score on {settings.score_on}, "
         f"final filter {settings.final_filter}, "
         f"{settings.resolution} x {settings.resolution} down to {settings.min_level} x {settings.min_level}",
-        f"work          {settings.score_shards} score shards, {settings.build_shards} build shards of at most "
-        f"{settings.shard_size} photos; faces of the first pass are {'kept' if settings.keep_faces else 'made again'}",
-        f"finished      {scored} of {len(candidates)} photos scored, {made} of {settings.chosen_count} faces made",
+        f"work          {counted(settings.score_shards, 'score shard')}, "
+        f"{counted(settings.build_shards, 'build shard')} of at most {counted(settings.shard_size, 'photo')}; "
+        f"faces of the first pass are {'kept' if settings.keep_faces else 'made again'}",
+        f"finished      {scored:,} of {counted(len(candidates), 'photo')} scored, "
+        f"{made:,} of {counted(settings.chosen_count, 'face')} made",
         f"disk          {byte_size(need.finished)} for {settings.pyramid_path} (before compression), "
         f"{byte_size(need.peak)} at most while building, {byte_size(free_space(settings.output_dir))} free",
         f"time          about {duration(scoring + making)}, plus copying {byte_size(need.finished)}",
@@ -238,7 +240,7 @@ def _estimate(
 ) -> tuple[float, str]:
     """Return the seconds that a pass over `photos` photos will take, and the line that says so, after a trial."""
     if not photos:
-        return 0.0, f"all {finished} are there"
+        return 0.0, "the one is there" if finished == 1 else f"all {finished:,} are there"
     candidates = settings.candidates
     trial = candidates[:: max(len(candidates) // TRIAL_PHOTOS, 1)][:TRIAL_PHOTOS]
     scorer = PhotoScorer(Recipe(restorer, settings.final_filter, settings.resolution), keep_face=True)
@@ -251,19 +253,18 @@ def _estimate(
         for _ in map_photos(scorer, trial, jobs if grouped else 1):
             progress(1)
     per_photo = (time.perf_counter() - start) / len(trial)
-    spread, kind = (1, "threads") if grouped else (jobs, "processes")
+    spread, workers = (1, counted(jobs, "thread")) if grouped else (jobs, counted(jobs, "process", "processes"))
     seconds = per_photo * photos / spread
     rate = f"{per_photo:.3f} s per photo in a trial of {len(trial)}"
-    return seconds, f"{photos} in {duration(seconds)} with {jobs} {kind} ({rate})"
+    return seconds, f"{photos:,} in {duration(seconds)} with {workers} ({rate})"
 
 
 def describe_exclusions(settings: BuildSettings) -> str:
     """How many of the names in --exclude are photos, and examples of those that are not."""
     unknown = sorted(settings.excluded - {record.file_name for record in settings.tree.records})
     known = len(settings.excluded) - len(unknown)
-    text = (
-        f"{known} of {len(settings.excluded)} names in --exclude {settings.exclude} are photos of {settings.celeba_dir}"
-    )
+    names, are = counted(len(settings.excluded), "name"), "is a photo" if known == 1 else "are photos"
+    text = f"{known} of {names} in --exclude {settings.exclude} {are} of {settings.celeba_dir}"
     # not every photo of the known flaws has to be there
     if unknown and settings.exclude != KNOWN_FLAWS_NAME:
         text += f"; not so {', '.join(unknown[:3])}{' ...' if len(unknown) > 3 else ''}"

@@ -78,7 +78,7 @@ def test_workers_of_luigi_cfg_share_the_machine(tiny_tree: Path, tmp_path: Path)
     (tmp_path / "luigi.cfg").write_text("[BuildCelebAHQ]\nworkers = 100\nrestore = none\nresolution = 256\ncount = 4\n")
     done = luigi(tmp_path, "BuildCelebAHQ", "--celeba-dir", tiny_tree, "--dry-run")
     assert done.returncode == 0, done.stderr
-    assert " with 1 processes " in done.stdout
+    assert " with 1 process " in done.stdout
 
 
 def test_home_folders(tiny_tree: Path, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_home_folders(tiny_tree: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert f"for {tmp_path}/out/celebahq.h5" in done.stdout
     assert f"source        {tmp_path}/CelebA: 8 photos" in done.stdout
-    assert f"1 of 1 names in --exclude {tmp_path}/names.txt" in done.stdout
+    assert f"1 of 1 name in --exclude {tmp_path}/names.txt" in done.stdout
     nobody = luigi(tmp_path, "BuildCelebAHQ", "--output-dir=~no-such-user/out")
     assert nobody.returncode == 1
     assert "error: --output-dir ~no-such-user/out: ~no-such-user is nobody's home folder" in nobody.stderr

@@ -236,6 +236,7 @@ def test_restoration_is_shown_where_there_was_any(tmp_path: Path, names: list[st
     page = written(restored, tmp_path / "report")
     assert "The photos were restored ( <magic> ) before the faces were cut out." in page.text
     assert told in page.text
+    assert "scored as they are without restoration" not in page.text
     assert page.text.count("levels on average") == 4
     pictures = [str(image["src"]) for image in page.all("img") if "art of face" in str(image["alt"])]
     assert len(pictures) == 8
@@ -370,6 +371,8 @@ def test_settings_without_effect_say_so(tmp_path: Path, names: list[str]) -> Non
     for text in ("count 30000", "super_resolution always", "order official (auto)", "exclude mine.txt", "digest 0123"):
         assert text in page.text
     assert "no effect" not in page.text
+    page = written(replace(summary, settings=given | {"score_on": "original"}), tmp_path / "report")
+    assert "Faces were scored as they are without restoration." in page.text
 
 
 def test_the_report_counts_itself(tmp_path: Path, names: list[str]) -> None:
