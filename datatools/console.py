@@ -24,11 +24,13 @@ class _Console(io.RawIOBase):
 
     Attributes:
         lost: the first error that lost text, None as long as there is none; a reader that left is no error.
+        gone: whether nobody will ever read what is written.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self.lost: OSError | None = None
+        self.gone = False
 
     def fileno(self) -> int:
         return self._descriptor
@@ -56,6 +58,7 @@ class _Console(io.RawIOBase):
         return size
 
     def _discard(self) -> None:
+        self.gone = True
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self._descriptor)
         os.close(null)
@@ -79,7 +82,9 @@ def protect_console() -> None:
 
 def _protected(stream: TextIO | None) -> TextIO:
     if stream is None:  # Python found the descriptor closed
-        return open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
+        console = _Console(os.open(os.devnull, os.O_WRONLY))
+        console.gone = True
+        return io.TextIOWrapper(io.BufferedWriter(console), "utf-8", errors="backslashreplace")
     if not isinstance(stream, io.TextIOWrapper):
         return stream  # of a notebook or a test
     return io.TextIOWrapper(
@@ -93,9 +98,20 @@ def check_printed() -> None:
     A reader that closed its end of a pipe, as `head` does, has what it wanted.
     """
     sys.stdout.flush()
-    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    if isinstance(raw, _Console) and raw.lost is not None:
-        raise DataError(f"standard output cannot be written: {raw.lost.strerror}")
+    console = _console(sys.stdout)
+    if console is not None and console.lost is not None:
+        raise DataError(f"standard output cannot be written: {console.lost.strerror}")
+
+
+def stderr_lost() -> bool:
+    """Return whether something that was written to a protected stderr did not arrive."""
+    console = _console(sys.stderr)
+    return console is not None and (console.gone or console.lost is not None)
+
+
+def _console(stream: TextIO) -> _Console | None:
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return raw if isinstance(raw, _Console) else None
 
 
 def say(line: str, stream: TextIO | None = None) -> None:

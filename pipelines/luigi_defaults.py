@@ -6,6 +6,8 @@ import multiprocessing
 import queue
 import sys
 import warnings
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import luigi
@@ -13,6 +15,7 @@ import luigi.interface
 import luigi.worker
 from luigi.configuration import get_config
 
+from datatools.console import stderr_lost
 from datatools.errors import DataError
 from pipelines.parameters import Number
 from pipelines.processes import check_processes
@@ -71,6 +74,30 @@ def do_without_semaphores() -> None:
         check_processes()
     except DataError:
         vars(multiprocessing)["Queue"] = _ResultQueue.for_one_process
+
+
+class _LostLog(logging.Handler):
+    """Writes to a file what Luigi logs while stderr does not arrive, and the line before, which may be lost, too."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+        self._path = path
+        self._last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = f"{self.format(record)}\n"
+        if not stderr_lost():
+            self._last = line
+            return
+        with suppress(OSError), self._path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(self._last + line)
+        self._last = ""
+
+
+def keep_lost_log(path: Path) -> None:
+    """Log to `path` from the moment when stderr is closed or breaks; a build goes on without its console."""
+    logging.getLogger("luigi-interface").addHandler(_LostLog(path))
 
 
 def apply_luigi_defaults() -> None:

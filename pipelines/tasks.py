@@ -22,7 +22,7 @@ from datatools.ranking import rank_faces, write_ranking_csv, write_rejected_csv
 from datatools.report import BuildSummary, DuplicateFiles, StageTime, check_replaceable, write_report
 from datatools.text import counted
 from pipelines.build_task import BuildTask
-from pipelines.luigi_defaults import check_configuration
+from pipelines.luigi_defaults import check_configuration, keep_lost_log
 from pipelines.parameters import Flag
 from pipelines.plan import check_space, clean_up, describe_plan, leftovers, lock_output, notes
 from pipelines.processes import check_processes
@@ -400,6 +400,7 @@ class BuildCelebAHQ(BuildTask):
                 say(note)
             forget_stages()
             _locks[settings.work_dir] = lock_output(settings)
+            keep_lost_log(settings.work_dir / "log.txt")
         return False
 
     def list_rejected(self) -> str:

@@ -1,15 +1,19 @@
 """`datatools.console`: work goes on without its console, and exit codes stay true."""
 
+import importlib
 import os
 import pty
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
+from datatools.commands import PathOption
 from datatools.console import say
 from datatools.pyramid import Pyramid
 from tests.builds import command, environment
@@ -135,6 +139,7 @@ def test_a_build_ends_with_0_on_every_console(console: str, tiny_tree: Path, tmp
     out = tmp_path / os.fsdecode(b"caf\xc3\xa9 \xe9")  # the second is no UTF-8
     done = CONSOLES[console](command(tiny_tree, out, "--count", 2), **ASCII)
     assert done.returncode == 0, done.stderr
+    assert "BuildCelebAHQ done" in (out / "work" / "log.txt").read_text(encoding="utf-8")
     assert (out / "report" / "index.html").exists()
     with Pyramid(out / "celebahq.h5") as faces:
         assert len(faces) == 2
@@ -147,6 +152,8 @@ def test_a_build_that_fails_says_so_with_its_exit_code(console: str, tiny_tree: 
     (tmp_path / "out" / "ranking.csv").mkdir(parents=True)  # a folder where the file should go
     done = CONSOLES[console](command(tiny_tree, tmp_path / "out", "--count", 2))
     assert done.returncode == 30
+    log = (tmp_path / "out" / "work" / "log.txt").read_text(encoding="utf-8")
+    assert re.search(r"error: ranking: .*ranking\.csv", log)
     refused = CONSOLES[console](command(tiny_tree, tmp_path / "out", "--count", 0))
     assert refused.returncode == 1
 
@@ -177,3 +184,26 @@ def test_a_command_whose_result_is_its_output_fails_when_that_is_lost(tmp_path: 
         done = shell("{} > /dev/full")([sys.executable, "-m", "datatools.h5tool", *words])
         assert done.returncode == 1
         assert done.stderr == "Error: standard output cannot be written: No space left on device\n"
+
+
+COMMANDS = (
+    *("datatools.h5tool", "datatools.sample", "datatools.restore.fit", "datatools.restore.evaluate"),
+    *("pggan.train", "pggan.generate", "pggan.evaluate", "pggan.report"),
+)
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_every_path_of_every_command_line_may_begin_with_the_home_folder(module: str) -> None:
+    main = importlib.import_module(module).main
+    commands = list(main.commands.values()) if isinstance(main, click.Group) else [main]
+    paths = [option.type for command in commands for option in command.params if isinstance(option.type, click.Path)]
+    assert paths
+    assert {type(path) for path in paths} == {PathOption}
+
+
+def test_home_folder_on_a_command_line(tmp_path: Path) -> None:
+    write_pyramid(tmp_path / "ramps.h5")
+    words = ["-m", "datatools.h5tool", "extract", "~/ramps.h5", "~/pictures", "--indices", "0"]
+    done = subprocess.run([sys.executable, *words], env=environment(HOME=tmp_path), cwd="/", capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "pictures" / "00000.png").exists()
