@@ -13,7 +13,7 @@ import torch
 
 from datatools.errors import DataError
 from datatools.text import counted
-from pggan.data import Batch
+from pggan.data import Batch, as_floats
 from pggan.distributed import Team, local_processes
 from pggan.networks import Network, used_parameters
 from pggan.precision import PrecisionName
@@ -160,8 +160,14 @@ def fastest_threads(trainer: Trainer) -> int:
     }
     quick = [r for r in work if work[r] / SPEED_OF_CPU <= TRIAL_SECONDS]
     state, batch = trial(trainer.preset, max(quick, default=min(work)), TRIAL_BATCH)
+    reals = as_floats(batch, trainer.device)
+
+    @torch.no_grad()
+    def forward() -> None:
+        trainer.networks.discriminator(reals, state.lod)
+
     with using(None):
-        return use_fastest(lambda: steps(trainer, state, batch, generator=False), local_processes())
+        return use_fastest(lambda: steps(trainer, state, batch, generator=False), local_processes(), forward)
 
 
 def plan_levels(trainer: Trainer, devices: int) -> dict[int, LevelPlan]:

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -57,6 +58,20 @@ def fastest(seconds: Callable[[int], float], candidates: Sequence[int]) -> int:
     return chosen
 
 
+def promising(seconds: Callable[[int], float], candidates: Sequence[int]) -> list[int]:
+    """Return the candidates that do not crawl at a small part of the work, so that no time goes into those that do.
+
+    Args:
+        seconds: takes a number of threads, does a part of the work once, and returns the time.
+        candidates: numbers of threads, at least one; the fastest is always kept.
+    """
+    if len(candidates) == 1:
+        return list(candidates)
+    turns = {number: [seconds(number) for _ in range(3)] for number in candidates}
+    times = {number: sum(own[1:]) for number, own in turns.items()}  # the first turn sets things up
+    return [number for number in candidates if times[number] <= HOPELESS * min(times.values())]
+
+
 def candidates(processes: int = 1) -> tuple[int, ...]:
     """Return the numbers of threads to try, ascending: one, half and all cores of each of `processes` processes.
 
@@ -95,18 +110,25 @@ def _quota(folder: Path, *names: str) -> float:
         return math.inf
 
 
-def use_fastest(work: Callable[[], object], processes: int = 1) -> int:
-    """Let torch compute with the number of threads that `work` takes the least time with; return it."""
+def use_fastest(work: Callable[[], object], processes: int = 1, part: Callable[[], object] | None = None) -> int:
+    """Let torch compute with the number of threads that `work` takes the least time with; return it.
 
-    def seconds(number: int) -> float:
-        torch.set_num_threads(number)
-        start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
-
-    chosen = fastest(seconds, candidates(processes))
+    Args:
+        work: is done a few times. processes: share the cores. part: a small part of `work`, tried before it.
+    """
+    numbers: Sequence[int] = candidates(processes)
+    if part is not None:
+        numbers = promising(partial(_seconds, part), numbers)
+    chosen = fastest(partial(_seconds, work), numbers)
     torch.set_num_threads(chosen)
     return chosen
+
+
+def _seconds(work: Callable[[], object], number: int) -> float:
+    torch.set_num_threads(number)
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 @contextmanager

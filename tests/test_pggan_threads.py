@@ -4,6 +4,9 @@ import itertools
 import json
 import math
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +24,9 @@ from pggan.config import RunConfig, read_saved_run
 from pggan.loop import train
 from pggan.networks import Generator
 from pggan.plan import make_plan
-from pggan.threads import candidates, cgroup_quota, cores, fastest, using
+from pggan.threads import candidates, cgroup_quota, cores, fastest, promising, using
 from pggan.train import main
+from tests.builds import HANGS, environment
 from tests.pggan_runs import PRESET, assert_equal_runs, config_of, write_pyramid
 
 
@@ -68,6 +72,12 @@ def test_a_trial_is_short() -> None:
     assert fastest(quick, [1, 2]) == 1
     assert len(quick.turns) == 10
     assert fastest(Machine(), [3]) == 3  # nothing to compare
+
+
+def test_numbers_that_crawl_are_left_out_before_the_trial() -> None:
+    assert promising(Machine(t1=[0.01], t2=[0.006], t4=[0.5, 0.004, 0.004]), [1, 2, 4]) == [1, 2, 4]
+    assert promising(Machine(t1=[0.01], t2=[0.3], t4=[0.9]), [1, 2, 4]) == [1]
+    assert promising(Machine(), [2]) == [2]
 
 
 @pytest.mark.parametrize(
@@ -135,6 +145,7 @@ def test_the_plan_measures_with_the_fastest_number(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(plan_module, "measure", noting)
     monkeypatch.setattr(threads, "candidates", lambda _: (1, 2, 3))
+    monkeypatch.setattr(threads, "promising", lambda _, numbers: numbers)
     monkeypatch.setattr(threads, "fastest", lambda seconds, numbers: numbers[1] if seconds(3) > 0 else 0)
     before = torch.get_num_threads()
     plan = make_plan(PRESET, torch.device("cpu"), "fp32")
@@ -294,3 +305,46 @@ def test_damaged_number(h5: Path, tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"threads": 1', '"threads": "many"'))
     with pytest.raises(DataError, match=r"config\.json: cannot be read: threads 'many'"):
         read_saved_run(config.out)
+
+
+TEAM = """
+import os, sys
+from pathlib import Path
+import torch
+from pggan import loop, threads
+from pggan.steps import Trainer
+from tests.test_pggan_distributed import config
+
+os.environ.pop("OMP_NUM_THREADS")
+rank, found, step = int(os.environ["RANK"]), set(), Trainer.generator_step
+threads.fastest = lambda *_: 2 + rank
+
+def noting(trainer, *rest):
+    found.add((trainer.team.size, torch.get_num_threads()))
+    return step(trainer, *rest)
+
+Trainer.generator_step = noting
+loop.train(config(Path(sys.argv[1]), Path(sys.argv[2]), 0.016))
+assert (2, 2) in found and (2, 3) not in found, found
+"""
+
+
+def test_processes_of_a_run_agree_on_the_first_ones_number(h5: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", TEAM, str(h5), str(tmp_path / "run")],
+            env=environment(**team, RANK=rank, LOCAL_RANK=rank),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for child in children:
+        output, _ = child.communicate(timeout=HANGS)
+        assert child.returncode == 0, output
+    assert threads_of(tmp_path / "run") == 2
