@@ -8,7 +8,6 @@ import numpy as np
 from tqdm import tqdm
 
 from datatools.progress import BASE, FIELDS, Lines, on_terminal
-from pipelines.processes import Progress
 
 SHARDS = 1 << 18
 """Shards of a stage that are counted; there may be no more than photos."""
@@ -56,9 +55,9 @@ class ProgressBar:
         self._before, self._overall = before, overall
         self._stage = _stages.get(task.task_family)
         self._shard = min(getattr(task, "index", 0), SHARDS - 1)
-        self._done = 0
+        self._done = self._resumed = 0
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> "ProgressBar":
         self._start = self._told = time.monotonic()
         self._bars: list[tqdm] = []
         self._lines: Lines | None = None
@@ -73,9 +72,18 @@ class ProgressBar:
             self._lines = Lines(name, self._overall, "photo", self._stage.done, initial=self._before, clock=clock)
         else:
             self._lines = Lines(self._what, self._total, "photo", lambda: self._done)
-        return self.update
+        return self
 
-    def update(self, photos: int) -> None:
+    def resume(self, photos: int) -> None:
+        """Count photos that an earlier run finished, without taking their number for the speed of this one."""
+        self._resumed += photos
+        if self._stage is not None:
+            self._stage.clock[BASE] += photos
+        for bar in self._bars:
+            bar.initial += photos
+            bar.update(photos)
+
+    def __call__(self, photos: int) -> None:
         """Show that this many more photos of the task are finished."""
         self._done += photos
         if self._stage is not None:
@@ -83,11 +91,12 @@ class ProgressBar:
         for bar in self._bars:
             bar.update(photos)
         now = time.monotonic()
-        if self._total is not None and (now - self._told > 5 or self._done == self._total):
+        done = self._resumed + self._done
+        if self._total is not None and (now - self._told > 5 or done == self._total):
             self._told = now
             rate = self._done / max(now - self._start, 1e-9)
-            self._task.set_status_message(f"{self._what}: {self._done} of {self._total} photos, {rate:.1f} per second")
-            self._task.set_progress_percentage(round(100 * self._done / max(self._total, 1)))
+            self._task.set_status_message(f"{self._what}: {done} of {self._total} photos, {rate:.1f} per second")
+            self._task.set_progress_percentage(round(100 * done / max(self._total, 1)))
 
     def __exit__(self, *_exception: object) -> None:
         for bar in self._bars:

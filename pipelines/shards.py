@@ -181,20 +181,23 @@ def write_score_shard(
     recipe: Recipe,
     jobs: int,
     progress: Progress | None = None,
-) -> float:
+    resume: Progress | None = None,
+) -> None:
     """First pass over one shard: make and score every face; keep the faces when `faces_path` is given.
 
-    The faces are written first: where the score file exists, they do too. Photos that an interrupted run finished are
-    not made again; returns the seconds that it took for them.
+    The faces are written first, then beside `path` a .csv file of how long the shard took: where the score file exists,
+    they do too. Photos that an interrupted run finished are not made again; `resume` is called with their number.
     """
     scorer = PhotoScorer(recipe, keep_face=faces_path is not None)
-    names = [record.file_name for record in records]
-    with UnfinishedShard(
-        path, faces_path, names, resolution=recipe.resolution, group=recipe.restorer.together
-    ) as unfinished:
+    names, group = [record.file_name for record in records], recipe.restorer.together
+    with (
+        stopwatch(path.with_suffix(".csv"), "score", len(records)) as add_seconds,
+        UnfinishedShard(path, faces_path, names, resolution=recipe.resolution, group=group) as unfinished,
+    ):
+        add_seconds(unfinished.seconds)
         scored = [_scored_from_row(row) for row in unfinished.rows]
-        if progress is not None and scored:
-            progress(len(scored))
+        if resume is not None:
+            resume(len(scored))
         with closing(map_photos(scorer, records[len(scored) :], jobs, progress)) as results:
             for photo in results:
                 unfinished.append(photo.face, **_row_of_scored(photo))
@@ -213,7 +216,6 @@ def write_score_shard(
             rejections=np.array([(r.file_name, r.stage, r.reason) for r in rejections], dtype=np.str_).reshape(-1, 3),
         )
     unfinished.remove()
-    return unfinished.seconds
 
 
 def _row_of_scored(photo: ScoredPhoto) -> dict[str, Any]:
@@ -303,10 +305,12 @@ def write_build_shard(
     compression: str,
     attribute_names: Sequence[str],
     progress: Progress | None = None,
+    resume: Progress | None = None,
 ) -> float:
     """Second pass: the chosen faces of one shard as a small pyramid file.
 
-    Photos that an interrupted run finished are not made again; returns the seconds that it took for them.
+    Photos that an interrupted run finished are not made again; `resume` is called for each, and their seconds are
+    returned.
 
     Args:
         kept_faces: score shard -> its kept faces, None where there are none (then the photo is opened again).
@@ -332,12 +336,13 @@ def write_build_shard(
             attribute_names=attribute_names,
         ) as writer,
     ):
+        stored = set(map(id, not_kept[: len(unfinished.rows)]))
         for one in chosen:
             store = kept[one.shard]
             face = read_face(store, one.row, recipe.resolution) if store is not None else next(again)
             writer.append(face, one.provenance)
-            if progress is not None:
-                progress(1)
+            if (report := resume if id(one) in stored else progress) is not None:
+                report(1)
     unfinished.remove()
     return unfinished.seconds
 

@@ -75,9 +75,8 @@ class ScoreShard(BuildTask):
         ):
             for folder in (path.parent, faces_path.parent):
                 folder.mkdir(parents=True, exist_ok=True)
-            with stopwatch(self.timing(), "score", len(records)) as add_seconds:
-                faces = faces_path if settings.keep_faces else None
-                add_seconds(write_score_shard(path, faces, records, self.score_recipe, self.job_count, progress))
+            faces, recipe = faces_path if settings.keep_faces else None, self.score_recipe
+            write_score_shard(path, faces, records, recipe, self.job_count, progress, progress.resume)
 
 
 class Rank(BuildTask):
@@ -226,6 +225,7 @@ class BuildShard(BuildTask):
                     compression=settings.compression,
                     attribute_names=settings.tree.attribute_names,
                     progress=progress,
+                    resume=progress.resume,
                 )
                 add_seconds(earlier)
 

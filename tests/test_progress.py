@@ -85,6 +85,27 @@ def test_shards_side_by_side_are_counted_together(capsys: pytest.CaptureFixture[
     forget_stages()
 
 
+def test_photos_of_an_earlier_run_do_not_count_for_the_speed() -> None:
+    forget_stages()
+    told: list[str] = []
+    task = SimpleNamespace(
+        task_family="ScoreShard",
+        index=0,
+        set_status_message=told.append,
+        set_progress_percentage=lambda _: None,
+    )
+    with ProgressBar(task, "score 1/2", 100, 0, 200) as advance:
+        assert advance._lines is not None
+        advance.resume(80)
+        begun = advance._lines.line(advance._start + 100)
+        advance(20)
+        later = advance._lines.line(advance._start + 100)
+    assert begun.startswith("score: 80 of 200 photos, at work for ")
+    assert later.startswith("score: 100 of 200 photos, 5.0 s per photo, ")
+    assert told[0].startswith("score 1/2: 100 of 100 photos, ")
+    forget_stages()
+
+
 OFTEN = "import sys, datatools.progress as p; p.FIRST = p.EVERY = 0.02; sys.argv[0] = 'luigi'; "
 OFTEN += "from luigi.cmdline import luigi_run; luigi_run(sys.argv[1:])"
 
