@@ -224,15 +224,24 @@ def _finished(settings: BuildSettings) -> tuple[int, int, int]:
     chosen, size = settings.chosen_count, settings.shard_size
     if pyramid_is(settings.pyramid_path, settings.build_digest):
         return len(settings.candidates), chosen, 0
-    made = sum(min(size, chosen - i * size) for i in range(settings.build_shards) if settings.build_path(i).exists())
+    made = sum(
+        min(size, chosen - i * size) if (path := settings.build_path(i)).exists() else _kept_rows(path)
+        for i in range(settings.build_shards)
+    )
     scored = kept = 0
     for index in range(settings.score_shards):
         photos = len(settings.shard_candidates(index))
         there = settings.score_path(index).exists()
-        scored += photos * there
+        scored += photos if there else _kept_rows(settings.score_path(index))
         kept += photos * (settings.keep_faces and (not there or settings.faces_path(index).exists()))
     # Which photos will be chosen is not known: as many of every shard, as far as this knows.
     return scored, made, round((chosen - made) * (1 - kept / len(settings.candidates)))
+
+
+def _kept_rows(path: Path) -> int:
+    """Return how many photos an interrupted run has kept of a shard."""
+    unfinished = unfinished_path(path)
+    return unfinished.read_bytes().count(b"\n") if unfinished.exists() else 0
 
 
 def _estimate(

@@ -267,3 +267,12 @@ def test_a_file_that_will_be_replaced_is_named(settings: BuildSettings, finished
     with h5py.File(copy, "r+") as file:
         file["settings"].attrs["build_digest"] = "another"
     assert "of other photos, annotations, weights or versions" in describe_replaced(settings)
+
+
+def test_the_plan_counts_photos_that_an_interrupted_shard_kept(settings: BuildSettings) -> None:
+    unfinished = unfinished_path(settings.score_path(1))
+    unfinished.parent.mkdir(parents=True)
+    unfinished.write_text("{}\n{}\n")
+    plan = describe_plan(settings, 1)
+    assert "finished      2 of 8 photos scored, 0 of 4 faces made" in plan
+    assert "  scores      6 in " in plan
