@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from datatools.errors import DataError
 from datatools.text import counted
@@ -18,6 +19,22 @@ PICTURE_ENDINGS = frozenset(
 
 SYSTEM_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"})
 """What Windows, macOS and network disks put beside a user's files, in lower case."""
+
+
+class FileStamp(NamedTuple):
+    """What changes whenever a file's content does, as far as the file system tells."""
+
+    size: int
+    modified: int
+    """Time of the last change of the content in nanoseconds, which programs may set back."""
+    changed: int
+    """Time of the last change of content or entry in nanoseconds, which none can."""
+
+
+def file_stamp(path: Path) -> FileStamp:
+    """Return the stamp of a file. Raises OSError where there is none."""
+    status = path.stat()
+    return FileStamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def partial_path(path: Path) -> Path:

@@ -20,8 +20,9 @@ from datatools.ranking import KNOWN_FLAWS_NAME, required_count
 from datatools.report_format import byte_size, duration
 from datatools.restore import Restorer
 from datatools.text import counted
+from pipelines.freshness import pyramid_is_fresh, scores_are_fresh
 from pipelines.settings import BuildSettings
-from pipelines.shards import PhotoScorer, Recipe, map_photos, pyramid_is
+from pipelines.shards import PhotoScorer, Recipe, map_photos
 from pipelines.unfinished import unfinished_path
 
 SHOWN = (
@@ -39,7 +40,7 @@ LOCK_PATIENCE = 3.0
 _SHARD = r"\d{5}-[0-9a-f]{16}"
 LEFTOVERS = {
     "": r"(ranking|verified|reported|finished)-[0-9a-f]{16}\.json|\..*-[0-9a-f]{16}\.json\.partial",
-    "scores": rf"\.{_SHARD}\.(npz|csv)\.partial|\.{_SHARD}\.npz\.unfinished",
+    "scores": rf"\.{_SHARD}\.(npz|npy|csv)\.partial|\.{_SHARD}\.npz\.unfinished",
     "faces": rf"{_SHARD}-\d+\.rgb|\.{_SHARD}-\d+\.rgb\.(partial|unfinished)",
     "build": rf"{_SHARD}\.h5|\.{_SHARD}\.(h5|rgb)\.(partial|unfinished)",
     "times": r"\.?[A-Za-z]+-[0-9a-f]{10}\.csv(\.partial)?",
@@ -71,7 +72,7 @@ def disk_need(settings: BuildSettings) -> DiskNeed:
 
 def still_needed(settings: BuildSettings) -> int:
     """Bytes of `disk_need` that this build will yet claim, given what an earlier run has finished."""
-    if pyramid_is(settings.pyramid_path, settings.build_digest):
+    if pyramid_is_fresh(settings):
         return 0
     size, need = settings.shard_size, disk_need(settings).finished
     # What an earlier run left will be continued, removed, or written over.
@@ -82,7 +83,7 @@ def still_needed(settings: BuildSettings) -> int:
             need += image_bytes(settings) * min(size, settings.chosen_count - index * size)
             unfinished.append(unfinished_path(path.with_suffix(".rgb")))
     for index in range(settings.score_shards if settings.keep_faces else 0):
-        if not settings.score_path(index).exists():
+        if not scores_are_fresh(settings, index):
             need += 3 * settings.resolution**2 * len(settings.shard_candidates(index))
             unfinished.append(unfinished_path(settings.faces_path(index)))
     return max(need - sum(path.stat().st_size for path in unfinished if path.exists()), 0)
@@ -201,7 +202,7 @@ def notes(settings: BuildSettings) -> list[str]:
 def describe_replaced(settings: BuildSettings) -> str:
     """Say in one line that the build will replace a file that holds something else; "" where it will not."""
     path = settings.pyramid_path
-    if not path.exists() or pyramid_is(path, settings.build_digest):
+    if not path.exists() or pyramid_is_fresh(settings):
         return ""
     try:
         with Pyramid(path) as pyramid:
@@ -222,7 +223,7 @@ def describe_replaced(settings: BuildSettings) -> str:
 def _finished(settings: BuildSettings) -> tuple[int, int, int]:
     """Return how many photos are scored and faces made by an earlier run, and how many faces photos must yet give."""
     chosen, size = settings.chosen_count, settings.shard_size
-    if pyramid_is(settings.pyramid_path, settings.build_digest):
+    if pyramid_is_fresh(settings):
         return len(settings.candidates), chosen, 0
     made = sum(
         min(size, chosen - i * size) if (path := settings.build_path(i)).exists() else _kept_rows(path)
@@ -231,7 +232,8 @@ def _finished(settings: BuildSettings) -> tuple[int, int, int]:
     scored = kept = 0
     for index in range(settings.score_shards):
         photos = len(settings.shard_candidates(index))
-        there = settings.score_path(index).exists()
+        there = scores_are_fresh(settings, index)
+        made *= there or not settings.score_path(index).exists()  # of a ranking that will be another
         scored += photos if there else _kept_rows(settings.score_path(index))
         kept += photos * (settings.keep_faces and (not there or settings.faces_path(index).exists()))
     # Which photos will be chosen is not known: as many of every shard, as far as this knows.

@@ -12,11 +12,13 @@ import cv2
 import numpy as np
 import PIL
 import scipy
+from numpy.typing import NDArray
 
 import datatools
 from datatools.celeba import CelebATree, FaceRecord, Rejection, check_sizes, read_tree
 from datatools.celeba_layout import PhotoNames
 from datatools.errors import DataError
+from datatools.files import FileStamp, file_stamp
 from datatools.ranking import Order, Selection, read_exclusions, required_count, select_candidates
 from datatools.resample import FinalFilter
 from datatools.restore import NoRestorer, Restorer, SuperResolution, get_restorer
@@ -147,10 +149,20 @@ class BuildSettings:
         return self.candidates[index * self.shard_size : (index + 1) * self.shard_size]
 
     @cached_property
+    def _stamps(self) -> NDArray[np.int64]:
+        """(candidates, 3): the photos' stamps when they were first asked for."""
+        return np.array([_stamp(r.path) for r in self.candidates], dtype=np.int64).reshape(-1, len(NO_STAMP))
+
+    def shard_stamps(self, index: int) -> NDArray[np.int64]:
+        """(n, 3): `FileStamp`s of the photos of one score shard."""
+        return self._stamps[index * self.shard_size : (index + 1) * self.shard_size]
+
+    @cached_property
     def _photos(self) -> tuple[tuple[str, list[list[float]], int], ...]:
         """What decides about the candidates' faces, apart from the recipe."""
-        # A photo that was replaced has another size; its time stamp says nothing after a copy.
-        return tuple((r.file_name, r.landmarks.tolist(), _size(r.path)) for r in self.candidates)
+        # A photo that changed at its size is found by its stamp (`pipelines.freshness`): times do not survive a copy.
+        sizes = self._stamps[:, 0].tolist()
+        return tuple((r.file_name, r.landmarks.tolist(), size) for r, size in zip(self.candidates, sizes, strict=True))
 
     def _recipe(self, restorer: Restorer) -> tuple[object, ...]:
         """What decides about a face, apart from its photo."""
@@ -189,7 +201,7 @@ class BuildSettings:
         """Remove what says that steps are done, for this build and others: what they made is about to be replaced."""
         for step in steps:
             for path in self.work_dir.glob(f"{step}-*.json"):
-                path.unlink()
+                path.unlink(missing_ok=True)  # shards that run side by side forget the same
 
     @cached_property
     def ranking_digest(self) -> str:
@@ -260,12 +272,15 @@ class BuildSettings:
         check_sizes(self.candidates)
 
 
-def _size(path: Path) -> int:
-    """Bytes of a file; -1 when it vanished since the folder was listed, which the first pass will find out."""
+NO_STAMP = FileStamp(-1, -1, -1)
+"""Of a photo that vanished since the folder was listed, which the first pass will find out."""
+
+
+def _stamp(path: Path) -> FileStamp:
     try:
-        return path.stat().st_size
+        return file_stamp(path)
     except OSError:
-        return -1
+        return NO_STAMP
 
 
 def _versions(restorer: Restorer) -> dict[str, str]:

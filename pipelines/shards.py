@@ -20,7 +20,7 @@ from datatools.celeba import FaceRecord, Rejection
 from datatools.duplicates import perceptual_hash
 from datatools.errors import DataError
 from datatools.faces import FacePart, finish_face, prepare_face, reduce_face
-from datatools.files import atomic_path
+from datatools.files import FileStamp, atomic_path, file_stamp
 from datatools.geometry import FrameError
 from datatools.images import ImageError
 from datatools.pyramid import Provenance, Pyramid, PyramidWriter
@@ -57,18 +57,29 @@ class Recipe:
 class ScoredPhoto:
     """What the first pass finds out about one photo: a rejection, or everything else."""
 
+    source_md5: str
+    stamp: FileStamp
+    """Of the file, before it was read."""
     rejection: Rejection | None = None
     score: float = float("nan")
     hash: NDArray[np.uint64] | None = None
-    source_md5: str = ""
     quad: NDArray[np.float64] | None = None
     face: NDArray[np.uint8] | None = None
 
 
-def read_photo(path: Path) -> bytes:
-    """The file's bytes. What the system refuses is no fault of the photo, and must not become a finished result."""
+def stamps_path(scores: Path) -> Path:
+    """Where the stamps of a score shard's photos are, (n, 3) int64; `pipelines.freshness` reads them."""
+    return scores.with_suffix(".npy")
+
+
+def read_photo(path: Path) -> tuple[bytes, FileStamp]:
+    """The file's bytes, and its stamp before they were read.
+
+    What the system refuses is no fault of the photo, and must not become a finished result.
+    """
     try:
-        return path.read_bytes()
+        stamp = file_stamp(path)
+        return path.read_bytes(), stamp
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {error.strerror or error}; mend that, or leave it out with --exclude, and run the "
@@ -81,6 +92,7 @@ class OpenedPhoto:
     """A photo before its restoration: what is to be restored, or why there is no face."""
 
     source_md5: str
+    stamp: FileStamp
     part: FacePart | None = None
     rejection: Rejection | None = None
 
@@ -135,22 +147,23 @@ class PhotoScorer(PhotoWork[FaceRecord, ScoredPhoto]):
     keep_face: bool
 
     def prepare(self, record: FaceRecord) -> OpenedPhoto:
-        data = read_photo(record.path)
+        data, stamp = read_photo(record.path)
         digest = hashlib.md5(data).hexdigest()
         try:
-            return OpenedPhoto(digest, prepare_face(data, record.landmarks, self.recipe.restorer))
+            return OpenedPhoto(digest, stamp, prepare_face(data, record.landmarks, self.recipe.restorer))
         except (ImageError, FrameError) as error:
             stage = "photo" if isinstance(error, ImageError) else "face"
-            return OpenedPhoto(digest, rejection=Rejection(record.file_name, stage, str(error)))
+            return OpenedPhoto(digest, stamp, rejection=Rejection(record.file_name, stage, str(error)))
 
     def finish(self, photo: OpenedPhoto, restored: NDArray[np.uint8] | None) -> ScoredPhoto:
         if photo.part is None or restored is None:
-            return ScoredPhoto(rejection=photo.rejection)
+            return ScoredPhoto(photo.source_md5, photo.stamp, rejection=photo.rejection)
         result = finish_face(photo.part, restored, final_filter=self.recipe.final_filter)
         return ScoredPhoto(
+            photo.source_md5,
+            photo.stamp,
             score=quality_score(result.face),
             hash=perceptual_hash(result.face),
-            source_md5=photo.source_md5,
             quad=result.frame.quad,
             face=reduce_face(result.face, self.recipe.resolution) if self.keep_face else None,
         )
@@ -190,9 +203,15 @@ def write_score_shard(
     """
     scorer = PhotoScorer(recipe, keep_face=faces_path is not None)
     names, group = [record.file_name for record in records], recipe.restorer.together
+
+    def current(index: int, row: dict[str, Any]) -> bool:
+        return _same_photo(records[index].path, row)
+
     with (
         stopwatch(path.with_suffix(".csv"), "score", len(records)) as add_seconds,
-        UnfinishedShard(path, faces_path, names, resolution=recipe.resolution, group=group) as unfinished,
+        UnfinishedShard(
+            path, faces_path, names, resolution=recipe.resolution, group=group, current=current
+        ) as unfinished,
     ):
         add_seconds(unfinished.seconds)
         scored = [_scored_from_row(row) for row in unfinished.rows]
@@ -204,7 +223,8 @@ def write_score_shard(
                 scored.append(replace(photo, face=None))
         unfinished.keep_faces()
     good = [i for i, s in enumerate(scored) if s.rejection is None]
-    rejections = [s.rejection for s in scored if s.rejection is not None]
+    rejected = [s for s in scored if s.rejection is not None]
+    rejections = [s.rejection for s in rejected if s.rejection is not None]
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
@@ -214,31 +234,39 @@ def write_score_shard(
             quad=np.array([scored[i].quad for i in good], dtype=np.float64).reshape(-1, 4, 2),
             source_md5=np.array([scored[i].source_md5 for i in good], dtype="U32"),
             rejections=np.array([(r.file_name, r.stage, r.reason) for r in rejections], dtype=np.str_).reshape(-1, 3),
+            rejected_md5=np.array([s.source_md5 for s in rejected], dtype="U32"),
         )
+    # Last: stamps of photos whose scores are not written yet would pass older scores off as theirs.
+    with atomic_path(stamps_path(path)) as temporary, temporary.open("wb") as stream:
+        np.save(stream, np.array([s.stamp for s in scored], dtype=np.int64))
     unfinished.remove()
 
 
 def _row_of_scored(photo: ScoredPhoto) -> dict[str, Any]:
     """Everything but the face, as values for JSON, which keeps all digits."""
+    source = {"source_md5": photo.source_md5, "stamp": photo.stamp}
     if photo.rejection is not None:
-        return {"rejection": astuple(photo.rejection)}
+        return {**source, "rejection": astuple(photo.rejection)}
     assert photo.hash is not None
     assert photo.quad is not None
-    return {
-        "score": photo.score,
-        "hash": photo.hash.tolist(),
-        "source_md5": photo.source_md5,
-        "quad": photo.quad.tolist(),
-    }
+    return {**source, "score": photo.score, "hash": photo.hash.tolist(), "quad": photo.quad.tolist()}
+
+
+def _same_photo(path: Path, row: dict[str, Any]) -> bool:
+    """Whether a photo is as it was when the row was saved. Raises OSError where it cannot be read."""
+    if file_stamp(path) == FileStamp(*row["stamp"]):
+        return True
+    return bool(hashlib.md5(path.read_bytes()).hexdigest() == row["source_md5"])
 
 
 def _scored_from_row(row: dict[str, Any]) -> ScoredPhoto:
+    source = row["source_md5"], FileStamp(*row["stamp"])
     if "rejection" in row:
-        return ScoredPhoto(rejection=Rejection(*row["rejection"]))
+        return ScoredPhoto(*source, rejection=Rejection(*row["rejection"]))
     return ScoredPhoto(
+        *source,
         score=row["score"],
         hash=np.array(row["hash"], dtype=np.uint64),
-        source_md5=row["source_md5"],
         quad=np.array(row["quad"], dtype=np.float64),
     )
 
@@ -253,6 +281,8 @@ def read_score_shards(paths: Sequence[Path], shard_size: int) -> ScoreTable:
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             path.unlink(missing_ok=True)
             raise DataError(f"{path} was damaged ({error}) and is removed; run the same command again") from error
+    for table in tables:
+        del table["rejected_md5"]
     joined = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     joined["position"] = np.concatenate([table["position"] + i * shard_size for i, table in enumerate(tables)])
     rejections = tuple(Rejection(*map(str, row)) for row in joined.pop("rejections"))
@@ -278,12 +308,12 @@ class FaceMaker(PhotoWork[ChosenFace, NDArray[np.uint8]]):
 
     def prepare(self, chosen: ChosenFace) -> OpenedPhoto:
         record = chosen.record
-        data = read_photo(record.path)
+        data, stamp = read_photo(record.path)
         digest = hashlib.md5(data).hexdigest()
         if digest != chosen.provenance.source_md5:
-            raise DataError(f"{record.path} is not the file that was scored; remove work/scores and build again")
+            raise DataError(f"{record.path} changed since it was scored; run the same command again")
         try:
-            return OpenedPhoto(digest, prepare_face(data, record.landmarks, self.recipe.restorer))
+            return OpenedPhoto(digest, stamp, prepare_face(data, record.landmarks, self.recipe.restorer))
         except (ImageError, FrameError) as error:
             raise DataError(f"{record.path} was fine when it was scored, and now: {error}") from error
 

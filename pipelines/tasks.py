@@ -22,6 +22,14 @@ from datatools.ranking import rank_faces, write_ranking_csv, write_rejected_csv
 from datatools.report import BuildSummary, DuplicateFiles, StageTime, check_replaceable, write_report
 from datatools.text import counted
 from pipelines.build_task import BuildTask
+from pipelines.freshness import (
+    build_shard_is_fresh,
+    forget_scores,
+    pyramid_is_fresh,
+    ranking_is_fresh,
+    read_ranking,
+    scores_are_fresh,
+)
 from pipelines.luigi_defaults import check_configuration, keep_lost_log
 from pipelines.parameters import Flag
 from pipelines.plan import check_space, clean_up, describe_plan, leftovers, lock_output, notes
@@ -30,7 +38,6 @@ from pipelines.progress import forget_stages
 from pipelines.settings import BuildSettings, NoPhotosError
 from pipelines.shards import (
     ChosenFace,
-    pyramid_is,
     pyramid_length,
     read_score_shards,
     stopwatch,
@@ -56,6 +63,9 @@ class ScoreShard(BuildTask):
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(self.settings.score_path(self.index))
 
+    def complete(self) -> bool:
+        return scores_are_fresh(self.settings, self.index)
+
     def timing(self) -> Path:
         """Beside the scores, with which it stays for later builds."""
         return self.settings.score_path(self.index).with_suffix(".csv")
@@ -75,6 +85,7 @@ class ScoreShard(BuildTask):
         ):
             for folder in (path.parent, faces_path.parent):
                 folder.mkdir(parents=True, exist_ok=True)
+            forget_scores(settings, self.index)
             faces, recipe = faces_path if settings.keep_faces else None, self.score_recipe
             write_score_shard(path, faces, records, recipe, self.job_count, progress, progress.resume)
 
@@ -89,8 +100,7 @@ class Rank(BuildTask):
         return luigi.LocalTarget(self.settings.ranking_path)
 
     def complete(self) -> bool:
-        tables = [self.settings.output_dir / name for name in ("ranking.csv", "rejected.csv")]
-        return bool(self.output().exists() and all(path.exists() for path in tables))
+        return ranking_is_fresh(self.settings)
 
     def run(self) -> None:
         settings = self.settings
@@ -146,11 +156,6 @@ class Rank(BuildTask):
         write_rejected_csv(path, rejections)
         return path
 
-    def read(self) -> dict[str, Any]:
-        """The output, after `run`."""
-        content: dict[str, Any] = json.loads(Path(self.output().path).read_text(encoding="utf-8"))
-        return content
-
 
 class BuildShard(BuildTask):
     """Second pass: the chosen faces of one shard as a small pyramid file."""
@@ -171,11 +176,13 @@ class BuildShard(BuildTask):
         return luigi.LocalTarget(self.settings.build_path(self.index))
 
     def complete(self) -> bool:
-        return pyramid_is(self.settings.build_path(self.index))
+        """Also where the finished file holds its faces already, which is known only when there is a ranking."""
+        settings = self.settings
+        return self.requires().complete() and (build_shard_is_fresh(settings, self.index) or pyramid_is_fresh(settings))
 
     def chosen(self) -> Iterator[ChosenFace]:
         settings = self.settings
-        ranking = self.requires().read()
+        ranking = read_ranking(settings)
         size = settings.shard_size
         for i in range(self.index * size, min((self.index + 1) * size, len(ranking["chosen"]))):
             position = ranking["chosen"][i]
@@ -199,6 +206,8 @@ class BuildShard(BuildTask):
         return path if path.exists() else None
 
     def run(self) -> None:
+        if self.complete():
+            return  # Luigi asked before there was a ranking
         settings = self.settings
         path = Path(self.output().path)
         chosen = list(self.chosen())
@@ -237,9 +246,11 @@ class Join(BuildTask):
         return [BuildShard(index=i, **self.shared()) for i in range(self.settings.build_shards)]
 
     def complete(self) -> bool:
-        return pyramid_is(self.settings.pyramid_path, self.settings.build_digest)
+        return ranking_is_fresh(self.settings) and pyramid_is_fresh(self.settings)
 
     def run(self) -> None:
+        if self.complete():
+            return  # Luigi asked before there was a ranking
         settings = self.settings
         with (
             self.work(f"joining {settings.pyramid_path}"),
@@ -305,7 +316,7 @@ class Report(BuildTask):
     def run(self) -> None:
         settings = self.settings
         with self.work("writing the report"), self.progress("report", None):
-            ranking = Rank(**self.shared()).read()
+            ranking = read_ranking(settings)
             summary = BuildSummary(
                 pyramid=settings.pyramid_path,
                 ranking_csv=settings.output_dir / "ranking.csv",
@@ -386,7 +397,7 @@ class BuildCelebAHQ(BuildTask):
             settings.check()
         except NoPhotosError as error:
             raise DataError(f"{error}{self.list_rejected()}") from error
-        if self.job_count > 1 and settings.restorer.together == 1:
+        if self.job_count > 1 and settings.score_restorer.together == 1:
             check_processes()
         if self.dry_run:
             return False

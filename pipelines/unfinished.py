@@ -10,7 +10,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,8 @@ class UnfinishedShard:
     path: the shard's file, whose name says by a digest what the results depend on. faces: file of the shard's faces,
     r * r * 3 bytes each, with a hole where a photo gave none; None where faces are not kept. photos: what tells the
     photos from others, in the order of their results. resolution: r. group: number of photos that are computed
-    together; results of an incomplete group are not used, since other groups could give other bytes.
+    together; results of an incomplete group are not used, since other groups could give other bytes. current: (index,
+    saved result) -> whether the photo is still the one that gave it.
 
     Raises OSError when the disk is full or cannot be written.
 
@@ -52,10 +53,17 @@ class UnfinishedShard:
     """
 
     def __init__(
-        self, path: Path, faces: Path | None, photos: Sequence[str], *, resolution: int, group: int = 1
+        self,
+        path: Path,
+        faces: Path | None,
+        photos: Sequence[str],
+        *,
+        resolution: int,
+        group: int = 1,
+        current: Callable[[int, dict[str, Any]], bool] = lambda _index, _row: True,
     ) -> None:
         self._path, self._faces = path, faces
-        self._photos, self._resolution = photos, resolution
+        self._photos, self._resolution, self._current = photos, resolution, current
         if faces is not None and faces.exists():
             os.replace(faces, unfinished_path(faces))  # killed between the faces and the shard's own file
         lines = self._valid_lines(group)
@@ -84,6 +92,8 @@ class UnfinishedShard:
             try:
                 row = json.loads(line)
                 if not line.endswith(b"\n") or row["photo"] != photo or not self._has_face(valid, row["checksum"]):
+                    break
+                if not self._current(valid, row):
                     break
             except (ValueError, KeyError, TypeError, OSError):
                 break

@@ -92,6 +92,16 @@ def test_other_photos_are_not_taken_for_these(tmp_path: Path) -> None:
         assert len(shard.rows) == 2
 
 
+def test_results_of_photos_that_changed_are_not_used(tmp_path: Path) -> None:
+    save(tmp_path, 4)
+    path = tmp_path / "shard.npz"
+    shard = UnfinishedShard(
+        path, tmp_path / "shard.rgb", PHOTOS, resolution=SIDE, current=lambda index, row: index < 2 or row["score"] < 0
+    )
+    with shard:
+        assert numbers(shard) == [0, 1 / 3]
+
+
 def test_results_without_faces_do_not_stand_for_faces(tmp_path: Path) -> None:
     save(tmp_path, 4, faces=False)
     with opened(tmp_path, faces=False) as shard:

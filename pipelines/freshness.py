@@ -1,0 +1,155 @@
+"""Whether results of earlier runs are those of the photos as they are now.
+
+The names of finished work hold the sizes of the photos. A photo can also change at its size: a download that reserves
+its space before it fills it, `rsync --inplace`, a disk that lost blocks. So every score shard has its photos' stamps
+(size and times of the last changes) beside it. A photo with the same stamp is the same. Where the stamp differs, the
+MD5 of the photo decides, so that a copy of the tree, or a mere touch, costs one look and no work.
+
+The ranking is removed before scores are made again: where it exists, it is that of the scores. Build shards and the
+finished file hold the MD5 of each photo, and are compared with it.
+"""
+
+import hashlib
+import json
+import sys
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datatools.console import say
+from datatools.errors import DataError
+from datatools.files import atomic_path
+from datatools.pyramid import Pyramid
+from pipelines.settings import BuildSettings
+from pipelines.shards import pyramid_is, stamps_path
+
+_checked: dict[tuple[Path, int, int], bool] = {}
+"""Score shard (path, inode, time of the last change) -> whether it is fresh. Photos are looked at once per process."""
+
+
+def scores_are_fresh(settings: BuildSettings, index: int) -> bool:
+    """Whether a score shard exists and is that of the photos as they are; reads those whose stamps have changed."""
+    path = settings.score_path(index)
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    key = (path, status.st_ino, status.st_mtime_ns)
+    if key not in _checked:
+        _checked[key] = _photos_are_those_of(settings, index)
+    return _checked[key]
+
+
+def forget_scores(settings: BuildSettings, index: int) -> None:
+    """Remove what follows from the scores of a shard that is about to be made, and what of it cannot be used."""
+    settings.forget("ranking")
+    path = settings.score_path(index)
+    unused = set(settings.work_dir.glob(f"faces/{path.stem}-*.rgb"))
+    if settings.keep_faces and not path.exists():
+        unused.discard(settings.faces_path(index))  # of a run that was killed before it wrote the scores
+    for file in (*unused, stamps_path(path), path):
+        file.unlink(missing_ok=True)
+
+
+def ranking_is_fresh(settings: BuildSettings) -> bool:
+    """Whether the ranking and its tables exist, and their scores are those of the photos as they are."""
+    files = (settings.ranking_path, settings.output_dir / "ranking.csv", settings.output_dir / "rejected.csv")
+    return all(file.exists() for file in files) and all(
+        scores_are_fresh(settings, index) for index in range(settings.score_shards)
+    )
+
+
+def read_ranking(settings: BuildSettings) -> dict[str, Any]:
+    """Return the content of the ranking, a list for each of its columns."""
+    status = settings.ranking_path.stat()
+    return _read_json(settings.ranking_path, status.st_ino, status.st_mtime_ns)
+
+
+def build_shard_is_fresh(settings: BuildSettings, index: int) -> bool:
+    """Whether a build shard is complete, and holds the faces that the ranking has there; it has to be fresh."""
+    size = settings.shard_size
+    return _holds(settings, settings.build_path(index), slice(index * size, (index + 1) * size))
+
+
+def pyramid_is_fresh(settings: BuildSettings) -> bool:
+    """Whether the finished file is of this build and, as far as its scores and ranking are there, of today's photos."""
+    if not pyramid_is(settings.pyramid_path, settings.build_digest):
+        return False
+    scored = (index for index in range(settings.score_shards) if settings.score_path(index).exists())
+    if not all(scores_are_fresh(settings, index) for index in scored):
+        return False
+    return not settings.ranking_path.exists() or _holds(settings, settings.pyramid_path, slice(None))
+
+
+def _photos_are_those_of(settings: BuildSettings, index: int) -> bool:
+    path = settings.score_path(index)
+    records, stamps = settings.shard_candidates(index), settings.shard_stamps(index)
+    scored = _read_stamps(stamps_path(path), stamps.shape)
+    changed = np.flatnonzero((stamps != scored).any(axis=1)).tolist() if scored is not None else range(len(records))
+    if not changed:
+        return True
+    try:
+        digests = _scored_md5(path, len(records))
+    except (OSError, ValueError, EOFError, BadZipFile):
+        return True  # a damaged file is reported where its scores are needed
+    _announce()
+    for i in changed:
+        try:
+            with records[i].path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "md5").hexdigest()
+        except OSError:
+            return False  # scoring says what is wrong with it
+        if digest != digests[i]:
+            return False
+    try:
+        with atomic_path(stamps_path(path)) as temporary, temporary.open("wb") as stream:
+            np.save(stream, stamps)
+    except OSError:
+        pass  # only saves the next run this look
+    return True
+
+
+@cache
+def _announce() -> None:
+    say("photos have other time stamps than when they were scored; comparing their contents", sys.stderr)
+
+
+def _read_stamps(path: Path, shape: tuple[int, ...]) -> NDArray[np.int64] | None:
+    try:
+        stamps = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return stamps if isinstance(stamps, np.ndarray) and stamps.shape == shape else None
+
+
+def _scored_md5(path: Path, photos: int) -> NDArray[np.str_]:
+    """MD5 of every photo of a score shard when it was scored."""
+    with np.load(path, allow_pickle=False) as archive:
+        position, digests = archive["position"], np.empty(photos, dtype="U32")
+        digests[position] = archive["source_md5"]
+        digests[np.setdiff1d(np.arange(photos), position)] = archive["rejected_md5"]
+    return digests
+
+
+def _holds(settings: BuildSettings, path: Path, rows: slice) -> bool:
+    """Whether a complete pyramid consists of these rows of the ranking."""
+    ranking = read_ranking(settings)
+    wanted = {
+        "file_name": [settings.candidates[position].file_name for position in ranking["chosen"][rows]],
+        **{name: ranking[name][rows] for name in ("source_md5", "score", "rank")},
+    }
+    try:
+        with Pyramid(path) as pyramid:
+            return all(pyramid.provenance(name).tolist() == values for name, values in wanted.items())
+    except (DataError, OSError):
+        return False
+
+
+@lru_cache(maxsize=1)
+def _read_json(path: Path, _inode: int, _time: int) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
