@@ -13,8 +13,8 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["datatools*", "pipelines*", "pggan*"]),
     package_data={
-        "datatools": ["data/*", "restore/data/*", "templates/*", "py.typed"],
-        "pggan": ["templates/*"],
+        "datatools": ["sources/data/*", "restore/data/*", "report/*.html", "py.typed"],
+        "pggan": ["report/*.html", "py.typed"],
         "pipelines": ["py.typed"],
     },
     install_requires=[

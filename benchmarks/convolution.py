@@ -19,7 +19,7 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pggan.convolution import box, convolution
+from pggan.model.convolution import box, convolution
 
 REPEATS = 6
 Layer = Callable[[Tensor, Tensor], Tensor]
@@ -36,7 +36,7 @@ def transposed(weight: Tensor) -> Tensor:
 
 
 def conv(x: Tensor, weight: Tensor, **geometry: int | bool) -> Tensor:
-    """Of `pggan.convolution`, so that only the resampling differs."""
+    """Of `pggan.model.convolution`, so that only the resampling differs."""
     weight = weight.contiguous(memory_format=torch.channels_last)
     return convolution(x, weight, None, **geometry)  # type: ignore[arg-type]
 

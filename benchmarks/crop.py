@@ -2,7 +2,8 @@
 
     python benchmarks/crop.py --celeba-dir CelebA --limit 30
 
-Both ways run in turn on the same photos, on one core, decoding included; `tests/reference.py` is the exact one.
+Both ways run in turn on the same photos, on one core, decoding included; the exact one is
+`datatools/faces/reference.py`.
 """
 
 import statistics
@@ -21,14 +22,14 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from datatools.celeba import FaceRecord, read_tree
 from datatools.errors import DataError
-from datatools.faces import make_face, reduce_face
+from datatools.faces.recipe import make_face, reduce_face
+from datatools.faces.reference import reference_face
+from datatools.faces.resample import FINAL_FILTERS, FinalFilter
 from datatools.images import read_bytes
 from datatools.memory import reuse_freed_memory
-from datatools.resample import FINAL_FILTERS, FinalFilter
 from datatools.restore import get_restorer
-from tests.reference import reference_face
+from datatools.sources.celeba import FaceRecord, read_tree
 
 TARGETS = {"plain": (53, 46), "padded": (50, 38)}  # mean and worst PSNR in dB that we promise
 FAST_RUNS = 3  # the fast way is short: the median of some runs

@@ -24,9 +24,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datatools.pyramid import Provenance, PyramidWriter
-from pggan.data import Batch, Order, Request, Source, stream
-from pggan.plan import make_plan
-from pggan.presets import get_preset
+from pggan.config.presets import get_preset
+from pggan.data.stream import Batch, Order, Request, Source, stream
+from pggan.training.plan import make_plan
 
 REPEATS = 15
 

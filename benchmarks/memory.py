@@ -23,9 +23,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from datatools.celeba import read_tree
 from datatools.errors import DataError
 from datatools.images import image_size
+from datatools.sources.celeba import read_tree
 
 BUDGET = 1.5e9
 SIZE_60MP = (9488, 6328)
@@ -41,7 +41,7 @@ WORKER = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from datatools.celeba import FaceRecord
+from datatools.sources.celeba import FaceRecord
 from datatools.restore import get_restorer
 from pipelines.shards import PhotoScorer, Recipe
 

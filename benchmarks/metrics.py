@@ -4,8 +4,8 @@
     python benchmarks/metrics.py --device cuda --images 16384 --resolution 256
 
 SWD of two sets of made-up pictures, from bytes to the distances of all levels, and MS-SSIM within one of them; the
-plain formulations are those of tests/metrics_reference.py: in float64 as the tests use it, and in float32. Ways take
-turns in one process; of several --repeats the fastest counts. Memory: peak of a process of its own, and what the
+plain formulations are those of tests/support/metrics_reference.py: in float64 as the tests use it, and in float32. Ways
+take turns in one process; of several --repeats the fastest counts. Memory: peak of a process of its own, and what the
 paper's 16,384 images of 1024 x 1024 pixels need, by computation.
 """
 
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pggan.metrics.ms_ssim import mean_over_pairs
 from pggan.metrics.swd import BLOCK_BYTES, VALUES, Descriptors, levels, swd
-from tests import metrics_reference as reference
+from tests.support import metrics_reference as reference
 
 BATCH = 64
 PAPER = 16_384, 1024, 128

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.crop import psnr
-from datatools.celeba import read_tree
 from datatools.errors import DataError
-from datatools.faces import make_face
+from datatools.faces.recipe import make_face
+from datatools.faces.reference import reference_face
 from datatools.images import read_bytes, read_rgb
 from datatools.restore import get_restorer
-from tests.reference import reference_face
+from datatools.sources.celeba import read_tree
 
 
 def averaged(face: NDArray[np.uint8], size: int) -> NDArray[np.float64]:

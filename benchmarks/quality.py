@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datatools.celeba import read_tree
 from datatools.errors import DataError
-from datatools.faces import make_face
-from datatools.quality import quality_score
+from datatools.faces.quality import quality_score
+from datatools.faces.recipe import make_face
 from datatools.restore import get_restorer
+from datatools.sources.celeba import read_tree
 
 Face = NDArray[np.uint8]
 FORGIVEN = 0.002

@@ -29,14 +29,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.crop import psnr
 from benchmarks.published import averaged
-from datatools.celeba import read_tree
 from datatools.errors import DataError
-from datatools.faces import make_face
+from datatools.faces.recipe import make_face
+from datatools.faces.resample import enlarge_lanczos
 from datatools.files import check_writable
 from datatools.images import ImageError, read_bytes, read_rgb, save_png
-from datatools.resample import enlarge_lanczos
 from datatools.restore import get_restorer
-from datatools.restore.degrade import compress, reduce_picture
+from datatools.restore.fit.degrade import compress, reduce_picture
+from datatools.sources.celeba import read_tree
 
 LEVELS = (1024, 512, 256, 128)
 PATCHES = 2048

@@ -3,9 +3,9 @@
     python benchmarks/train_step.py [--resolution 64] [--seconds 20]
 
 A step is one discriminator and one generator minibatch, both Adam steps and the generator average. The plain
-formulation (tests/plain_pggan.py) is float32, NCHW, with resizing and convolutions apart; it too freezes the network
-that does not train. All formulations run in turn in one process; the ratios are of their fastest steps, which other
-load on the machine disturbs least, with --median of the medians.
+formulation (tests/support/plain_pggan.py) is float32, NCHW, with resizing and convolutions apart; it too freezes the
+network that does not train. All formulations run in turn in one process; the ratios are of their fastest steps, which
+other load on the machine disturbs least, with --median of the medians.
 """
 
 import statistics
@@ -21,10 +21,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pggan.losses import d_step_terms, g_step_terms
-from pggan.networks import Discriminator, Generator, require_gradients, update_average
-from pggan.presets import LossConfig, NetworkConfig
-from tests import plain_pggan as plain
+from pggan.config.presets import LossConfig, NetworkConfig
+from pggan.model.losses import d_step_terms, g_step_terms
+from pggan.model.networks import Discriminator, Generator, require_gradients, update_average
+from tests.support import plain_pggan as plain
 
 RESOLUTIONS = (8, 16, 32, 64, 128)
 ADAM = {"lr": 1e-3, "betas": (0.0, 0.99), "eps": 1e-8}
@@ -37,7 +37,7 @@ def minibatch_of(resolution: int) -> int:
 
 
 def plain_step(config: NetworkConfig, reals: Tensor) -> Step:
-    """The step of tests/plain_pggan.py, in float32."""
+    """The step of tests/support/plain_pggan.py, in float32."""
     resolution, count = config.resolution, len(reals)
     pg, pd = plain.parameters_of(Generator(config)), plain.parameters_of(Discriminator(config))
     average = {name: value.detach().clone() for name, value in pg.items()}
@@ -67,7 +67,7 @@ def plain_step(config: NetworkConfig, reals: Tensor) -> Step:
 
 
 def our_step(config: NetworkConfig, reals: Tensor, dtype: torch.dtype | None) -> Step:
-    """The step of pggan.losses, in float32 or with autocast to `dtype`."""
+    """The step of pggan.model.losses, in float32 or with autocast to `dtype`."""
     count = len(reals)
     generator, discriminator, average = Generator(config), Discriminator(config), Generator(config)
     g_adam = torch.optim.Adam(generator.parameters(), **ADAM, fused=True)

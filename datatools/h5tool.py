@@ -11,17 +11,17 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from datatools.commands import PathOption, run_command
+from datatools.cli import PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
 from datatools.files import list_pictures
-from datatools.from_folder import Skipped, describe_skipped, write_from_folder
 from datatools.images import save_png
 from datatools.progress import Progress
 from datatools.pyramid import COMPRESSIONS, Level, Pyramid, convert, verify
-from datatools.pyramid_convert import count_images, labels_path
-from datatools.pyramid_format import UNKNOWN
-from datatools.sheets import contact_sheet, enlarge, sheet_columns
+from datatools.pyramid.convert import count_images, labels_path
+from datatools.pyramid.format import UNKNOWN
+from datatools.pyramid.from_folder import Skipped, describe_skipped, write_from_folder
+from datatools.report.sheets import contact_sheet, enlarge, sheet_columns
 from datatools.text import counted
 
 EXAMPLES = """

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datatools.commands import PathOption, run_command
+from datatools.cli import PathOption, run_command
 from datatools.errors import DataError
 from datatools.files import atomic_path
 from datatools.sample_portraits import Portrait, render

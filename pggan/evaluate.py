@@ -14,21 +14,21 @@ from typing import Any
 
 import click
 
-from datatools.commands import PathOption, run_command
+from datatools.cli import PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
 from datatools.files import atomic_path, check_writable
 from datatools.progress import Progress
 from datatools.text import counted
-from pggan.commands import PlainErrors
-from pggan.config import SavedRun, read_saved_run
-from pggan.data import Source
-from pggan.distributed import choose_device
-from pggan.image_sets import FolderSet, ImageSet, ModelSet, open_set
-from pggan.labels import Labels
-from pggan.measure import METRICS, MetricName, Options, Results, check, inception_metrics, measure
-from pggan.metrics.fidelity import Inception
-from pggan.models import Model, load_model
+from pggan.cli import PlainErrors
+from pggan.data.labels import Labels
+from pggan.data.stream import Source
+from pggan.metrics.compare import METRICS, MetricName, Options, Results, check, inception_metrics, measure
+from pggan.metrics.image_sets import FolderSet, ImageSet, ModelSet, open_set
+from pggan.metrics.inception import Inception
+from pggan.model.files import Model, load_model
+from pggan.training.distributed import choose_device
+from pggan.training.run_config import SavedRun, read_saved_run
 
 EXAMPLES = """
 \b

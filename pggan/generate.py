@@ -17,14 +17,15 @@ import torch
 from click.core import ParameterSource
 from numpy.typing import NDArray
 
-from datatools.commands import PathOption, run_command
+from datatools.cli import PathOption, run_command
 from datatools.errors import DataError
 from datatools.images import save_png
 from datatools.progress import Progress
 from datatools.text import counted
-from pggan.commands import Number, PlainErrors
-from pggan.distributed import choose_device
-from pggan.films import (
+from pggan.cli import Number, PlainErrors
+from pggan.media.grids import save_grid, tile
+from pggan.media.latents import Change, best_first, critic_scores, slerp, truncation_of
+from pggan.media.video import (
     Frame,
     Walk,
     enlarged,
@@ -35,9 +36,8 @@ from pggan.films import (
     walk_frames,
     write_film,
 )
-from pggan.grid import save_grid, tile
-from pggan.latents import Change, best_first, critic_scores, slerp, truncation_of
-from pggan.models import Model, load_model, render
+from pggan.model.files import Model, load_model, render
+from pggan.training.distributed import choose_device
 
 EXAMPLES = """
 \b

@@ -8,19 +8,19 @@ from typing import Any
 import click
 import torch
 
-from datatools.commands import PathOption, run_command
+from datatools.cli import PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
-from pggan.commands import Number, PlainErrors
-from pggan.config import FREE, MOST_THREADS, MetricsConfig, RunConfig, SavedRun, read_saved_run
-from pggan.data import Source
-from pggan.distributed import choose_device, world_size
-from pggan.loop import train
-from pggan.models import load_model
-from pggan.plan import Plan, make_plan
-from pggan.presets import PRESETS, Preset, get_preset
-from pggan.runlog import duration
-from pggan.training_metrics import TrainingMetrics
+from pggan.cli import Number, PlainErrors
+from pggan.config.presets import PRESETS, Preset, get_preset
+from pggan.data.stream import Source
+from pggan.model.files import load_model
+from pggan.training.distributed import choose_device, world_size
+from pggan.training.log import duration
+from pggan.training.loop import train
+from pggan.training.metrics import TrainingMetrics
+from pggan.training.plan import Plan, make_plan
+from pggan.training.run_config import FREE, MOST_THREADS, MetricsConfig, RunConfig, SavedRun, read_saved_run
 
 EXAMPLES = """
 \b

@@ -11,7 +11,7 @@ if is_luigi_command():
     protect_console()
     end_on_signals()  # before the libraries, which take seconds to load
 
-from pipelines.luigi_defaults import apply_luigi_defaults
+from pipelines.luigi_setup import apply_luigi_defaults
 
 apply_luigi_defaults()
 

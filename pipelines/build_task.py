@@ -10,12 +10,12 @@ import luigi
 import luigi.interface
 
 from datatools.errors import DataError
-from datatools.ranking import Order, Selection
-from datatools.resample import FinalFilter
+from datatools.faces.ranking import Order, Selection
+from datatools.faces.resample import FinalFilter
 from datatools.restore import SuperResolution
 from pipelines.interruption import interruptible
 from pipelines.parameters import Choice, Number, PathText, Text
-from pipelines.plan import count_jobs
+from pipelines.preflight import count_jobs
 from pipelines.processes import end_with_parent
 from pipelines.progress import ProgressBar
 from pipelines.settings import BuildSettings, Compression, Duplicates, ScoreOn

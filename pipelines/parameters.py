@@ -5,7 +5,7 @@ from typing import Any
 
 import luigi
 
-from datatools.commands import expand_home
+from datatools.cli import expand_home
 from datatools.errors import DataError
 
 

@@ -15,13 +15,13 @@ import scipy
 from numpy.typing import NDArray
 
 import datatools
-from datatools.celeba import CelebATree, FaceRecord, Rejection, check_sizes, read_tree
-from datatools.celeba_layout import PhotoNames
 from datatools.errors import DataError
+from datatools.faces.ranking import Order, Selection, read_exclusions, required_count, select_candidates
+from datatools.faces.resample import FinalFilter
 from datatools.files import FileStamp, file_stamp
-from datatools.ranking import Order, Selection, read_exclusions, required_count, select_candidates
-from datatools.resample import FinalFilter
 from datatools.restore import NoRestorer, Restorer, SuperResolution, get_restorer
+from datatools.sources.celeba import CelebATree, FaceRecord, Rejection, check_sizes, read_tree
+from datatools.sources.celeba_layout import PhotoNames
 
 Compression = Literal["none", "gzip", "lzf"]
 Duplicates = Literal["report", "drop"]

@@ -16,17 +16,17 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from datatools.celeba import FaceRecord, Rejection
-from datatools.duplicates import perceptual_hash
 from datatools.errors import DataError
-from datatools.faces import FacePart, finish_face, prepare_face, reduce_face
+from datatools.faces.duplicates import perceptual_hash
+from datatools.faces.geometry import FrameError
+from datatools.faces.quality import quality_score
+from datatools.faces.recipe import FacePart, finish_face, prepare_face, reduce_face
+from datatools.faces.resample import FinalFilter
 from datatools.files import FileStamp, atomic_path, file_stamp
-from datatools.geometry import FrameError
 from datatools.images import ImageError
 from datatools.pyramid import Provenance, Pyramid, PyramidWriter
-from datatools.quality import quality_score
-from datatools.resample import FinalFilter
 from datatools.restore import Restorer
+from datatools.sources.celeba import FaceRecord, Rejection
 from pipelines.groups import map_in_groups
 from pipelines.processes import Progress, map_in_order
 from pipelines.unfinished import UnfinishedShard, read_face

@@ -14,12 +14,12 @@ import luigi
 import luigi.interface
 
 from datatools.console import check_printed, say
-from datatools.duplicates import find_duplicates
 from datatools.errors import DataError
+from datatools.faces.duplicates import find_duplicates
+from datatools.faces.ranking import rank_faces, write_ranking_csv, write_rejected_csv
 from datatools.files import atomic_path
 from datatools.pyramid import Provenance, join, verify
-from datatools.ranking import rank_faces, write_ranking_csv, write_rejected_csv
-from datatools.report import BuildSummary, DuplicateFiles, StageTime, check_replaceable, write_report
+from datatools.report.write import BuildSummary, DuplicateFiles, StageTime, check_replaceable, write_report
 from datatools.text import counted
 from pipelines.build_task import BuildTask
 from pipelines.freshness import (
@@ -30,9 +30,9 @@ from pipelines.freshness import (
     read_ranking,
     scores_are_fresh,
 )
-from pipelines.luigi_defaults import check_configuration, keep_lost_log
+from pipelines.luigi_setup import check_configuration, keep_lost_log
 from pipelines.parameters import Flag
-from pipelines.plan import check_space, clean_up, describe_plan, leftovers, lock_output, notes
+from pipelines.preflight import check_space, clean_up, describe_plan, leftovers, lock_output, notes
 from pipelines.processes import check_processes
 from pipelines.progress import forget_stages
 from pipelines.settings import BuildSettings, NoPhotosError
@@ -367,9 +367,7 @@ class BuildCelebAHQ(BuildTask):
     """CelebA's photos in the wild -> celebahq.h5, ranking.csv, rejected.csv and report/index.html."""
 
     dry_run = Flag(description="say what would be done, with disk and time, and stop")
-    ignore_unconsumed = frozenset(
-        {"workers"}
-    )  # of its section in luigi.cfg; `pipelines.luigi_defaults` gives it to Luigi
+    ignore_unconsumed = frozenset({"workers"})  # of its section in luigi.cfg; `pipelines.luigi_setup` gives it to Luigi
 
     def requires(self) -> list[luigi.Task]:
         return [] if self.dry_run else [Report(**self.shared())]

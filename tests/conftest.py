@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.builds import CHOSEN, Photo, build, make_photos, make_tree
+from tests.support.builds import CHOSEN, Photo, build, make_photos, make_tree
 
 # What an example takes depends on what else the machine does.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builds import ROOT, environment
+from tests.support.builds import environment
+from tests.support.paths import ROOT
 
 PACKAGES = ("datatools", "pipelines", "pggan")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -26,7 +27,7 @@ ALLOWED = {
         "datatools.optional",
         "datatools.files",
         "datatools.text",
-        "datatools.commands",
+        "datatools.cli",
         "datatools.console",
         "datatools.progress",
     ),
@@ -59,7 +60,7 @@ def is_within(name: str, allowed: str) -> bool:
 
 
 def test_there_are_modules_to_look_at() -> None:
-    assert {"datatools/faces.py", "pipelines/tasks.py"} <= set(NAMES)
+    assert {"datatools/faces/recipe.py", "pipelines/tasks.py"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES)
@@ -80,7 +81,7 @@ def test_libraries_stay_where_they_belong(library: str) -> None:
 
 
 def test_starting_a_worker_loads_no_heavy_library() -> None:
-    code = "import sys, datatools.faces, datatools.pyramid, pipelines; print(*sys.modules)"
+    code = "import sys, datatools.faces.recipe, datatools.pyramid, pipelines; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert {"cv2", "h5py", "luigi"} <= loaded

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.builds import HANGS
+from tests.support.builds import HANGS
 
-FILES = sorted(Path(__file__).parent.glob("*.py"))
+FILES = sorted(Path(__file__).parent.rglob("*.py"))
 WAITING = {"wait", "join", "result", "wait_until_gone"}
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from datatools.images import read_rgb, save_png
-from pggan.films import snapshots
+from pggan.media.video import snapshots
 
 ACROSS = 7
 """Pictures of each grid that are shown, in either direction."""

@@ -132,6 +132,6 @@ def get_restorer(
 
             choose_device(device)
         return NoRestorer()
-    from datatools.restore.chain import network_restorer  # loads torch
+    from datatools.restore.restorers import network_restorer  # loads torch
 
     return network_restorer(name, super_resolution=super_resolution, device=device, threads=threads)

@@ -1,0 +1,176 @@
+"""Which faces go into the file, and in which order: pure functions on scores and names.
+
+Paper, appendix C: all photos are scored, the best 30,000 kept. The published choice can be rebuilt instead.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datatools.errors import DataError
+from datatools.faces.duplicates import DuplicatePair
+from datatools.files import atomic_path
+from datatools.sources.celeba import FaceRecord, Rejection
+from datatools.sources.published import KNOWN_FLAWS, published_files
+from datatools.text import read_lines
+
+Selection = Literal["score", "official", "all"]
+Order = Literal["auto", "rank", "source", "official"]
+
+
+KNOWN_FLAWS_NAME = "known-flaws"
+"""In place of a file: the entries of the published set that are known to be flawed."""
+
+
+def read_exclusions(source: str) -> frozenset[str]:
+    """File names that shall not be used.
+
+    Args:
+        source: a text file with one file name per line (the first field of a CSV line; `#` begins a comment),
+            or "known-flaws" for the published set's known flawed entries.
+
+    Raises:
+        DataError: no such file, no text file, or lines that are no file names.
+    """
+    if source == KNOWN_FLAWS_NAME:
+        published = published_files()
+        return frozenset(published[index] for index in KNOWN_FLAWS)
+    try:
+        lines = read_lines(Path(source))
+    except DataError as error:
+        raise DataError(f"--exclude {source}: cannot be read ({error}); or give {KNOWN_FLAWS_NAME!r}") from error
+    names = [line.split("#")[0].split(",")[0].strip().strip("\"'").strip() for line in lines]
+    names = [name for name in names if name and name != "file_name"]
+    bad = [name for name in names if "." not in name or "/" in name]
+    if bad:
+        raise DataError(f"--exclude {source}: {bad[0]!r} is no file name like 000001.jpg; write one per line")
+    return frozenset(names)
+
+
+def required_count(selection: Selection, count: int, excluded: frozenset[str] = frozenset()) -> int:
+    """How many photos a build needs: `count`, but for "official" no more than the published list has left."""
+    if selection == "all":
+        return 1
+    if selection == "official":
+        return min(count, sum(name not in excluded for name in published_files()))
+    return count
+
+
+def select_candidates(
+    records: Sequence[FaceRecord], *, selection: Selection, count: int, excluded: frozenset[str] = frozenset()
+) -> tuple[FaceRecord, ...]:
+    """The photos worth opening, in the order of `records`.
+
+    For "official" these are the first `count` photos of the published list that are there; otherwise all of them.
+    """
+    kept = [record for record in records if record.file_name not in excluded]
+    if selection == "official":
+        published = sorted((record for record in kept if record.celebahq_index >= 0), key=lambda r: r.celebahq_index)
+        wanted = {record.file_name for record in published[:count]}
+        kept = [record for record in kept if record.file_name in wanted]
+    return tuple(kept)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The outcome of a ranking over n scored faces.
+
+    Attributes:
+        rank: (n,) 1 for the best score; ties in the order of file names.
+        chosen: (m,) positions of the chosen faces, in the order of the file.
+        reasons: for each of the n, why it was not chosen ("" when it was).
+    """
+
+    rank: NDArray[np.int64]
+    chosen: NDArray[np.int64]
+    reasons: tuple[str, ...]
+
+
+def rank_faces(
+    records: Sequence[FaceRecord],
+    scores: NDArray[np.float64],
+    *,
+    selection: Selection,
+    count: int,
+    order: Order = "auto",
+    drop: Sequence[DuplicatePair] = (),
+) -> Ranking:
+    """Rank scored faces and choose.
+
+    Args:
+        records: (n) in the order of the source.
+        scores: (n,) quality scores, higher is better.
+        selection: "score" keeps the best `count`; "official" and "all" keep every one of `records`.
+        order: of the chosen faces; "auto" is "official" for that selection, else "rank". In "official" order faces
+            that were never published come last, by rank.
+        drop: pairs of positions that show the same photo: the one with the lower score is not chosen.
+    """
+    by_score = sorted(range(len(records)), key=lambda i: (-scores[i], records[i].file_name))
+    rank = np.empty(len(records), dtype=np.int64)
+    rank[by_score] = np.arange(1, len(records) + 1)
+
+    reasons = [""] * len(records)
+    # The worse ones first lose against the best of their group, in the order of rank: a face that was dropped
+    # does not drop others.
+    for pair in sorted(drop, key=lambda p: min(rank[p.first], rank[p.second])):
+        better, worse = sorted((pair.first, pair.second), key=lambda i: rank[i])
+        if not reasons[better] and not reasons[worse]:
+            reasons[worse] = f"duplicate of {records[better].file_name}"
+
+    eligible = [i for i in by_score if not reasons[i]]
+    if selection == "score":
+        for i in eligible[count:]:
+            reasons[i] = f"score below the best {count}"
+        eligible = eligible[:count]
+
+    if order == "auto":
+        order = "official" if selection == "official" else "rank"
+    if order == "source":
+        eligible.sort()
+    elif order == "official":
+        eligible.sort(key=lambda i: (records[i].celebahq_index < 0, records[i].celebahq_index, rank[i]))
+    return Ranking(rank, np.array(eligible, dtype=np.int64), tuple(reasons))
+
+
+def write_ranking_csv(
+    path: Path,
+    records: Sequence[FaceRecord],
+    scores: NDArray[np.float64],
+    ranking: Ranking,
+    rejections: Sequence[Rejection],
+    left_out: Sequence[tuple[str, str]] = (),
+) -> None:
+    """`file_name,score,rank,chosen,reason`: scored faces by rank, then the entries that never got a score.
+
+    Args:
+        left_out: (file name, reason) of photos that the selection never looked at.
+    """
+    rows: list[tuple[str, str, str, int, str]] = []
+    for i in np.argsort(ranking.rank):
+        reason = ranking.reasons[i]
+        rows.append((records[i].file_name, f"{scores[i]:.6f}", str(ranking.rank[i]), int(not reason), reason))
+    scored = {record.file_name for record in records}  # some lost no more than their attributes
+    rows += [(r.file_name, "", "", 0, f"{r.stage}: {r.reason}") for r in rejections if r.file_name not in scored]
+    rows += [(file_name, "", "", 0, reason) for file_name, reason in left_out]
+    _write_csv(path, ("file_name", "score", "rank", "chosen", "reason"), rows)
+
+
+def write_rejected_csv(path: Path, rejections: Sequence[Rejection]) -> None:
+    """`file_name,stage,reason`: one row per entry that cannot be used."""
+    _write_csv(path, ("file_name", "stage", "reason"), [(r.file_name, r.stage, r.reason) for r in rejections])
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    with atomic_path(path) as temporary:
+        # file names may hold bytes that are no UTF-8: they are written as they are
+        temporary.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")

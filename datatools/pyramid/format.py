@@ -1,0 +1,252 @@
+"""What a pyramid file consists of: names, shapes and types; docs/pyramid-format.md says the same for readers.
+
+Everything that writes, reads or checks such a file takes its knowledge of the layout from here.
+"""
+
+import re
+import shlex
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from datatools.errors import DataError
+from datatools.pyramid.levels import level_resolutions
+from datatools.text import counted
+
+FORMAT_NAME = "celebahq-pyramid"
+FORMAT_VERSION = 1
+COMPRESSIONS = ("none", "gzip", "lzf")
+CHUNK_BYTES = 1 << 16
+GZIP_LEVEL = 4
+PROVENANCE, CHECKSUMS, SETTINGS = "provenance", "checksums", "settings"
+UNKNOWN = -1  # identity, split, CelebA-HQ index
+
+
+def level_name(resolution: int) -> str:
+    return f"data{resolution}x{resolution}"
+
+
+def level_shape(count: int, resolution: int) -> tuple[int, int, int, int]:
+    return (count, 3, resolution, resolution)
+
+
+def images_per_chunk(resolution: int) -> int:
+    """Whole images in one chunk of a compressed level: one of a large level, at least 64 KiB of a small one."""
+    return -(-CHUNK_BYTES // (3 * resolution * resolution))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A provenance table: one row per image, of NumPy type `kind` ("S": UTF-8 of fixed length) and of `shape`."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...] = ()
+
+
+COLUMNS = (
+    Column("file_name", "S"),
+    Column("source_md5", "S"),
+    Column("score", "<f8"),
+    Column("rank", "<i4"),
+    Column("celebahq_index", "<i4"),
+    Column("quad", "<f8", (4, 2)),
+    Column("landmarks", "<f8", (5, 2)),
+    Column("identity", "<i4"),
+    Column("split", "|i1"),
+)
+ATTRIBUTES = (
+    "attributes"  # int8 (N, K) beside the columns, with the K names in its attribute "names"; absent when K = 0
+)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where one image of the pyramid comes from.
+
+    file_name: base name of the photo. source_md5: 32 hexadecimal digits, of the photo's bytes. score: quality score.
+    rank: place in the ranking, 1 the best. celebahq_index: index in the published CelebA-HQ, -1 when not in it.
+    quad: (4, 2) corners of the face rectangle, upper-left, lower-left, lower-right, upper-right; landmarks: (5, 2);
+    both as (x, y) in pixels of the photo as stored. file_name and source_md5 are both empty, rank is -1 and the rest
+    not-a-number where nothing is known (UNKNOWN_ORIGIN).
+    attributes: +1 or -1 in the order of the file's attribute names;
+    identity: CelebA's number of the person; split: 0 train, 1 validation, 2 test; None where unknown.
+    """
+
+    file_name: str
+    source_md5: str
+    score: float
+    rank: int
+    celebahq_index: int
+    quad: ArrayLike
+    landmarks: ArrayLike
+    attributes: tuple[int, ...] | None = None
+    identity: int | None = None
+    split: int | None = None
+
+    def __post_init__(self) -> None:
+        if np.shape(self.quad) != (4, 2) or np.shape(self.landmarks) != (5, 2):
+            raise ValueError(f"quad is (4, 2), landmarks (5, 2), not {np.shape(self.quad)}, {np.shape(self.landmarks)}")
+        if self.file_name == self.source_md5 == "":
+            return  # of unknown origin
+        if not self.file_name or Path(self.file_name).name != self.file_name or "\0" in self.file_name:
+            raise ValueError(f"file_name must be a base name, not {self.file_name!r}")
+        if not re.fullmatch("[0-9a-f]{32}", self.source_md5):
+            raise ValueError(f"source_md5 must be 32 hexadecimal digits, not {self.source_md5!r}")
+
+
+UNKNOWN_ORIGIN = Provenance("", "", float("nan"), UNKNOWN, UNKNOWN, np.full((4, 2), np.nan), np.full((5, 2), np.nan))
+"""Of an image that nobody knows more of."""
+
+
+def provenance_tables(rows: Sequence[Provenance], attribute_names: Sequence[str]) -> dict[str, NDArray]:
+    """The columns of `rows` as arrays of N rows, text as UTF-8 bytes padded with NUL to the longest one."""
+    tables: dict[str, NDArray] = {}
+    for column in COLUMNS:
+        values = [getattr(row, column.name) for row in rows]
+        if column.kind == "S":
+            encoded = [value.encode("utf-8", "surrogateescape") for value in values]
+            tables[column.name] = np.array(encoded, dtype=f"S{max([1, *map(len, encoded)])}")
+        else:
+            known = [UNKNOWN if value is None else value for value in values]
+            tables[column.name] = np.array(known, dtype=column.kind).reshape(len(rows), *column.shape)
+    if attribute_names:
+        unknown = (0,) * len(attribute_names)
+        flags = [unknown if row.attributes is None else row.attributes for row in rows]
+        tables[ATTRIBUTES] = np.array(flags, dtype=np.int8).reshape(len(rows), len(attribute_names))
+    return tables
+
+
+def provenance_checksums(tables: dict[str, NDArray]) -> NDArray[np.uint32]:
+    """CRC-32 of every row, (N,) uint32: all its columns' bytes in alphabetical order of names, text without padding."""
+    columns = [tables[name] for name in sorted(tables)]
+    checksums = np.empty(len(tables["file_name"]), dtype=np.uint32)
+    for index in range(len(checksums)):
+        checksums[index] = zlib.crc32(
+            b"".join(
+                column[index].tobytes().rstrip(b"\0") if column.dtype.kind == "S" else column[index].tobytes()
+                for column in columns
+            )
+        )
+    return checksums
+
+
+def image_checksum(image: NDArray[np.uint8]) -> int:
+    """CRC-32 of an image's bytes in file order: channel, row, column."""
+    return zlib.crc32(np.ascontiguousarray(image).data)
+
+
+def ignore(images: int) -> None:
+    """Progress that nobody watches."""
+
+
+def _open_unlocked_if_need_be(path: Path) -> h5py.File:
+    """Some network file systems refuse locks; a pyramid never changes under its name, so it does not need one."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if "lock" not in str(error):
+            raise
+        return h5py.File(path, "r", locking=False)
+
+
+def open_pyramid(path: Path) -> h5py.File:
+    """Open an HDF5 file for reading; DataError says in one line what keeps it from being one."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    try:
+        return _open_unlocked_if_need_be(path)
+    except OSError as error:
+        if "truncated" in str(error):
+            found = re.search(r"eof = (\d+).*stored_eof = (\d+)", str(error))
+            sizes = f" ({found[1]} of {found[2]} bytes are there)" if found else ""
+            raise DataError(f"{path}: the file is truncated{sizes}; copy or build it again") from error
+        if isinstance(error, PermissionError):
+            raise DataError(f"{path}: no permission to read it") from error
+        reason = "not an HDF5 file" if not h5py.is_hdf5(path) else f"damaged HDF5 file ({one_line(error)})"
+        raise DataError(f"{path}: {reason}") from error
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Turn what h5py makes of overwritten bytes into a DataError of one line."""
+    try:
+        yield
+    except (KeyError, OSError, RuntimeError) as error:
+        raise DataError(f"{path}: damaged HDF5 file ({one_line(error)})") from error
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def header_problems(file: h5py.File) -> list[str]:
+    """What is wrong with the marks at the root; a list with something in it means that nothing else can be trusted."""
+    attrs = file.attrs
+    if attrs.get("format") != FORMAT_NAME:
+        levels = any(re.fullmatch(r"data(\d+)x\1", name) for name in file)
+        command = f"python -m datatools.h5tool convert {shlex.quote(file.filename)} NEW.h5"
+        hint = "; its levels look like the 2017 layout, which lacks provenance and checksums; " if levels else ""
+        hint += f"make a pyramid of it: {command}" if levels else ""
+        return [f"not a pyramid of this program: the attribute 'format' is not '{FORMAT_NAME}'{hint}"]
+    if attrs.get("format_version") != FORMAT_VERSION:
+        return [
+            f"format version {attrs.get('format_version')} is not {FORMAT_VERSION}, which this program reads; "
+            "use the version of datatools that wrote it, or build the file again"
+        ]
+    missing = [name for name in ("count", "resolution", "min_level", "compression") if name not in attrs]
+    missing += [] if SETTINGS in file else [SETTINGS]
+    if missing:
+        return [f"missing at the root: {', '.join(missing)}"]
+    try:
+        level_resolutions(int(attrs["resolution"]), int(attrs["min_level"]))
+    except (DataError, ValueError, TypeError) as error:
+        return [f"unusable level sizes: {error}"]
+    return []
+
+
+def structure_problems(file: h5py.File) -> list[str]:
+    """Everything wrong with the layout, contents aside; empty for a sound file."""
+    problems = header_problems(file)
+    if problems:
+        return problems
+    if not file.attrs.get("complete"):
+        problems.append("the completeness mark is missing: whatever wrote the file did not finish; build it again")
+    count = int(file.attrs["count"])
+    resolutions = level_resolutions(int(file.attrs["resolution"]), int(file.attrs["min_level"]))
+    expected = [level_name(resolution) for resolution in resolutions]
+    for resolution, name in zip(resolutions, expected, strict=True):
+        problems += _table_problems(file, name, level_shape(count, resolution), "|u1")
+        problems += _table_problems(file, f"{CHECKSUMS}/{name}", (count,), "<u4")
+    problems += [
+        f"{name} is not among the levels {resolutions[0]} ... {resolutions[-1]} that the file names"
+        for name in file
+        if re.fullmatch(r"data\d+x\d+", name) and name not in expected
+    ]
+    problems += _table_problems(file, f"{CHECKSUMS}/{PROVENANCE}", (count,), "<u4")
+    for column in COLUMNS:
+        problems += _table_problems(file, f"{PROVENANCE}/{column.name}", (count, *column.shape), column.kind)
+    flags = file.get(f"{PROVENANCE}/{ATTRIBUTES}")
+    if flags is not None:
+        names = flags.attrs.get("names", ())
+        problems += _table_problems(file, f"{PROVENANCE}/{ATTRIBUTES}", (count, len(names)), "|i1")
+    return problems
+
+
+def _table_problems(file: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> list[str]:
+    table = file.get(name)
+    if not isinstance(table, h5py.Dataset):
+        return [f"{name} is missing"]
+    if len(table.shape or ()) != len(shape) or table.shape[1:] != shape[1:]:
+        return [f"{name} has the wrong shape {table.shape} instead of {shape}"]
+    if table.shape[0] != shape[0]:
+        return [f"{name} has {counted(table.shape[0], 'row')} instead of {shape[0]:,}"]
+    if table.dtype.kind != "S" if kind == "S" else table.dtype != np.dtype(kind):
+        return [f"{name} has the type {table.dtype} instead of {'fixed-length text' if kind == 'S' else kind}"]
+    return []

@@ -1,0 +1,117 @@
+"""Joining finished pyramid files into one, at the speed of copying."""
+
+import errno
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datatools.errors import DataError
+from datatools.pyramid.format import CHECKSUMS, PROVENANCE, ignore, images_per_chunk, level_name
+from datatools.pyramid.reader import OpenFile, Pyramid
+from datatools.pyramid.writer import Layout, Setting, UnfinishedFile, new_file, write_at
+
+COPY_BYTES = 32 << 20
+NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
+
+
+def join(
+    parts: Sequence[str | Path],
+    out: str | Path,
+    *,
+    compression: str = "none",
+    settings: Mapping[str, Setting] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> None:
+    """Concatenate finished pyramids, in the order given, into `out`; same bytes as one writer of all their faces.
+
+    The parts must have the same levels and attribute names; their settings are not carried over. `progress` is called
+    with the number of images newly finished. Images and their checksums are copied as they are, so that a part damaged
+    on its way shows in `verify`. Fastest where the parts have the compression asked for. Memory is bounded whatever the
+    sizes. Raises DataError for unusable parts and for a disk that cannot be written.
+    """
+    if not parts:
+        raise DataError(f"{out}: nothing to join")
+    pyramids = [Pyramid(part) for part in parts]
+    first = pyramids[0]
+    for pyramid in pyramids[1:]:
+        if (pyramid.levels, pyramid.attribute_names) != (first.levels, first.attribute_names):
+            raise DataError(f"{pyramid.path}: levels or attribute names differ from those of {first.path}")
+    layout = Layout(sum(map(len, pyramids)), first.levels, compression)
+    tables: dict[str, list[NDArray]] = {name: [] for name in first.provenance_names}
+    row_checksums: list[NDArray[np.uint32]] = []
+    with new_file(Path(out), layout, settings or {}) as target:
+        for pyramid in pyramids:
+            with pyramid:
+                _append_images(target, pyramid, progress or ignore)
+                stored = pyramid.handles().file
+                row_checksums.append(stored[f"{CHECKSUMS}/{PROVENANCE}"][...])
+                for name, columns in tables.items():
+                    columns.append(stored[f"{PROVENANCE}/{name}"][...])
+        joined = {name: np.concatenate(columns) for name, columns in tables.items()}
+        target.finish(joined, first.attribute_names, np.concatenate(row_checksums))
+
+
+def _append_images(target: UnfinishedFile, part: Pyramid, progress: Callable[[int], object]) -> None:
+    source = part.handles()
+    for resolution, checksums in target.checksums.items():
+        checksums[target.done : target.done + len(part)] = source.file[f"{CHECKSUMS}/{level_name(resolution)}"][...]
+    if target.layout.compression == part.compression == "none":
+        for resolution in reversed(part.levels):  # the top level last: its bytes are what takes the time
+            _copy_level(target, source, resolution, len(part), progress if resolution == part.resolution else ignore)
+        target.done += len(part)
+        return
+    for index in range(len(part)):
+        for resolution in part.levels:
+            if target.layout.compression == part.compression and images_per_chunk(resolution) == 1:
+                _copy_chunk(target, source, resolution, index)
+            else:
+                target.write(resolution, target.done, part[resolution][index])
+        target.done += 1
+        progress(1)
+
+
+def _copy_chunk(target: UnfinishedFile, source: OpenFile, resolution: int, index: int) -> None:
+    """Take an image's chunk over without decompressing it; compressing alike is what costs most otherwise."""
+    filters_skipped, chunk = source.levels[resolution].dataset.id.read_direct_chunk((index, 0, 0, 0))
+    with target.told_plainly():
+        target.reserve(len(chunk))
+        target.levels[resolution].id.write_direct_chunk((target.done, 0, 0, 0), chunk, filters_skipped)
+
+
+def _copy_level(
+    target: UnfinishedFile, source: OpenFile, resolution: int, count: int, progress: Callable[[int], object]
+) -> None:
+    """Copy a level's images from one uncompressed file to another."""
+    level = source.levels[resolution]
+    batch = max(1, COPY_BYTES // level.image_bytes)
+    for start in range(0, count, batch):
+        images = min(batch, count - start)
+        read_at = (level.offset or 0) + start * level.image_bytes
+        write_to = target.levels[resolution].id.get_offset() + (target.done + start) * level.image_bytes
+        with target.told_plainly():
+            _copy_range(level.descriptor, target.descriptor, images * level.image_bytes, read_at, write_to)
+        progress(images)
+
+
+def _copy_range(source: int, target: int, length: int, read_at: int, write_to: int) -> None:
+    """Copy between open files inside the kernel where it can, which on some file systems shares the blocks instead."""
+    in_kernel = hasattr(os, "copy_file_range")
+    while length:
+        copied = 0
+        if in_kernel:
+            try:
+                copied = os.copy_file_range(source, target, length, read_at, write_to)
+            except OSError as error:
+                if error.errno not in NO_KERNEL_COPY:
+                    raise
+                in_kernel = False
+        if not in_kernel:
+            data = os.pread(source, min(length, COPY_BYTES), read_at)
+            write_at(target, data, write_to)
+            copied = len(data)
+        if copied == 0:
+            raise DataError("a part became shorter while it was copied; build it again")
+        length, read_at, write_to = length - copied, read_at + copied, write_to + copied

@@ -1,0 +1,307 @@
+"""Writing a pyramid file one face at a time; it is complete under its name or not there."""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from datatools import __version__
+from datatools.errors import DataError
+from datatools.files import atomic_path
+from datatools.pyramid.format import (
+    ATTRIBUTES,
+    CHECKSUMS,
+    COMPRESSIONS,
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    GZIP_LEVEL,
+    PROVENANCE,
+    SETTINGS,
+    Provenance,
+    image_checksum,
+    images_per_chunk,
+    level_name,
+    level_shape,
+    one_line,
+    provenance_checksums,
+    provenance_tables,
+)
+from datatools.pyramid.levels import build_levels, level_resolutions
+from datatools.text import counted
+
+Setting = str | int | float
+LEVEL_ALIGNMENT = 1 << 20
+RESERVE_BYTES = 1 << 20
+MAX_SETTING_BYTES = 60_000  # HDF5 keeps an attribute in its object's header, which holds 64 KiB
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What decides the layout of a file: number of images, sides of the levels, largest first, and compression."""
+
+    count: int
+    resolutions: tuple[int, ...]
+    compression: str
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise DataError(f"a pyramid cannot hold {self.count} images")
+        if self.compression not in COMPRESSIONS:
+            raise DataError(f"compression must be one of {', '.join(COMPRESSIONS)}, not {self.compression!r}")
+
+
+class PyramidWriter:
+    """Write a pyramid of `count` faces, in order of `append`; a context manager.
+
+    path: the file; it appears, whole and flushed to the disk, when the block ends without an error, and otherwise
+    not at all. resolution: side of the faces and top level, a power of two from 4 to 1024. min_level: smallest level,
+    4 or 1. compression: "none" (fastest to read), "gzip" or "lzf". attribute_names: meaning of Provenance.attributes.
+    settings: what made the faces, kept as attributes.
+
+    Memory is bounded: a few images and the provenance. The bytes of the file depend on the arguments and the appended
+    values alone. Raises DataError when the disk is full or cannot be written, or when the number of faces is not
+    `count`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        count: int,
+        *,
+        resolution: int,
+        min_level: int = 4,
+        compression: str = "none",
+        attribute_names: Sequence[str] = (),
+        settings: Mapping[str, Setting] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._layout = Layout(count, level_resolutions(resolution, min_level), compression)
+        self._attribute_names = tuple(attribute_names)
+        self._settings = dict(settings or {})
+        self._rows: list[Provenance] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "PyramidWriter":
+        self._file = self._stack.enter_context(new_file(self.path, self._layout, self._settings))
+        return self
+
+    def append(self, face: NDArray[np.uint8], provenance: Provenance) -> None:
+        """Add one face, (r, r, 3) uint8 RGB with r = resolution, and where it comes from."""
+        resolutions = self._layout.resolutions
+        if face.shape != (resolutions[0], resolutions[0], 3):
+            raise ValueError(f"faces of this pyramid have side {resolutions[0]}, not the shape {face.shape}")
+        if provenance.attributes is not None and len(provenance.attributes) != len(self._attribute_names):
+            raise ValueError(f"{len(provenance.attributes)} attributes for {len(self._attribute_names)} names")
+        index = len(self._rows)
+        for resolution, image in build_levels(face, resolutions[-1]).items():
+            self._file.write(resolution, index, image)
+            self._file.checksums[resolution][index] = image_checksum(image)
+        self._rows.append(provenance)
+        self._file.done += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            tables = provenance_tables(self._rows, self._attribute_names)
+            self._file.finish(tables, self._attribute_names, provenance_checksums(tables))
+
+
+class UnfinishedFile:
+    """A pyramid under its temporary name, being filled: images level by level, then everything else at once."""
+
+    def __init__(self, file: h5py.File, path: Path, layout: Layout) -> None:
+        self.file, self.path, self.layout = file, path, layout
+        self.done = 0  # images that are there in every level
+        self._reserved = 0
+        self.reserve(0)
+        self.checksums = {r: np.zeros(layout.count, dtype=np.uint32) for r in layout.resolutions}
+        self.levels = {r: self._create_level(r) for r in layout.resolutions}
+        self._pending: dict[int, list[NDArray[np.uint8]]] = {r: [] for r in layout.resolutions}
+
+    @property
+    def descriptor(self) -> int:
+        return self.file.id.get_vfd_handle()
+
+    def _create_level(self, resolution: int) -> h5py.Dataset:
+        name, shape, compression = level_name(resolution), level_shape(self.layout.count, resolution), None
+        if self.layout.compression != "none" and self.layout.count:
+            compression = self.layout.compression
+            chunk = level_shape(min(images_per_chunk(resolution), self.layout.count), resolution)
+            level = GZIP_LEVEL if compression == "gzip" else None
+            # Chunks are written whole, in the order in which they fill up, past a cache that would reorder them.
+            filters = {"chunks": chunk, "compression": compression, "compression_opts": level}
+            return self.file.create_dataset(name, shape, np.uint8, **filters, rdcc_nbytes=1, fill_time="never")
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_layout(h5py.h5d.CONTIGUOUS)
+        properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # the place in the file is known before the first byte
+        properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        properties.set_obj_track_times(False)
+        return self.file.create_dataset(name, shape, np.uint8, dcpl=properties)
+
+    def write(self, resolution: int, index: int, image: NDArray[np.uint8]) -> None:
+        """Write one image, (3, r, r) C-contiguous; the images of a level come in order."""
+        if index >= self.layout.count:
+            raise DataError(f"{self.path}: announced for {counted(self.layout.count, 'face')}, more were appended")
+        level = self.levels[resolution]
+        with self.told_plainly():
+            if level.chunks is None:
+                write_at(self.descriptor, image.data.cast("B"), level.id.get_offset() + index * image.nbytes)
+                return
+            pending = self._pending[resolution]
+            pending.append(image)
+            if len(pending) == level.chunks[0] or index == self.layout.count - 1:
+                self.reserve(len(pending) * image.nbytes)
+                level[index + 1 - len(pending) : index + 1] = np.stack(pending)
+                pending.clear()
+
+    def reserve(self, size: int) -> None:
+        """Claim room on the disk for `size` more bytes that HDF5 will write, and for its own tables.
+
+        After a failed write HDF5 can neither close the file nor, at times, let the process end without a crash. So the
+        failure has to come before, from here.
+        """
+        needed = self.file.id.get_filesize() + size + RESERVE_BYTES
+        if needed > self._reserved and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self.descriptor, self._reserved, needed + RESERVE_BYTES - self._reserved)
+            self._reserved = needed + RESERVE_BYTES
+
+    def finish(
+        self, tables: Mapping[str, NDArray], attribute_names: Sequence[str], row_checksums: NDArray[np.uint32]
+    ) -> None:
+        """Write everything but the images, the completeness mark last, and close the file."""
+        if self.done != self.layout.count:
+            appended = f"{self.done:,} {'was' if self.done == 1 else 'were'} appended"
+            raise DataError(f"{self.path}: announced for {counted(self.layout.count, 'face')}, {appended}")
+        with self.told_plainly():
+            everything = (*self.checksums.values(), row_checksums, *tables.values())
+            self.reserve(sum(values.nbytes for values in everything))
+            for resolution, values in self.checksums.items():
+                self.file.create_dataset(f"{CHECKSUMS}/{level_name(resolution)}", data=values)
+            self.file.create_dataset(f"{CHECKSUMS}/{PROVENANCE}", data=row_checksums)
+            for name, values in tables.items():
+                text = h5py.string_dtype("utf-8", values.dtype.itemsize) if values.dtype.kind == "S" else values.dtype
+                self.file.create_dataset(f"{PROVENANCE}/{name}", data=values.astype(text))
+            if attribute_names:
+                names = np.array([name.encode("utf-8") for name in attribute_names])
+                self.file[f"{PROVENANCE}/{ATTRIBUTES}"].attrs["names"] = names
+            self.file.flush()
+            os.ftruncate(self.descriptor, self.file.id.get_filesize())  # what was reserved and not needed
+            self.file.attrs["complete"] = np.uint8(1)
+            self.file.close()
+
+    @contextmanager
+    def told_plainly(self) -> Iterator[None]:
+        """Turn a failure of the file system into a DataError of one line."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            raise _write_error(
+                self.path, error, f" after {self.done} of {counted(self.layout.count, 'image')}"
+            ) from error
+
+
+@contextmanager
+def new_file(path: Path, layout: Layout, settings: Mapping[str, Setting]) -> Iterator[UnfinishedFile]:
+    """Create `path`, to be filled inside the block, which must end with `finish`."""
+    for name, value in settings.items():
+        if isinstance(value, str) and len(value.encode("utf-8")) > MAX_SETTING_BYTES:
+            raise DataError(f"{path}: the setting {name!r} is longer than {MAX_SETTING_BYTES} bytes")
+    _check_free_space(path, layout)
+    raised_inside: BaseException | None = None
+    try:
+        with atomic_path(path) as temporary:
+            # Format 1.8 is what every HDF5 library since 2008 reads, and nothing in it depends on the time of day.
+            # Uncompressed levels start at a multiple of 1 MiB where the operating system can keep, and copy, the images
+            # in large pieces; this makes reading up to twice as fast.
+            alignment = LEVEL_ALIGNMENT if layout.compression == "none" else 1
+            file = h5py.File(
+                temporary,
+                "w",
+                libver=("v108", "v108"),
+                alignment_threshold=LEVEL_ALIGNMENT,
+                alignment_interval=alignment,
+            )
+            try:
+                unfinished = _started(file, path, layout, settings)
+                try:
+                    yield unfinished
+                except BaseException as error:
+                    raised_inside = error
+                    raise
+            except BaseException:
+                # Closing flushes, which fails once more on a full disk, and a file that is not closed keeps its
+                # blocks until the process ends: cutting it makes room first.
+                with suppress(OSError):
+                    os.truncate(temporary, 0)
+                with suppress(Exception):
+                    file.close()
+                raise
+    except (OSError, RuntimeError) as error:
+        if error is raised_inside:
+            raise
+        raise _write_error(path, error) from error
+
+
+def _started(file: h5py.File, path: Path, layout: Layout, settings: Mapping[str, Setting]) -> UnfinishedFile:
+    header = {
+        "format": FORMAT_NAME,
+        "format_version": FORMAT_VERSION,
+        "datatools_version": __version__,
+        "count": layout.count,
+        "resolution": layout.resolutions[0],
+        "min_level": layout.resolutions[-1],
+        "compression": layout.compression,
+        "complete": np.uint8(0),
+    }
+    file.attrs.update(header)
+    kept = file.create_group(SETTINGS)
+    for name in sorted(settings):
+        kept.attrs[name] = settings[name]
+    return UnfinishedFile(file, path, layout)
+
+
+def _check_free_space(path: Path, layout: Layout) -> None:
+    """A build of an hour should not find out at its end that the disk is too small."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise DataError(f"{path}: the folder {folder} does not exist")
+    free = shutil.disk_usage(folder).free
+    needed = layout.count * sum(3 * r * r for r in layout.resolutions)
+    if layout.compression == "none" and free < needed:
+        raise DataError(
+            f"{path}: the disk is too full: {needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free in {folder}; "
+            "free some space or choose another folder"
+        )
+
+
+def _write_error(path: Path, error: OSError | RuntimeError, when: str = "") -> DataError:
+    code = error.errno if isinstance(error, OSError) else None
+    if code is None:  # HDF5 may hide the number in its message
+        found = re.search(r"errno = (\d+)", str(error))
+        code = int(found[1]) if found else None
+    reason = os.strerror(code) if code else one_line(error)
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        reason += "; free some space or choose another folder"
+    return DataError(f"{path}: cannot be written{when}: {reason}")
+
+
+def write_at(descriptor: int, data: bytes | memoryview, position: int) -> None:
+    """Write all of `data` at an offset of an open file."""
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(descriptor, rest, position)
+        rest = rest[written:]
+        position += written

@@ -1,0 +1,116 @@
+"""The report page of a build: static HTML with its pictures, to be opened from disk.
+
+A report is the last step of a build that may have taken a day. What cannot be shown (a photo that is gone, a table that
+cannot be read) therefore becomes a note on the page, not the end of the build.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from datatools.errors import DataError
+from datatools.files import atomic_path, fsync_path
+
+GENERATOR = "CelebA-HQ build report"  # marks a folder as one that a new report may replace
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """Time that a stage of the build took. seconds: work, side by side or not, added up; images: how many."""
+
+    name: str
+    seconds: float
+    images: int
+
+
+@dataclass(frozen=True)
+class DuplicateFiles:
+    """Two photos whose faces look alike. distance: differing bits of their perceptual hashes (0..256)."""
+
+    first: str
+    second: str
+    distance: int
+
+
+@dataclass(frozen=True)
+class BuildSummary:
+    """What the report tells.
+
+    Attributes:
+        pyramid: the finished file.
+        ranking_csv: columns file_name, score, rank, chosen, reason. rejected_csv: file_name, stage, reason.
+        photos: every photo with landmarks: file name -> file.
+        duplicates: pairs found. stages: in the order of the work.
+        settings: shown as they are; of them the page itself uses `count` (faces asked for), `selection`, and, where
+            `restore` is another than "none", `final_filter`.
+        disk_bytes: what lies on disk after the build: name -> bytes.
+    """
+
+    pyramid: Path
+    ranking_csv: Path
+    rejected_csv: Path
+    photos: Mapping[str, Path]
+    duplicates: tuple[DuplicateFiles, ...]
+    stages: tuple[StageTime, ...]
+    settings: Mapping[str, str]
+    disk_bytes: Mapping[str, int]
+
+
+def write_report(summary: BuildSummary, folder: Path) -> Path:
+    """Write the report of a build into `folder`, replacing an earlier report there.
+
+    Whole or not at all: the report is made in a temporary folder beside `folder`, then swapped in. What an interrupted
+    run left is removed by the next one.
+
+    Returns: folder / "index.html".
+    Raises: DataError when `folder` holds something else than a report; OSError when it cannot be written.
+    """
+    from datatools.report.page import render_page  # matplotlib and jinja2: only when a page is made
+
+    folder = Path(folder).absolute()
+    with _replaced_folder(folder) as temporary:
+        page = render_page(summary, temporary, links_from=folder)
+        with atomic_path(temporary / "index.html") as path:
+            path.write_bytes(page.encode("utf-8", errors="replace"))  # names on disk need not be valid Unicode
+    return folder / "index.html"
+
+
+@contextmanager
+def _replaced_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `folder`, which takes its place on success and is removed on failure."""
+    temporary = folder.with_name(f".{folder.name}.partial")
+    previous = folder.with_name(f".{folder.name}.previous")
+    if previous.exists():  # killed between the two renames below, or just after them
+        if folder.exists():
+            shutil.rmtree(previous)
+        else:
+            previous.rename(folder)
+    check_replaceable(folder)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        fsync_path(temporary)
+        if folder.exists():
+            folder.rename(previous)
+        os.replace(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if previous.exists() and not folder.exists():
+            previous.rename(folder)
+        raise
+    shutil.rmtree(previous, ignore_errors=True)
+    fsync_path(folder.parent)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise DataError when `folder` holds something else than a report, which is not to be deleted."""
+    if not folder.exists():
+        return
+    page = folder / "index.html"
+    is_report = page.is_file() and GENERATOR.encode() in page.read_bytes()[:2000]
+    if folder.is_symlink() or not folder.is_dir() or (any(folder.iterdir()) and not is_report):
+        raise DataError(f"{folder} is not an earlier report and is left alone; move it away or name another folder")

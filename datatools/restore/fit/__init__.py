@@ -1,0 +1,1 @@
+"""Train and measure the restoration networks; nothing outside this package imports it."""

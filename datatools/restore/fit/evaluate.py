@@ -1,0 +1,347 @@
+"""Command line: measure a restoration network on a folder of pictures.
+
+    python -m datatools.restore.evaluate --task sr --images Set5
+    python -m datatools.restore.evaluate --task jpeg --images Kodak24 --quality 10,25,50,75,95 --json kodak.json
+
+Every picture is degraded, restored, and compared with itself. Super-resolution: reduced by 4 with Pillow's bicubic
+filter, compared with bicubic enlargement, 4 pixels at every side left out, as papers do. JPEG: through Pillow's encoder
+with colours at half resolution (4:2:0), compared with the JPEG itself.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from PIL import Image
+from torch import nn
+
+from datatools.cli import NameOrPath, PathOption, run_command
+from datatools.console import check_printed
+from datatools.errors import DataError
+from datatools.files import PICTURE_ENDINGS, atomic_path, check_writable, list_pictures
+from datatools.images import ImageError, read_upright, save_png
+from datatools.progress import Progress
+from datatools.restore import Variant, bundled
+from datatools.restore import external as foreign
+from datatools.restore.devices import choose_device
+from datatools.restore.fit.degrade import SCALE, compress, reduce_picture
+from datatools.restore.fit.metrics import SSIM_WINDOW, psnr_rgb, psnr_y, ssim_y
+from datatools.restore.pictures import Picture
+from datatools.restore.restorers import BUNDLED
+from datatools.restore.tiling import Precision, best_precision, network_shape, restore
+from datatools.restore.weights import load_weights, task_of
+from datatools.text import counted
+
+LOSSLESS = "lossless"
+DEFAULT_QUALITY = "75"
+BORDER = {"sr": 4, "jpeg": 0}
+"""Pixels at every side that do not count."""
+NETWORK_SCALE = {"sr": SCALE, "jpeg": 1}
+
+Restore = Callable[[Picture], Picture]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One picture, or the mean of several: decibels (100 for equal pictures), SSIM, and seconds of the restoring."""
+
+    psnr_y: float
+    psnr_rgb: float
+    ssim_y: float
+    baseline_psnr_y: float
+    baseline_psnr_rgb: float
+    baseline_ssim_y: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores by the pictures' file names."""
+
+    images: dict[str, Scores]
+
+    @property
+    def mean(self) -> Scores:
+        return Scores(
+            *(float(np.mean([getattr(s, field.name) for s in self.images.values()])) for field in fields(Scores))
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return {"mean": asdict(self.mean), "images": {name: asdict(scores) for name, scores in self.images.items()}}
+
+
+@click.command(
+    context_settings={"show_default": True},
+    epilog="Example: python -m datatools.restore.evaluate --task jpeg --images Kodak24 --quality 10,50 --json q.json",
+)
+@click.option("--task", type=click.Choice(["jpeg", "sr"]), required=True, help="Artifact removal, or 4x enlargement.")
+@click.option("--images", type=PathOption(), required=True, help="Folder of undamaged pictures; no subfolders.")
+@click.option(
+    "--quality",
+    metavar="LIST",
+    help=f"JPEG qualities such as 10,25,50,{LOSSLESS}; tables and JSON then hold one part for each.  "
+    f"[default: {DEFAULT_QUALITY}]",
+)
+@click.option(
+    "--variant", type=click.Choice(["distortion", "perceptual"]), default="distortion", help="Which bundled network."
+)
+@click.option(
+    "--restore",
+    "name",
+    type=NameOrPath(),
+    metavar="NAME|FILE",
+    default="bundled",
+    help=f"{', '.join([*BUNDLED, *foreign.NAMED])}, or a file of weights.",
+)
+@click.option("--json", "json_file", metavar="FILE", type=PathOption(), help="Write all numbers here.")
+@click.option(
+    "--save",
+    metavar="DIR",
+    type=PathOption(),
+    help="Write restored pictures here, as PNG under their names; with several qualities in DIR/10, DIR/25 ...",
+)
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    help="auto: bf16 where the device computes with it, fp32 elsewhere.",
+)
+def main(**options: Any) -> None:
+    """Measure a restoration network: PSNR and SSIM beside the JPEG's own, or bicubic enlargement's."""
+    try:
+        evaluate_command(**options)
+    except DataError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def evaluate_command(
+    *,
+    task: str,
+    images: Path,
+    quality: str | None,
+    variant: Variant,
+    name: str,
+    json_file: Path | None,
+    save: Path | None,
+    device: str,
+    precision: str,
+) -> None:
+    """Check everything, measure, print, write. Raises DataError."""
+    qualities = parse_qualities(quality, task)
+    files = picture_files(images)
+    folders = result_folders(save, qualities)
+    check_outputs(images, files, Path(name), json_file, list(folders.values()))
+    network = load_network(task, variant, name)
+    where = choose_device(device)
+    how: Precision = best_precision(where) if precision == "auto" else precision  # type: ignore[assignment]
+
+    def run(picture: Picture) -> Picture:
+        return restore(network, picture, device=where, precision=how)
+
+    run(np.zeros((16, 16, 3), np.uint8))  # whatever happens only once does not count
+    parts: dict[str, Measured] = {}
+    with Progress("evaluate", len(files) * len(qualities), "picture") as progress:
+        for q in qualities:
+            parts[q] = measure(task, q, files, run, folders.get(q), progress=progress)
+    baseline = "bicubic" if task == "sr" else "JPEG"
+    click.echo(f"{task}, {type(network).__name__}, {where}, {how}, {counted(len(files), 'picture')}")
+    if len(qualities) == 1:
+        (found,) = parts.values()
+        click.echo(table("picture", [*found.images.items(), ("mean", found.mean)], baseline))
+    else:
+        click.echo(table("quality", [(q, found.mean) for q, found in parts.items()], baseline))
+    if json_file is None:
+        check_printed()
+    else:
+        content = {q: found.as_json() for q, found in parts.items()}
+        write_json(json_file, content if quality is not None else content[qualities[0]])
+
+
+def parse_qualities(text: str | None, task: str) -> list[str]:
+    """Qualities of "10,25,lossless", each once, in that order; [""] for super-resolution. Raises DataError."""
+    if task == "sr":
+        if text is not None:
+            raise DataError("--quality is for --task jpeg alone")
+        return [""]
+    found: list[str] = []
+    for item in (text if text is not None else DEFAULT_QUALITY).split(","):
+        item = item.strip().lower()
+        if item != LOSSLESS:
+            if not (item.isascii() and item.isdecimal() and 1 <= int(item) <= 100):
+                raise DataError(f"--quality: {item!r} is neither a number from 1 to 100 nor {LOSSLESS}")
+            item = str(int(item))
+        if item not in found:
+            found.append(item)
+    return found
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """List the pictures that lie in a folder, by name. Raises DataError when there is none."""
+    if not folder.is_dir():
+        raise DataError(f"--images {folder} is no folder")
+    files = list_pictures(folder)
+    if not files.pictures:
+        raise DataError(f"--images {folder} holds no pictures ({', '.join(sorted(PICTURE_ENDINGS))}){files.hint}")
+    if files.below:
+        click.echo(f"note: {counted(len(files.below), 'picture')} in subfolders of {folder} left out", err=True)
+    return list(files.pictures)
+
+
+def result_folders(save: Path | None, qualities: Sequence[str]) -> dict[str, Path]:
+    """Where restored pictures of every quality go; empty where they are not kept."""
+    if save is None:
+        return {}
+    return {q: save / q if len(qualities) > 1 else save for q in qualities}
+
+
+def check_outputs(
+    images: Path, files: Sequence[Path], weights: Path, json_file: Path | None, folders: Sequence[Path]
+) -> None:
+    """Raises DataError for outputs that could not be written, or that would overwrite pictures or the weight file."""
+    if json_file is not None and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
+        raise DataError(f"--json {json_file} is a folder, or lies in one that does not exist")
+    if json_file is not None and json_file.resolve() in {path.resolve() for path in (*files, weights)}:
+        raise DataError(f"--json {json_file} is read by this command: it would be overwritten")
+    if json_file is not None:
+        with _told(json_file):
+            check_writable(json_file)
+    for folder in folders:
+        if folder.resolve() == images.resolve():
+            raise DataError(f"--save: {folder} is the folder of --images: its pictures would be overwritten")
+        for path in (folder.parent, folder):
+            if path.exists() and not path.is_dir():
+                raise DataError(f"--save: {path} is no folder")
+    if not folders:
+        return
+    stems = [path.stem for path in files]
+    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if twice is not None:
+        raise DataError(f"--save: two pictures of {images} are called {twice}; rename one")
+
+
+def load_network(task: str, variant: Variant, name: str) -> nn.Module:
+    """The network that --restore names, in evaluation mode.
+
+    Raises:
+        DataError: no such network or file, a damaged one, or one for another task.
+    """
+    if task == "jpeg" and variant != "distortion":
+        raise DataError("--variant perceptual is for --task sr alone")
+    chosen = variant if name == "bundled" else BUNDLED.get(name)
+    if chosen is not None and variant in ("distortion", chosen):
+        if task == "jpeg" and chosen != "distortion":
+            raise DataError(f"--restore {name} is for --task sr alone; there is one artifact remover: bundled")
+        return load_weights(bundled.bundled_weights(task, chosen), task)[0]
+    if variant != "distortion":
+        raise DataError(f"--variant {variant} chooses a bundled network; it says nothing about --restore {name}")
+    if name == "none":
+        raise DataError("--restore none changes nothing: there is nothing to measure")
+    if task_of(Path(name)) is not None:
+        return load_weights(Path(name), task)[0]
+    network: nn.Module = foreign.load_model(name)
+    scale = network_shape(network)[0]
+    if scale != NETWORK_SCALE[task]:
+        raise DataError(f"{name} enlarges by {scale}; --task {task} needs a network of scale {NETWORK_SCALE[task]}")
+    return network
+
+
+def measure(
+    task: str,
+    quality: str,
+    files: Sequence[Path],
+    run: Restore,
+    save: Path | None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Measured:
+    """Degrade, restore and compare every picture.
+
+    Raises:
+        DataError: a file that is no picture or too small, or a folder that cannot be written.
+    """
+    images: dict[str, Scores] = {}
+    for path in files:
+        picture = read_picture(path, task)
+        given, baseline = degraded(picture, task, quality)
+        start = time.perf_counter()
+        restored = run(given)
+        seconds = time.perf_counter() - start
+        images[path.name] = Scores(*_compare(picture, restored, task), *_compare(picture, baseline, task), seconds)
+        if save is not None:
+            try:
+                save.mkdir(parents=True, exist_ok=True)
+                save_png(save / f"{path.stem}.png", restored)
+            except OSError as error:
+                raise DataError(f"--save {save} cannot be written: {error.strerror or error}") from error
+        progress(1)
+    return Measured(images)
+
+
+def _compare(picture: Picture, other: Picture, task: str) -> tuple[float, float, float]:
+    border = BORDER[task]
+    return psnr_y(picture, other, border), psnr_rgb(picture, other, border), ssim_y(picture, other, border)
+
+
+def read_picture(path: Path, task: str) -> Picture:
+    """A picture whose sides fit the task: cut at the right and at the bottom. Raises DataError."""
+    try:
+        picture = read_upright(path)
+    except ImageError as error:
+        raise DataError(f"{path}: {error}") from error
+    least, unit = SSIM_WINDOW + 2 * BORDER[task], NETWORK_SCALE[task]
+    height, width = (side // unit * unit for side in picture.shape[:2])
+    if min(height, width) < least:
+        least = -(-least // unit) * unit
+        raise DataError(f"{path} has {picture.shape[1]} x {picture.shape[0]} pixels; at least {least} x {least} needed")
+    return np.ascontiguousarray(picture[:height, :width])
+
+
+def degraded(picture: Picture, task: str, quality: str) -> tuple[Picture, Picture]:
+    """What the network gets, and what it has to beat at the picture's size."""
+    if task == "sr":
+        small = reduce_picture(picture)
+        size = (picture.shape[1], picture.shape[0])
+        return small, np.array(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
+    given = picture if quality == LOSSLESS else compress(picture, int(quality))
+    return given, given
+
+
+def table(first: str, rows: Sequence[tuple[str, Scores]], baseline: str) -> str:
+    """Scores in columns: the baseline's, ours, and what was gained."""
+    pairs = (("PSNR Y", "psnr_y", 2), ("PSNR RGB", "psnr_rgb", 2), ("SSIM Y", "ssim_y", 4))
+    wide = max(len(first), *(len(name) for name, _ in rows))
+    lines = [
+        " " * wide + "".join(f"  {title:^25}" for title, _, _ in pairs),
+        f"{first:{wide}}" + f"  {baseline:>8} {'restored':>8} {'gain':>7}" * len(pairs) + "  seconds",
+    ]
+    for name, scores in rows:
+        line = f"{name:{wide}}"
+        for _, key, digits in pairs:
+            ours, plain = getattr(scores, key), getattr(scores, f"baseline_{key}")
+            line += f"  {plain:8.{digits}f} {ours:8.{digits}f} {ours - plain:+7.{digits}f}"
+        lines.append(f"{line}  {scores.seconds:7.3f}")
+    return "\n".join(lines)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write whole or not at all. Raises DataError where that cannot be."""
+    with _told(path), atomic_path(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"--json {path} cannot be written: {error.strerror or error}") from error
+
+
+if __name__ == "__main__":
+    run_command(main, "datatools.restore.fit.evaluate")

@@ -1,0 +1,1 @@
+"""Presets, schedules and levels of detail."""

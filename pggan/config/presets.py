@@ -1,0 +1,404 @@
+"""Named settings: everything that decides what a training computes, as frozen values, and one table of them.
+
+`celebahq` is the paper's own run (appendix A.1), `celebahq-v2` the faster one that its authors published in 2018,
+`table1-a` ... `table1-h` are the rows of the paper's table 1, `no-growing` its section 6.3 comparison.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from datatools.errors import DataError
+from pggan.config.schedule import ScheduleConfig
+
+T = TypeVar("T")
+PLAIN: dict[Any, tuple[tuple[type, ...], str]] = {
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a finite number"),
+    bool: ((bool,), "true or false"),
+}
+"""Settings' types -> what they may be in JSON, and that in words."""
+
+LSGAN_NOISE = 0.2
+WHOLE_MINIBATCH = 0  # stddev_group: all samples are one group
+ADDED_LATER = ("average_ramp",)
+"""Settings that older files lack. Their defaults do what the program did before it had them."""
+
+
+def _check_choices(config: object) -> None:
+    """Refuses a text that is not among the choices of its field."""
+    for name, hint in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            raise DataError(f"--{name.replace('_', '-')} {value!r}: must be one of {', '.join(get_args(hint))}")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Shapes and layers of both networks (the paper's table 2 and section 4).
+
+    A level of 2^k pixels has min(floor(fmap_base / 2^((k - 1) fmap_decay)), fmap_max) feature maps. `stddev_group` 0
+    means the whole minibatch. `label_join`: labels are joined to the latents before their normalization (2018) or
+    after it (2017). `down_step`: the discriminator averages 2 x 2 pixels before bias and activation (fused) or after.
+    `d_noise`: factor of the discriminator's adaptive multiplicative noise, for LSGAN alone (appendix B: 0.2).
+    """
+
+    resolution: int
+    fmap_base: int = 8192
+    fmap_max: int = 512
+    fmap_decay: float = 1.0
+    latent_size: int = 512
+    classes: int = 0
+    weights: Literal["equalized", "he"] = "equalized"
+    normalize_latents: bool = True
+    label_join: Literal["before", "after"] = "before"
+    g_activation: Literal["leaky_relu", "relu"] = "leaky_relu"
+    g_norm: Literal["pixel", "batch", "none"] = "pixel"
+    g_tanh: bool = False
+    d_norm: Literal["layer", "none"] = "none"
+    d_statistics: Literal["stddev", "discrimination", "none"] = "stddev"
+    stddev_group: int = 4
+    down_step: Literal["fused", "unfused"] = "fused"
+    d_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        if self.resolution < 4 or self.resolution & (self.resolution - 1):
+            raise DataError(f"--resolution {self.resolution}: must be a power of two of at least 4")
+        for flag, value in (("--fmap-base", self.fmap_base), ("--fmap-max", self.fmap_max)):
+            if value < 1:
+                raise DataError(f"{flag} {value}: must be at least 1")
+        if self.latent_size < 1 or self.classes < 0 or self.stddev_group < 0 or self.d_noise < 0:
+            raise DataError("--latent-size must be at least 1; --classes, --stddev-group and --d-noise at least 0")
+
+    def fmaps(self, resolution: int) -> int:
+        """Feature maps of the level of `resolution` x `resolution` pixels."""
+        stage = resolution.bit_length() - 2  # log2(resolution) - 1
+        return self.fmaps_of_stage(stage)
+
+    def fmaps_of_stage(self, stage: int) -> int:
+        """The paper's nf(stage); stage 0 is the discriminator's last hidden layer."""
+        return max(1, min(int(self.fmap_base / 2.0 ** (stage * self.fmap_decay)), self.fmap_max))
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Resolutions of the levels, 4 first."""
+        return tuple(2**k for k in range(2, self.resolution.bit_length()))
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Loss of both networks. `gradient_norm`: where the penalty's norm is taken, see losses.gradient_scale."""
+
+    kind: Literal["wgan-gp", "lsgan"] = "wgan-gp"
+    gradient_norm: Literal["full", "native"] = "full"
+    gradient_weight: float = 10.0
+    gradient_target: float = 1.0
+    drift_weight: float = 0.001
+    label_weight: float = 1.0
+    lsgan_fake_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        if self.gradient_target <= 0:
+            raise DataError(f"--gradient-target {self.gradient_target}: must be above 0")
+        if min(self.gradient_weight, self.drift_weight, self.label_weight) < 0:
+            raise DataError(
+                "weights of loss terms (--gradient-weight, --drift-weight, --label-weight) must be 0 or more"
+            )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam of both networks, and the EMA of the generator: ema += (1 - decay_at(images, minibatch)) (G - ema).
+
+    `average_ramp`: above 0, the half-life of the EMA is at most that share of the images seen, so that the random
+    start of a short run is soon forgotten. 0 is the paper's EMA, which decays by `average_decay` in every minibatch.
+    """
+
+    beta1: float = 0.0
+    beta2: float = 0.99
+    eps: float = 1e-8
+    average_decay: float = 0.999
+    average_ramp: float = 0.0
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--beta1", self.beta1), ("--beta2", self.beta2), ("--average-decay", self.average_decay)):
+            if not 0 <= value < 1:
+                raise DataError(f"{flag} {value}: must be at least 0 and below 1")
+        if not 0 <= self.average_ramp < math.inf:
+            raise DataError(f"--average-ramp {self.average_ramp}: must be at least 0 and finite")
+
+    def decay_at(self, images: int, minibatch: int) -> float:
+        """Return the decay of the EMA, in 0..1, for the minibatch that follows `images` seen ones."""
+        if self.average_ramp == 0:
+            return self.average_decay
+        half_life = self.average_ramp * images
+        return min(self.average_decay, 0.5 ** (minibatch / half_life)) if half_life > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything that decides a training's results, but for the data, the seed and the precision."""
+
+    name: str
+    network: NetworkConfig
+    schedule: ScheduleConfig
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    mirror: bool = True
+
+    def __post_init__(self) -> None:
+        if self.network.resolution != self.schedule.resolution:
+            raise DataError(
+                f"--resolution: networks of {self.network.resolution} and schedule of {self.schedule.resolution} "
+                "pixels differ; give both the resolution of the data"
+            )
+        if self.loss.kind == "lsgan" and self.network.d_statistics == "discrimination":
+            raise DataError("--loss lsgan with minibatch discrimination is not a published combination; use wgan-gp")
+
+        if self.loss.kind != "lsgan" and self.network.d_noise > 0:
+            raise DataError(
+                f"--d-noise {self.network.d_noise}: the noise follows LSGAN's scores; give --loss lsgan or 0"
+            )
+
+    def with_lsgan(self) -> "Preset":
+        """The same training with the least-squares loss and the discriminator's adaptive noise (appendix B)."""
+        return replace(self, network=replace(self.network, d_noise=LSGAN_NOISE), loss=replace(self.loss, kind="lsgan"))
+
+    def with_resolution(self, resolution: int) -> "Preset":
+        """The same settings for data of another resolution; a schedule without growing stays without."""
+        start = self.schedule.start_resolution
+        start = resolution if start == self.schedule.resolution else min(start, resolution)
+        return replace(
+            self,
+            network=replace(self.network, resolution=resolution),
+            schedule=replace(self.schedule, resolution=resolution, start_resolution=start),
+        )
+
+    def with_classes(self, classes: int) -> "Preset":
+        """The same settings for data with labels of that many classes (AC-GAN); 0 is without labels."""
+        return replace(self, network=replace(self.network, classes=classes))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for json.dump; `preset_from_json` gives the same preset again."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
+
+
+def _from_json(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    if not isinstance(values, Mapping):
+        raise DataError(f"{where}: must be settings by name, not {str(values)[:40]}")
+    hints = get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    missing = sorted(set(hints) - set(values) - set(ADDED_LATER))
+    if unknown or missing:
+        raise DataError(f"{where}: unknown settings {unknown}, missing settings {missing}; written by another version?")
+    arguments: dict[str, Any] = {}
+    for name, hint in hints.items():
+        if name not in values:
+            continue
+        value = values[name]
+        if is_dataclass(hint) and isinstance(hint, type):
+            arguments[name] = _from_json(hint, value, f"{where}.{name}")
+        elif hint in PLAIN and (type(value) not in PLAIN[hint][0] or not math.isfinite(value)):
+            raise DataError(f"{where}: {name} must be {PLAIN[hint][1]}, not {str(value)[:40]}")
+        elif isinstance(value, list):  # tables by level: lists of pairs in JSON
+            arguments[name] = tuple(tuple(pair) for pair in value)
+        else:
+            arguments[name] = value
+    return kind(**arguments)
+
+
+def preset_from_json(values: Mapping[str, Any]) -> Preset:
+    """The preset that `Preset.to_json` wrote; DataError for unknown or missing settings, which it names."""
+    return _from_json(Preset, values, "preset")
+
+
+def network_from_json(values: Mapping[str, Any]) -> NetworkConfig:
+    """The networks' settings from the plain values of `asdict(config)`, as a model file holds them."""
+    return _from_json(NetworkConfig, values, "network")
+
+
+def differences(first: Preset, second: Preset) -> tuple[tuple[str, Any, Any], ...]:
+    """(setting, value in first, value in second) of the settings that differ; names such as `network.fmap_max`."""
+    found: list[tuple[str, Any, Any]] = []
+    for item in fields(Preset):
+        a, b = getattr(first, item.name), getattr(second, item.name)
+        if a == b:
+            continue
+        if is_dataclass(a):
+            inner = [(f"{item.name}.{f.name}", getattr(a, f.name), getattr(b, f.name)) for f in fields(a)]
+            found += [(name, x, y) for name, x, y in inner if x != y]
+        else:
+            found.append((item.name, a, b))
+    return tuple(found)
+
+
+def _v2(devices: int, resolution: int = 1024, **schedule: Any) -> ScheduleConfig:
+    """The 2018 schedule: minibatches and rates by number of devices."""
+    minibatches = {
+        1: ((4, 128), (8, 128), (16, 128), (32, 64), (64, 32), (128, 16), (256, 8), (512, 4)),
+        2: ((4, 256), (8, 256), (16, 128), (32, 64), (64, 32), (128, 16), (256, 8)),
+        4: ((4, 512), (8, 256), (16, 128), (32, 64), (64, 32), (128, 16)),
+        8: ((4, 512), (8, 256), (16, 128), (32, 64), (64, 32)),
+    }
+    rates = {
+        1: ((1024, 0.0015),),
+        2: ((512, 0.0015), (1024, 0.002)),
+        4: ((256, 0.0015), (512, 0.002), (1024, 0.003)),
+        8: ((128, 0.0015), (256, 0.002), (512, 0.003), (1024, 0.003)),
+    }
+    settings: dict[str, Any] = {
+        "resolution": resolution,
+        "training_kimg": 600.0,
+        "transition_kimg": 600.0,
+        "total_kimg": 12000.0,
+        "minibatch_base": 4 * devices,
+        "minibatch_by_level": minibatches[devices],
+        "rate_by_level": rates[devices],
+    }
+    return ScheduleConfig(**{**settings, **schedule})
+
+
+def _table1() -> dict[str, Preset]:
+    """The rows of the paper's table 1, each made from the one that the paper changes."""
+    plain_network = NetworkConfig(
+        128,
+        fmap_base=2048,
+        latent_size=128,
+        weights="he",
+        normalize_latents=False,
+        g_activation="relu",
+        g_norm="batch",
+        g_tanh=True,
+        d_norm="layer",
+        d_statistics="none",
+    )
+    schedule = ScheduleConfig(
+        128,
+        training_kimg=800.0,
+        transition_kimg=800.0,
+        total_kimg=10000.0,
+        minibatch_base=64,
+        rate_base=1e-4,
+        d_steps=5,
+    )
+    b = Preset(
+        "table1-b",
+        plain_network,
+        schedule,
+        LossConfig(drift_weight=0.0),
+        OptimizerConfig(beta2=0.9, average_decay=0.999**20),
+    )
+    a = replace(b, name="table1-a", schedule=replace(schedule, start_resolution=128))
+    c = replace(
+        b,
+        name="table1-c",
+        schedule=replace(schedule, minibatch_base=16),
+        optimizer=replace(b.optimizer, average_decay=0.999**5),
+    )
+    d = Preset(
+        "table1-d",
+        NetworkConfig(128, fmap_base=2048, weights="he", g_norm="none", d_statistics="none"),
+        replace(schedule, minibatch_base=16, d_steps=1),
+    )
+    e_star = replace(d, name="table1-e-star", network=replace(d.network, d_statistics="discrimination"))
+    e = replace(d, name="table1-e", network=replace(d.network, d_statistics="stddev", stddev_group=WHOLE_MINIBATCH))
+    f = replace(
+        e,
+        name="table1-f",
+        network=replace(e.network, weights="equalized"),
+        schedule=replace(e.schedule, rate_base=1e-3),
+    )
+    g = replace(f, name="table1-g", network=replace(f.network, g_norm="pixel"))
+    # the paper gives no numbers for its converged row: more feature maps and twice the images
+    h = replace(
+        g,
+        name="table1-h",
+        network=replace(g.network, fmap_base=8192),
+        schedule=replace(g.schedule, total_kimg=20000.0),
+    )
+    return {preset.name: preset for preset in (a, b, c, d, e_star, e, f, g, h)}
+
+
+def _long(resolution: int, kimg: float, total: float, **more: Any) -> ScheduleConfig:
+    """A 2017 schedule: phases of `kimg` each way, minibatch 16."""
+    return ScheduleConfig(resolution, training_kimg=kimg, transition_kimg=kimg, total_kimg=total, **more)
+
+
+_PAPER_1024 = NetworkConfig(1024)
+_SMALL_BATCHES = ((256, 14), (512, 6), (1024, 3))
+
+_SHORT_RUN = OptimizerConfig(average_ramp=0.05)  # the paper's EMA remembers the start of a run for dozens of kimg
+
+PRESETS: dict[str, Preset] = {
+    "celebahq": Preset(
+        "celebahq",
+        replace(_PAPER_1024, stddev_group=16),
+        _long(1024, 800.0, 19000.0, minibatch_by_level=_SMALL_BATCHES, rampup_kimg=40.0),
+    ),
+    "celebahq-v2": Preset("celebahq-v2", _PAPER_1024, _v2(1)),
+    "lsun-256": Preset(
+        "lsun-256", NetworkConfig(256, stddev_group=16), _long(256, 800.0, 20000.0, rampup_kimg=40.0), mirror=False
+    ),
+    "cifar10": Preset(
+        "cifar10",
+        NetworkConfig(32, fmap_base=4096, fmap_max=128, latent_size=128, stddev_group=16),
+        _long(32, 400.0, 20000.0),
+        LossConfig(gradient_target=750.0),
+        mirror=False,
+    ),
+    "no-growing": Preset(
+        "no-growing",
+        _PAPER_1024,
+        _v2(1, start_resolution=1024, training_kimg=0.0, transition_kimg=0.0, total_kimg=10000.0),
+    ),
+    **_table1(),
+    "tiny": Preset(
+        "tiny",
+        NetworkConfig(32, fmap_base=256, fmap_max=32, latent_size=32),
+        # with the paper's minibatch and rate, 8 kimg end in blurs
+        _long(32, 1.0, 8.0, minibatch_base=8, rate_base=0.003, tick_kimg_base=0.5, tick_kimg_by_level=()),
+        optimizer=_SHORT_RUN,
+    ),
+    "faces-32": Preset(
+        "faces-32",
+        NetworkConfig(32, fmap_base=1024, fmap_max=128, latent_size=128),
+        _long(32, 15.0, 400.0, tick_kimg_base=5.0, tick_kimg_by_level=()),
+        optimizer=_SHORT_RUN,
+    ),
+    "faces-128": Preset(
+        "faces-128",
+        NetworkConfig(128, fmap_base=4096, fmap_max=256, latent_size=256),
+        _long(
+            128,
+            60.0,
+            1200.0,
+            minibatch_base=32,
+            minibatch_by_level=((4, 64), (8, 64), (16, 64), (128, 16)),
+            tick_kimg_base=20.0,
+            tick_kimg_by_level=(),
+        ),
+        optimizer=_SHORT_RUN,
+    ),
+}
+
+_BY_DEVICES = (1, 2, 4, 8)
+
+
+def get_preset(name: str, devices: int = 1) -> Preset:
+    """The preset of that name; `celebahq-v2` takes the row of the largest published number of devices <= `devices`.
+
+    DataError for an unknown name, which lists the known ones.
+    """
+    name = name.replace("*", "-star")  # the paper's name of the row with minibatch discrimination: e*
+    if name not in PRESETS:
+        raise DataError(f"--preset {name}: unknown; choose one of {', '.join(PRESETS)}")
+    preset = PRESETS[name]
+    if name == "celebahq-v2":
+        row = max((count for count in _BY_DEVICES if count <= devices), default=1)
+        preset = replace(preset, schedule=_v2(row))
+    return preset

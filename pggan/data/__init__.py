@@ -1,0 +1,1 @@
+"""Minibatches of reals: a pure function of the seed and the images seen."""

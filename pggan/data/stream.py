@@ -1,0 +1,200 @@
+"""The pyramid's level of the moment as a stream of batches that is a pure function of (seed, images seen).
+
+The i-th image of a training (i counts from 0 over all epochs) is image `Order.at(i)` of the file, mirrored or not.
+Small levels are read into memory when their turn comes; larger ones are read ahead by threads.
+"""
+
+import hashlib
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datatools.errors import DataError
+from datatools.pyramid import Pyramid
+from datatools.pyramid.format import CHECKSUMS, level_name
+from pggan.config.schedule import ScheduleConfig, rounds
+from pggan.data.labels import read_labels
+from pggan.data.prefetch import Buffers, map_ahead
+from pggan.rng import rng
+
+MEMORY_BYTES = 512 << 20
+"""A level of at most so many bytes is held in memory."""
+BATCHES_AHEAD = 2
+"""Batches that are read before their turn, for every thread that reads: more of them leave the processor's cache."""
+
+Places = tuple[NDArray[np.int64], NDArray[np.bool_]]
+"""Index in the file, whether mirrored; each (n,)."""
+
+
+@dataclass
+class Order:
+    """Which image comes when: every epoch a new permutation, and, with `mirror`, a coin for every image."""
+
+    seed: int
+    count: int
+    mirror: bool
+    _epochs: dict[int, tuple[NDArray[np.int64], NDArray[np.bool_]]] = field(default_factory=dict, repr=False)
+
+    def at(self, positions: NDArray[np.int64]) -> Places:
+        """Where the images of the training's `positions`, (n,), lie in the file."""
+        epochs, inside = np.divmod(positions, self.count)
+        indices = np.empty(len(positions), np.int64)
+        flips = np.empty(len(positions), bool)
+        for epoch in np.unique(epochs):
+            permutation, coins = self._epoch(int(epoch))
+            chosen = epochs == epoch
+            indices[chosen], flips[chosen] = permutation[inside[chosen]], coins[inside[chosen]]
+        return indices, flips
+
+    def _epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        if epoch not in self._epochs:
+            while len(self._epochs) > 1:  # a batch touches two epochs at most, unless the file is tiny
+                self._epochs.pop(next(iter(self._epochs)))
+            draw = rng(self.seed, "order", epoch)
+            permutation = draw.permutation(self.count)
+            coins = draw.random(self.count) < 0.5 if self.mirror else np.zeros(self.count, bool)
+            self._epochs[epoch] = permutation, coins
+        return self._epochs[epoch]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Images at `positions` of the training, in the level of `resolution` pixels."""
+
+    resolution: int
+    positions: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`images` (n, 3, r, r) uint8 as stored; `flips` (n,) bool: which are to be mirrored; `indices` (n,) in the file.
+
+    `seconds` is what reading took, by whomever. Mirroring is left to `as_floats`: it costs more than reading, unless a
+    device does it.
+    """
+
+    images: Tensor
+    flips: Tensor
+    indices: Tensor
+    seconds: float
+
+
+def requests(schedule: ScheduleConfig, images: int, rows: Callable[[int], NDArray[np.int64]]) -> Iterator[Request]:
+    """What a device reads in every step of the discriminator, from `images` seen to the end of the training.
+
+    `rows`: minibatch -> the positions in it that the device handles.
+    """
+    for state in rounds(schedule, images):
+        mine = rows(state.minibatch)
+        for step in range(schedule.d_steps * schedule.minibatch_repeats):
+            yield Request(state.resolution, state.images + step * state.minibatch + mine)
+
+
+class Source:
+    """A pyramid file as the trainer sees it: levels, labels, and a digest that tells files apart.
+
+    Args:
+        path: the pyramid.
+        labels: "none"; "file": `<stem>-labels.npy` in the same folder; or names of CelebA attributes separated by
+            commas: every combination of them is a class.
+    """
+
+    def __init__(self, path: Path, labels: str = "none") -> None:
+        self.pyramid = Pyramid(path)
+        self.count = len(self.pyramid)
+        if self.count == 0:
+            raise DataError(f"--h5 {path}: holds no images to train on")
+        self.labels = read_labels(self.pyramid, labels)
+
+    @property
+    def resolution(self) -> int:
+        """Side of the largest level."""
+        return self.pyramid.resolution
+
+    @property
+    def classes(self) -> int:
+        return 0 if self.labels is None else self.labels.shape[1]
+
+    def digest(self) -> str:
+        """64 hexadecimal digits that depend on every pixel of the largest level and on the labels."""
+        checksums = self.pyramid.handles().file[f"{CHECKSUMS}/{level_name(self.resolution)}"][...]
+        found = hashlib.sha256(np.ascontiguousarray(checksums).tobytes())
+        if self.labels is not None:
+            found.update(self.labels.tobytes())
+        return found.hexdigest()
+
+
+class Reader:
+    """Reads images of the level of `resolution` pixels, from memory when `small`; threads may share it.
+
+    `pinned`: into page-locked memory.
+    """
+
+    def __init__(self, source: Source, resolution: int, *, small: bool, pinned: bool) -> None:
+        self.buffers = Buffers((3, resolution, resolution), pinned=pinned)
+        self.stored = source.pyramid.handles().levels[resolution]
+        self.array = source.pyramid[resolution][:] if small else None
+
+    def read(self, places: Places) -> Batch:
+        start = time.perf_counter()
+        indices, flips = places
+        images = self.buffers.take(len(indices))
+        out: NDArray[np.uint8] = images.numpy()
+        if self.array is not None:
+            np.take(self.array, indices, axis=0, out=out, mode="clip")  # "raise" would make a copy first
+        else:
+            for place, index in enumerate(indices.tolist()):
+                self.stored.read_into(index, out[place : place + 1])
+        seconds = time.perf_counter() - start
+        return Batch(images, torch.from_numpy(flips), torch.from_numpy(indices), seconds)
+
+
+def stream(
+    source: Source,
+    order: Order,
+    wanted: Iterable[Request],
+    *,
+    workers: int,
+    pin_memory: bool = False,
+    memory_bytes: int | None = None,
+) -> Iterator[Batch]:
+    """One batch for every request, in their order; requests of a level follow each other.
+
+    `workers` threads read levels of more than `memory_bytes` (None: MEMORY_BYTES) ahead; 0 reads them when they are
+    asked for. The memory of a batch is used again once nothing refers to its images.
+    """
+    limit = MEMORY_BYTES if memory_bytes is None else memory_bytes
+    for resolution, group in itertools.groupby(wanted, key=lambda request: request.resolution):
+        small = source.count * 3 * resolution**2 <= limit
+        reader = Reader(source, resolution, small=small, pinned=pin_memory)
+        places = (order.at(request.positions) for request in group)
+        if small or workers == 0:
+            yield from map(reader.read, places)
+        else:
+            # A thread of its own would take the first device's page-locked memory.
+            start = partial(torch.cuda.set_device, torch.cuda.current_device()) if pin_memory else None
+            yield from map_ahead(reader.read, places, workers, BATCHES_AHEAD * workers, start)
+
+
+def as_floats(batch: Batch, device: torch.device) -> Tensor:
+    """The images of a batch, mirrored where they are to be, (n, 3, r, r) float32 in -1..1 on `device`."""
+    # Only of page-locked memory does PyTorch know that a copy is under way, and keeps it from being used again.
+    images = batch.images.to(device, non_blocking=batch.images.is_pinned())
+    if batch.flips.any():
+        flips = batch.flips.to(device).view(-1, 1, 1, 1)
+        images = torch.where(flips, images.flip(3), images)
+    return images.float().div_(127.5).sub_(1.0)
+
+
+def as_bytes(images: Tensor) -> NDArray[np.uint8]:
+    """Floats (n, 3, r, r) -> (n, r, r, 3) uint8 on the CPU: clip(rint(x 127.5 + 127.5))."""
+    pixels = (images.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

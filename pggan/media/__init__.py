@@ -1,0 +1,1 @@
+"""Latents, grids of pictures and films."""

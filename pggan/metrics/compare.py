@@ -1,0 +1,418 @@
+"""Measures of a set of images beside a set of reals, and of these reals beside others of their kind.
+
+    images, reals  ->  one pass over each, for everything that is asked for  ->  numbers
+
+What depends on the reals alone is kept in a folder, under the digest of the data and every setting that decides about
+it: it is found again for the same question only.
+"""
+
+import hashlib
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from datatools.errors import DataError
+from datatools.files import atomic_path
+from datatools.text import counted
+from pggan.metrics import inception as fidelity
+from pggan.metrics.image_sets import ImageSet
+from pggan.metrics.inception import Described, Extractor
+from pggan.metrics.ms_ssim import SMALLEST as MS_SSIM_SMALLEST
+from pggan.metrics.ms_ssim import ms_ssim
+from pggan.metrics.swd import Descriptors, descriptor_bytes, levels, require_room, swd
+
+MetricName = Literal["swd", "ms-ssim", "fid", "is", "pr"]
+METRICS: tuple[MetricName, ...] = get_args(MetricName)
+LEAST: dict[MetricName, int] = {
+    "swd": 2,
+    "ms-ssim": 2,
+    "fid": 2,
+    "is": fidelity.SPLITS,
+    "pr": fidelity.NEIGHBOURHOOD + 1,
+}
+"""Images that a metric needs."""
+Key = dict[str, Any]
+"""Everything that an answer about reals depends on, ready for JSON."""
+Progress = Callable[[str, int, int], object]
+"""What is being done, how much of it is done since the last call, and how much there is in all."""
+
+IN_MEMORY = 1 << 29
+"""Descriptors of a set of at most so many bytes are held in memory, others in temporary files.
+
+Two sets are filled at a time, and copied level by level to be compared; at 16 x 16 pixels the one level is the whole
+set. Together that is four times as much, which leaves room below 4 GB for the program and the projections.
+"""
+BATCH_VALUES = 1 << 22
+LARGEST_BATCH = 256
+VERSION = 2
+"""Of what is kept about reals: raised when the same settings give other numbers."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to measure; what is compared must have been measured alike.
+
+    Attributes:
+        count: images of either set; FID and precision take all reals all the same. seed: of patches, directions and
+            mirroring. mirror: whether half of the reals are mirrored, as a training with mirroring sees them.
+        patches, repeats, directions: of the sliced Wasserstein distance; those of the paper.
+        floor: whether reals are compared with other reals, where there are enough.
+        device: where is computed; in place of "mps", which has no float64, the processor.
+        cache: folder for what depends on the reals alone; None keeps nothing.
+        extractor: network of FID, inception score, precision and recall.
+    """
+
+    count: int = 16_384
+    seed: int = 0
+    mirror: bool = False
+    patches: int = 128
+    repeats: int = 4
+    directions: int = 128
+    floor: bool = True
+    device: str | torch.device = "cpu"
+    cache: Path | None = None
+    extractor: Extractor | None = None
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Sliced Wasserstein distances times 1000 by the size of the level, the largest first."""
+
+    by_size: dict[int, float]
+
+    @property
+    def average(self) -> float:
+        return float(np.mean(list(self.by_size.values())))
+
+    def to_json(self) -> dict[str, Any]:
+        """{"levels": {"64": ...}, "average": ...}."""
+        return {"levels": {str(size): value for size, value in self.by_size.items()}, "average": self.average}
+
+    @classmethod
+    def of(cls, value: dict[str, Any]) -> "Levels":
+        """From what `to_json` gave."""
+        return cls({int(size): float(number) for size, number in value["levels"].items()})
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was found; None for what was not asked for. `floor` and `ms_ssim_reals` are of reals alone.
+
+    `figures`: FID and the others by names that state the number of images. `notes`: lines for the user.
+    """
+
+    resolution: int
+    count: int
+    swd: Levels | None = None
+    floor: Levels | None = None
+    ms_ssim: float | None = None
+    ms_ssim_reals: float | None = None
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """{"swd": {"levels", "average", "floor"} or null, "ms_ssim": number or null, ...}."""
+        distances = None
+        if self.swd is not None:
+            distances = {**self.swd.to_json(), "floor": None if self.floor is None else self.floor.to_json()}
+        return {
+            "swd": distances,
+            "ms_ssim": self.ms_ssim,
+            "ms_ssim_reals": self.ms_ssim_reals,
+            **self.figures,
+            "resolution": self.resolution,
+            "images": self.count,
+            "notes": list(self.notes),
+        }
+
+
+def measure(
+    images: ImageSet,
+    reals: ImageSet,
+    metrics: Sequence[MetricName],
+    options: Options,
+    progress: Progress = lambda *_: None,
+) -> Results:
+    """Measure `images` beside `reals`: metrics "swd", "ms-ssim", "fid", "is", "pr".
+
+    Raises DataError, before any work, for sizes that differ or are too small, for too few images, and for too little
+    room for temporary files.
+    """
+    check(images, reals, metrics, options)
+    cache, inception = Cache(options.cache), inception_metrics(metrics)
+    if inception and options.extractor is None:
+        raise ValueError(f"{', '.join(inception)}: options have no extractor")
+    with ExitStack() as stack:
+        passes = _Passes(options, progress)
+        own = theirs = features = None
+        if "swd" in metrics:
+            passes.require_room(images.resolution)
+            own, theirs = (stack.enter_context(passes.descriptors(images.resolution, which)) for which in (0, 1))
+        found = _reals_alone(passes, reals, theirs, "ms-ssim" in metrics, cache)
+        if "fid" in metrics or "pr" in metrics:
+            features = _features(passes, reals, cache)
+        extractor = options.extractor if inception else None
+        seen = passes.look(
+            images, "images", options.count, gathered=own, pairs="ms-ssim" in metrics, extractor=extractor
+        )
+        found = replace(found, ms_ssim=seen.ms_ssim, notes=(*found.notes, *cache.notes))
+        if own is not None and theirs is not None:
+            found = replace(found, swd=passes.distance(own, theirs, "distance"))
+        if seen.described is not None and extractor is not None:
+            found = replace(found, figures=fidelity.figures(seen.described, features, inception, extractor.recipe))
+        return found
+
+
+def check(images: ImageSet, reals: ImageSet, metrics: Sequence[MetricName], options: Options) -> None:
+    """Raises DataError where the sets do not suit the metrics."""
+    for metric in metrics:
+        if metric not in METRICS:
+            raise DataError(f"{metric!r} is no metric; known: {', '.join(METRICS)}")
+    if not metrics:
+        raise DataError(f"no metric was named; known: {', '.join(METRICS)}")
+    if images.resolution != reals.resolution:
+        raise DataError(
+            f"{images.name} has images of {images.resolution} x {images.resolution} pixels, {reals.name} of "
+            f"{reals.resolution} x {reals.resolution}: sets that are compared must be of one size"
+        )
+    if "swd" in metrics:
+        levels(images.resolution)
+    if "ms-ssim" in metrics and images.resolution % MS_SSIM_SMALLEST:
+        raise DataError(
+            f"images of {images.resolution} x {images.resolution} pixels: MS-SSIM needs a side that is a multiple of "
+            f"{MS_SSIM_SMALLEST}"
+        )
+    for metric in metrics:  # the inception score needs no reals
+        if metric != "is" and reals.count < LEAST[metric]:
+            raise DataError(
+                f"{reals.name} has too few images for {metric}: {reals.count}, and at least {LEAST[metric]} reals are "
+                "needed; give a larger set (--h5)"
+            )
+    least = max(LEAST[metric] for metric in metrics)
+    if options.count < least:
+        are = "is" if options.count == 1 else "are"
+        raise DataError(
+            f"{counted(options.count, 'image')} {are} too few for {', '.join(metrics)}: at least {least} are needed"
+        )
+    for each in (images, *([reals] if "swd" in metrics else [])):
+        if each.count < options.count:
+            raise DataError(
+                f"{each.name} has {each.count} images, {options.count} are to be measured: "
+                "measure fewer (--num-images, in training --metrics-images) or give more"
+            )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one pass over a set gave."""
+
+    ms_ssim: float | None = None
+    described: Described | None = None
+
+
+class _Passes:
+    """What is done to one set or to two, with the same options and the same progress bar."""
+
+    def __init__(self, options: Options, progress: Progress) -> None:
+        self.options, self.progress = options, progress
+        device = torch.device(options.device)
+        self.device = torch.device("cpu") if device.type == "mps" else device
+
+    def require_room(self, resolution: int) -> None:
+        """Raises DataError where the folder of temporary files has no room for two sets.
+
+        Two are filled at a time: the other reals are gone before the first image is looked at.
+        """
+        if folder := self._folder(resolution):
+            require_room(folder, 2 * self._bytes(resolution))
+
+    def _bytes(self, resolution: int) -> int:
+        return descriptor_bytes(self.options.count, resolution, self.options.patches)
+
+    def _folder(self, resolution: int) -> Path | None:
+        return None if self._bytes(resolution) <= IN_MEMORY else Path(tempfile.gettempdir())
+
+    def descriptors(self, resolution: int, which: int) -> Descriptors:
+        """For set number `which`: patches of sets that are compared lie at different places."""
+        options = self.options
+        return Descriptors(
+            options.count,
+            resolution,
+            3 * options.seed + which,
+            patches=options.patches,
+            folder=self._folder(resolution),
+            device=self.device,
+        )
+
+    def look(
+        self,
+        images: ImageSet,
+        what: str,
+        count: int,
+        *,
+        start: int = 0,
+        mirror: bool = False,
+        gathered: Descriptors | None = None,
+        pairs: bool = False,
+        extractor: Extractor | None = None,
+    ) -> Seen:
+        """One pass over `count` images from `start` on. Pairs are compared as `mean_over_pairs` does."""
+        similarities: list[NDArray[np.float64]] = []
+        described: list[Described] = []
+        size = min(max(BATCH_VALUES // (3 * images.resolution**2) // 2 * 2, 2), LARGEST_BATCH)  # even: whole pairs
+        seed = self.options.seed if mirror else None
+        for batch in images.batches(count, size, start=start, mirror_seed=seed):
+            if gathered is not None:
+                gathered.add(batch)
+            if pairs:
+                even = len(batch) // 2 * 2
+                similarities.append(ms_ssim(batch[0:even:2], batch[1:even:2], device=self.device))
+            if extractor is not None:
+                described.append(fidelity.describe([batch], extractor))
+            self.progress(what, len(batch), count)
+        return Seen(float(np.concatenate(similarities).mean()) if similarities else None, _joined(described))
+
+    def distance(self, a: Descriptors, b: Descriptors, what: str) -> Levels:
+        options = self.options
+        total = len(a.sizes) * options.repeats
+        self.progress(what, 0, total)
+        step = partial(self.progress, what, 1, total)
+        return Levels(swd(a, b, options.seed, options.repeats, options.directions, step))
+
+
+def _reals_alone(
+    passes: _Passes, reals: ImageSet, gathered: Descriptors | None, pairs: bool, cache: "Cache"
+) -> Results:
+    """Gathers the reals' descriptors, and compares reals with others of their kind unless that is known."""
+    options = passes.options
+    count = min(options.count, reals.count)
+    found = Results(reals.resolution, options.count)
+    key = _key(reals, options) | {"images": count}
+    similarity = cache.number("ms-ssim", key) if pairs and options.floor else None
+    missing = pairs and options.floor and similarity is None
+    if gathered is not None or missing:
+        seen = passes.look(reals, "reals", count, mirror=options.mirror, gathered=gathered, pairs=missing)
+        if missing:
+            similarity = seen.ms_ssim
+            cache.keep_number("ms-ssim", key, similarity)
+    found = replace(found, ms_ssim_reals=similarity)
+    if gathered is None or not options.floor:
+        return found
+    if reals.count < 2 * count:
+        note = f"no floor of SWD: {reals.name} has {reals.count} images, fewer than twice {count}"
+        if reals.count // 2 > 1:
+            note += f"; with {reals.count // 2} (--num-images, in training --metrics-images) there is one"
+        return replace(found, notes=(note,))
+    key |= {"patches": options.patches, "repeats": options.repeats, "directions": options.directions}
+    floor = cache.number("swd-floor", key)
+    if floor is None:
+        with passes.descriptors(reals.resolution, 2) as others:
+            passes.look(reals, "other reals", count, start=count, mirror=options.mirror, gathered=others)
+            floor = passes.distance(gathered, others, "distance of reals").to_json()
+        cache.keep_number("swd-floor", key, floor)
+    return replace(found, floor=Levels.of(floor))
+
+
+def _features(passes: _Passes, reals: ImageSet, cache: "Cache") -> Described:
+    """Of all reals, as is the custom for FID: it depends on their number."""
+    options = passes.options
+    assert options.extractor is not None
+    key = _key(reals, options) | {"images": reals.count, "recipe": options.extractor.recipe}
+    known = cache.arrays("features", key)
+    if known is None:
+        what = "features of reals"
+        seen = passes.look(reals, what, reals.count, mirror=options.mirror, extractor=options.extractor)
+        assert seen.described is not None
+        known = vars(seen.described)
+        cache.keep_arrays("features", key, known)
+    return Described(**known)
+
+
+def _key(reals: ImageSet, options: Options) -> Key:
+    """What decides about the images."""
+    about = {"mirror": options.mirror, "seed": options.seed, "version": VERSION}
+    return {"digest": reals.digest, **reals.settings, **about}
+
+
+def inception_metrics(metrics: Sequence[MetricName]) -> list[fidelity.Metric]:
+    """Those that need an extractor."""
+    return [metric for metric in metrics if metric in ("fid", "is", "pr")]
+
+
+def _joined(parts: list[Described]) -> Described | None:
+    if not parts:
+        return None
+    return Described(np.concatenate([p.features for p in parts]), np.concatenate([p.logits for p in parts]))
+
+
+class Cache:
+    """What was found out about reals, in a folder: a file for every question, which holds the whole question.
+
+    Without a folder, and for data without a digest, it keeps nothing. A file that cannot be read is no answer, a folder
+    that cannot be written is told in `notes`.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.notes: list[str] = []
+
+    def number(self, kind: str, key: Key) -> Any:
+        """The answer as `keep_number` got it, or None."""
+        path = self._path(kind, key, "json")
+        try:
+            known = json.loads(path.read_text(encoding="utf-8")) if path else {}
+            return known["answer"] if known.get("question") == key else None
+        except (OSError, ValueError, KeyError, AttributeError):
+            return None
+
+    def keep_number(self, kind: str, key: Key, answer: Any) -> None:
+        """Numbers that JSON can hold."""
+        text = json.dumps({"question": key, "answer": answer}, indent=1) + "\n"
+        self._write(self._path(kind, key, "json"), lambda stream: stream.write(text.encode()))
+
+    def arrays(self, kind: str, key: Key) -> dict[str, Any] | None:
+        """The arrays as `keep_arrays` got them, or None."""
+        path = self._path(kind, key, "npz")
+        if path is None:
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                known = {name: file[name] for name in file.files}
+            return known if json.loads(str(known.pop("question"))) == key else None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def keep_arrays(self, kind: str, key: Key, arrays: dict[str, Any]) -> None:
+        """Arrays by name."""
+        question = np.array(json.dumps(key))
+        self._write(self._path(kind, key, "npz"), lambda stream: np.savez(stream, question=question, **arrays))
+
+    def _path(self, kind: str, key: Key, suffix: str) -> Path | None:
+        if self.folder is None or key["digest"] is None:
+            return None
+        text = json.dumps(key, sort_keys=True)
+        return self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.{suffix}"
+
+    def _write(self, path: Path | None, write: Callable[[IO[bytes]], object]) -> None:
+        if path is None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary, temporary.open("wb") as stream:
+                write(stream)
+        except OSError as error:
+            self.notes.append(
+                f"{path.parent}: nothing can be kept there ({error.strerror}), and all is found anew every time; "
+                "make it writable, or name another folder (--cache, not in training)"
+            )
+            self.folder = None

@@ -1,0 +1,256 @@
+"""Sets of images that are measured: a level of a pyramid, a folder of pictures, or what a network makes.
+
+    reals = PyramidSet(Path("celebahq.h5"), 128, shuffle=0)
+    for images in reals.batches(1000, 64):
+        ...  # (n, 3, 128, 128) uint8
+
+Which images come, and in which order, is a pure function of the set; it does not depend on how they come in batches.
+"""
+
+import hashlib
+import math
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from datatools.errors import DataError
+from datatools.files import list_pictures
+from datatools.images import ImageError, read_upright
+from datatools.pyramid import Pyramid
+from datatools.pyramid.format import CHECKSUMS, level_name
+from pggan.data.labels import Labels
+from pggan.data.prefetch import map_ahead
+from pggan.data.stream import as_bytes
+from pggan.model.files import BATCH_PIXELS, Model
+from pggan.model.losses import fade
+from pggan.rng import normals, rng
+
+Bytes = NDArray[np.uint8]
+
+UNLIMITED = sys.maxsize
+DEVICE_PIXELS = 1 << 22
+"""Pixels that a network makes at a time on a device other than the processor."""
+
+# Clocks of the random numbers called "metrics"; latents of the image i have i + LATENTS.
+ORDER, COINS, CLASSES, LATENTS = 0, 1, 2, 3
+
+
+class ImageSet(Protocol):
+    """Images of one size in a fixed order."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def count(self) -> int:
+        """Number of images; UNLIMITED where they are made."""
+
+    @property
+    def resolution(self) -> int:
+        """Their side in pixels."""
+
+    @property
+    def digest(self) -> str | None:
+        """Tells data apart, pixel by pixel; None where that cannot be known without reading everything."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What else decides about the images and their order, ready for JSON."""
+
+    def batches(self, count: int, size: int, *, start: int = 0, mirror_seed: int | None = None) -> Iterator[Bytes]:
+        """Images number `start` to `start + count`, `size` at a time: (n, 3, r, r) uint8.
+
+        With a `mirror_seed` a coin decides for every image whether it is mirrored; it depends on the seed and the
+        image's number alone.
+        """
+
+
+class PyramidSet:
+    """The level of `resolution` pixels of a pyramid file, the largest unless told otherwise.
+
+    Args:
+        fading: weight of the next smaller level, 0 to 1, as the networks see reals while a level fades in; the images
+            are rounded to bytes again, as a network's pictures are.
+        shuffle: seed of the order; None: that of the file. Files are often sorted by quality: the first images alone
+            do not stand for all.
+
+    Raises DataError for a bad file and for a level that it has not.
+    """
+
+    def __init__(
+        self, h5: Path, resolution: int | None = None, *, fading: float = 0.0, shuffle: int | None = None
+    ) -> None:
+        self.pyramid = Pyramid(h5)
+        self.level = self.pyramid[self.pyramid.resolution if resolution is None else resolution]
+        self.name, self.count, self.resolution = str(h5), len(self.pyramid), self.level.resolution
+        self.fading, self.shuffle = fading, shuffle
+
+    @cached_property
+    def digest(self) -> str | None:
+        """64 hexadecimal digits that depend on every pixel of the level, as it was when its checksums were written.
+
+        A file that was changed since is damaged; `h5tool verify` finds that.
+        """
+        checksums = self.pyramid.handles().file[f"{CHECKSUMS}/{level_name(self.resolution)}"][...]
+        return hashlib.sha256(np.ascontiguousarray(checksums).tobytes()).hexdigest()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"resolution": self.resolution, "fading": self.fading, "shuffle": self.shuffle}
+
+    def batches(self, count: int, size: int, *, start: int = 0, mirror_seed: int | None = None) -> Iterator[Bytes]:
+        order = _order(self.count, self.shuffle)[start : start + count]
+        coins = _coins(mirror_seed, start, len(order))
+        for some in _slices(len(order), size):
+            images = self.level[order[some]]
+            if self.fading:
+                floats = torch.from_numpy(images).float().div_(127.5).sub_(1.0)
+                images = _channels_first(as_bytes(fade(floats, self.fading)))
+            yield _mirrored(images, coins[some])
+
+
+class FolderSet:
+    """The pictures in a folder, sorted by name and turned as EXIF asks: square RGB pictures of one size.
+
+    Files that are no pictures by their names are left out, subfolders too (`list_pictures`); `below` is the number of
+    pictures in these. `shuffle`: as of PyramidSet. Raises DataError, before anything is decoded, for the first picture
+    that does not fit: a measurement of some of the pictures would pass for one of all.
+    """
+
+    digest = None
+
+    def __init__(self, folder: Path, *, shuffle: int | None = None) -> None:
+        files = list_pictures(folder)
+        self.paths, self.below = files.pictures, len(files.below)
+        if not self.paths:
+            what = files.hint or "; name a folder of PNG or JPEG files, or a pyramid file"
+            raise DataError(f"{folder}: holds no pictures{what}")
+        self.name, self.count, self.shuffle = str(folder), len(self.paths), shuffle
+        self.resolution = _side(self.paths[0])
+        for path in self.paths[1:]:
+            if (side := _side(path)) != self.resolution:
+                raise DataError(
+                    f"{path}: {side} x {side} pixels, {self.paths[0].name} has {self.resolution}; "
+                    "make all pictures of the folder the same size"
+                )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"resolution": self.resolution, "shuffle": self.shuffle}
+
+    def batches(self, count: int, size: int, *, start: int = 0, mirror_seed: int | None = None) -> Iterator[Bytes]:
+        order = _order(self.count, self.shuffle)[start : start + count]
+        coins = _coins(mirror_seed, start, len(order))
+        workers = torch.get_num_threads()
+        pictures = map_ahead(self._read, (int(index) for index in order), workers, 2 * workers)
+        for some in _slices(len(order), size):
+            yield _mirrored(np.stack([next(pictures) for _ in order[some]]), coins[some])
+
+    def _read(self, index: int) -> Bytes:
+        try:
+            return np.ascontiguousarray(read_upright(self.paths[index]).transpose(2, 0, 1))
+        except ImageError as error:
+            raise DataError(f"{self.paths[index]}: {error}") from error
+
+
+class ModelSet:
+    """What the averaged generator of a model makes, at the resolution that it had grown to.
+
+    The latents of an image depend on the seed and its number alone; the pictures do but for rounding.
+
+    Args:
+        labels: (n, classes), whose rows are drawn at random for a network of classes, as for its training; None: every
+            class equally often.
+    """
+
+    digest = None
+    count = UNLIMITED
+
+    def __init__(self, model: Model, seed: int = 0, labels: Labels | None = None) -> None:
+        self.model, self.seed = model, seed
+        self.name = "the model"
+        self.resolution = model.config.resolution >> math.floor(model.lod)
+        classes = model.config.classes
+        self.labels = np.eye(classes, dtype=np.float32) if classes and labels is None else labels
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"resolution": self.resolution, "lod": self.model.lod, "seed": self.seed}
+
+    @torch.no_grad()
+    def batches(self, count: int, size: int, *, start: int = 0, mirror_seed: int | None = None) -> Iterator[Bytes]:
+        coins = _coins(mirror_seed, start, count)
+        rows = None
+        if self.labels is not None:
+            rows = rng(self.seed, "metrics", CLASSES).integers(0, len(self.labels), start + count)[start:]
+        for some in _slices(count, size):
+            numbers = np.arange(count)[some] + start
+            labels = None if rows is None or self.labels is None else torch.from_numpy(self.labels[rows[some]])
+            yield _mirrored(self._pictures(numbers, labels), coins[some])
+
+    def _pictures(self, numbers: NDArray[np.int64], labels: torch.Tensor | None) -> Bytes:
+        model, device = self.model, self.model.device
+        shape = (model.config.latent_size,)
+        latents = torch.stack([normals(self.seed, "metrics", LATENTS + int(number), shape) for number in numbers])
+        pixels = BATCH_PIXELS if device.type == "cpu" else DEVICE_PIXELS
+        pieces = []
+        for some in _slices(len(latents), max(1, pixels // self.resolution**2)):
+            own = None if labels is None else labels[some].to(device)
+            pieces.append(as_bytes(model.average(latents[some].to(device), own, model.lod)))
+        return _channels_first(np.concatenate(pieces))
+
+
+def open_set(path: Path, resolution: int | None = None, *, fading: float = 0.0, shuffle: int | None = None) -> ImageSet:
+    """A pyramid file at that resolution, or a folder of pictures, which has one size and does not fade."""
+    if not path.is_dir():
+        return PyramidSet(path, resolution, fading=fading, shuffle=shuffle)
+    if fading:
+        raise DataError(f"{path}: reals of a level that fades in are taken from a pyramid file, not from a folder")
+    return FolderSet(path, shuffle=shuffle)
+
+
+def _side(path: Path) -> int:
+    """Of a square RGB picture, from its header."""
+    try:
+        with Image.open(path) as picture:
+            mode, (width, height) = picture.mode, picture.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be read as a picture: {' '.join(str(error).split())}") from error
+    if mode != "RGB":
+        raise DataError(f"{path}: a picture of mode {mode}, not RGB; convert it first")
+    if width != height:
+        raise DataError(f"{path}: {width} x {height} pixels; pictures that are measured are square, crop them first")
+    return width
+
+
+def _order(count: int, shuffle: int | None) -> NDArray[np.int64]:
+    return np.arange(count) if shuffle is None else rng(shuffle, "metrics", ORDER).permutation(count)
+
+
+def _coins(seed: int | None, start: int, count: int) -> NDArray[np.bool_]:
+    if seed is None:
+        return np.zeros(count, bool)
+    return rng(seed, "metrics", COINS).random(start + count)[start:] < 0.5
+
+
+def _mirrored(images: Bytes, coins: NDArray[np.bool_]) -> Bytes:
+    if coins.any():
+        images[coins] = images[coins][..., ::-1]
+    return images
+
+
+def _channels_first(pictures: Bytes) -> Bytes:
+    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))

@@ -1,0 +1,1 @@
+"""The networks, their layers and losses, and model files."""

@@ -1,0 +1,276 @@
+"""Model files: safetensors with everything that rebuilds the networks, and nothing that tells when or where.
+
+from pggan.model.files import load_model
+model = load_model("runs/faces")  # a run folder or a model file
+pictures = model.pictures(seeds=range(16))  # (16, r, r, 3) uint8
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datatools.errors import DataError
+from datatools.files import atomic_path, utf8_path
+from datatools.readable import check_readable, unlike
+from pggan.config.presets import NetworkConfig, network_from_json
+from pggan.config.schedule import state_at
+from pggan.data.stream import as_bytes
+from pggan.model.networks import Discriminator, Generator, Network
+from pggan.rng import normals
+from pggan.training.checkpoints import Values, newest_good
+from pggan.training.run_config import SavedRun, read_saved_run
+from pggan.training.threads import use_fastest
+
+FORMAT = "pggan-model"
+VERSION = 1
+METADATA = "pggan"  # one entry: with several, their order in the file would change from run to run
+PARTS = ("average", "generator", "discriminator")
+FINAL, BEST, CHECKPOINTS = "final.safetensors", "best.safetensors", "checkpoints"  # in a run folder
+REMEDY = f"a run's folder, or its {FINAL}"
+MAX_RESOLUTION = 1024  # of pyramids, and so of networks
+MAX_IMAGES = 10**15  # more than anybody will ever show to a network
+BATCH_PIXELS = 1 << 17
+TRIAL_PICTURES = 4  # made at once to find the fastest number of threads
+
+
+@dataclass
+class Model:
+    """Networks as a training left them: `average` makes the pictures, the other two are for training on.
+
+    `lod` is how far the training had grown: 0 at the full resolution.
+    """
+
+    average: Generator
+    generator: Generator
+    discriminator: Discriminator
+    lod: float
+    images: int
+
+    @property
+    def config(self) -> NetworkConfig:
+        return self.average.config
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.average.parameters()).device
+
+    def to(self, device: torch.device | str) -> "Model":
+        """The same model, its networks moved to `device`."""
+        for network in (self.average, self.generator, self.discriminator):
+            network.to(device)
+        return self
+
+    def latents(self, seeds: Iterable[int]) -> Tensor:
+        """(n, latent_size): a seed's latents depend on nothing but the seed."""
+        return torch.stack([normals(seed, "grid", 0, (self.config.latent_size,)) for seed in seeds])
+
+    def labels(self, label: int | None, seeds: Iterable[int]) -> Tensor | None:
+        """(n, classes) one-hot: all of class `label`, or, when it is None, of a class drawn by each seed."""
+        classes = self.config.classes
+        if not classes:
+            if label is not None:
+                raise DataError(f"--label {label}: the model was trained without labels")
+            return None
+        if label is not None and not 0 <= label < classes:
+            raise DataError(f"--label {label}: the model has classes 0 to {classes - 1}")
+        chosen = [np.random.default_rng([seed, 1]).integers(classes) if label is None else label for seed in seeds]
+        return torch.eye(classes)[torch.tensor(chosen)]
+
+    @torch.no_grad()
+    def pictures(self, seeds: Iterable[int], *, label: int | None = None, full: bool = False) -> NDArray[np.uint8]:
+        """Pictures of the seeds, (n, r, r, 3) uint8 RGB; `full` repeats pixels of an unfinished training's smaller
+        pictures up to the full resolution.
+        """
+        seeds = list(seeds)
+        latents, labels = self.latents(seeds), self.labels(label, seeds)
+        return render(self.average, latents, labels, self.lod, full=full)
+
+    def settle_threads(self) -> None:
+        """Let torch make pictures on a CPU with the fastest number of threads; nothing on other devices."""
+        if next(self.average.parameters()).device.type == "cpu":
+            use_fastest(lambda: self.pictures(range(TRIAL_PICTURES)))
+
+
+@torch.no_grad()
+def render(
+    generator: Generator, latents: Tensor, labels: Tensor | None, lod: float, *, full: bool = False
+) -> NDArray[np.uint8]:
+    """(n, r, r, 3) uint8 RGB of the generator, a few at a time; in float32."""
+    device = next(generator.parameters()).device
+    resolution = generator.config.resolution >> int(lod)
+    step = max(1, BATCH_PIXELS // resolution**2)
+    pieces = []
+    for start in range(0, len(latents), step):
+        some = slice(start, start + step)
+        own = None if labels is None else labels[some].to(device)
+        pieces.append(as_bytes(generator(latents[some].to(device), own, lod)))
+    pictures = np.concatenate(pieces)
+    repeats = generator.config.resolution // resolution if full else 1
+    return pictures.repeat(repeats, axis=1).repeat(repeats, axis=2)
+
+
+def save_model(path: Path, parts: dict[str, Network], *, lod: float, images: int) -> None:
+    """Write the networks called `PARTS`. The bytes depend on the arguments alone."""
+    tensors = {
+        f"{part}.{name}": tensor.detach().cpu().contiguous()
+        for part in PARTS
+        for name, tensor in parts[part].state_dict().items()
+    }
+    described = {
+        "format": FORMAT,
+        "version": VERSION,
+        "network": asdict(parts["average"].config),
+        "lod": lod,
+        "images": images,
+    }
+    with atomic_path(path) as temporary:
+        metadata = {METADATA: json.dumps(described, sort_keys=True)}
+        temporary.write_bytes(safetensors.torch.save(tensors, metadata))
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
+    """Return the model of a file or of a run folder.
+
+    Of a folder: its final model, else its newest checkpoint, else its best snapshot. Raises DataError, in one line, for
+    anything else. Memory is asked for only when the file is seen to hold what its heading says.
+    """
+    path = Path(path)
+    try:
+        model = _of_folder(path) if path.is_dir() else _of_file(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return model.to(device)
+
+
+def _of_folder(folder: Path) -> Model:
+    if (folder / FINAL).exists():
+        return _of_file(folder / FINAL)
+    saved = read_saved_run(folder)
+    values = newest_good(folder / CHECKPOINTS, lambda _: None)
+    if saved is not None and values is not None:
+        return _of_checkpoint(folder, saved, values)
+    if (folder / BEST).exists():
+        return _of_file(folder / BEST)
+    names = sorted(entry.name for entry in folder.iterdir() if _has_model(entry))
+    hint = f"; in it, these can be named: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""
+    raise DataError(f"{folder}: neither a model file nor a run folder with {FINAL} or a checkpoint{hint}")
+
+
+def _has_model(path: Path) -> bool:
+    return path.suffix == ".safetensors" or (path / FINAL).exists() or (path / CHECKPOINTS).is_dir()
+
+
+def _of_checkpoint(folder: Path, saved: SavedRun, values: Values) -> Model:
+    try:
+        networks = {part: _network(part, saved.preset.network) for part in PARTS}
+        for part, network in networks.items():
+            network.load_state_dict(values[part])
+        images = int(values["images"])
+        return _model(networks, state_at(saved.preset.schedule, images).lod, images)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise DataError(f"{folder}: its newest checkpoint does not fit its config.json: {_one_line(error)}") from error
+
+
+def _of_file(path: Path) -> Model:
+    if not path.exists():
+        raise DataError(f"{path}: neither a model file nor a run folder: it does not exist")
+    check_readable(path, "model file", REMEDY)
+    try:
+        with utf8_path(path) as name:
+            with safetensors.safe_open(name, framework="pt") as file:
+                metadata = file.metadata() or {}
+            tensors = safetensors.torch.load_file(name) if METADATA in metadata else {}
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        reason = unlike(path) or _one_line(error)
+        raise DataError(f"{path}: cannot be read as a model file ({reason}); give {REMEDY}") from error
+    if METADATA not in metadata:
+        raise DataError(f"{path}: is not a model file of this program; give {REMEDY}")
+    try:
+        heading = _json(metadata[METADATA])
+        if heading.get("format") == FORMAT and heading.get("version") != VERSION:
+            raise DataError(f"{path}: model file of version {heading.get('version')}, this program reads {VERSION}")
+        config, lod, images = _heading(heading)
+        _check_tensors(config, tensors)
+        networks = {part: _network(part, config) for part in PARTS}
+        for part, network in networks.items():
+            prefix = f"{part}."
+            network.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise DataError(f"{path}: the model file is damaged: {_one_line(error)}") from error
+    return _model(networks, lod, images)
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its heading is no JSON ({_one_line(error)})") from error
+    if not isinstance(values, dict):
+        raise TypeError(f"its heading is no JSON object but {str(values)[:40]}")
+    return values
+
+
+def _heading(values: dict[str, Any]) -> tuple[NetworkConfig, float, int]:
+    """Return the networks' settings, how far the run had grown, and images seen; ValueError says what is wrong."""
+    if values.get("format") != FORMAT:
+        raise ValueError(f"its heading names the format {str(values.get('format'))[:40]!r} instead of {FORMAT!r}")
+    missing = {"network", "lod", "images"} - values.keys()
+    if missing:
+        raise ValueError(f"its heading lacks {', '.join(sorted(missing))}")
+    try:
+        config = network_from_json(values["network"])
+    except DataError as error:
+        raise ValueError(f"its heading has {error}") from error
+    lod, images = values["lod"], values["images"]
+    if config.resolution > MAX_RESOLUTION:
+        raise ValueError(f"its heading has networks of {config.resolution} pixels, the most is {MAX_RESOLUTION}")
+    if type(lod) not in (int, float) or not 0 <= lod <= len(config.levels) - 1:
+        raise ValueError(f"its heading has the lod {lod!r}, which must be 0 to {len(config.levels) - 1}")
+    if type(images) is not int or not 0 <= images <= MAX_IMAGES:
+        raise ValueError(f"its heading has {str(images)[:40]} images seen")
+    return config, float(lod), images
+
+
+def _check_tensors(config: NetworkConfig, tensors: dict[str, Tensor]) -> None:
+    """Raise ValueError unless the tensors are those of networks of `config`, and finite."""
+    with torch.device("meta"):  # networks of any size cost nothing before the tensors are seen to fit
+        expected = {f"{part}.{n}": t for part in PARTS for n, t in _network(part, config).state_dict().items()}
+    for words, names in (("lacks", expected.keys() - tensors.keys()), ("also has", tensors.keys() - expected.keys())):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise ValueError(f"it {words} {', '.join(sorted(names)[:3])}{more}")
+    for name, tensor in sorted(tensors.items()):
+        right = expected[name]
+        if (tensor.shape, tensor.dtype) != (right.shape, right.dtype):
+            raise ValueError(
+                f"{name} is {tuple(tensor.shape)} {tensor.dtype} instead of {tuple(right.shape)} {right.dtype}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} holds values that are not finite")
+
+
+def _network(part: str, config: NetworkConfig) -> Network:
+    return Discriminator(config) if part == "discriminator" else Generator(config)
+
+
+def _model(networks: dict[str, Network], lod: float, images: int) -> Model:
+    for network in networks.values():
+        network.eval().requires_grad_(False)
+    average, generator, discriminator = (networks[part] for part in PARTS)
+    assert isinstance(average, Generator)
+    assert isinstance(generator, Generator)
+    assert isinstance(discriminator, Discriminator)
+    return Model(average, generator, discriminator, lod, images)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,279 @@
+"""Layers of the progressive GAN: scaled weights, norms, minibatch statistics (the paper's sections 3 and 4).
+
+Types: layers compute in the type of their input; norms, statistics and everything that is summed over many values
+are float32 at least.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pggan.model.convolution import box, convolution
+
+LEAKY_SLOPE = 0.2
+PIXEL_NORM_EPS = 1e-8
+STDDEV_EPS = 1e-8
+LAYER_NORM_EPS = 1e-4
+BATCH_NORM_EPS = 1e-4
+BATCH_NORM_MOMENTUM = 0.1
+DISCRIMINATION_KERNELS = 100
+DISCRIMINATION_DIMENSIONS = 5
+
+Weights = Literal["equalized", "he"]
+Resample = Literal["up", "down"] | None
+
+
+def wide(x: Tensor) -> Tensor:
+    """x in float32, or in float64 when it is that already."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+class _Scaled(nn.Module):
+    """A weight and a bias, the weight scaled at run time by gain / sqrt(fan_in), or started at that scale (He).
+
+    The scale goes to the weight, not to the activations: it is small, and `shared_weights` applies it once per step.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, shape: tuple[int, ...], gain: float, weights: Weights, biases: int) -> None:
+        super().__init__()
+        deviation = gain / math.sqrt(math.prod(shape[1:]))
+        self.scale = deviation if weights == "equalized" else 1.0
+        self.weight = nn.Parameter(torch.randn(shape) * (1.0 if weights == "equalized" else deviation))
+        self.bias = nn.Parameter(torch.zeros(biases)) if biases else None
+        self.sharing = False
+        self._shared: Tensor | None = None
+
+    def effective_weight(self, dtype: torch.dtype) -> Tensor:
+        """The scaled weight in the layer's shape and the given type; kept while `shared_weights` is active."""
+        if self._shared is not None and self._shared.dtype == dtype:
+            return self._shared
+        weight = self._effective_weight().to(dtype)
+        if self.sharing:
+            self._shared = weight
+        return weight
+
+    def _effective_weight(self) -> Tensor:
+        return self.weight * self.scale if self.scale != 1.0 else self.weight
+
+    def share(self, active: bool) -> None:
+        """Starts or ends keeping the scaled weight."""
+        self.sharing = active
+        self._shared = None
+
+
+@contextmanager
+def shared_weights(*networks: nn.Module) -> Iterator[None]:
+    """Within it, weights of the networks must not change, and every pass uses the same scaled weights.
+
+    Gradients of all passes then meet at the scaled weight, so that scaling is differentiated once per step.
+    """
+    layers = [layer for network in networks for layer in network.modules() if isinstance(layer, _Scaled)]
+    for layer in layers:
+        layer.share(True)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.share(False)
+
+
+class ScaledConv(_Scaled):
+    """Convolution, kernel 1 or 3, that keeps the size, or with resample "up" or "down" doubles or halves it.
+
+    "up": nearest upsampling, then the convolution. "down": the convolution, then the average of 2 x 2 pixels.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        outputs: int,
+        kernel: int,
+        *,
+        weights: Weights,
+        gain: float = math.sqrt(2.0),
+        resample: Resample = None,
+        bias: bool = True,
+    ) -> None:
+        super().__init__((outputs, channels, kernel, kernel), gain, weights, outputs if bias else 0)
+        self.resample = resample
+
+    def _effective_weight(self) -> Tensor:
+        weight = super()._effective_weight()
+        if self.resample == "up":
+            # (I, O, 3, 3) of the transposed convolution; times 4: nearest upsampling sums four shifts, box averages
+            weight = 4.0 * weight.flip(2, 3).transpose(0, 1)
+        return weight.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, I, H, W) -> (N, O, H', W') in x's type."""
+        weight = self.effective_weight(x.dtype)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        if self.resample == "up":
+            return box(convolution(x, weight, None, stride=2, transposed=True), padding=0, bias=bias)
+        if self.resample == "down":
+            return convolution(box(x, padding=1), weight, bias, stride=2)
+        return convolution(x, weight, bias, padding=self.weight.shape[-1] // 2)
+
+
+class ScaledDense(_Scaled):
+    """Dense layer; x is flattened to (N, features) in the order channel, row, column."""
+
+    def __init__(
+        self,
+        features: int,
+        outputs: int,
+        *,
+        weights: Weights,
+        gain: float = math.sqrt(2.0),
+        bias: bool = True,
+        biases: int | None = None,
+    ) -> None:
+        """`biases` below `outputs`: that many, for the caller to add (one per map of the generator's first layer)."""
+        super().__init__((outputs, features), gain, weights, (biases or outputs) if bias else 0)
+        self.adds_bias = biases is None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, ...) -> (N, outputs) in x's type."""
+        bias = self.bias.to(x.dtype) if self.bias is not None and self.adds_bias else None
+        return functional.linear(x.flatten(1), self.effective_weight(x.dtype), bias)
+
+
+def pixel_norm(x: Tensor) -> Tensor:
+    """x / sqrt(mean of x^2 over axis 1 + 1e-8), the mean in float32 (section 4.2)."""
+    return _PixelNorm.apply(x)
+
+
+class _PixelNorm(torch.autograd.Function):
+    """With r = 1 / sqrt(mean x^2 + eps) and y = r x, the gradient is r (g - y mean(g y)); means over axis 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=wide(x[:0]).dtype).square_()
+        r = total.div_(x.shape[1]).add_(PIXEL_NORM_EPS).rsqrt_()
+        y = x * r.to(x.dtype)
+        ctx.save_for_backward(x, y, r)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        x, y, r = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again: as the operations it is made of
+            r = torch.rsqrt(wide(x).square().mean(dim=1, keepdim=True) + PIXEL_NORM_EPS)
+            y = x * r.to(x.dtype)
+        mean = (g * y).mean(dim=1, keepdim=True)
+        return torch.addcmul(g, y, mean, value=-1.0) * r.to(x.dtype)
+
+
+class PixelNorm(nn.Module):
+    """`pixel_norm` as a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, ...) -> the same shape."""
+        return pixel_norm(x)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalization over N, H, W, with a gain and a bias per map; statistics in float32."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape and type."""
+        return super().forward(wide(x)).to(x.dtype)
+
+
+class LayerNorm(nn.Module):
+    """Every sample to mean 0 and variance 1 over C, H, W; then one gain for all and a bias per map."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C) or (N, C, H, W) -> the same shape and type."""
+        values = wide(x)
+        axes = tuple(range(1, x.ndim))
+        variance, mean = torch.var_mean(values, dim=axes, correction=0, keepdim=True)
+        bias = self.bias.view(1, -1, *(1,) * (x.ndim - 2))
+        return ((values - mean) * torch.rsqrt(variance + LAYER_NORM_EPS) * self.gain + bias).to(x.dtype)
+
+
+def stddev_group(samples: int, limit: int) -> int:
+    """Size of a stddev group: the largest number <= limit that divides the samples; limit 0 is all samples."""
+    if limit == 0 or limit >= samples:
+        return samples
+    return next(size for size in range(limit, 0, -1) if samples % size == 0)
+
+
+def minibatch_stddev(x: Tensor, group: int, batches: int = 1) -> Tensor:
+    """One more map: the average deviation within the sample's group (section 3; strided groups as of 2018).
+
+    Sample n of a batch of N belongs to group n mod (N / group). `batches` batches lie one after the other in x and
+    know nothing of each other, so that reals and fakes may share one pass.
+
+    Args:
+        x: (batches N, C, H, W), N divisible by group.
+        group: samples per group, as `stddev_group` gives it.
+    """
+    total, channels, height, width = x.shape
+    per_group = total // batches // group
+    values = wide(x).reshape(batches, group, per_group, channels, height, width)  # (B, G, N/G, C, H, W): strided
+    variance = (values - values.mean(dim=1, keepdim=True)).square().mean(dim=1)  # biased; (B, N/G, C, H, W)
+    deviation = (variance + STDDEV_EPS).sqrt()
+    mean = deviation.mean(dim=(2, 3, 4))  # (B, N/G)
+    maps = mean[:, None, :].expand(batches, group, per_group).reshape(total, 1, 1, 1)
+    return torch.cat([x, maps.to(x.dtype).expand(total, 1, height, width)], dim=1)
+
+
+class MinibatchDiscrimination(nn.Module):
+    """Features that tell how near a sample is to the others (Salimans et al. 2016), appended to x.
+
+    theta is normalized per kernel dimension and scaled by exp(log_scale). Scale and bias start from data:
+    `initialise` makes the mean smallest half-distance 1 and the mean feature 0.
+    """
+
+    initialised: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        shape = (DISCRIMINATION_KERNELS, DISCRIMINATION_DIMENSIONS)
+        self.theta = nn.Parameter(torch.randn(features, *shape) * 0.05)
+        self.log_scale = nn.Parameter(torch.zeros(shape))
+        self.bias = nn.Parameter(torch.full((DISCRIMINATION_KERNELS,), -1.0))
+        self.register_buffer("initialised", torch.zeros((), dtype=torch.bool))
+
+    def _distances(self, x: Tensor) -> Tensor:
+        """x (B, N, F) -> L1 distances of all pairs of a batch by kernel, (B, N, N, K); to itself: infinite."""
+        weight = self.theta * (self.log_scale.exp() / self.theta.square().sum(dim=0).sqrt())
+        points = torch.einsum("bnf,fkd->bnkd", x, weight)
+        distances = x.new_zeros(())
+        for axis in points.unbind(dim=-1):  # one dimension at a time: a fifth of the memory
+            distances = distances + (axis[:, :, None] - axis[:, None, :]).abs()
+        itself = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+        return distances.masked_fill(itself[None, :, :, None], math.inf)
+
+    def forward(self, x: Tensor, batches: int = 1) -> Tensor:
+        """(batches N, F) -> (batches N, F + 100) in x's type; batches know nothing of each other."""
+        values = wide(x).unflatten(0, (batches, -1))
+        features = torch.exp(-self._distances(values)).sum(dim=2) + self.bias
+        return torch.cat([x, features.flatten(0, 1).to(x.dtype)], dim=1)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> None:
+        """Scale and bias from the features x (N, F) of reals, N >= 2 (500 in the paper's row e*)."""
+        values = wide(x)[None]
+        smallest = 0.5 * self._distances(values).amin(dim=2).mean(dim=(0, 1))  # (K,)
+        self.log_scale.sub_(smallest.log()[:, None])
+        features = torch.exp(-self._distances(values)).sum(dim=2)
+        self.bias.copy_(-features.mean(dim=(0, 1)))
+        self.initialised.fill_(True)

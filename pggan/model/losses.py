@@ -1,0 +1,166 @@
+"""WGAN-GP, LSGAN and AC-GAN losses of one micro-batch (the paper's sections 3-6, appendices A and B).
+
+One training step, as the loop calls it (`state` from schedule, `parts` from partition, k samples in a part):
+
+    require_gradients(discriminator, state.lod); require_gradients(generator, None)
+    for part in parts:                               # Part of partition(...).by_rank[rank]
+        with torch.autocast(device, dtype):          # or none for float32
+            with torch.no_grad():
+                fakes = generator(latents[part.indices], fake_labels, state.lod)
+            terms = d_step_terms(discriminator, fade(reals[part.indices], state.lod), fakes, mixing[part.indices],
+                                 config=preset.loss, lod=state.lod, labels=..., group=division.group)
+        (terms.loss * part.weight).backward()
+    ... sum gradients over devices, step, update_average(...), discriminator.update_noise(mean of "fake_score")
+
+    require_gradients(generator, state.lod); require_gradients(discriminator, None)
+    for part in parts:
+        with torch.autocast(device, dtype):
+            terms = g_step_terms(generator, discriminator, fresh_latents[part.indices], ...)
+        (terms.loss * part.weight).backward()
+
+Every term is a mean over its samples, so parts weighted by m / N sum to the loss of the whole minibatch, statistics
+likewise (`combine`). Parts of all devices together make up the minibatch: with gradients *summed* over devices, N
+devices get the gradients of one. Reals and fakes go through the discriminator in one pass, as two batches that know
+nothing of each other. Exceptions are those that `partition` reports, and the noise of LSGAN, which is drawn anew for
+every part.
+
+All results are float32 (float64 with networks of doubles), also under autocast.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pggan.config.presets import LossConfig
+from pggan.model.convolution import without_weight_gradients
+from pggan.model.layers import shared_weights, wide
+from pggan.model.networks import Discriminator, Generator, down2, up2
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """The loss to differentiate, a mean over the micro-batch, and what it is made of: detached scalars by name.
+
+    Statistics of the discriminator: d_loss, real_score, fake_score, and with WGAN-GP mixed_score, gradient_norm,
+    gradient_penalty, drift; with labels real_label_loss, fake_label_loss. Of the generator: g_loss, and label_loss.
+    Penalty, drift and label losses are weighted as in the loss.
+    """
+
+    loss: Tensor
+    statistics: dict[str, Tensor]
+
+
+def fade(reals: Tensor, lod: float) -> Tensor:
+    """Reals (N, 3, r, r) as the networks see them while a level fades in: part themselves, part half the detail."""
+    weight = lod - math.floor(lod)
+    return torch.lerp(reals, up2(down2(reals)), weight) if weight > 0 else reals
+
+
+def gradient_scale(config: LossConfig, lod: float) -> float:
+    """Factor from the gradient's norm at the level's own size to the norm that the penalty compares with its target.
+
+    The authors feed the networks with images repeated up to full resolution and differentiate by those: "full". Then
+    every native pixel's gradient is spread over 4^floor(lod) equal ones, and the norm is 2^-floor(lod) times as large.
+    """
+    return 2.0 ** -math.floor(lod) if config.gradient_norm == "full" else 1.0
+
+
+def gradient_norms(scores: Tensor, images: Tensor, loss_scale: float = 1.0) -> Tensor:
+    """Norm over pixels and channels of each score's gradient by its image (N,), float32, differentiable.
+
+    `loss_scale` keeps the gradients of float16 in range while they are taken.
+    """
+    # without autocast: the backward pass keeps the types of the forward pass by itself
+    with torch.autocast(images.device.type, enabled=False), without_weight_gradients():
+        (gradient,) = torch.autograd.grad(scores.sum() * loss_scale, images, create_graph=True)
+    # no sqrt at 0, whose slope is infinite: a gradient of zero has none
+    power = (wide(gradient) / loss_scale).square().sum(dim=(1, 2, 3))
+    return power.clamp(min=torch.finfo(power.dtype).tiny).sqrt()
+
+
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of logits (N, classes) to labels (N, classes), one-hot or weights that sum to 1."""
+    return -(labels.to(logits) * functional.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+
+def d_step_terms(
+    discriminator: Discriminator,
+    reals: Tensor,
+    fakes: Tensor,
+    mixing: Tensor,
+    *,
+    config: LossConfig,
+    lod: float,
+    labels: Tensor | None = None,
+    fake_labels: Tensor | None = None,
+    group: int | None = None,
+    loss_scale: float = 1.0,
+) -> LossTerms:
+    """The discriminator's loss.
+
+    Args:
+        reals: (N, 3, r, r) in -1..1, already faded (`fade`), r the level of `lod`.
+        fakes: (N, 3, r, r) of the generator, without its graph.
+        mixing: (N,) uniform in 0..1: mixed = reals + (fakes - reals) mixing. LSGAN does not use it.
+        labels: (N, classes) of the reals, None without classes.
+        fake_labels: (N, classes) that the fakes were made from; None: the same.
+        group: samples per stddev group, from `partition`; None: found from N.
+        loss_scale: of float16's gradient scaler, for the inner gradient; 1 otherwise.
+    """
+    count = len(reals)
+    fakes = fakes.detach()
+    with shared_weights(discriminator):
+        scores, logits = discriminator(torch.cat([reals, fakes]), lod, batches=2, group=group)
+        real_scores, fake_scores = scores[:count], scores[count:]
+        parts: dict[str, Tensor] = {"real_score": real_scores.mean(), "fake_score": fake_scores.mean()}
+        if config.kind == "wgan-gp":
+            mixed = torch.lerp(reals, fakes, mixing.to(reals).view(-1, 1, 1, 1)).requires_grad_()
+            mixed_scores, _ = discriminator(mixed, lod, group=group)
+            norms = gradient_norms(mixed_scores, mixed, loss_scale) * gradient_scale(config, lod)
+            error = (norms - config.gradient_target).square().mean() / config.gradient_target**2
+            parts["mixed_score"] = mixed_scores.mean()
+            parts["gradient_norm"] = norms.mean()
+            parts["gradient_penalty"] = config.gradient_weight * error
+            parts["drift"] = config.drift_weight * real_scores.square().mean()
+            loss = parts["fake_score"] - parts["real_score"] + parts["gradient_penalty"] + parts["drift"]
+        else:
+            loss = real_scores.square().mean() + config.lsgan_fake_weight * (fake_scores - 1.0).square().mean()
+    if labels is not None and logits.shape[1]:
+        targets = labels if fake_labels is None else fake_labels
+        parts["real_label_loss"] = config.label_weight * label_loss(logits[:count], labels)
+        parts["fake_label_loss"] = config.label_weight * label_loss(logits[count:], targets)
+        loss = loss + parts["real_label_loss"] + parts["fake_label_loss"]
+    return LossTerms(loss, {name: value.detach() for name, value in {"d_loss": loss, **parts}.items()})
+
+
+def g_step_terms(
+    generator: Generator,
+    discriminator: Discriminator,
+    latents: Tensor,
+    *,
+    config: LossConfig,
+    lod: float,
+    labels: Tensor | None = None,
+    group: int | None = None,
+) -> LossTerms:
+    """The generator's loss, for fresh latents (N, latent_size) and their labels (N, classes)."""
+    fakes = generator(latents, labels, lod)
+    scores, logits = discriminator(fakes, lod, group=group)
+    loss = scores.square().mean() if config.kind == "lsgan" else -scores.mean()
+    parts: dict[str, Tensor] = {}
+    if labels is not None and logits.shape[1]:
+        parts["label_loss"] = config.label_weight * label_loss(logits, labels)
+        loss = loss + parts["label_loss"]
+    return LossTerms(loss, {name: value.detach() for name, value in {"g_loss": loss, **parts}.items()})
+
+
+def combine(parts: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
+    """Statistics of a minibatch from those of its parts and their weights; with weights of 1 in sum these are means."""
+    return {
+        name: torch.stack([part[name] * weight for part, weight in zip(parts, weights, strict=True)]).sum()
+        for name in parts[0]
+    }

@@ -1,0 +1,360 @@
+"""Generator and discriminator of the progressive GAN (Karras et al. 2018, section 2, appendix A, table 2).
+
+A network holds all levels; `lod` says which of them work: 0 is the full resolution, 1 half of it, 1.25 a quarter of
+the way from half of it back to a fourth. Images are (N, 3, r, r) in -1..1 with r = resolution / 2^floor(lod), their
+level's own size. Parameters are called `levels.<r>.<layer>.<weight|bias>`.
+
+Under `torch.autocast` convolutions run in the type that it names; latents' norm, statistics and the last dense layer
+in float32. `module.double()` computes everything in float64.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pggan.config.presets import NetworkConfig
+from pggan.model.convolution import leaky_relu_
+from pggan.model.layers import (
+    DISCRIMINATION_KERNELS,
+    LEAKY_SLOPE,
+    BatchNorm,
+    LayerNorm,
+    MinibatchDiscrimination,
+    PixelNorm,
+    Resample,
+    ScaledConv,
+    ScaledDense,
+    minibatch_stddev,
+    pixel_norm,
+    stddev_group,
+    wide,
+)
+
+NOISE_MEMORY = 0.9  # of the running mean of fake scores that drives the discriminator's noise
+NOISE_ONSET = 0.5
+
+
+def level_of(resolution: int, lod: float) -> tuple[int, float]:
+    """(level's resolution, weight of that level against the one below); weight 1 where lod is whole."""
+    whole = math.floor(lod)
+    level = resolution >> max(whole, 0)
+    if lod < 0 or level < 4:
+        raise ValueError(f"lod {lod}: must be 0..{math.log2(resolution) - 2:g} for a network of {resolution} pixels")
+    return level, 1.0 - (lod - whole)
+
+
+def compute_dtype(parameter: Tensor) -> torch.dtype:
+    """Type of activations: autocast's where it is on, else the parameters' own."""
+    kind = parameter.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else parameter.dtype
+
+
+def up2(x: Tensor) -> Tensor:
+    """Nearest 2x upsampling."""
+    return functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def down2(x: Tensor) -> Tensor:
+    """Average of 2 x 2 pixels."""
+    return functional.avg_pool2d(x, 2)
+
+
+class GeneratorLevel(nn.Module):
+    """Two convolutions with activations and norms, and the level's toRGB; at 4 x 4 the first one is a dense layer."""
+
+    def __init__(self, config: NetworkConfig, resolution: int) -> None:
+        super().__init__()
+        maps = config.fmaps(resolution)
+        bias = config.g_norm != "batch"  # batch norm brings its own
+        self.slope = LEAKY_SLOPE if config.g_activation == "leaky_relu" else 0.0
+        self.first = resolution == 4
+        if self.first:
+            features = config.latent_size + config.classes
+            # sqrt(2) / 4 instead of sqrt(2): matches the original network's scaling of this layer
+            self.dense = ScaledDense(
+                features, maps * 16, gain=math.sqrt(2) / 4, weights=config.weights, bias=bias, biases=maps
+            )
+            self.conv = ScaledConv(maps, maps, 3, weights=config.weights, bias=bias)
+        else:
+            below = config.fmaps(resolution // 2)
+            self.conv0 = ScaledConv(below, maps, 3, weights=config.weights, bias=bias, resample="up")
+            self.conv1 = ScaledConv(maps, maps, 3, weights=config.weights, bias=bias)
+        self.norm0 = self._norm(config, maps)
+        self.norm1 = self._norm(config, maps)
+        self.batch_norm = config.g_norm == "batch"
+        self.to_rgb = ScaledConv(maps, 3, 1, gain=1.0, weights=config.weights)
+
+    @staticmethod
+    def _norm(config: NetworkConfig, maps: int) -> nn.Module | None:
+        return {"pixel": PixelNorm(), "batch": BatchNorm(maps), "none": None}[config.g_norm]
+
+    def _finish(self, x: Tensor, norm: nn.Module | None) -> Tensor:
+        """Activation and norm: batch norm goes before the activation, pixel norm after it."""
+        if norm is None:
+            return leaky_relu_(x, self.slope)
+        return leaky_relu_(norm(x), self.slope) if self.batch_norm else norm(leaky_relu_(x, self.slope))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, features) or the level below's activations (N, C, r/2, r/2) -> (N, maps, r, r)."""
+        if self.first:
+            x = self.dense(x).unflatten(1, (-1, 4, 4))  # output index = map * 16 + row * 4 + column
+            if self.dense.bias is not None:
+                x = x + self.dense.bias.to(x.dtype).view(1, -1, 1, 1)
+            x = x.contiguous(memory_format=torch.channels_last)
+            x = self._finish(x, self.norm0)
+            return self._finish(self.conv(x), self.norm1)
+        return self._finish(self.conv1(self._finish(self.conv0(x), self.norm0)), self.norm1)
+
+
+class Generator(nn.Module):
+    """Latents -> images."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.levels = nn.ModuleDict({str(r): GeneratorLevel(config, r) for r in config.levels})
+
+    def level(self, resolution: int) -> GeneratorLevel:
+        """The layers of the level of `resolution` pixels."""
+        level = self.levels[str(resolution)]
+        assert isinstance(level, GeneratorLevel)
+        return level
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None, lod: float = 0.0) -> Tensor:
+        """Images of the level of `lod`.
+
+        Args:
+            latents: (N, latent_size), standard normal.
+            labels: (N, classes), one-hot; None where there are no classes.
+            lod: 0..log2(resolution / 4).
+
+        Returns:
+            (N, 3, r, r), float32 (float64 for a network of doubles).
+        """
+        return self.at_level(latents, labels, *level_of(self.config.resolution, lod))
+
+    def at_level(self, latents: Tensor, labels: Tensor | None, resolution: int, alpha: float) -> Tensor:
+        """Images of `resolution`, that level having weight alpha and the enlarged one below it 1 - alpha."""
+        parameter = self.level(4).to_rgb.weight
+        dtype = compute_dtype(parameter)
+        with torch.autocast(parameter.device.type, enabled=False):
+            x = self._inputs(latents.to(parameter.dtype), labels).to(dtype)
+            below: Tensor | None = None
+            for level in self.config.levels:
+                x = self.level(level)(x)
+                if level == resolution:
+                    break
+                if level * 2 == resolution and alpha < 1.0:
+                    below = wide(self.level(level).to_rgb(x))
+            images = wide(self.level(resolution).to_rgb(x))
+            if below is not None:
+                images = torch.lerp(images, up2(below), 1.0 - alpha)
+            return torch.tanh(images) if self.config.g_tanh else images
+
+    def _inputs(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+        """Latents and labels, normalized: (N, latent_size + classes)."""
+        config = self.config
+        expected = (latents.shape[0], config.classes)
+        if config.classes and (labels is None or labels.shape != expected):
+            raise ValueError(f"labels of shape {expected} are needed, found {None if labels is None else labels.shape}")
+        parts = [latents]
+        if config.classes and labels is not None:
+            parts.append(labels.to(latents))
+        if not config.normalize_latents:
+            return torch.cat(parts, dim=1)
+        if config.label_join == "before":
+            return pixel_norm(torch.cat(parts, dim=1))
+        return torch.cat([pixel_norm(latents), *parts[1:]], dim=1)
+
+
+class DiscriminatorLevel(nn.Module):
+    """fromRGB and the level's layers; at 4 x 4 statistics of the minibatch, a convolution and two dense layers."""
+
+    def __init__(self, config: NetworkConfig, resolution: int) -> None:
+        super().__init__()
+        maps = config.fmaps(resolution)
+        below = config.fmaps_of_stage(0) if resolution == 4 else config.fmaps(resolution // 2)
+        bias = config.d_norm != "layer"  # layer norm brings its own
+
+        def norm(channels: int) -> LayerNorm | None:
+            return LayerNorm(channels) if config.d_norm == "layer" else None
+
+        self.noise_factor = config.d_noise
+        self.averages_late = config.down_step == "unfused"
+        self.statistics = config.d_statistics
+        self.from_rgb = ScaledConv(3, maps, 1, weights=config.weights, bias=bias)
+        self.norm_rgb, self.norm0, self.norm1 = norm(maps), norm(maps), norm(below)
+        if resolution == 4:
+            extra = 1 if config.d_statistics == "stddev" else 0
+            features = below + (DISCRIMINATION_KERNELS if config.d_statistics == "discrimination" else 0)
+            self.conv = ScaledConv(maps + extra, maps, 3, weights=config.weights, bias=bias)
+            self.dense0 = ScaledDense(maps * 16, below, weights=config.weights, bias=bias)
+            if config.d_statistics == "discrimination":
+                self.discrimination = MinibatchDiscrimination(below)
+            self.dense1 = ScaledDense(features, 1 + config.classes, gain=1.0, weights=config.weights)
+        else:
+            self.conv0 = ScaledConv(maps, maps, 3, weights=config.weights, bias=bias)
+            down: Resample = None if self.averages_late else "down"
+            self.conv1 = ScaledConv(maps, below, 3, weights=config.weights, bias=bias, resample=down)
+
+    @staticmethod
+    def _finish(x: Tensor, norm: LayerNorm | None) -> Tensor:
+        return leaky_relu_(x if norm is None else norm(x), LEAKY_SLOPE)
+
+    def enter(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        """(N, 3, r, r) -> (N, maps, r, r)."""
+        x = images.to(dtype).contiguous(memory_format=torch.channels_last)
+        return self._finish(self.from_rgb(x), self.norm_rgb)
+
+    def shrink(self, x: Tensor, strength: Tensor) -> Tensor:
+        """(N, maps, r, r) -> (N, maps below, r/2, r/2)."""
+        x = self._finish(self.conv0(self._noisy(x, strength)), self.norm0)
+        x = self._finish(self.conv1(self._noisy(x, strength)), self.norm1)
+        return down2(x) if self.averages_late else x
+
+    def hidden(self, x: Tensor, group: int, batches: int, strength: Tensor) -> Tensor:
+        """(N, maps, 4, 4) -> features (N, nf(0)) before minibatch discrimination and the last dense layer."""
+        if self.statistics == "stddev":
+            x = minibatch_stddev(x, group, batches).contiguous(memory_format=torch.channels_last)
+        x = self._finish(self.conv(self._noisy(x, strength)), self.norm0)
+        return self._finish(self.dense0(self._noisy(x, strength)), self.norm1)
+
+    def finish(self, x: Tensor, batches: int) -> Tensor:
+        """Features (N, nf(0)) -> (N, 1 + classes), in float32: scores need more than 8 bits."""
+        if self.statistics == "discrimination":
+            x = self.discrimination(x, batches)
+        return self.dense1(wide(x))
+
+    def _noisy(self, x: Tensor, strength: Tensor) -> Tensor:
+        """x (1 + strength sqrt(C) n), n ~ N(0, 1) per sample and channel (appendix B), while training."""
+        if not (self.noise_factor and self.training):
+            return x
+        noise = torch.randn(*x.shape[:2], 1, 1, device=x.device, dtype=x.dtype)
+        return x * (1.0 + strength.to(x.dtype) * math.sqrt(x.shape[1]) * noise)
+
+
+class Discriminator(nn.Module):
+    """Images -> scores, and the logits of their classes."""
+
+    noise_average: Tensor
+    noise_strength: Tensor
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.levels = nn.ModuleDict({str(r): DiscriminatorLevel(config, r) for r in config.levels})
+        if config.d_noise:  # state of the adaptive noise: it belongs into checkpoints
+            self.register_buffer("noise_average", torch.zeros(()))
+            self.register_buffer("noise_strength", torch.zeros(()))
+
+    def level(self, resolution: int) -> DiscriminatorLevel:
+        """The layers of the level of `resolution` pixels."""
+        level = self.levels[str(resolution)]
+        assert isinstance(level, DiscriminatorLevel)
+        return level
+
+    def forward(
+        self, images: Tensor, lod: float = 0.0, *, batches: int = 1, group: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Scores and logits of images at the level of `lod`.
+
+        Args:
+            images: (batches N, 3, r, r); the batches lie one after the other and know nothing of each other.
+            lod: 0..log2(resolution / 4).
+            batches: so many independent batches share this pass, for instance reals and fakes.
+            group: samples per stddev group; None: the largest number up to the configured one that divides N.
+
+        Returns:
+            (scores (batches N,), logits (batches N, classes)), float32 (float64 for a network of doubles).
+        """
+        return self.at_level(images, *level_of(self.config.resolution, lod), batches=batches, group=group)
+
+    def at_level(
+        self, images: Tensor, resolution: int, alpha: float, *, batches: int = 1, group: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`forward` at `resolution`, that level having weight alpha and the halved images' own 1 - alpha."""
+        features = self.features(images, resolution, alpha, batches=batches, group=group)
+        with torch.autocast(images.device.type, enabled=False):
+            out = self.level(4).finish(features, batches)
+            return out[:, 0], out[:, 1:]
+
+    def features(
+        self, images: Tensor, resolution: int, alpha: float, *, batches: int = 1, group: int | None = None
+    ) -> Tensor:
+        """Activations before minibatch discrimination and the last dense layer, (batches N, nf(0))."""
+        if images.shape[1:] != (3, resolution, resolution) or images.shape[0] % batches:
+            raise ValueError(
+                f"images of shape {tuple(images.shape)}: expected ({batches} N, 3, {resolution}, {resolution})"
+            )
+        last = self.level(4)
+        dtype = compute_dtype(last.dense1.weight)
+        strength = self.noise_strength if self.config.d_noise else images.new_zeros(())
+        with torch.autocast(images.device.type, enabled=False):
+            level = self.level(resolution)
+            x = level.enter(images, dtype)
+            if resolution > 4:
+                x = level.shrink(x, strength)
+                if alpha < 1.0:
+                    old = self.level(resolution // 2).enter(down2(images), dtype)
+                    x = torch.lerp(x, old, 1.0 - alpha)
+            for r in reversed([r for r in self.config.levels if 4 < r < resolution]):
+                x = self.level(r).shrink(x, strength)
+            group = group or stddev_group(images.shape[0] // batches, self.config.stddev_group)
+            return last.hidden(x, group, batches, strength)
+
+    @property
+    def needs_initial_images(self) -> bool:
+        """Whether `initialise` must see reals before training: minibatch discrimination starts from data."""
+        return self.config.d_statistics == "discrimination" and not bool(self.level(4).discrimination.initialised)
+
+    @torch.no_grad()
+    def initialise(self, reals: Tensor, lod: float) -> None:
+        """Starts minibatch discrimination from reals (500 in the paper's table 1, row e*) at the level of `lod`."""
+        features = self.features(reals, *level_of(self.config.resolution, lod))
+        self.level(4).discrimination.initialise(features)
+
+    @torch.no_grad()
+    def update_noise(self, mean_fake_score: Tensor) -> None:
+        """Once after every minibatch: the noise grows when fakes pass for reals (appendix B); nothing without noise.
+
+        `mean_fake_score` is the mean over the whole minibatch, of all devices.
+        """
+        if self.config.d_noise:
+            clipped = mean_fake_score.to(self.noise_average).clamp(0.0, 1.0)
+            self.noise_average.lerp_(clipped, 1.0 - NOISE_MEMORY)
+            excess = (self.noise_average - NOISE_ONSET).clamp(min=0.0)
+            self.noise_strength.copy_(self.config.d_noise * excess.square())
+
+
+Network = Generator | Discriminator
+
+
+def used_parameters(network: Network, lod: float) -> Iterator[tuple[str, nn.Parameter]]:
+    """(name, parameter) of what works at `lod`, in a fixed order; the others get no gradient."""
+    resolution, alpha = level_of(network.config.resolution, lod)
+    color = "to_rgb" if isinstance(network, Generator) else "from_rgb"
+    for name, parameter in network.named_parameters():
+        _, level, layer = name.split(".")[:3]
+        size = int(level)
+        is_color = layer == color or layer == "norm_rgb"
+        if size > resolution or (is_color and size != resolution and not (size * 2 == resolution and alpha < 1.0)):
+            continue
+        yield name, parameter
+
+
+def require_gradients(network: Network, lod: float | None) -> None:
+    """Only parameters that work at `lod` take gradients; None: no parameter does."""
+    wanted = {name for name, _ in used_parameters(network, lod)} if lod is not None else set()
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in wanted)
+
+
+@torch.no_grad()
+def update_average(average: Generator, generator: Generator, decay: float) -> None:
+    """average += (1 - decay) (generator - average), at every level; running statistics are copied."""
+    torch._foreach_lerp_(list(average.parameters()), list(generator.parameters()), 1.0 - decay)
+    for target, source in zip(average.buffers(), generator.buffers(), strict=True):
+        target.copy_(source)

@@ -1,0 +1,1 @@
+"""A training run: the loop, its steps, and what it keeps on disk."""

@@ -1,0 +1,202 @@
+"""Metrics in training: when they are due, the best snapshot so far, and whether the generator is collapsing.
+
+What was measured is read back from stats.jsonl, so that a checkpoint, and with it the training, is the same with
+metrics and without.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pggan.config.schedule import ScheduleConfig, stages, state_at
+from pggan.data.stream import Source
+from pggan.metrics.compare import Options, Results, check, measure
+from pggan.metrics.image_sets import ModelSet, PyramidSet
+from pggan.metrics.swd import SMALLEST
+from pggan.model.files import Model
+from pggan.training.run_config import MetricsConfig, TrainingMetric
+
+CACHE = "metrics-cache"
+CPU_IMAGES, DEVICE_IMAGES = 2048, 8192
+FAR_ABOVE = 2.0
+"""An SWD of so many times the best one warns of a collapse."""
+ALIKE = 0.8
+"""So does an MS-SSIM above that, or, where that of the reals is known, in the upper half between it and 1."""
+
+
+class GivenUpError(Exception):
+    """The training was asked to stop while something was measured."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A line of stats.jsonl that has metrics; `whole`: no level was fading in."""
+
+    images: int
+    resolution: int
+    whole: bool
+    count: int
+    metrics: Mapping[str, float]
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> "Record | None":
+        if "metrics" not in line:
+            return None
+        return cls(line["images"], line["resolution"], line["alpha"] == 1, line["metrics_images"], line["metrics"])
+
+
+class TrainingMetrics:
+    """What `config` asks for, of a training in `folder`.
+
+    Args:
+        mirror: whether the training mirrors its reals.
+        stopping: whether the training was asked to stop; measuring is then given up, and done when it goes on.
+
+    Raises DataError where there are fewer reals than are to be measured, and for levels that are too small.
+    """
+
+    def __init__(
+        self,
+        config: MetricsConfig,
+        folder: Path,
+        source: Source,
+        schedule: ScheduleConfig,
+        *,
+        seed: int,
+        mirror: bool,
+        device: Any,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self.config, self.folder, self.source, self.schedule = config, folder, source, schedule
+        self.stopping = stopping
+        self.records: list[Record] = []
+        self._tried: dict[TrainingMetric, int] = {}
+        self._notes: dict[str, bool] = {}
+        usual = DEVICE_IMAGES if str(device).startswith("cuda") else CPU_IMAGES  # measures of "mps" are the processor's
+        count = config.images or max(min(usual, source.count // 2), 2)  # of half of the reals a floor is known
+        self.options = Options(count=count, seed=seed, mirror=mirror, device=device, cache=folder / CACHE)
+        if config.every:
+            reals = PyramidSet(source.pyramid.path, schedule.resolution)
+            check(reals, reals, [name for name, _ in config.every], self.options)
+        self._measurable = next((s.first_image for s in stages(schedule) if s.resolution >= SMALLEST), math.inf)
+
+    def go_on_from(self, stats: Iterable[str]) -> None:
+        """Where the training stands, as the lines of stats.jsonl tell."""
+        self._tried = {}
+        found = (Record.of(json.loads(line)) for line in stats)
+        self.records = [record for record in found if record is not None]
+
+    def due(self, images: int, *, ending: bool = False) -> list[TrainingMetric]:
+        """What is to be measured after `images`: all that an interval has passed for since it was measured last.
+
+        Intervals count from the start of the training, but levels below 16 x 16 are not measured. At the end of the
+        training everything is due that was not just measured.
+        """
+        if images < self._measurable:
+            return []
+        found = []
+        for name, kimg in self.config.every:
+            last = max((r.images for r in self.records if _key(name) in r.metrics), default=0)
+            since, interval = max(last, self._tried.get(name, 0), self._measurable - 1), round(kimg * 1000)
+            if (ending and last < images) or images // interval > since // interval:
+                found.append(name)
+        return found
+
+    def pass_over(self, names: Sequence[TrainingMetric], images: int) -> None:
+        """They could not be measured after `images`: they are due again when the next interval has passed."""
+        self._tried |= dict.fromkeys(names, images)
+
+    def measure(self, model: Model, names: Sequence[TrainingMetric]) -> dict[str, Any]:
+        """Values of a line of stats.jsonl; changes nothing of the model. Raises GivenUpError."""
+        state = state_at(self.schedule, model.images)
+        fading = 1 - state.alpha
+        reals = PyramidSet(self.source.pyramid.path, state.resolution, fading=fading, shuffle=self.options.seed)
+        # While a level fades in the reals change all the time, and a floor would have to be found each time.
+        options = replace(self.options, floor=fading == 0)
+
+        def progress(*_: object) -> None:
+            if self.stopping():
+                raise GivenUpError
+
+        found = measure(ModelSet(model, self.options.seed, self.source.labels), reals, names, options, progress)
+        values = {
+            "images": model.images,
+            "resolution": state.resolution,
+            "lod": state.lod,
+            "alpha": state.alpha,
+            "metrics_images": options.count,
+            "metrics": flat(found),
+        }
+        record = Record.of(values)
+        assert record is not None
+        self.records.append(record)
+        for note in found.notes:
+            self._notes.setdefault(note, False)
+        return values
+
+    def new_notes(self) -> list[str]:
+        """What measuring had to tell since this was last asked, every note once."""
+        found = [note for note, told in self._notes.items() if not told]
+        self._notes |= dict.fromkeys(found, True)
+        return found
+
+    @property
+    def best(self) -> Record | None:
+        """The record with the lowest SWD of those at the full resolution, the first of equal ones."""
+        full = [r for r in self.records if r.resolution == self.schedule.resolution and r.whole and "swd" in r.metrics]
+        alike = [r for r in full if r.count == full[-1].count]  # the distance depends on the number of images
+        return min(alike, key=lambda record: record.metrics["swd"], default=None)
+
+    def status(self) -> str:
+        """The newest values for the status line, "" where nothing is measured."""
+        if not self.config.every:
+            return ""
+        parts = []
+        for name, form in (("swd", ".2f"), ("ms_ssim", ".3f")):
+            newest = next((r for r in reversed(self.records) if name in r.metrics), None)
+            if newest is not None:
+                parts.append(f"{name.replace('_', '-')} {newest.metrics[name]:{form}}")
+        return "  ".join([*parts, *self.alarms()])
+
+    def alarms(self) -> list[str]:
+        """What says that the generator is collapsing, as of the newest records: no line where nothing does."""
+        found = []
+        newest = next((r for r in reversed(self.records) if "ms_ssim" in r.metrics), None)
+        if newest is not None:
+            value, reals = newest.metrics["ms_ssim"], newest.metrics.get("ms_ssim_reals")
+            if value > (ALIKE if reals is None else (1 + reals) / 2):
+                beside = "" if reals is None else f" (reals {reals:.2f})"
+                found.append(f"COLLAPSE? MS-SSIM of fakes {value:.2f}{beside}")
+        newest = next((r for r in reversed(self.records) if "swd" in r.metrics), None)
+        if newest is not None:
+            alike = [r for r in self.records if _like(r, newest)]
+            best = min(alike, key=lambda record: record.metrics["swd"])
+            if newest.metrics["swd"] > FAR_ABOVE * best.metrics["swd"]:
+                found.append(
+                    f"COLLAPSE? SWD {newest.metrics['swd']:.1f}, was {best.metrics['swd']:.1f} "
+                    f"at {best.images / 1000:g} kimg"
+                )
+        return found
+
+
+def flat(found: Results) -> dict[str, float]:
+    """{"swd": average, "swd_32": ..., "swd_floor": ..., "ms_ssim": ..., "ms_ssim_reals": ...}, what is known of it."""
+    values: dict[str, float | None] = {}
+    for name, levels in (("swd", found.swd), ("swd_floor", found.floor)):
+        if levels is not None:
+            values[name] = levels.average
+            values |= {f"{name}_{size}": value for size, value in levels.by_size.items()}
+    values |= {"ms_ssim": found.ms_ssim, "ms_ssim_reals": found.ms_ssim_reals}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _key(name: TrainingMetric) -> str:
+    return name.replace("-", "_")
+
+
+def _like(record: Record, other: Record) -> bool:
+    same = (record.resolution, record.whole, record.count) == (other.resolution, other.whole, other.count)
+    return same and "swd" in record.metrics

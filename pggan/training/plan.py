@@ -1,0 +1,270 @@
+"""What a training will do, need and take, told before it starts: phases, parameters, memory, time.
+
+Work and memory are counted from the networks' shapes. The device's speed, and with CUDA the memory too, is measured
+in a step at the levels that are quick enough. So is the number of threads that suits this CPU.
+"""
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from datatools.errors import DataError
+from datatools.text import counted
+from pggan.config.presets import NetworkConfig, Preset
+from pggan.config.schedule import ScheduleState, Stage, stages, state_at
+from pggan.data.stream import Batch, as_floats
+from pggan.model.networks import Network, used_parameters
+from pggan.precision import PrecisionName
+from pggan.training.distributed import Team, local_processes
+from pggan.training.log import duration
+from pggan.training.step import Networks, NonFiniteError, Trainer, build_networks
+from pggan.training.threads import use_fastest, using
+
+# A round of both steps, in passes of a network: D sees reals, fakes and mixed images, each forward and back to
+# activations and weights, the mixed ones twice because of the penalty; the generator's step goes through D and back.
+D_PASSES = 14.0
+G_PASSES = 4.0
+LIVE_PASSES = 4.5  # of D's activations that the penalty's graph holds at its largest
+PROCESS_BYTES = 450 << 20  # Python and torch themselves
+MEASURED_SECONDS = 0.7  # of a step, predicted from the level before; larger levels are left to arithmetic
+MEASURED_BATCH = 8
+SPEED_OF_CPU = 2e10  # multiplications per second, until something is measured
+TRIAL_SECONDS, TRIAL_BATCH = 0.25, 4  # at most, of the discriminator's step that numbers of threads are compared in
+
+
+@dataclass(frozen=True)
+class LevelPlan:
+    """A level: parameters of both networks at work, samples at once, and what a minibatch costs on one device.
+
+    `seconds`: per image shown, over all devices. `measured`: whether time, and `bytes_measured` whether memory, was.
+    """
+
+    resolution: int
+    g_parameters: int
+    d_parameters: int
+    at_once: int
+    bytes: int
+    seconds: float
+    measured: bool
+    bytes_measured: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole training. `threads`: of each process, for arithmetic on the CPU; None leaves them to torch."""
+
+    preset: Preset
+    stages: tuple[Stage, ...]
+    levels: dict[int, LevelPlan]
+    device: str
+    precision: str
+    devices: int
+    threads: int | None = None
+
+    def seconds(self, first: int = 0) -> float:
+        """Time of the training from `first` images on."""
+        return sum(
+            max(0, stage.end_image - max(stage.first_image, first)) * self.levels[stage.resolution].seconds
+            for stage in self.stages
+        )
+
+    def seconds_left(self, images: int, resolution: int, seconds_per_image: float) -> float:
+        """Time from `images` on, given what an image takes now, at `resolution`."""
+        expected = self.levels[resolution].seconds
+        return self.seconds(images) * (seconds_per_image / expected if expected > 0 else 1.0)
+
+    def lines(self) -> list[str]:
+        """The plan as a table."""
+        preset = self.preset
+        found = [
+            f"preset {preset.name}: {preset.network.resolution} x {preset.network.resolution}, "
+            f"{preset.schedule.total_kimg:g} kimg, {preset.loss.kind}, "
+            f"{self.devices} x {self.device}, {self.precision}",
+            "  kimg                level        minibatch  at once  rate     parameters G + D     memory   sec/kimg",
+        ]
+        for stage in self.stages:
+            level = self.levels[stage.resolution]
+            what = f"{stage.resolution}{' fading in' if stage.fading else ''}"
+            span = f"{stage.first_image / 1000:g} - {stage.end_image / 1000:g}"
+            about = "" if level.measured else "~"
+            memory = f"{'' if level.bytes_measured else '~'}{level.bytes / 2**30:.2f}"
+            found.append(
+                f"  {span:<19} {what:<14} {stage.minibatch:<9}  {level.at_once:<7}  {stage.learning_rate:<7g}  "
+                f"{level.g_parameters:>9,} + {level.d_parameters:<10,} {memory:>6} GiB  "
+                f"{about}{level.seconds * 1000:.3g}"
+            )
+        threads = f" with {counted(self.threads, 'thread')}" if self.threads is not None else ""
+        found.append(f"  in all about {duration(self.seconds())}{threads} (~ is estimated, the rest was measured)")
+        return found
+
+
+def multiplications(config: NetworkConfig, resolution: int) -> tuple[float, float]:
+    """Of one image forward through (generator, discriminator) at the level of `resolution`."""
+    g = config.latent_size * config.fmaps(4) * 16.0 + 9.0 * 16 * config.fmaps(4) ** 2
+    d = 9.0 * 16 * config.fmaps(4) ** 2 + 16.0 * config.fmaps(4) * config.fmaps_of_stage(0)
+    for r in (r for r in config.levels if 4 < r <= resolution):
+        maps, below = config.fmaps(r), config.fmaps(r // 2)
+        resampled = 9.0 * (r // 2) ** 2 * maps * below  # at the smaller size, whichever way
+        same = 9.0 * r * r * maps * maps
+        g, d = g + resampled + same, d + resampled + same
+    color = 3.0 * resolution**2 * config.fmaps(resolution)
+    return g + color, d + color
+
+
+def activations(config: NetworkConfig, resolution: int) -> float:
+    """Values that a pass of one image through the discriminator keeps for its way back."""
+    total = 4.0 * 16 * config.fmaps(4)
+    for r in (r for r in config.levels if 4 < r <= resolution):
+        # fromRGB or the level above, the first convolution, the box filter; then the smaller result
+        total += 3.0 * r * r * config.fmaps(r) + (r // 2) ** 2 * config.fmaps(r // 2)
+    return total
+
+
+def make_plan(
+    preset: Preset,
+    device: torch.device,
+    precision: PrecisionName,
+    devices: int = 1,
+    max_batch: int | None = None,
+    threads: int | None = None,
+) -> Plan:
+    """Build every level, measure what is quick to measure, and estimate the rest. Changes nothing.
+
+    Args:
+        devices: processes that share the work.
+        threads: of each process; None takes the fastest number on a CPU, and torch's own on other devices.
+    """
+    networks = build_networks(preset, 0, device)
+    # alone, also where there are more processes: every one measures for itself, without waiting for others
+    trainer = Trainer(networks, preset, 0, precision, device, Team(), max_batch, say=lambda _: None)
+    if preset.network.classes:
+        trainer.labels = np.eye(preset.network.classes, dtype=np.float32)
+    if threads is None and device.type == "cpu":
+        threads = fastest_threads(trainer)
+    with using(threads):
+        levels = plan_levels(trainer, devices)
+    return Plan(preset, stages(preset.schedule), levels, device.type, precision, devices, threads)
+
+
+def fastest_threads(trainer: Trainer) -> int:
+    """Return the number of threads with which the discriminator's step takes the least time on this CPU.
+
+    The step is that of the largest level which takes a fraction of a second. The networks are worthless afterwards.
+    """
+    work = {
+        r: D_PASSES * TRIAL_BATCH * multiplications(trainer.preset.network, r)[1]
+        for r in trainer.preset.schedule.levels
+    }
+    quick = [r for r in work if work[r] / SPEED_OF_CPU <= TRIAL_SECONDS]
+    state, batch = trial(trainer.preset, max(quick, default=min(work)), TRIAL_BATCH)
+    reals = as_floats(batch, trainer.device)
+
+    @torch.no_grad()
+    def forward() -> None:
+        trainer.networks.discriminator(reals, state.lod)
+
+    with using(None):
+        return use_fastest(lambda: steps(trainer, state, batch, generator=False), local_processes(), forward)
+
+
+def plan_levels(trainer: Trainer, devices: int) -> dict[int, LevelPlan]:
+    """Return what each level needs and takes; the networks of `trainer` are worthless afterwards."""
+    preset, device, networks, max_batch = trainer.preset, trainer.device, trainer.networks, trainer.max_batch
+    found: dict[int, LevelPlan] = {}
+    speed = SPEED_OF_CPU if device.type == "cpu" else 50 * SPEED_OF_CPU
+    for resolution, minibatch in {stage.resolution: stage.minibatch for stage in stages(preset.schedule)}.items():
+        g, d = multiplications(preset.network, resolution)
+        work = D_PASSES * d + G_PASSES / preset.schedule.d_steps * g
+        at_once = min(max(1, minibatch // devices), max_batch or minibatch)
+        quick = work / speed * min(at_once, MEASURED_BATCH) < MEASURED_SECONDS
+        measured = measure(trainer, resolution, at_once) if quick or device.type == "cuda" else None
+        if measured is not None:
+            seconds, peak = measured
+            speed = work / seconds
+        else:
+            seconds, peak = work / speed, None
+        at_once = min(at_once, trainer.max_batch or at_once)
+        found[resolution] = LevelPlan(
+            resolution,
+            parameters(networks.generator, resolution),
+            parameters(networks.discriminator, resolution),
+            at_once,
+            peak or estimated_bytes(preset.network, resolution, at_once, trainer.precision, networks),
+            seconds / devices,
+            measured is not None,
+            peak is not None,
+        )
+    return found
+
+
+def parameters(network: Network, resolution: int) -> int:
+    """Number of parameters that work at the level of `resolution`, once it has faded in."""
+    lod = math.log2(network.config.resolution / resolution)
+    return sum(parameter.numel() for _, parameter in used_parameters(network, lod))
+
+
+def estimated_bytes(
+    config: NetworkConfig, resolution: int, at_once: int, precision: PrecisionName, networks: Networks
+) -> int:
+    """Peak memory of a process: weights of all levels, gradients, Adam's two moments, the average, activations."""
+    weights = [sum(p.numel() for p in network.parameters()) for network in (networks.generator, networks.discriminator)]
+    fixed = 4 * (4 * sum(weights) + weights[0])
+    size = 4 if precision == "fp32" else 2
+    return int(PROCESS_BYTES + fixed + LIVE_PASSES * size * at_once * activations(config, resolution))
+
+
+def measure(trainer: Trainer, resolution: int, at_once: int) -> tuple[float, int | None] | None:
+    """(seconds per image, bytes at the peak or None) of both steps at the level of `resolution`.
+
+    The networks' weights are worthless afterwards. None when the level does not fit into the device's memory.
+    """
+    device, schedule = trainer.device, trainer.preset.schedule
+    count = at_once if device.type == "cuda" else min(at_once, MEASURED_BATCH)
+    state, batch = trial(trainer.preset, resolution, count)
+    seconds = math.inf
+    for _ in range(2):  # the first one sets things up
+        synchronize(device)
+        start = time.perf_counter()
+        steps(trainer, state, batch)
+        synchronize(device)
+        seconds = time.perf_counter() - start
+    peak = None
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    return seconds / (count * schedule.d_steps), peak
+
+
+def trial(preset: Preset, resolution: int, count: int) -> tuple[ScheduleState, Batch]:
+    """Return a round at the level of `resolution`, wholly faded in, and black reals for its minibatch of `count`."""
+    state = replace(
+        state_at(preset.schedule, 0),
+        lod=math.log2(preset.network.resolution / resolution),
+        resolution=resolution,
+        alpha=1.0,
+        minibatch=count,
+    )
+    images = torch.zeros(count, 3, resolution, resolution, dtype=torch.uint8)
+    return state, Batch(images, torch.zeros(count, dtype=torch.bool), torch.zeros(count, dtype=torch.int64), 0.0)
+
+
+def steps(trainer: Trainer, state: ScheduleState, batch: Batch, *, generator: bool = True) -> None:
+    """Make the discriminator's steps on a batch, then the generator's. DataError for losses that are not finite."""
+    try:
+        for _ in range(trainer.preset.schedule.d_steps):
+            trainer.discriminator_step(state, 0, batch)
+        if generator:
+            trainer.generator_step(state, 0)
+    except NonFiniteError as error:
+        raise DataError(f"{error}, in a trial before the training: these settings diverge at once") from error
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for the device to have done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,173 @@
+"""The run folder: whose it is, what may go on in it, and what is saved there."""
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from datatools.errors import DataError
+from datatools.text import counted
+from pggan.data.stream import Source
+from pggan.model.files import BEST, CHECKPOINTS, FINAL, load_model, save_model
+from pggan.model.networks import Network
+from pggan.training.checkpoints import Values, checkpoints
+from pggan.training.log import Tick
+from pggan.training.run_config import RunConfig, SavedRun, read_saved_run
+from pggan.training.saving import reason, require_room
+from pggan.training.step import Networks, Trainer
+from pggan.training.threads import cores
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the folder and holds it; DataError when another process trains in it. A killed process holds nothing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".lock").open("w")
+    except (FileExistsError, NotADirectoryError):
+        raise DataError(f"--out {folder}: is a file, or lies in one; give the name of a folder") from None
+    except OSError as error:
+        raise DataError(f"--out {folder}: cannot be written: {reason(error)}") from error
+    with stream:
+        try:
+            # of this process alone: processes that it starts do not inherit it
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise DataError(f"--out {folder}: another process is training there") from None
+        except OSError as error:  # some network file systems have no locks
+            raise DataError(f"--out {folder}: cannot be locked: {reason(error)}; choose another disk") from error
+        yield
+
+
+def check_room(config: RunConfig, networks: Networks) -> None:
+    """Raises DataError where the disk has no room for the checkpoints and models that the run will write."""
+    g, d = (sum(p.nbytes for p in network.parameters()) for network in (networks.generator, networks.discriminator))
+    checkpoint, model = 4 * g + 3 * d, 2 * g + d  # Adam has two moments of every weight; G has its average
+    missing = max(config.keep + 1 - len(checkpoints(config.out / CHECKPOINTS)), 1)  # a new one, before the oldest goes
+    models = [FINAL, *([BEST] if config.metrics.every else [])]
+    needed = missing * checkpoint + model * sum(not (config.out / name).exists() for name in models)
+    require_room(config.out, needed, f"{counted(missing, 'checkpoint')} and the models")
+
+
+def settle_settings(config: RunConfig, source: Source, say: Callable[[str], None]) -> SavedRun | None:
+    """Compare with the settings that the run in the folder started with; None when there is no run yet.
+
+    The run keeps its number of threads unless another one is asked for, which is noted among its forks.
+
+    DataError that names every setting that would change the results, unless the run is to be forked.
+    """
+    now, saved = SavedRun.of(config, source), read_saved_run(config.out)
+    if saved is None:
+        return None
+    changes = saved.changes(now)
+    if changes and not config.fork:
+        raise DataError(
+            f"--out {config.out}: the run there has other settings; give them, another --out, or --fork to go on with "
+            f"the new ones: {'; '.join(changes)}"
+        )
+    for change in changes:
+        say(f"forked: {change}")
+    changes += settle_threads(saved.threads, now.threads, say)
+    return replace(
+        now,
+        devices=saved.devices,
+        forks=(*saved.forks, *([{"changes": changes}] if changes else [])),
+        threads=now.threads or saved.threads,
+    )
+
+
+def settle_threads(before: int | None, now: int | None, say: Callable[[str], None]) -> list[str]:
+    """Say what a user must know of the threads that a run goes on with; return the change to be noted, if it is one.
+
+    Args:
+        before: the run's number of threads, None where it is not known. now: the number asked for, None for `before`.
+    """
+    if before is None:
+        return []
+    if now is not None and now != before:
+        change = f"--threads is {now}, the run has {before}"
+        say(f"{change}: the last bits of the results may be others than with {before}")
+        return [change]
+    offered = cores()
+    if now is None and before > offered:
+        say(
+            f"{counted(before, 'thread')}, as the run began, on {counted(offered, 'core')}; "
+            f"--threads {offered} may be faster, and change the last bits of the results"
+        )
+    return []
+
+
+@dataclass
+class Position:
+    """Where a run stands: images seen, the stage of the last round, None before the first, and the open tick."""
+
+    images: int
+    stage: tuple[int, int] | None
+    tick: Tick
+    saved_at: int
+
+
+def collect(trainer: Trainer, position: Position) -> Values:
+    """Everything that going on needs, for a checkpoint."""
+    networks = trainer.networks
+    return {
+        "images": position.images,
+        "stage": list(position.stage) if position.stage is not None else None,
+        "tick": position.tick.state(),
+        "generator": networks.generator.state_dict(),
+        "discriminator": networks.discriminator.state_dict(),
+        "average": networks.average.state_dict(),
+        "g_optimizer": networks.g_optimizer.state_dict(),
+        "d_optimizer": networks.d_optimizer.state_dict(),
+        "g_scale": trainer.g_scale.state(),
+        "d_scale": trainer.d_scale.state(),
+    }
+
+
+def restore(trainer: Trainer, values: Values) -> Position:
+    """Puts a checkpoint's values where they belong."""
+    networks = trainer.networks
+    try:
+        networks.generator.load_state_dict(values["generator"])
+        networks.discriminator.load_state_dict(values["discriminator"])
+        networks.average.load_state_dict(values["average"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"the checkpoint's networks are of other shapes; --fork cannot change those: {reason}"
+        ) from error
+    for optimizer, state in (
+        (networks.g_optimizer, values["g_optimizer"]),
+        (networks.d_optimizer, values["d_optimizer"]),
+    ):
+        kept = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        optimizer.load_state_dict(state)
+        for group, own in zip(optimizer.param_groups, kept, strict=True):
+            group.update(own)  # settings are the run's own: they may have been forked
+    trainer.g_scale.load(values["g_scale"])
+    trainer.d_scale.load(values["d_scale"])
+    stage = values["stage"]
+    images = int(values["images"])
+    return Position(images, None if stage is None else (stage[0], stage[1]), Tick.of(values["tick"]), images)
+
+
+def start_from(trainer: Trainer, path: Path) -> None:
+    """Takes all weights from a model file, or from the final model or newest checkpoint of a run folder."""
+    model = load_model(path)
+    networks, config = trainer.networks, trainer.preset.network
+    if model.config != config:
+        names = [name for name, value in vars(config).items() if getattr(model.config, name) != value]
+        raise DataError(f"--init-from {path}: its networks differ in {', '.join(names)}; give the same settings")
+    for part in ("generator", "discriminator", "average"):
+        getattr(networks, part).load_state_dict(getattr(model, part).state_dict())
+
+
+def save_networks(path: Path, networks: Networks, lod: float, images: int) -> None:
+    """Write a model file of the networks as they are."""
+    parts: dict[str, Network] = {
+        "average": networks.average,
+        "generator": networks.generator,
+        "discriminator": networks.discriminator,
+    }
+    save_model(path, parts, lod=lod, images=images)

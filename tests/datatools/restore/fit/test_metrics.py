@@ -1,0 +1,82 @@
+"""PSNR and SSIM are what papers mean by them."""
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from datatools.errors import DataError
+from datatools.restore.fit.metrics import EQUAL, luma, psnr_rgb, psnr_y, ssim_y
+from datatools.restore.pictures import Picture
+
+
+def pair(height: int = 40, width: int = 53, spread: int = 20) -> tuple[Picture, Picture]:
+    rng = np.random.default_rng(3)
+    first = rng.integers(0, 256, (height, width, 3))
+    second = np.clip(first + rng.integers(-spread, spread + 1, first.shape), 0, 255)
+    return first.astype(np.uint8), second.astype(np.uint8)
+
+
+def test_luma_of_the_corners_of_the_cube() -> None:
+    """The values that BT.601 itself gives: black 16, white 235, and the primaries."""
+    corners = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+    assert luma(corners)[0] == pytest.approx([16, 235, 81.481, 144.553, 40.966])
+
+
+def test_psnr_in_closed_form() -> None:
+    """An error of d everywhere gives 20 log10(255 / d)."""
+    black = np.zeros((5, 7, 3), np.uint8)
+    assert psnr_rgb(black, black + 5) == pytest.approx(20 * np.log10(255 / 5))
+    assert psnr_y(black, black + 5) == pytest.approx(20 * np.log10(255 / (5 * 219 / 255)))
+    red = black.copy()
+    red[..., 0] = 30
+    assert psnr_rgb(black, red) == pytest.approx(20 * np.log10(255 / 30) + 10 * np.log10(3))
+
+
+def test_the_border_is_left_out() -> None:
+    first, second = pair()
+    frame = first.copy()
+    frame[:4] = frame[-4:] = frame[:, :4] = frame[:, -4:] = 0
+    for score in (psnr_rgb, psnr_y, ssim_y):
+        assert score(first, second, 4) == score(first[4:-4, 4:-4], second[4:-4, 4:-4])
+        assert score(first, second, 4) == score(frame, second, 4)
+        assert score(first, second, 3) != score(frame, second, 3)
+
+
+def test_equal_pictures_have_a_number() -> None:
+    first, _ = pair()
+    assert psnr_rgb(first, first) == psnr_y(first, first) == EQUAL
+    assert ssim_y(first, first) == pytest.approx(1)
+
+
+def test_nearly_equal_large_pictures_do_not_pass_equal_ones() -> None:
+    first = np.zeros((400, 400, 3), np.uint8)
+    second = first.copy()
+    second[0, 0, 0] = 1
+    assert psnr_rgb(first, second) <= EQUAL
+
+
+@pytest.mark.parametrize("spread", [1, 20, 120])
+def test_scores_are_those_of_scikit_image(spread: int) -> None:
+    first, second = pair(spread=spread)
+    assert psnr_rgb(first, second) == pytest.approx(peak_signal_noise_ratio(first, second))
+    a, b = luma(first), luma(second)
+    assert psnr_y(first, second) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=255))
+    theirs = structural_similarity(a, b, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+    assert ssim_y(first, second) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_ssim_of_flat_pictures_in_closed_form() -> None:
+    """Without variance only the luminance term is left."""
+    a, b = np.full((12, 12, 3), 100, np.uint8), np.full((12, 12, 3), 150, np.uint8)
+    m, n, c = luma(a)[0, 0], luma(b)[0, 0], (0.01 * 255) ** 2
+    assert ssim_y(a, b) == pytest.approx((2 * m * n + c) / (m * m + n * n + c))
+
+
+def test_pictures_that_cannot_be_compared() -> None:
+    first, second = pair(12, 18)
+    with pytest.raises(DataError, match="shapes differ"):
+        psnr_y(first, second[:, 1:])
+    with pytest.raises(DataError, match="border of 6"):
+        psnr_rgb(first, second, 6)
+    with pytest.raises(DataError, match="there are 16 x 10"):
+        ssim_y(first, second, 1)

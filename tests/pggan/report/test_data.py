@@ -1,0 +1,157 @@
+"""What log.txt and stats.jsonl tell, also when they are damaged or do not exist yet."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pggan.config.schedule import ScheduleConfig
+from pggan.report.data import Stats, measured, number, phase_at, phases_of, read_log, read_stats, speeds
+
+SCHEDULE = ScheduleConfig(8, training_kimg=10.0, transition_kimg=10.0, total_kimg=50.0, minibatch_base=10)
+LOG = """\
+2026-11-22 13:55:40  forked: --learning-rate (schedule.rate_base) is 0.002, the run has 0.001
+2026-11-22 13:55:46  preset faces-32: 32 x 32, 400 kimg, wgan-gp, 1 x cpu, bf16
+  kimg                level        minibatch  at once  rate     parameters G + D     memory   sec/kimg
+  in all about 3h18m (~ is estimated, the rest was measured)
+2026-11-22 13:56:01  tick 0    kimg 5.06      res 4    alpha 1.00 batch 16  time 14s     sec/kimg 2.80     mem 0.44G
+2026-11-22 13:57:00  growing to 8 x 8 after 15040 images
+2026-11-22 13:58:01  tick 1    kimg 20.11     res 8    alpha 0.34 batch 16  time 31s     sec/kimg 3.32     mem 0.45G
+2026-11-22 14:10:00  preset faces-32: 32 x 32, 400 kimg, wgan-gp, 2 x cuda, fp32
+2026-11-22 14:10:01  warning: checkpoint-000000020112.pt is damaged (x); trying the one before
+2026-11-22 14:10:02  resumed from 15040 images
+2026-11-22 14:11:01  tick 1    kimg 20.11     res 8    alpha 0.34 batch 16  time 31s     sec/kimg 3.32     mem 0.45G
+2026-11-22 14:12:00  warning: loss is not finite; going back to the last good checkpoint, once
+2026-11-22 14:12:01  resumed from 18000 images
+2026-11-22 14:13:00  stopped after 19008 images, as asked; the same command goes on
+2026-11-22 15:00:00  preset faces-32: 32 x 32, 400 kimg, wgan-gp, 1 x cpu, bf16
+2026-11-22 15:00:00  resumed from 19008 images
+2026-99-22 15:00:00  a line that is damaged
+2026-11-22 16:00:00  finished after 400000 images: run/final.safetensors
+"""
+
+
+def row(images: int, **more: Any) -> dict[str, Any]:
+    return {"images": images, **more}
+
+
+def test_sessions_of_a_log(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text(LOG)
+    log = read_log(tmp_path / "log.txt")
+    told = [(s.first, s.last, s.device, s.end, s.seconds) for s in log.sessions]
+    assert told == [
+        (0, 20110, "1 x cpu, bf16", "open", 135),
+        (15040, 19008, "2 x cuda, fp32", "stopped", 180),
+        (19008, 400000, "1 x cpu, bf16", "finished", 3600),
+    ]
+    assert [message.text.split()[0] for message in log.messages] == [
+        *("forked:", "growing", "warning:", "resumed", "warning:", "resumed", "stopped", "resumed", "finished")
+    ]
+    assert [message.time.minute for message in log.warnings] == [10, 12]
+
+
+def test_files_that_are_not_there_yet_are_empty(tmp_path: Path) -> None:
+    assert read_log(tmp_path / "log.txt").sessions == ()
+    stats = read_stats(tmp_path / "stats.jsonl")
+    assert stats == Stats((), 0)
+    assert (stats.images, stats.seconds, stats.names("loss")) == (0, 0.0, [])
+    assert speeds(stats, phases_of(SCHEDULE)) == []
+
+
+def test_damaged_lines_are_counted_and_left_out(tmp_path: Path) -> None:
+    lines = [
+        json.dumps(row(2000, loss={"d_loss": -1.5})),
+        '{"images": 3000, "loss": {"d_lo',
+        "",
+        "[1, 2]",
+        '{"loss": {}}',
+        '{"images": "many"}',
+        '{"images": NaN}',
+        "[" * 100_000,
+        json.dumps(row(1000, loss={"d_loss": math.nan, "g_loss": "1"})),
+        json.dumps(row(4000, loss=[1], timing={"seconds": 10**400})),
+    ]
+    (tmp_path / "stats.jsonl").write_bytes("\n".join(lines).encode() + b"\n\xff\n")
+    stats = read_stats(tmp_path / "stats.jsonl")
+    assert [line["images"] for line in stats.rows] == [1000, 2000, 4000]
+    assert stats.damaged == 8
+    kimg, values = stats.series("loss", "d_loss")
+    assert np.array_equal(kimg, [1, 2])
+    assert np.array_equal(values, [math.nan, -1.5], equal_nan=True)
+    assert math.isnan(stats.series("loss", "g_loss")[1][0])
+    assert stats.names("loss") == ["d_loss", "g_loss"]
+    assert stats.seconds == 0.0
+
+
+@pytest.mark.parametrize("value", [True, None, "3", [3], {"x": 3}, math.inf, 10**400])
+def test_what_is_no_number(value: object) -> None:
+    assert math.isnan(number({"a": {"b": value}}, "a", "b"))
+    assert number({"a": {"b": 3}}, "a", "b") == 3.0
+
+
+def test_status_lines_count_for_the_phase_in_their_middle() -> None:
+    phases = phases_of(SCHEDULE)
+    assert [(p.resolution, p.fading, round(p.first), round(p.end)) for p in phases] == [
+        (4, False, 0, 10),
+        (8, True, 10, 20),
+        (8, False, 20, 50),
+    ]
+    rows = [
+        row(
+            images,
+            timing={"seconds": seconds, "images_per_second_step": step, "images_per_second_loader": 2 * step},
+            memory={"process_peak": images, "device_peak": 7} if images > 20000 else {"process_peak": images},
+        )
+        for images, seconds, step in (
+            *((6000, 10.0, 100.0), (12000, 30.0, 300.0), (18000, 70.0, 50.0)),
+            *((24000, 100.0, 20.0), (30000, 200.0, 10.0), (36000, 210.0, 60.0)),
+        )
+    ]
+    four, fading, eight = speeds(Stats(tuple(rows), 0), phases)
+    assert (four.phase, fading.phase, eight.phase) == phases
+    assert (four.first, four.last, four.seconds, four.step, four.loader) == (0, 12000, 30.0, 200.0, 400.0)
+    assert (fading.first, fading.last, fading.seconds, fading.step) == (12000, 18000, 40.0, 50.0)
+    assert (eight.seconds, eight.step, eight.process_bytes, eight.device_bytes) == (140.0, 20.0, 36000, 7)
+    assert math.isnan(four.device_bytes)
+
+
+def test_lines_of_metrics_have_no_speed() -> None:
+    status = row(12000, timing={"seconds": 5.0, "images_per_second_step": 3.0}, memory=3)
+    stats = Stats((status, *(row(n, timing={"seconds": 5.0, "metrics_seconds": 2.5}) for n in (12000, 13000))), 0)
+    (found,) = speeds(stats, phases_of(SCHEDULE))
+    assert (found.first, found.last, found.seconds, found.step) == (0, 12000, 5.0, 3.0)
+    assert math.isnan(found.loader)
+    assert math.isnan(found.process_bytes)
+    assert stats.measuring_seconds == 5.0
+    assert speeds(Stats((row(1000), row(2000, timing=None)), 0), phases_of(SCHEDULE)) == []
+
+
+def test_newest_distances() -> None:
+    def line(images: int, swd: float, alpha: float = 1.0, count: int = 64, **more: float) -> dict[str, Any]:
+        return row(images, resolution=32, alpha=alpha, metrics_images=count, metrics={"swd": swd, **more})
+
+    rows = (
+        line(1000, 1.0, alpha=0.5),
+        line(2000, 2.0, count=8),
+        line(3000, 20.0),
+        line(4000, 15.0),
+        line(5000, 17.0, swd_16=14.0, swd_32=20.0, swd_floor=5.0, swd_floor_32=7.0, swd_x=1.0),
+        row(6000, metrics={"ms_ssim": 0.5}),
+    )
+    found = measured(Stats(rows, 0))
+    assert found is not None
+    assert (found.images, found.count, found.average, found.best) == (5000, 64, (17.0, 5.0), (4000, 15.0))
+    assert [level for level, *_ in found.levels] == [32, 16]
+    assert found.levels[0] == (32, 20.0, 7.0)
+    assert found.levels[1][1] == 14.0
+    assert math.isnan(found.levels[1][2])
+    assert measured(Stats(rows[-1:], 0)) is None
+
+
+def test_beyond_the_schedule_lies_its_last_phase() -> None:
+    phases = phases_of(SCHEDULE)
+    assert phase_at(phases, 15.0) is phases[1]
+    assert phase_at(phases, 1e9) is phases[-1]
