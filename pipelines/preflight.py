@@ -40,7 +40,7 @@ LOCK_PATIENCE = 3.0
 _SHARD = r"\d{5}-[0-9a-f]{16}"
 LEFTOVERS = {
     "": r"(ranking|verified|reported|finished)-[0-9a-f]{16}\.json|\..*-[0-9a-f]{16}\.json\.partial",
-    "scores": rf"\.{_SHARD}\.(npz|npy|csv)\.partial|\.{_SHARD}\.npz\.unfinished",
+    "scores": rf"\.{_SHARD}\.(npz|csv|stamps)\.partial|\.{_SHARD}\.npz\.unfinished",
     "faces": rf"{_SHARD}-\d+\.rgb|\.{_SHARD}-\d+\.rgb\.(partial|unfinished)",
     "build": rf"{_SHARD}\.h5|\.{_SHARD}\.(h5|rgb)\.(partial|unfinished)",
     "times": r"\.?[A-Za-z]+-[0-9a-f]{10}\.csv(\.partial)?",

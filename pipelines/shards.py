@@ -69,7 +69,7 @@ class ScoredPhoto:
 
 def stamps_path(scores: Path) -> Path:
     """Where the stamps of a score shard's photos are, (n, 3) int64; `pipelines.freshness` reads them."""
-    return scores.with_suffix(".npy")
+    return scores.with_suffix(".stamps")
 
 
 def read_photo(path: Path) -> tuple[bytes, FileStamp]:

@@ -49,7 +49,7 @@ def touch_all(tree: Path, time: int) -> None:
 
 
 def without_stamps(out: Path) -> dict[str, tuple[int, int]]:
-    return {name: state for name, state in file_states(out).items() if not name.endswith(".npy")}
+    return {name: state for name, state in file_states(out).items() if not name.endswith(".stamps")}
 
 
 def rejected(out: Path) -> list[str]:

@@ -151,6 +151,7 @@ def test_cleaning_up(settings: BuildSettings) -> None:
         other.marker("finished"),
         settings.work_dir / "times" / "Rank-0123456789.csv",
         settings.work_dir / "scores" / ".00001-0123456789abcdef.npz.partial",
+        settings.work_dir / "scores" / ".00001-0123456789abcdef.stamps.partial",
         unfinished_path(settings.score_path(1)),
         unfinished_path(other.faces_path(1)),
         unfinished_path(other.build_path(1)),
