@@ -4,8 +4,7 @@
     faces = Pyramid("celebahq.h5")
     batch = faces[256][:16]  # (16, 3, 256, 256) uint8
 
-This module is the public face of the modules pyramid_levels, pyramid_format, pyramid_write, pyramid_join, pyramid_read,
-pyramid_verify and pyramid_convert; the file's contents are described in docs/pyramid-format.md.
+The names below are the public API. docs/pyramid-format.md describes the contents of the file.
 """
 
 from datatools.pyramid.convert import convert

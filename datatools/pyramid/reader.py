@@ -1,6 +1,7 @@
 """Reading a pyramid file: levels as NumPy arrays, provenance by name, from any number of processes and threads."""
 
 import difflib
+import hashlib
 import operator
 import os
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from datatools.errors import DataError
 from datatools.pyramid.format import (
     ATTRIBUTES,
+    CHECKSUMS,
     COLUMNS,
     PROVENANCE,
     SETTINGS,
@@ -115,6 +117,15 @@ class Level:
         stored.read_into(index, out)
         return out[0]
 
+    def read_into(self, start: int, out: NDArray[np.uint8]) -> None:
+        """Fill `out` (n, 3, r, r), C-contiguous, with the images from `start` on; threads may read at the same time.
+
+        Raises: IndexError for images that the level does not have; DataError where they cannot be read.
+        """
+        if not 0 <= start <= len(self) - len(out):
+            raise IndexError(f"images {start} to {start + len(out) - 1} of {len(self)}")
+        self._pyramid.handles().levels[self.resolution].read_into(start, out)
+
     def _index_array(self, key: Any) -> NDArray[np.intp]:
         if isinstance(key, slice):
             return np.arange(*key.indices(len(self)))
@@ -211,6 +222,16 @@ class Pyramid:
         if name not in self.attribute_names:
             raise DataError(_unknown(f"{self.path}: no attribute", name, self.attribute_names))
         return self.provenance(ATTRIBUTES)[:, self.attribute_names.index(name)]
+
+    def digest(self, resolution: int, extra: bytes = b"") -> str:
+        """Return 64 hexadecimal digits that depend on every pixel of a level, and on `extra`, such as labels.
+
+        They are made from the checksums in the file: a file that was changed since is damaged, which `verify` finds.
+        """
+        level = self[resolution]
+        with damage_told(self.path):
+            checksums = self.handles().file[f"{CHECKSUMS}/{level_name(level.resolution)}"][...]
+        return hashlib.sha256(checksums.tobytes() + extra).hexdigest()
 
     def close(self) -> None:
         """Close the file in this process; the next access opens it again."""

@@ -1,5 +1,6 @@
 """Reading: arrays like NumPy's own indexing, in any process, and one clear line for files that are no pyramids."""
 
+import hashlib
 import multiprocessing
 import os
 import pickle
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from datatools.errors import DataError
 from datatools.pyramid import Pyramid
+from datatools.pyramid.format import image_checksum
 from datatools.pyramid.reader import StoredLevel
 from tests.support.builds import HANGS
 from tests.support.pyramid_samples import NAMES, face, row, write
@@ -71,6 +73,31 @@ def test_indexing_is_numpys(pyramid: Pyramid, key: Any) -> None:
         assert found.shape == expected.shape
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("start", "count"), [(0, COUNT), (5, 3), (COUNT - 1, 1), (COUNT, 0)])
+def test_read_into_fills_the_callers_array(pyramid: Pyramid, start: int, count: int) -> None:
+    out = np.full((count, 3, 32, 32), 255, np.uint8)
+    pyramid[32].read_into(start, out)
+    np.testing.assert_array_equal(out, reference(32)[start : start + count])
+
+
+@pytest.mark.parametrize(("start", "count"), [(0, COUNT + 1), (-1, 1), (COUNT, 1)])
+def test_read_into_rejects_images_that_do_not_exist(pyramid: Pyramid, start: int, count: int) -> None:
+    with pytest.raises(IndexError, match="of 12"):
+        pyramid[32].read_into(start, np.empty((count, 3, 32, 32), np.uint8))
+
+
+def test_digest_depends_on_every_pixel_of_the_level_and_on_extra_bytes(pyramid: Pyramid, tmp_path: Path) -> None:
+    checksums = np.array([image_checksum(image) for image in reference(32)], "<u4").tobytes()
+    assert pyramid.digest(32) == hashlib.sha256(checksums).hexdigest()
+    assert pyramid.digest(32, b"labels") == hashlib.sha256(checksums + b"labels").hexdigest()
+    other = Pyramid(write(tmp_path / "other.h5", range(1, COUNT + 1)))
+    digests = [pyramid.digest(32), pyramid.digest(16), pyramid.digest(32, b"labels"), other.digest(32)]
+    assert len({*digests}) == 4
+    assert digests[0] == Pyramid(write(tmp_path / "same.h5", range(COUNT))).digest(32)
+    with pytest.raises(DataError, match="no level 64"):
+        pyramid.digest(64)
 
 
 def test_arrays_are_the_callers_own(pyramid: Pyramid) -> None:
