@@ -2,7 +2,7 @@
 
     python benchmarks/train_step.py [--resolution 64] [--seconds 20]
 
-A step is one discriminator and one generator minibatch, both Adam steps and the generator average. The plain
+A step is one discriminator and one generator minibatch, both Adam steps and the generator's EMA. The plain
 formulation (tests/support/plain_pggan.py) is float32, NCHW, with resizing and convolutions apart; it too freezes the
 network that does not train. All formulations run in turn in one process; the ratios are of their fastest steps, which
 other load on the machine disturbs least, with --median of the medians.
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pggan.config.presets import LossConfig, NetworkConfig
 from pggan.model.losses import d_step_terms, g_step_terms
-from pggan.model.networks import Discriminator, Generator, require_gradients, update_average
+from pggan.model.networks import Discriminator, Generator, require_gradients, update_ema
 from tests.support import plain_pggan as plain
 
 RESOLUTIONS = (8, 16, 32, 64, 128)
@@ -40,7 +40,7 @@ def plain_step(config: NetworkConfig, reals: Tensor) -> Step:
     """The step of tests/support/plain_pggan.py, in float32."""
     resolution, count = config.resolution, len(reals)
     pg, pd = plain.parameters_of(Generator(config)), plain.parameters_of(Discriminator(config))
-    average = {name: value.detach().clone() for name, value in pg.items()}
+    ema = {name: value.detach().clone() for name, value in pg.items()}
     g_adam = torch.optim.Adam(pg.values(), **ADAM)
     d_adam = torch.optim.Adam(pd.values(), **ADAM)
 
@@ -54,7 +54,7 @@ def plain_step(config: NetworkConfig, reals: Tensor) -> Step:
         loss.backward()
         d_adam.step()
         with torch.no_grad():
-            for name, value in average.items():
+            for name, value in ema.items():
                 value.lerp_(pg[name], 0.001)
         for value in pd.values():
             value.requires_grad_(False)
@@ -69,7 +69,7 @@ def plain_step(config: NetworkConfig, reals: Tensor) -> Step:
 def our_step(config: NetworkConfig, reals: Tensor, dtype: torch.dtype | None) -> Step:
     """The step of pggan.model.losses, in float32 or with autocast to `dtype`."""
     count = len(reals)
-    generator, discriminator, average = Generator(config), Discriminator(config), Generator(config)
+    generator, discriminator, ema = Generator(config), Discriminator(config), Generator(config)
     g_adam = torch.optim.Adam(generator.parameters(), **ADAM, fused=True)
     d_adam = torch.optim.Adam(discriminator.parameters(), **ADAM, fused=True)
 
@@ -86,7 +86,7 @@ def our_step(config: NetworkConfig, reals: Tensor, dtype: torch.dtype | None) ->
             terms = d_step_terms(discriminator, reals, fakes, torch.rand(count), config=LOSS, lod=0.0)
         terms.loss.backward()
         d_adam.step()
-        update_average(average, generator, 0.999)
+        update_ema(ema, generator, 0.999)
         require_gradients(generator, 0.0)
         require_gradients(discriminator, None)
         g_adam.zero_grad(set_to_none=True)

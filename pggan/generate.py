@@ -182,7 +182,7 @@ def check_options(context: click.Context, use: str) -> None:
 
 def pictures_of(model: Model, seeds: Sequence[int], label: int | None, change: Change) -> NDArray[np.uint8]:
     """(n, r, r, 3) uint8: as `Model.pictures`, the latents changed before."""
-    return render(model.average, change(model.latents(seeds)), model.labels(label, seeds), model.lod)
+    return render(model.ema, change(model.latents(seeds)), model.labels(label, seeds), model.lod)
 
 
 def write_pictures(
@@ -220,7 +220,7 @@ def write_strip(
     for first, second in itertools.pairwise(seeds):
         ends = model.latents([first, second])
         latents = slerp(ends[:1], ends[1:], torch.from_numpy(shares)[:, None])  # (steps, latent_size)
-        rows.append(render(model.average, change(latents), model.labels(label, [first] * steps), model.lod))
+        rows.append(render(model.ema, change(latents), model.labels(label, [first] * steps), model.lod))
     path = out / f"slerp{seeds[0]:06d}.png"
     save_png(path, enlarged(tile(np.concatenate(rows), steps), zoom))
     return f"{path.name}, {counted(len(rows), 'row')} of {counted(steps, 'picture')},"

@@ -145,24 +145,24 @@ def main(
         device=chosen,
         stopping=lambda: False,
     )
-    leads = rank() == 0
-    if leads and automatic and saved is None:
+    is_main = rank() == 0
+    if is_main and automatic and saved is None:
         click.echo(f"{h5}: {source.resolution} x {source.resolution}, {devices} x {chosen.type}: preset {preset.name}")
-    if leads and init_from is not None and saved is not None:
+    if is_main and init_from is not None and saved is not None:
         click.echo(f"{out}: the run has started already; --init-from is not used again")
     if dry_run:
         threads = threads or (saved.threads_on(chosen) if saved else None)
         plan = make_plan(preset, chosen, config.precision, world_size(), max_batch_per_device, threads)
-        if leads:
+        if is_main:
             click.echo("\n".join([*plan.lines(), f"run folder {out}; nothing was started"]))
             check_printed()
         return
     if automatic and saved is None and chosen.type == "cpu":
         plan = make_plan(preset, chosen, config.precision, threads=threads)
-        refuse_years(plan, h5)
+        refuse_long_cpu_run(plan, h5)
         config = replace(config, threads=plan.threads)
     result = train(config)
-    if leads and not result.finished:
+    if is_main and not result.finished:
         click.echo(f"to go on: the same command, with --out {out}")
 
 
@@ -241,7 +241,7 @@ def without_lsgan(preset: Preset) -> Preset:
     return replace(preset, network=replace(preset.network, d_noise=0.0), loss=replace(preset.loss, kind="wgan-gp"))
 
 
-def refuse_years(plan: Plan, h5: Path) -> None:
+def refuse_long_cpu_run(plan: Plan, h5: Path) -> None:
     """Tells how long a training that nobody asked for by name takes on this CPU; DataError where that is too long."""
     seconds = plan.seconds()
     if seconds < PATIENCE:

@@ -23,8 +23,10 @@ PLAIN: dict[Any, tuple[tuple[type, ...], str]] = {
 
 LSGAN_NOISE = 0.2
 WHOLE_MINIBATCH = 0  # stddev_group: all samples are one group
-ADDED_LATER = ("average_ramp",)
+ADDED_LATER = ("ema_ramp",)
 """Settings that older files lack. Their defaults do what the program did before it had them."""
+RENAMED = {"average_decay": "ema_decay", "average_ramp": "ema_ramp"}
+"""Settings that older files have under another name."""
 
 
 def _check_choices(config: object) -> None:
@@ -114,29 +116,29 @@ class LossConfig:
 class OptimizerConfig:
     """Adam of both networks, and the EMA of the generator: ema += (1 - decay_at(images, minibatch)) (G - ema).
 
-    `average_ramp`: above 0, the half-life of the EMA is at most that share of the images seen, so that the random
-    start of a short run is soon forgotten. 0 is the paper's EMA, which decays by `average_decay` in every minibatch.
+    `ema_ramp`: above 0, the half-life of the EMA is at most that share of the images seen, so that the random
+    start of a short run is soon forgotten. 0 is the paper's EMA, which decays by `ema_decay` in every minibatch.
     """
 
     beta1: float = 0.0
     beta2: float = 0.99
     eps: float = 1e-8
-    average_decay: float = 0.999
-    average_ramp: float = 0.0
+    ema_decay: float = 0.999
+    ema_ramp: float = 0.0
 
     def __post_init__(self) -> None:
-        for flag, value in (("--beta1", self.beta1), ("--beta2", self.beta2), ("--average-decay", self.average_decay)):
+        for flag, value in (("--beta1", self.beta1), ("--beta2", self.beta2), ("--ema-decay", self.ema_decay)):
             if not 0 <= value < 1:
                 raise DataError(f"{flag} {value}: must be at least 0 and below 1")
-        if not 0 <= self.average_ramp < math.inf:
-            raise DataError(f"--average-ramp {self.average_ramp}: must be at least 0 and finite")
+        if not 0 <= self.ema_ramp < math.inf:
+            raise DataError(f"--ema-ramp {self.ema_ramp}: must be at least 0 and finite")
 
     def decay_at(self, images: int, minibatch: int) -> float:
         """Return the decay of the EMA, in 0..1, for the minibatch that follows `images` seen ones."""
-        if self.average_ramp == 0:
-            return self.average_decay
-        half_life = self.average_ramp * images
-        return min(self.average_decay, 0.5 ** (minibatch / half_life)) if half_life > 0 else 0.0
+        if self.ema_ramp == 0:
+            return self.ema_decay
+        half_life = self.ema_ramp * images
+        return min(self.ema_decay, 0.5 ** (minibatch / half_life)) if half_life > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,7 @@ def _from_json(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     if not isinstance(values, Mapping):
         raise DataError(f"{where}: must be settings by name, not {str(values)[:40]}")
     hints = get_type_hints(kind)
+    values = {RENAMED.get(name, name): value for name, value in values.items()}
     unknown = sorted(set(values) - set(hints))
     missing = sorted(set(hints) - set(values) - set(ADDED_LATER))
     if unknown or missing:
@@ -291,14 +294,14 @@ def _table1() -> dict[str, Preset]:
         plain_network,
         schedule,
         LossConfig(drift_weight=0.0),
-        OptimizerConfig(beta2=0.9, average_decay=0.999**20),
+        OptimizerConfig(beta2=0.9, ema_decay=0.999**20),
     )
     a = replace(b, name="table1-a", schedule=replace(schedule, start_resolution=128))
     c = replace(
         b,
         name="table1-c",
         schedule=replace(schedule, minibatch_base=16),
-        optimizer=replace(b.optimizer, average_decay=0.999**5),
+        optimizer=replace(b.optimizer, ema_decay=0.999**5),
     )
     d = Preset(
         "table1-d",
@@ -332,7 +335,7 @@ def _long(resolution: int, kimg: float, total: float, **more: Any) -> ScheduleCo
 _PAPER_1024 = NetworkConfig(1024)
 _SMALL_BATCHES = ((256, 14), (512, 6), (1024, 3))
 
-_SHORT_RUN = OptimizerConfig(average_ramp=0.05)  # the paper's EMA remembers the start of a run for dozens of kimg
+_SHORT_RUN = OptimizerConfig(ema_ramp=0.05)  # the paper's EMA remembers the start of a run for dozens of kimg
 
 PRESETS: dict[str, Preset] = {
     "celebahq": Preset(

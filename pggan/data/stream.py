@@ -99,7 +99,7 @@ def requests(schedule: ScheduleConfig, images: int, rows: Callable[[int], NDArra
 
 
 class Source:
-    """A pyramid file as the trainer sees it: levels, labels, and a digest that tells files apart.
+    """A pyramid file as training sees it: levels, labels, and a digest that tells files apart.
 
     Args:
         path: the pyramid.

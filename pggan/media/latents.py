@@ -116,7 +116,7 @@ def critic_scores(model: Model, pictures: NDArray[np.uint8]) -> NDArray[np.float
     others = np.empty((0, *pictures.shape[1:]), np.uint8)
     if config.d_statistics != "none":
         latents = normals(0, "grid", COMPANIONS_CLOCK, (COMPANIONS, config.latent_size))
-        others = render(model.average, latents, model.labels(None, range(COMPANIONS)), model.lod)
+        others = render(model.ema, latents, model.labels(None, range(COMPANIONS)), model.lod)
     group = 1 + len(others)
     step = max(1, BATCH_PIXELS // (group * pictures.shape[1] ** 2))
     beside = torch.from_numpy(others)

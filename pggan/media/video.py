@@ -108,7 +108,7 @@ def walk_frames(model: Model, walk: Walk, *, label: int | None = None, change: C
             numbers = np.arange(start, min(start + at_once, walk.frames))
             latents = loop(numbers / walk.frames).flatten(0, 1)  # (frames cells, latent_size)
             own = None if labels is None else labels.repeat(len(numbers), 1)
-            pictures = render(model.average, latents if change is None else change(latents), own, model.lod)
+            pictures = render(model.ema, latents if change is None else change(latents), own, model.lod)
             for cells in pictures.reshape(len(numbers), walk.cells, *pictures.shape[1:]):
                 yield enlarged(tile(cells, walk.grid[0]), zoom)
 

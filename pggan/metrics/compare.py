@@ -26,7 +26,7 @@ from datatools.files import atomic_path
 from datatools.text import counted
 from pggan.metrics import inception as fidelity
 from pggan.metrics.image_sets import ImageSet
-from pggan.metrics.inception import Described, Extractor
+from pggan.metrics.inception import Extractor, InceptionFeatures
 from pggan.metrics.ms_ssim import SMALLEST as MS_SSIM_SMALLEST
 from pggan.metrics.ms_ssim import ms_ssim
 from pggan.metrics.swd import Descriptors, descriptor_bytes, levels, require_room, swd
@@ -153,7 +153,7 @@ def measure(
     if inception and options.extractor is None:
         raise ValueError(f"{', '.join(inception)}: options have no extractor")
     with ExitStack() as stack:
-        passes = _Passes(options, progress)
+        passes = ImagePasses(options, progress)
         own = theirs = features = None
         if "swd" in metrics:
             passes.require_room(images.resolution)
@@ -213,14 +213,14 @@ def check(images: ImageSet, reals: ImageSet, metrics: Sequence[MetricName], opti
 
 
 @dataclass(frozen=True)
-class Seen:
+class PassResult:
     """What one pass over a set gave."""
 
     ms_ssim: float | None = None
-    described: Described | None = None
+    described: InceptionFeatures | None = None
 
 
-class _Passes:
+class ImagePasses:
     """What is done to one set or to two, with the same options and the same progress bar."""
 
     def __init__(self, options: Options, progress: Progress) -> None:
@@ -265,10 +265,10 @@ class _Passes:
         gathered: Descriptors | None = None,
         pairs: bool = False,
         extractor: Extractor | None = None,
-    ) -> Seen:
+    ) -> PassResult:
         """One pass over `count` images from `start` on. Pairs are compared as `mean_over_pairs` does."""
         similarities: list[NDArray[np.float64]] = []
-        described: list[Described] = []
+        described: list[InceptionFeatures] = []
         size = min(max(BATCH_VALUES // (3 * images.resolution**2) // 2 * 2, 2), LARGEST_BATCH)  # even: whole pairs
         seed = self.options.seed if mirror else None
         for batch in images.batches(count, size, start=start, mirror_seed=seed):
@@ -280,7 +280,7 @@ class _Passes:
             if extractor is not None:
                 described.append(fidelity.describe([batch], extractor))
             self.progress(what, len(batch), count)
-        return Seen(float(np.concatenate(similarities).mean()) if similarities else None, _joined(described))
+        return PassResult(float(np.concatenate(similarities).mean()) if similarities else None, _joined(described))
 
     def distance(self, a: Descriptors, b: Descriptors, what: str) -> Levels:
         options = self.options
@@ -291,7 +291,7 @@ class _Passes:
 
 
 def _reals_alone(
-    passes: _Passes, reals: ImageSet, gathered: Descriptors | None, pairs: bool, cache: "Cache"
+    passes: ImagePasses, reals: ImageSet, gathered: Descriptors | None, pairs: bool, cache: "Cache"
 ) -> Results:
     """Gathers the reals' descriptors, and compares reals with others of their kind unless that is known."""
     options = passes.options
@@ -323,7 +323,7 @@ def _reals_alone(
     return replace(found, floor=Levels.of(floor))
 
 
-def _features(passes: _Passes, reals: ImageSet, cache: "Cache") -> Described:
+def _features(passes: ImagePasses, reals: ImageSet, cache: "Cache") -> InceptionFeatures:
     """Of all reals, as is the custom for FID: it depends on their number."""
     options = passes.options
     assert options.extractor is not None
@@ -335,7 +335,7 @@ def _features(passes: _Passes, reals: ImageSet, cache: "Cache") -> Described:
         assert seen.described is not None
         known = vars(seen.described)
         cache.keep_arrays("features", key, known)
-    return Described(**known)
+    return InceptionFeatures(**known)
 
 
 def _key(reals: ImageSet, options: Options) -> Key:
@@ -349,10 +349,10 @@ def inception_metrics(metrics: Sequence[MetricName]) -> list[fidelity.Metric]:
     return [metric for metric in metrics if metric in ("fid", "is", "pr")]
 
 
-def _joined(parts: list[Described]) -> Described | None:
+def _joined(parts: list[InceptionFeatures]) -> InceptionFeatures | None:
     if not parts:
         return None
-    return Described(np.concatenate([p.features for p in parts]), np.concatenate([p.logits for p in parts]))
+    return InceptionFeatures(np.concatenate([p.features for p in parts]), np.concatenate([p.logits for p in parts]))
 
 
 class Cache:

@@ -162,7 +162,7 @@ class FolderSet:
 
 
 class ModelSet:
-    """What the averaged generator of a model makes, at the resolution that it had grown to.
+    """What the generator's EMA of a model makes, at the resolution that it had grown to.
 
     The latents of an image depend on the seed and its number alone; the pictures do but for rounding.
 
@@ -204,7 +204,7 @@ class ModelSet:
         pieces = []
         for some in _slices(len(latents), max(1, pixels // self.resolution**2)):
             own = None if labels is None else labels[some].to(device)
-            pieces.append(as_bytes(model.average(latents[some].to(device), own, model.lod)))
+            pieces.append(as_bytes(model.ema(latents[some].to(device), own, model.lod)))
         return _channels_first(np.concatenate(pieces))
 
 

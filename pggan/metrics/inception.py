@@ -89,14 +89,14 @@ class Inception:
 
 
 @dataclass(frozen=True)
-class Described:
+class InceptionFeatures:
     """`features` (n, d) and `logits` (n, c) of a set of images."""
 
     features: Floats
     logits: Floats
 
 
-def describe(batches: Iterable[Tensor | Bytes], extractor: Extractor) -> Described:
+def describe(batches: Iterable[Tensor | Bytes], extractor: Extractor) -> InceptionFeatures:
     """Features of a set that comes in batches (n, 3, h, w) uint8. Raises DataError for a set without images."""
     features, logits = [], []
     for batch in batches:
@@ -106,7 +106,7 @@ def describe(batches: Iterable[Tensor | Bytes], extractor: Extractor) -> Describ
         logits.append(found[1].numpy())
     if not features:
         raise DataError("no images to describe")
-    return Described(np.concatenate(features), np.concatenate(logits))
+    return InceptionFeatures(np.concatenate(features), np.concatenate(logits))
 
 
 def figure_name(metric: Metric, count: int) -> str:
@@ -115,7 +115,7 @@ def figure_name(metric: Metric, count: int) -> str:
 
 
 def figures(
-    fakes: Described, reals: Described | None, metrics: Sequence[Metric], recipe: dict[str, str]
+    fakes: InceptionFeatures, reals: InceptionFeatures | None, metrics: Sequence[Metric], recipe: dict[str, str]
 ) -> dict[str, dict[str, Any]]:
     """JSON-ready records by `figure_name`: the numbers, how many images they stand on, and the extractor's `recipe`.
 
@@ -138,7 +138,7 @@ def figures(
     return found
 
 
-def fid(fakes: Described, reals: Described) -> dict[str, Any]:
+def fid(fakes: InceptionFeatures, reals: InceptionFeatures) -> dict[str, Any]:
     """Fréchet distance of normal distributions fitted to the features: {"value"}."""
     fitted = []
     for described in (fakes, reals):
@@ -151,7 +151,7 @@ def fid(fakes: Described, reals: Described) -> dict[str, Any]:
     return {"value": frechet_distance(*fitted)}
 
 
-def inception_score(fakes: Described) -> dict[str, Any]:
+def inception_score(fakes: InceptionFeatures) -> dict[str, Any]:
     """Mean and standard deviation over `SPLITS` parts of the set, shuffled as the library does: {"mean", ...}."""
     if len(fakes.logits) < SPLITS:
         raise DataError(f"the inception score of {SPLITS} parts needs at least as many images, not {len(fakes.logits)}")
@@ -163,7 +163,7 @@ def inception_score(fakes: Described) -> dict[str, Any]:
     }
 
 
-def precision_recall(fakes: Described, reals: Described) -> dict[str, Any]:
+def precision_recall(fakes: InceptionFeatures, reals: InceptionFeatures) -> dict[str, Any]:
     """How many fakes lie near reals, and how many reals near fakes: {"precision", "recall", ...}, each 0 to 1."""
     if min(len(fakes.features), len(reals.features)) <= NEIGHBOURHOOD:
         raise DataError(f"precision and recall need more than {NEIGHBOURHOOD} images of either set")

@@ -33,7 +33,8 @@ from pggan.training.threads import use_fastest
 FORMAT = "pggan-model"
 VERSION = 1
 METADATA = "pggan"  # one entry: with several, their order in the file would change from run to run
-PARTS = ("average", "generator", "discriminator")
+STORED = {"ema": "average", "generator": "generator", "discriminator": "discriminator"}
+"""A model's networks -> their names in model files and checkpoints."""
 FINAL, BEST, CHECKPOINTS = "final.safetensors", "best.safetensors", "checkpoints"  # in a run folder
 REMEDY = f"a run's folder, or its {FINAL}"
 MAX_RESOLUTION = 1024  # of pyramids, and so of networks
@@ -44,12 +45,12 @@ TRIAL_PICTURES = 4  # made at once to find the fastest number of threads
 
 @dataclass
 class Model:
-    """Networks as a training left them: `average` makes the pictures, the other two are for training on.
+    """Networks as a training left them: `ema` makes the pictures, the other two are for training on.
 
     `lod` is how far the training had grown: 0 at the full resolution.
     """
 
-    average: Generator
+    ema: Generator
     generator: Generator
     discriminator: Discriminator
     lod: float
@@ -57,15 +58,15 @@ class Model:
 
     @property
     def config(self) -> NetworkConfig:
-        return self.average.config
+        return self.ema.config
 
     @property
     def device(self) -> torch.device:
-        return next(self.average.parameters()).device
+        return next(self.ema.parameters()).device
 
     def to(self, device: torch.device | str) -> "Model":
         """The same model, its networks moved to `device`."""
-        for network in (self.average, self.generator, self.discriminator):
+        for network in (self.ema, self.generator, self.discriminator):
             network.to(device)
         return self
 
@@ -92,11 +93,11 @@ class Model:
         """
         seeds = list(seeds)
         latents, labels = self.latents(seeds), self.labels(label, seeds)
-        return render(self.average, latents, labels, self.lod, full=full)
+        return render(self.ema, latents, labels, self.lod, full=full)
 
     def settle_threads(self) -> None:
         """Let torch make pictures on a CPU with the fastest number of threads; nothing on other devices."""
-        if next(self.average.parameters()).device.type == "cpu":
+        if next(self.ema.parameters()).device.type == "cpu":
             use_fastest(lambda: self.pictures(range(TRIAL_PICTURES)))
 
 
@@ -119,16 +120,16 @@ def render(
 
 
 def save_model(path: Path, parts: dict[str, Network], *, lod: float, images: int) -> None:
-    """Write the networks called `PARTS`. The bytes depend on the arguments alone."""
+    """Write the networks, by the names in `STORED`. The bytes depend on the arguments alone."""
     tensors = {
-        f"{part}.{name}": tensor.detach().cpu().contiguous()
-        for part in PARTS
+        f"{stored}.{name}": tensor.detach().cpu().contiguous()
+        for part, stored in STORED.items()
         for name, tensor in parts[part].state_dict().items()
     }
     described = {
         "format": FORMAT,
         "version": VERSION,
-        "network": asdict(parts["average"].config),
+        "network": asdict(parts["ema"].config),
         "lod": lod,
         "images": images,
     }
@@ -171,9 +172,9 @@ def _has_model(path: Path) -> bool:
 
 def _of_checkpoint(folder: Path, saved: SavedRun, values: Values) -> Model:
     try:
-        networks = {part: _network(part, saved.preset.network) for part in PARTS}
+        networks = {part: _network(part, saved.preset.network) for part in STORED}
         for part, network in networks.items():
-            network.load_state_dict(values[part])
+            network.load_state_dict(values[STORED[part]])
         images = int(values["images"])
         return _model(networks, state_at(saved.preset.schedule, images).lod, images)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -200,9 +201,9 @@ def _of_file(path: Path) -> Model:
             raise DataError(f"{path}: model file of version {heading.get('version')}, this program reads {VERSION}")
         config, lod, images = _heading(heading)
         _check_tensors(config, tensors)
-        networks = {part: _network(part, config) for part in PARTS}
+        networks = {part: _network(part, config) for part in STORED}
         for part, network in networks.items():
-            prefix = f"{part}."
+            prefix = f"{STORED[part]}."
             network.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise DataError(f"{path}: the model file is damaged: {_one_line(error)}") from error
@@ -243,7 +244,11 @@ def _heading(values: dict[str, Any]) -> tuple[NetworkConfig, float, int]:
 def _check_tensors(config: NetworkConfig, tensors: dict[str, Tensor]) -> None:
     """Raise ValueError unless the tensors are those of networks of `config`, and finite."""
     with torch.device("meta"):  # networks of any size cost nothing before the tensors are seen to fit
-        expected = {f"{part}.{n}": t for part in PARTS for n, t in _network(part, config).state_dict().items()}
+        expected = {
+            f"{stored}.{n}": t
+            for part, stored in STORED.items()
+            for n, t in _network(part, config).state_dict().items()
+        }
     for words, names in (("lacks", expected.keys() - tensors.keys()), ("also has", tensors.keys() - expected.keys())):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -265,11 +270,11 @@ def _network(part: str, config: NetworkConfig) -> Network:
 def _model(networks: dict[str, Network], lod: float, images: int) -> Model:
     for network in networks.values():
         network.eval().requires_grad_(False)
-    average, generator, discriminator = (networks[part] for part in PARTS)
-    assert isinstance(average, Generator)
+    ema, generator, discriminator = (networks[part] for part in STORED)
+    assert isinstance(ema, Generator)
     assert isinstance(generator, Generator)
     assert isinstance(discriminator, Discriminator)
-    return Model(average, generator, discriminator, lod, images)
+    return Model(ema, generator, discriminator, lod, images)
 
 
 def _one_line(error: Exception) -> str:

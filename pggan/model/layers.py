@@ -28,7 +28,7 @@ Weights = Literal["equalized", "he"]
 Resample = Literal["up", "down"] | None
 
 
-def wide(x: Tensor) -> Tensor:
+def to_float32(x: Tensor) -> Tensor:
     """x in float32, or in float64 when it is that already."""
     return x if x.dtype == torch.float64 else x.float()
 
@@ -156,7 +156,7 @@ class _PixelNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=wide(x[:0]).dtype).square_()
+        total = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=to_float32(x[:0]).dtype).square_()
         r = total.div_(x.shape[1]).add_(PIXEL_NORM_EPS).rsqrt_()
         y = x * r.to(x.dtype)
         ctx.save_for_backward(x, y, r)
@@ -166,7 +166,7 @@ class _PixelNorm(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> Tensor:
         x, y, r = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again: as the operations it is made of
-            r = torch.rsqrt(wide(x).square().mean(dim=1, keepdim=True) + PIXEL_NORM_EPS)
+            r = torch.rsqrt(to_float32(x).square().mean(dim=1, keepdim=True) + PIXEL_NORM_EPS)
             y = x * r.to(x.dtype)
         mean = (g * y).mean(dim=1, keepdim=True)
         return torch.addcmul(g, y, mean, value=-1.0) * r.to(x.dtype)
@@ -188,7 +188,7 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape and type."""
-        return super().forward(wide(x)).to(x.dtype)
+        return super().forward(to_float32(x)).to(x.dtype)
 
 
 class LayerNorm(nn.Module):
@@ -201,7 +201,7 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C) or (N, C, H, W) -> the same shape and type."""
-        values = wide(x)
+        values = to_float32(x)
         axes = tuple(range(1, x.ndim))
         variance, mean = torch.var_mean(values, dim=axes, correction=0, keepdim=True)
         bias = self.bias.view(1, -1, *(1,) * (x.ndim - 2))
@@ -227,7 +227,7 @@ def minibatch_stddev(x: Tensor, group: int, batches: int = 1) -> Tensor:
     """
     total, channels, height, width = x.shape
     per_group = total // batches // group
-    values = wide(x).reshape(batches, group, per_group, channels, height, width)  # (B, G, N/G, C, H, W): strided
+    values = to_float32(x).reshape(batches, group, per_group, channels, height, width)  # (B, G, N/G, C, H, W): strided
     variance = (values - values.mean(dim=1, keepdim=True)).square().mean(dim=1)  # biased; (B, N/G, C, H, W)
     deviation = (variance + STDDEV_EPS).sqrt()
     mean = deviation.mean(dim=(2, 3, 4))  # (B, N/G)
@@ -264,14 +264,14 @@ class MinibatchDiscrimination(nn.Module):
 
     def forward(self, x: Tensor, batches: int = 1) -> Tensor:
         """(batches N, F) -> (batches N, F + 100) in x's type; batches know nothing of each other."""
-        values = wide(x).unflatten(0, (batches, -1))
+        values = to_float32(x).unflatten(0, (batches, -1))
         features = torch.exp(-self._distances(values)).sum(dim=2) + self.bias
         return torch.cat([x, features.flatten(0, 1).to(x.dtype)], dim=1)
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
         """Scale and bias from the features x (N, F) of reals, N >= 2 (500 in the paper's row e*)."""
-        values = wide(x)[None]
+        values = to_float32(x)[None]
         smallest = 0.5 * self._distances(values).amin(dim=2).mean(dim=(0, 1))  # (K,)
         self.log_scale.sub_(smallest.log()[:, None])
         features = torch.exp(-self._distances(values)).sum(dim=2)

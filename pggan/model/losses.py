@@ -10,7 +10,7 @@ One training step, as the loop calls it (`state` from schedule, `parts` from par
             terms = d_step_terms(discriminator, fade(reals[part.indices], state.lod), fakes, mixing[part.indices],
                                  config=preset.loss, lod=state.lod, labels=..., group=division.group)
         (terms.loss * part.weight).backward()
-    ... sum gradients over devices, step, update_average(...), discriminator.update_noise(mean of "fake_score")
+    ... sum gradients over devices, step, update_ema(...), discriminator.update_noise(mean of "fake_score")
 
     require_gradients(generator, state.lod); require_gradients(discriminator, None)
     for part in parts:
@@ -37,7 +37,7 @@ from torch.nn import functional
 
 from pggan.config.presets import LossConfig
 from pggan.model.convolution import without_weight_gradients
-from pggan.model.layers import shared_weights, wide
+from pggan.model.layers import shared_weights, to_float32
 from pggan.model.networks import Discriminator, Generator, down2, up2
 
 
@@ -78,7 +78,7 @@ def gradient_norms(scores: Tensor, images: Tensor, loss_scale: float = 1.0) -> T
     with torch.autocast(images.device.type, enabled=False), without_weight_gradients():
         (gradient,) = torch.autograd.grad(scores.sum() * loss_scale, images, create_graph=True)
     # no sqrt at 0, whose slope is infinite: a gradient of zero has none
-    power = (wide(gradient) / loss_scale).square().sum(dim=(1, 2, 3))
+    power = (to_float32(gradient) / loss_scale).square().sum(dim=(1, 2, 3))
     return power.clamp(min=torch.finfo(power.dtype).tiny).sqrt()
 
 

@@ -30,7 +30,7 @@ from pggan.model.layers import (
     minibatch_stddev,
     pixel_norm,
     stddev_group,
-    wide,
+    to_float32,
 )
 
 NOISE_MEMORY = 0.9  # of the running mean of fake scores that drives the discriminator's noise
@@ -148,8 +148,8 @@ class Generator(nn.Module):
                 if level == resolution:
                     break
                 if level * 2 == resolution and alpha < 1.0:
-                    below = wide(self.level(level).to_rgb(x))
-            images = wide(self.level(resolution).to_rgb(x))
+                    below = to_float32(self.level(level).to_rgb(x))
+            images = to_float32(self.level(resolution).to_rgb(x))
             if below is not None:
                 images = torch.lerp(images, up2(below), 1.0 - alpha)
             return torch.tanh(images) if self.config.g_tanh else images
@@ -226,7 +226,7 @@ class DiscriminatorLevel(nn.Module):
         """Features (N, nf(0)) -> (N, 1 + classes), in float32: scores need more than 8 bits."""
         if self.statistics == "discrimination":
             x = self.discrimination(x, batches)
-        return self.dense1(wide(x))
+        return self.dense1(to_float32(x))
 
     def _noisy(self, x: Tensor, strength: Tensor) -> Tensor:
         """x (1 + strength sqrt(C) n), n ~ N(0, 1) per sample and channel (appendix B), while training."""
@@ -353,8 +353,8 @@ def require_gradients(network: Network, lod: float | None) -> None:
 
 
 @torch.no_grad()
-def update_average(average: Generator, generator: Generator, decay: float) -> None:
-    """average += (1 - decay) (generator - average), at every level; running statistics are copied."""
-    torch._foreach_lerp_(list(average.parameters()), list(generator.parameters()), 1.0 - decay)
-    for target, source in zip(average.buffers(), generator.buffers(), strict=True):
+def update_ema(ema: Generator, generator: Generator, decay: float) -> None:
+    """Move the EMA: ema += (1 - decay) (generator - ema), at every level; running statistics are copied."""
+    torch._foreach_lerp_(list(ema.parameters()), list(generator.parameters()), 1.0 - decay)
+    for target, source in zip(ema.buffers(), generator.buffers(), strict=True):
         target.copy_(source)

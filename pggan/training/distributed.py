@@ -29,7 +29,7 @@ class Team:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
     def sum(self, tensors: Sequence[Tensor]) -> None:

@@ -158,7 +158,7 @@ class RunLog:
             self._unwritten.clear()
             self._told = False
 
-    def go_on_from(self, images: int) -> list[str]:
+    def resume_from(self, images: int) -> list[str]:
         """Takes back what stats.jsonl and TensorBoard have of images beyond `images`; the lines that are left.
 
         Raises OSError.

@@ -30,21 +30,21 @@ from pggan.rng import normals, rng
 from pggan.training.checkpoints import checkpoints, newest_good, remove_after, save_checkpoint
 from pggan.training.distributed import Team, choose_device, join
 from pggan.training.log import BOARD, STATS, RunLog, Tick, duration, memory_bytes, status_line
-from pggan.training.metrics import GivenUpError, TrainingMetrics
+from pggan.training.metrics import MeasuringInterruptedError, TrainingMetrics
 from pggan.training.plan import Plan, make_plan
 from pggan.training.run_config import FILE_NAME, RunConfig, SavedRun
 from pggan.training.run_dir import (
     Position,
+    check_resume_settings,
     check_room,
     collect,
     locked,
     restore,
     save_networks,
-    settle_settings,
     start_from,
 )
 from pggan.training.saving import Saving
-from pggan.training.step import NonFiniteError, Trainer, build_networks, initialise_from_reals
+from pggan.training.step import NonFiniteError, Stepper, build_networks, initialise_from_reals
 from pggan.training.threads import using
 
 INITIAL_REALS = 500  # of minibatch discrimination
@@ -69,7 +69,7 @@ class Run:
     log: RunLog
     saving: Saving
     source: Source
-    trainer: Trainer
+    stepper: Stepper
     plan: Plan
     metrics: TrainingMetrics
     stop: "StopFlag"
@@ -115,14 +115,14 @@ def train(config: RunConfig) -> Result:
     stop = StopFlag()
     with ExitStack() as stack:
         team = stack.enter_context(join(device))
-        if team.leads:
+        if team.is_main:
             stack.enter_context(locked(config.out))
-        log = RunLog(config.out if team.leads else None)
+        log = RunLog(config.out if team.is_main else None)
         saving = Saving(config.out, log.say, stop)
         stack.enter_context(noted(log))
         stack.enter_context(stop.listening())
         source = Source(config.h5, config.labels)
-        saved = settle_settings(config, source, log.say)
+        saved = check_resume_settings(config, source, log.say)
         team.wait()  # nobody writes config.json before all have read it
         metrics = TrainingMetrics(
             config.metrics,
@@ -140,7 +140,7 @@ def train(config: RunConfig) -> Result:
             plan = replace(plan, threads=team.agree(plan.threads))
         stack.enter_context(using(plan.threads))
         log.say("\n".join(plan.lines()))
-        trainer = Trainer(
+        stepper = Stepper(
             build_networks(config.preset, config.seed, device),
             config.preset,
             config.seed,
@@ -152,11 +152,11 @@ def train(config: RunConfig) -> Result:
             log.say,
             stop,
         )
-        run = Run(config, device, team, log, saving, source, trainer, plan, metrics, stop)
-        if team.leads:
-            check_room(config, trainer.networks)
+        run = Run(config, device, team, log, saving, source, stepper, plan, metrics, stop)
+        if team.is_main:
+            check_room(config, stepper.networks)
         begin(run)
-        if team.leads:  # not before: a run that cannot begin leaves the folder as it was
+        if team.is_main:  # not before: a run that cannot begin leaves the folder as it was
             settings = replace(saved or SavedRun.of(config, source), threads=plan.threads)
             saving.must(config.out / FILE_NAME, partial(settings.write, config.out))
         try:
@@ -191,25 +191,25 @@ def begin(run: Run) -> None:
             "bring one back from a copy, or begin anew with another --out"
         )
     if values is None:
-        run.trainer.networks = build_networks(config.preset, config.seed, run.device)
+        run.stepper.networks = build_networks(config.preset, config.seed, run.device)
         run.position = Position(0, None, Tick(), -1)
         if config.init_from is not None:
-            start_from(run.trainer, config.init_from)
+            start_from(run.stepper, config.init_from)
             run.log.say(f"weights from {config.init_from}")
     else:
-        run.position = restore(run.trainer, values)
+        run.position = restore(run.stepper, values)
         run.log.say(f"resumed from {run.position.images} images")
     run.team.wait()
-    if run.team.leads:
+    if run.team.is_main:
         run.saving.must(folder, partial(remove_after, folder, run.position.images))
-    stats = run.saving.must(config.out / STATS, partial(run.log.go_on_from, run.position.images))
-    run.metrics.go_on_from(stats)
+    stats = run.saving.must(config.out / STATS, partial(run.log.resume_from, run.position.images))
+    run.metrics.resume_from(stats)
     keep_best(run)  # unless the training was killed before it was written, it is there already
 
 
 def run_rounds(run: Run) -> Result:
     """The training loop, from `run.position` to its end."""
-    config, trainer, position = run.config, run.trainer, run.position
+    config, stepper, position = run.config, run.stepper, run.position
     schedule = config.preset.schedule
     state = state_at(schedule, position.images)
     if position.stage is None:
@@ -217,12 +217,12 @@ def run_rounds(run: Run) -> Result:
     batches = stream(
         run.source,
         Order(config.seed, run.source.count, config.preset.mirror),
-        requests(schedule, position.images, trainer.rows),
+        requests(schedule, position.images, stepper.rows),
         workers=config.workers,
         pin_memory=run.device.type == "cuda",
     )
     measure(run)  # what was given up when the training was stopped or killed
-    if trainer.stopping:
+    if stepper.stopping:
         return stopped(run)
     clock = time.perf_counter()
     for state in rounds(schedule, position.images):
@@ -231,16 +231,16 @@ def run_rounds(run: Run) -> Result:
             if position.stage is not None and position.stage[0] != state.stage[0]:
                 run.log.say(f"growing to {state.resolution} x {state.resolution} after {state.images} images")
             save(run)  # before anything new happens to the networks
-            trainer.networks.reset_optimizers()
+            stepper.networks.reset_optimizers()
             position.stage = state.stage
 
         for _ in range(schedule.minibatch_repeats):
             for _ in range(schedule.d_steps):
                 batch = timed_next(batches, position.tick)
-                stats = guarded(run, state, batch)
+                stats = step_or_explain(run, state, batch)
                 position.images += state.minibatch
                 position.tick.add(stats)
-            position.tick.add(guarded(run, state))
+            position.tick.add(step_or_explain(run, state))
             show_life(run, state)
 
         now = time.perf_counter()
@@ -258,7 +258,7 @@ def run_rounds(run: Run) -> Result:
         if config.checkpoint_kimg and position.images - position.saved_at >= config.checkpoint_kimg * 1000:
             save(run)
         measure(run)
-        if trainer.stopping:
+        if stepper.stopping:
             return stopped(run)
         clock = time.perf_counter()
     return finish(run, state)
@@ -273,11 +273,11 @@ def stopped(run: Run) -> Result:
 
 def prepare(run: Run, state: ScheduleState) -> None:
     """Before the first round: what starts from data, and the pictures to compare with."""
-    if run.trainer.networks.discriminator.needs_initial_images:
+    if run.stepper.networks.discriminator.needs_initial_images:
         first = Request(state.resolution, torch.arange(min(INITIAL_REALS, run.source.count)).numpy())
         order = Order(run.config.seed, run.source.count, run.config.preset.mirror)
-        initialise_from_reals(run.trainer, state, stream(run.source, order, [first], workers=0))
-    if run.team.leads:
+        initialise_from_reals(run.stepper, state, stream(run.source, order, [first], workers=0))
+    if run.team.is_main:
         columns, rows = grid_size(run.config.preset.network.resolution)
         chosen = rng(run.config.seed, "grid", 1).permutation(run.source.count)[: columns * rows]
         reals: NDArray = run.source.pyramid[run.config.preset.network.resolution][chosen]
@@ -295,13 +295,13 @@ def timed_next(batches: Iterator[Batch], tick: Tick) -> Batch:
     return batch
 
 
-def guarded(run: Run, state: ScheduleState, batch: Batch | None = None) -> dict[str, float]:
+def step_or_explain(run: Run, state: ScheduleState, batch: Batch | None = None) -> dict[str, float]:
     """A step of the discriminator, or without a batch of the generator; errors say in which phase."""
     images = run.position.images
     try:
         if batch is not None:
-            return run.trainer.discriminator_step(state, images, batch)
-        return run.trainer.generator_step(state, images)
+            return run.stepper.discriminator_step(state, images, batch)
+        return run.stepper.generator_step(state, images)
     except NonFiniteError as error:
         fading = f", fading in with weight {state.alpha:.2f}" if state.alpha < 1 else ""
         phase = f"after {images} images, at {state.resolution} x {state.resolution}{fading}"
@@ -358,8 +358,8 @@ def show_life(run: Run, state: ScheduleState) -> None:
 
 
 def save_snapshot(run: Run) -> None:
-    """Write a grid of the averaged generator's pictures, from latents that are always the same."""
-    if not run.team.leads:
+    """Write a grid of pictures of the generator's EMA, from latents that are always the same."""
+    if not run.team.is_main:
         return
     config, network = run.config, run.config.preset.network
     columns, rows = grid_size(network.resolution)
@@ -369,7 +369,7 @@ def save_snapshot(run: Run) -> None:
         chosen = rng(config.seed, "grid", 2).integers(0, run.source.count, columns * rows)
         labels = torch.from_numpy(run.source.labels[chosen])
     lod = state_at(config.preset.schedule, run.position.images).lod
-    pictures = render(run.trainer.networks.average, latents, labels, lod, full=True)
+    pictures = render(run.stepper.networks.ema, latents, labels, lod, full=True)
     path = config.out / snapshot_name(run.position.images)
     run.saving.may("grids of fakes", path, partial(save_grid, path, pictures, columns))
 
@@ -377,8 +377,8 @@ def save_snapshot(run: Run) -> None:
 def save(run: Run) -> None:
     """A checkpoint of the position, unless there is one."""
     if run.position.saved_at != run.position.images:
-        if run.team.leads:
-            folder, values = run.config.out / CHECKPOINTS, collect(run.trainer, run.position)
+        if run.team.is_main:
+            folder, values = run.config.out / CHECKPOINTS, collect(run.stepper, run.position)
             run.saving.must(folder, partial(save_checkpoint, folder, values, run.config.keep))
         run.position.saved_at = run.position.images
 
@@ -388,21 +388,21 @@ def measure(run: Run, *, ending: bool = False) -> None:
 
     Afterwards the training is where it was. A checkpoint comes first: what is given up here is done when it goes on.
     """
-    names = run.metrics.due(run.position.images, ending=ending) if run.team.leads and not run.trainer.stopping else []
+    names = run.metrics.due(run.position.images, ending=ending) if run.team.is_main and not run.stepper.stopping else []
     if not names:
         return
     save(run)
-    networks, images = run.trainer.networks, run.position.images
+    networks, images = run.stepper.networks, run.position.images
     lod = state_at(run.config.preset.schedule, images).lod
     start = time.perf_counter()
     try:
-        model = Model(networks.average, networks.generator, networks.discriminator, lod, images)
+        model = Model(networks.ema, networks.generator, networks.discriminator, lod, images)
         values = run.metrics.measure(model, names)
-    except GivenUpError:
-        run.trainer.stopping = run.team.size == 1  # several find out together, in their next step
+    except MeasuringInterruptedError:
+        run.stepper.stopping = run.team.size == 1  # several find out together, in their next step
         return
     except (DataError, MemoryError, RuntimeError, OSError) as error:  # no reason to end a training
-        run.metrics.pass_over(names, images)
+        run.metrics.skip_until_next_interval(names, images)
         told = str(error).partition("\n")[0] or "not enough memory"  # PyTorch adds a trace; a MemoryError may be empty
         run.log.say(f"warning: not measured after {images} images: {told}")
         return
@@ -420,9 +420,9 @@ def measure(run: Run, *, ending: bool = False) -> None:
 def keep_best(run: Run) -> None:
     """best.safetensors, when the networks as they are have the lowest distance of all measured."""
     best, images = run.metrics.best, run.position.images
-    if run.team.leads and best is not None and best.images == images:
+    if run.team.is_main and best is not None and best.images == images:
         path = run.config.out / BEST
-        run.saving.must(path, partial(save_networks, path, run.trainer.networks, 0.0, images))
+        run.saving.must(path, partial(save_networks, path, run.stepper.networks, 0.0, images))
 
 
 def finish(run: Run, state: ScheduleState) -> Result:
@@ -434,9 +434,9 @@ def finish(run: Run, state: ScheduleState) -> Result:
         position.tick = position.tick.next(position.images)
     save_snapshot(run)
     save(run)
-    if run.team.leads:
+    if run.team.is_main:
         lod = state_at(run.config.preset.schedule, position.images).lod
-        run.saving.must(final, partial(save_networks, final, run.trainer.networks, lod, position.images))
+        run.saving.must(final, partial(save_networks, final, run.stepper.networks, lod, position.images))
     measure(run, ending=True)
     run.log.say(f"finished after {position.images} images: {final}")
     return Result(position.images, True)

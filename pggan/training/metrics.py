@@ -27,7 +27,7 @@ ALIKE = 0.8
 """So does an MS-SSIM above that, or, where that of the reals is known, in the upper half between it and 1."""
 
 
-class GivenUpError(Exception):
+class MeasuringInterruptedError(Exception):
     """The training was asked to stop while something was measured."""
 
 
@@ -83,7 +83,7 @@ class TrainingMetrics:
             check(reals, reals, [name for name, _ in config.every], self.options)
         self._measurable = next((s.first_image for s in stages(schedule) if s.resolution >= SMALLEST), math.inf)
 
-    def go_on_from(self, stats: Iterable[str]) -> None:
+    def resume_from(self, stats: Iterable[str]) -> None:
         """Where the training stands, as the lines of stats.jsonl tell."""
         self._tried = {}
         found = (Record.of(json.loads(line)) for line in stats)
@@ -105,12 +105,12 @@ class TrainingMetrics:
                 found.append(name)
         return found
 
-    def pass_over(self, names: Sequence[TrainingMetric], images: int) -> None:
+    def skip_until_next_interval(self, names: Sequence[TrainingMetric], images: int) -> None:
         """They could not be measured after `images`: they are due again when the next interval has passed."""
         self._tried |= dict.fromkeys(names, images)
 
     def measure(self, model: Model, names: Sequence[TrainingMetric]) -> dict[str, Any]:
-        """Values of a line of stats.jsonl; changes nothing of the model. Raises GivenUpError."""
+        """Values of a line of stats.jsonl; changes nothing of the model. Raises MeasuringInterruptedError."""
         state = state_at(self.schedule, model.images)
         fading = 1 - state.alpha
         reals = PyramidSet(self.source.pyramid.path, state.resolution, fading=fading, shuffle=self.options.seed)
@@ -119,7 +119,7 @@ class TrainingMetrics:
 
         def progress(*_: object) -> None:
             if self.stopping():
-                raise GivenUpError
+                raise MeasuringInterruptedError
 
         found = measure(ModelSet(model, self.options.seed, self.source.labels), reals, names, options, progress)
         values = {

@@ -20,7 +20,7 @@ from pggan.model.networks import Network, used_parameters
 from pggan.precision import PrecisionName
 from pggan.training.distributed import Team, local_processes
 from pggan.training.log import duration
-from pggan.training.step import Networks, NonFiniteError, Trainer, build_networks
+from pggan.training.step import Networks, NonFiniteError, Stepper, build_networks
 from pggan.training.threads import use_fastest, using
 
 # A round of both steps, in passes of a network: D sees reals, fakes and mixed images, each forward and back to
@@ -139,40 +139,40 @@ def make_plan(
     """
     networks = build_networks(preset, 0, device)
     # alone, also where there are more processes: every one measures for itself, without waiting for others
-    trainer = Trainer(networks, preset, 0, precision, device, Team(), max_batch, say=lambda _: None)
+    stepper = Stepper(networks, preset, 0, precision, device, Team(), max_batch, say=lambda _: None)
     if preset.network.classes:
-        trainer.labels = np.eye(preset.network.classes, dtype=np.float32)
+        stepper.labels = np.eye(preset.network.classes, dtype=np.float32)
     if threads is None and device.type == "cpu":
-        threads = fastest_threads(trainer)
+        threads = fastest_threads(stepper)
     with using(threads):
-        levels = plan_levels(trainer, devices)
+        levels = plan_levels(stepper, devices)
     return Plan(preset, stages(preset.schedule), levels, device.type, precision, devices, threads)
 
 
-def fastest_threads(trainer: Trainer) -> int:
+def fastest_threads(stepper: Stepper) -> int:
     """Return the number of threads with which the discriminator's step takes the least time on this CPU.
 
     The step is that of the largest level which takes a fraction of a second. The networks are worthless afterwards.
     """
     work = {
-        r: D_PASSES * TRIAL_BATCH * multiplications(trainer.preset.network, r)[1]
-        for r in trainer.preset.schedule.levels
+        r: D_PASSES * TRIAL_BATCH * multiplications(stepper.preset.network, r)[1]
+        for r in stepper.preset.schedule.levels
     }
     quick = [r for r in work if work[r] / SPEED_OF_CPU <= TRIAL_SECONDS]
-    state, batch = trial(trainer.preset, max(quick, default=min(work)), TRIAL_BATCH)
-    reals = as_floats(batch, trainer.device)
+    state, batch = trial(stepper.preset, max(quick, default=min(work)), TRIAL_BATCH)
+    reals = as_floats(batch, stepper.device)
 
     @torch.no_grad()
     def forward() -> None:
-        trainer.networks.discriminator(reals, state.lod)
+        stepper.networks.discriminator(reals, state.lod)
 
     with using(None):
-        return use_fastest(lambda: steps(trainer, state, batch, generator=False), local_processes(), forward)
+        return use_fastest(lambda: steps(stepper, state, batch, generator=False), local_processes(), forward)
 
 
-def plan_levels(trainer: Trainer, devices: int) -> dict[int, LevelPlan]:
-    """Return what each level needs and takes; the networks of `trainer` are worthless afterwards."""
-    preset, device, networks, max_batch = trainer.preset, trainer.device, trainer.networks, trainer.max_batch
+def plan_levels(stepper: Stepper, devices: int) -> dict[int, LevelPlan]:
+    """Return what each level needs and takes; the networks of `stepper` are worthless afterwards."""
+    preset, device, networks, max_batch = stepper.preset, stepper.device, stepper.networks, stepper.max_batch
     found: dict[int, LevelPlan] = {}
     speed = SPEED_OF_CPU if device.type == "cpu" else 50 * SPEED_OF_CPU
     for resolution, minibatch in {stage.resolution: stage.minibatch for stage in stages(preset.schedule)}.items():
@@ -180,19 +180,19 @@ def plan_levels(trainer: Trainer, devices: int) -> dict[int, LevelPlan]:
         work = D_PASSES * d + G_PASSES / preset.schedule.d_steps * g
         at_once = min(max(1, minibatch // devices), max_batch or minibatch)
         quick = work / speed * min(at_once, MEASURED_BATCH) < MEASURED_SECONDS
-        measured = measure(trainer, resolution, at_once) if quick or device.type == "cuda" else None
+        measured = measure(stepper, resolution, at_once) if quick or device.type == "cuda" else None
         if measured is not None:
             seconds, peak = measured
             speed = work / seconds
         else:
             seconds, peak = work / speed, None
-        at_once = min(at_once, trainer.max_batch or at_once)
+        at_once = min(at_once, stepper.max_batch or at_once)
         found[resolution] = LevelPlan(
             resolution,
             parameters(networks.generator, resolution),
             parameters(networks.discriminator, resolution),
             at_once,
-            peak or estimated_bytes(preset.network, resolution, at_once, trainer.precision, networks),
+            peak or estimated_bytes(preset.network, resolution, at_once, stepper.precision, networks),
             seconds / devices,
             measured is not None,
             peak is not None,
@@ -209,26 +209,26 @@ def parameters(network: Network, resolution: int) -> int:
 def estimated_bytes(
     config: NetworkConfig, resolution: int, at_once: int, precision: PrecisionName, networks: Networks
 ) -> int:
-    """Peak memory of a process: weights of all levels, gradients, Adam's two moments, the average, activations."""
+    """Peak memory of a process: weights of all levels, gradients, Adam's two moments, the EMA, activations."""
     weights = [sum(p.numel() for p in network.parameters()) for network in (networks.generator, networks.discriminator)]
     fixed = 4 * (4 * sum(weights) + weights[0])
     size = 4 if precision == "fp32" else 2
     return int(PROCESS_BYTES + fixed + LIVE_PASSES * size * at_once * activations(config, resolution))
 
 
-def measure(trainer: Trainer, resolution: int, at_once: int) -> tuple[float, int | None] | None:
+def measure(stepper: Stepper, resolution: int, at_once: int) -> tuple[float, int | None] | None:
     """(seconds per image, bytes at the peak or None) of both steps at the level of `resolution`.
 
     The networks' weights are worthless afterwards. None when the level does not fit into the device's memory.
     """
-    device, schedule = trainer.device, trainer.preset.schedule
+    device, schedule = stepper.device, stepper.preset.schedule
     count = at_once if device.type == "cuda" else min(at_once, MEASURED_BATCH)
-    state, batch = trial(trainer.preset, resolution, count)
+    state, batch = trial(stepper.preset, resolution, count)
     seconds = math.inf
     for _ in range(2):  # the first one sets things up
         synchronize(device)
         start = time.perf_counter()
-        steps(trainer, state, batch)
+        steps(stepper, state, batch)
         synchronize(device)
         seconds = time.perf_counter() - start
     peak = None
@@ -251,13 +251,13 @@ def trial(preset: Preset, resolution: int, count: int) -> tuple[ScheduleState, B
     return state, Batch(images, torch.zeros(count, dtype=torch.bool), torch.zeros(count, dtype=torch.int64), 0.0)
 
 
-def steps(trainer: Trainer, state: ScheduleState, batch: Batch, *, generator: bool = True) -> None:
+def steps(stepper: Stepper, state: ScheduleState, batch: Batch, *, generator: bool = True) -> None:
     """Make the discriminator's steps on a batch, then the generator's. DataError for losses that are not finite."""
     try:
-        for _ in range(trainer.preset.schedule.d_steps):
-            trainer.discriminator_step(state, 0, batch)
+        for _ in range(stepper.preset.schedule.d_steps):
+            stepper.discriminator_step(state, 0, batch)
         if generator:
-            trainer.generator_step(state, 0)
+            stepper.generator_step(state, 0)
     except NonFiniteError as error:
         raise DataError(f"{error}, in a trial before the training: these settings diverge at once") from error
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from datatools.errors import DataError
 from datatools.text import counted
 from pggan.data.stream import Source
-from pggan.model.files import BEST, CHECKPOINTS, FINAL, load_model, save_model
+from pggan.model.files import BEST, CHECKPOINTS, FINAL, STORED, load_model, save_model
 from pggan.model.networks import Network
 from pggan.training.checkpoints import Values, checkpoints
 from pggan.training.log import Tick
 from pggan.training.run_config import RunConfig, SavedRun, read_saved_run
 from pggan.training.saving import reason, require_room
-from pggan.training.step import Networks, Trainer
+from pggan.training.step import Networks, Stepper
 from pggan.training.threads import cores
 
 
@@ -43,14 +43,14 @@ def locked(folder: Path) -> Iterator[None]:
 def check_room(config: RunConfig, networks: Networks) -> None:
     """Raises DataError where the disk has no room for the checkpoints and models that the run will write."""
     g, d = (sum(p.nbytes for p in network.parameters()) for network in (networks.generator, networks.discriminator))
-    checkpoint, model = 4 * g + 3 * d, 2 * g + d  # Adam has two moments of every weight; G has its average
+    checkpoint, model = 4 * g + 3 * d, 2 * g + d  # Adam has two moments of every weight; G has its EMA
     missing = max(config.keep + 1 - len(checkpoints(config.out / CHECKPOINTS)), 1)  # a new one, before the oldest goes
     models = [FINAL, *([BEST] if config.metrics.every else [])]
     needed = missing * checkpoint + model * sum(not (config.out / name).exists() for name in models)
     require_room(config.out, needed, f"{counted(missing, 'checkpoint')} and the models")
 
 
-def settle_settings(config: RunConfig, source: Source, say: Callable[[str], None]) -> SavedRun | None:
+def check_resume_settings(config: RunConfig, source: Source, say: Callable[[str], None]) -> SavedRun | None:
     """Compare with the settings that the run in the folder started with; None when there is no run yet.
 
     The run keeps its number of threads unless another one is asked for, which is noted among its forks.
@@ -108,30 +108,30 @@ class Position:
     saved_at: int
 
 
-def collect(trainer: Trainer, position: Position) -> Values:
+def collect(stepper: Stepper, position: Position) -> Values:
     """Everything that going on needs, for a checkpoint."""
-    networks = trainer.networks
+    networks = stepper.networks
     return {
         "images": position.images,
         "stage": list(position.stage) if position.stage is not None else None,
         "tick": position.tick.state(),
         "generator": networks.generator.state_dict(),
         "discriminator": networks.discriminator.state_dict(),
-        "average": networks.average.state_dict(),
+        STORED["ema"]: networks.ema.state_dict(),
         "g_optimizer": networks.g_optimizer.state_dict(),
         "d_optimizer": networks.d_optimizer.state_dict(),
-        "g_scale": trainer.g_scale.state(),
-        "d_scale": trainer.d_scale.state(),
+        "g_scale": stepper.g_scale.state(),
+        "d_scale": stepper.d_scale.state(),
     }
 
 
-def restore(trainer: Trainer, values: Values) -> Position:
+def restore(stepper: Stepper, values: Values) -> Position:
     """Puts a checkpoint's values where they belong."""
-    networks = trainer.networks
+    networks = stepper.networks
     try:
         networks.generator.load_state_dict(values["generator"])
         networks.discriminator.load_state_dict(values["discriminator"])
-        networks.average.load_state_dict(values["average"])
+        networks.ema.load_state_dict(values[STORED["ema"]])
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
@@ -145,28 +145,28 @@ def restore(trainer: Trainer, values: Values) -> Position:
         optimizer.load_state_dict(state)
         for group, own in zip(optimizer.param_groups, kept, strict=True):
             group.update(own)  # settings are the run's own: they may have been forked
-    trainer.g_scale.load(values["g_scale"])
-    trainer.d_scale.load(values["d_scale"])
+    stepper.g_scale.load(values["g_scale"])
+    stepper.d_scale.load(values["d_scale"])
     stage = values["stage"]
     images = int(values["images"])
     return Position(images, None if stage is None else (stage[0], stage[1]), Tick.of(values["tick"]), images)
 
 
-def start_from(trainer: Trainer, path: Path) -> None:
+def start_from(stepper: Stepper, path: Path) -> None:
     """Takes all weights from a model file, or from the final model or newest checkpoint of a run folder."""
     model = load_model(path)
-    networks, config = trainer.networks, trainer.preset.network
+    networks, config = stepper.networks, stepper.preset.network
     if model.config != config:
         names = [name for name, value in vars(config).items() if getattr(model.config, name) != value]
         raise DataError(f"--init-from {path}: its networks differ in {', '.join(names)}; give the same settings")
-    for part in ("generator", "discriminator", "average"):
+    for part in ("generator", "discriminator", "ema"):
         getattr(networks, part).load_state_dict(getattr(model, part).state_dict())
 
 
 def save_networks(path: Path, networks: Networks, lod: float, images: int) -> None:
     """Write a model file of the networks as they are."""
     parts: dict[str, Network] = {
-        "average": networks.average,
+        "ema": networks.ema,
         "generator": networks.generator,
         "discriminator": networks.discriminator,
     }

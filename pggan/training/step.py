@@ -20,7 +20,7 @@ from pggan.config.presets import OptimizerConfig, Preset
 from pggan.config.schedule import ScheduleState
 from pggan.data.stream import Batch, as_floats
 from pggan.model.losses import LossTerms, combine, d_step_terms, fade, g_step_terms
-from pggan.model.networks import Discriminator, Generator, Network, require_gradients, update_average, used_parameters
+from pggan.model.networks import Discriminator, Generator, Network, require_gradients, update_ema, used_parameters
 from pggan.precision import LossScale, PrecisionName, autocast
 from pggan.rng import Purpose, normals, rng, seeded, torch_seed, uniforms
 from pggan.training.distributed import Team
@@ -35,11 +35,11 @@ class NonFiniteError(Exception):
 
 @dataclass
 class Networks:
-    """Both networks, the generator's moving average, and both optimizers."""
+    """Both networks, the generator's EMA, and both optimizers."""
 
     generator: Generator
     discriminator: Discriminator
-    average: Generator
+    ema: Generator
     g_optimizer: Adam
     d_optimizer: Adam
 
@@ -53,13 +53,13 @@ def build_networks(preset: Preset, seed: int, device: torch.device) -> Networks:
     """New networks; their weights are drawn on the CPU and so the same for every device."""
     with seeded(torch_seed(seed, "weights", 0), torch.device("cpu")):
         generator, discriminator = Generator(preset.network), Discriminator(preset.network)
-    average = Generator(preset.network)
-    average.load_state_dict(generator.state_dict())
+    ema = Generator(preset.network)
+    ema.load_state_dict(generator.state_dict())
     generator.to(device).train()
     discriminator.to(device).train()
-    average.to(device).eval().requires_grad_(False)
+    ema.to(device).eval().requires_grad_(False)
     return Networks(
-        generator, discriminator, average, _adam(generator, preset.optimizer), _adam(discriminator, preset.optimizer)
+        generator, discriminator, ema, _adam(generator, preset.optimizer), _adam(discriminator, preset.optimizer)
     )
 
 
@@ -70,7 +70,7 @@ def _adam(network: Network, config: OptimizerConfig) -> Adam:
 
 
 @dataclass
-class Trainer:
+class Stepper:
     """Makes steps. `max_batch`: samples at once on this device, None for all; out of memory lowers it.
 
     `labels` (N, classes) of the whole file, None without; `say` gets lines for the log.
@@ -110,7 +110,7 @@ class Trainer:
         return self._partitions[key]
 
     def discriminator_step(self, state: ScheduleState, images: int, batch: Batch) -> Stats:
-        """One update of the discriminator and of the generator's average; `batch` holds this device's rows."""
+        """One update of the discriminator and of the generator's EMA; `batch` holds this device's rows."""
         networks, size = self.networks, state.minibatch
         reals = as_floats(batch, self.device)
         rows = self.rows(size)
@@ -141,7 +141,7 @@ class Trainer:
 
         with self._noise(images, 0):
             stats = self._update(networks.discriminator, networks.d_optimizer, self.d_scale, state, terms, "d")
-        update_average(networks.average, networks.generator, self.preset.optimizer.decay_at(images, size))
+        update_ema(networks.ema, networks.generator, self.preset.optimizer.decay_at(images, size))
         networks.discriminator.update_noise(torch.tensor(stats["fake_score"]))
         return stats
 
@@ -304,7 +304,7 @@ class Trainer:
         return seeded(torch_seed(self.seed + self.team.rank, "noise", 2 * images + which), self.device)
 
 
-def initialise_from_reals(trainer: Trainer, state: ScheduleState, batches: Iterable[Batch]) -> None:
+def initialise_from_reals(stepper: Stepper, state: ScheduleState, batches: Iterable[Batch]) -> None:
     """Starts minibatch discrimination from reals, which the paper's row e* does once, before training."""
-    reals = fade(torch.cat([as_floats(batch, trainer.device) for batch in batches]), state.lod)
-    trainer.networks.discriminator.initialise(reals, state.lod)
+    reals = fade(torch.cat([as_floats(batch, stepper.device) for batch in batches]), state.lod)
+    stepper.networks.discriminator.initialise(reals, state.lod)

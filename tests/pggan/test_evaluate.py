@@ -35,7 +35,7 @@ COUNT = 20
 def write_model(path: Path, lod: float = 0.0, classes: int = 0) -> Path:
     torch.manual_seed(3)
     config = NetworkConfig(16, fmap_base=64, fmap_max=8, latent_size=8, classes=classes)
-    parts: dict[str, Network] = {"generator": Generator(config), "average": Generator(config)}
+    parts: dict[str, Network] = {"generator": Generator(config), "ema": Generator(config)}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_model(path, {**parts, "discriminator": Discriminator(config)}, lod=lod, images=120_000)
     return path

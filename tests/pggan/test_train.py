@@ -79,7 +79,8 @@ def test_runs_of_older_versions_keep_their_settings(h5: Path, tmp_path: Path) ->
     out = tmp_path / "run"
     train(replace(config, out=out, preset=replace(config.preset, schedule=replace(schedule, total_kimg=0.032))))
     values = json.loads((out / "config.json").read_text())
-    del values["preset"]["optimizer"]["average_ramp"]
+    del values["preset"]["optimizer"]["ema_ramp"]
+    values["preset"]["optimizer"]["average_decay"] = values["preset"]["optimizer"].pop("ema_decay")
     (out / "config.json").write_text(json.dumps(values))
     again = run("--h5", h5, "--out", out, "--preset", "tiny", "--total-kimg", 0.064, "--workers", 0, "--device", "cpu")
     assert again.exit_code == 0, again.output

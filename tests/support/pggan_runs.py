@@ -87,14 +87,14 @@ class Death:
 def _run(config: RunConfig, death: Death, memory_bytes: int | None) -> None:
     from pggan.data import stream as data
     from pggan.training import loop
-    from pggan.training.step import Trainer
+    from pggan.training.step import Stepper
 
     torch.set_num_threads(1)
     if memory_bytes is not None:
         data.MEMORY_BYTES = memory_bytes
-    step, rename, renamed = Trainer.discriminator_step, os.replace, 0
+    step, rename, renamed = Stepper.discriminator_step, os.replace, 0
 
-    def dying_step(self: Trainer, state: Any, images: int, batch: Any) -> Any:
+    def dying_step(self: Stepper, state: Any, images: int, batch: Any) -> Any:
         if images == death.images:
             os.kill(os.getpid(), death.signal)
         return step(self, state, images, batch)
@@ -106,7 +106,7 @@ def _run(config: RunConfig, death: Death, memory_bytes: int | None) -> None:
             os.kill(os.getpid(), death.signal)
         rename(source, target)
 
-    Trainer.discriminator_step = dying_step  # type: ignore[method-assign]
+    Stepper.discriminator_step = dying_step  # type: ignore[method-assign]
     os.replace = dying_rename
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)

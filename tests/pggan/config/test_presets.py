@@ -54,7 +54,7 @@ def test_table_1_has_the_papers_settings(row: str) -> None:
         schedule.rate_base,
         network.latent_size,
         network.normalize_latents,
-        optimizer.average_decay,
+        optimizer.ema_decay,
         loss.drift_weight,
         network.weights,
         network.g_norm,
@@ -86,9 +86,9 @@ def test_only_short_runs_ramp_their_ema(name: str) -> None:
     early = [optimizer.decay_at(images, 16) for images in (0, 16, 1000)]
     if name in SHORT_RUNS:
         assert early == [0.0, 0.5 ** (16 / 0.8), 0.5 ** (16 / 50)]
-        assert optimizer.decay_at(10**9, 16) == optimizer.average_decay
+        assert optimizer.decay_at(10**9, 16) == optimizer.ema_decay
     else:
-        assert early == [optimizer.average_decay] * 3
+        assert early == [optimizer.ema_decay] * 3
         return
     kept = 1.0  # share of the EMA at the end that was there when half of the images had been seen
     for state in rounds(schedule, round(schedule.total_kimg * 500)):
@@ -99,14 +99,16 @@ def test_only_short_runs_ramp_their_ema(name: str) -> None:
 
 def test_ema_settings_are_checked() -> None:
     for ramp in (-0.1, float("nan"), float("inf")):
-        with pytest.raises(DataError, match="--average-ramp"):
-            OptimizerConfig(average_ramp=ramp)
+        with pytest.raises(DataError, match="--ema-ramp"):
+            OptimizerConfig(ema_ramp=ramp)
 
 
 def test_settings_of_older_versions_mean_what_they_meant() -> None:
     values = PRESETS["tiny"].to_json()
-    del values["optimizer"]["average_ramp"]
+    del values["optimizer"]["ema_ramp"]
     assert preset_from_json(values) == replace(PRESETS["tiny"], optimizer=OptimizerConfig())
+    values["optimizer"]["average_decay"] = values["optimizer"].pop("ema_decay") / 2
+    assert preset_from_json(values).optimizer == OptimizerConfig(ema_decay=0.999 / 2)
     del values["optimizer"]["beta2"]
     with pytest.raises(DataError, match="missing settings \\['beta2'\\]"):
         preset_from_json(values)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from datatools.errors import DataError
 from pggan.metrics import inception as fidelity
-from pggan.metrics.inception import Described, Inception, describe, fid, figure_name, figures
+from pggan.metrics.inception import Inception, InceptionFeatures, describe, fid, figure_name, figures
 from tests.support.metrics_reference import clouds
 
 LIBRARY = ("feature_extractor_inceptionv3", "metric_isc", "metric_prc")
@@ -73,7 +73,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return calls
 
 
-def described(seed: int, count: int = 30) -> Described:
+def described(seed: int, count: int = 30) -> InceptionFeatures:
     images = clouds(count, 16, seed)
     return describe([images[:7], torch.from_numpy(images[7:])], Means())
 
@@ -92,7 +92,7 @@ def test_names_state_how_many(count: int, name: str) -> None:
 
 def test_fid_is_the_distance_of_the_features_distributions() -> None:
     reals = described(1)
-    moved = Described(reals.features + np.float32(2), reals.logits)
+    moved = InceptionFeatures(reals.features + np.float32(2), reals.logits)
     assert fid(moved, reals)["value"] == pytest.approx(3 * 2**2, rel=1e-4)
     assert fid(reals, reals)["value"] == pytest.approx(0, abs=1e-6)
 
@@ -127,7 +127,7 @@ def test_too_little_to_measure() -> None:
         with pytest.raises(DataError, match=what):
             figures(few, reals, [metric], {})  # type: ignore[list-item]
     with pytest.raises(DataError, match="at least 2"):
-        figures(Described(few.features[:1], few.logits[:1]), reals, ["fid"], {})
+        figures(InceptionFeatures(few.features[:1], few.logits[:1]), reals, ["fid"], {})
     with pytest.raises(DataError, match="none were given"):
         figures(reals, None, ["fid"], {})
     with pytest.raises(DataError, match="none of fid, is, pr"):

@@ -29,7 +29,7 @@ BIAS = "average.levels.4.conv.bias"
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "final.safetensors"
     torch.manual_seed(1)
-    parts = {"average": Generator(CONFIG), "generator": Generator(CONFIG), "discriminator": Discriminator(CONFIG)}
+    parts = {"ema": Generator(CONFIG), "generator": Generator(CONFIG), "discriminator": Discriminator(CONFIG)}
     save_model(path, parts, lod=0.5, images=1234)
     return path
 
@@ -68,7 +68,7 @@ def test_round_trip(file: Path) -> None:
     model = load_model(file)
     assert (model.config, model.lod, model.images) == (CONFIG, 0.5, 1234)
     stored = load_file(file)
-    for part in ("average", "generator", "discriminator"):
+    for part in ("ema", "generator", "discriminator"):
         network = getattr(model, part)
         assert not network.training
         for name, value in network.state_dict().items():
@@ -89,7 +89,7 @@ def test_round_trip(file: Path) -> None:
 )
 def test_every_kind_of_network_comes_back(tmp_path: Path, changes: dict[str, Any]) -> None:
     path, config = tmp_path / "model.safetensors", replace(CONFIG, **changes)
-    parts = {"average": Generator(config), "generator": Generator(config), "discriminator": Discriminator(config)}
+    parts = {"ema": Generator(config), "generator": Generator(config), "discriminator": Discriminator(config)}
     save_model(path, parts, lod=0, images=0)
     model = load_model(path)
     assert model.config == config

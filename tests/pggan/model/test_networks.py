@@ -16,7 +16,7 @@ from pggan.model.networks import (
     level_of,
     require_gradients,
     up2,
-    update_average,
+    update_ema,
     used_parameters,
 )
 from tests.support import pggan_oracle as oracle
@@ -372,14 +372,14 @@ def test_only_working_parameters_take_gradients() -> None:
     assert not any(p.requires_grad for p in generator.parameters())
 
 
-def test_average_goes_on_through_growth() -> None:
-    generator, average = Generator(SMALL), Generator(SMALL)
-    start = {name: value.clone() for name, value in average.state_dict().items()}
+def test_ema_continues_through_growth() -> None:
+    generator, ema = Generator(SMALL), Generator(SMALL)
+    start = {name: value.clone() for name, value in ema.state_dict().items()}
     for _ in range(2):
-        update_average(average, generator, 0.9)
+        update_ema(ema, generator, 0.9)
     for name, value in generator.state_dict().items():
         expected = value + 0.81 * (start[name] - value)
-        torch.testing.assert_close(average.state_dict()[name], expected, msg=name)
+        torch.testing.assert_close(ema.state_dict()[name], expected, msg=name)
 
 
 @pytest.mark.parametrize("lod", [0.0, 0.5])

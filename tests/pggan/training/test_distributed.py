@@ -14,7 +14,7 @@ from datatools.errors import DataError
 from pggan.training.checkpoints import checkpoints, load_checkpoint
 from pggan.training.distributed import Team, choose_device
 from pggan.training.run_config import RunConfig
-from pggan.training.step import Trainer, build_networks
+from pggan.training.step import Stepper, build_networks
 from tests.support.builds import HANGS
 from tests.support.paths import ROOT
 from tests.support.pggan_runs import PRESET, assert_equal_values, config_of, stats_of, write_pyramid
@@ -25,22 +25,22 @@ from contextlib import suppress
 from pathlib import Path
 import torch
 from pggan.training import loop
-from pggan.training.step import Trainer
+from pggan.training.step import Stepper
 from tests.pggan.training.test_distributed import config
 torch.set_num_threads(1)
 h5, out, kimg, gradients = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
-begin, step, found = loop.begin, Trainer._gradients, []
+begin, step, found = loop.begin, Stepper._gradients, []
 
-def keep(trainer, parameters, *rest):
-    stats = step(trainer, parameters, *rest)
+def keep(stepper, parameters, *rest):
+    stats = step(stepper, parameters, *rest)
     found.append(torch.cat([p.grad.reshape(-1) for p in parameters]))
-    if trainer.team.leads:
+    if stepper.team.is_main:
         torch.save(found, gradients)
     return stats
 
 def begin_and_keep(run):
     begin(run)
-    Trainer._gradients = keep
+    Stepper._gradients = keep
 
 loop.begin = begin_and_keep
 loop.train(config(h5, out, kimg))
@@ -121,7 +121,7 @@ def test_flat_sum_of_one_process_changes_nothing() -> None:
     Team().sum(values)
     assert torch.equal(values[0], torch.ones(2, 3))
     assert Team().agree("mine") == "mine"
-    assert Team(rank=1, size=2).leads is False
+    assert Team(rank=1, size=2).is_main is False
 
 
 def test_devices_are_chosen_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +144,7 @@ def test_devices_are_chosen_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_groups_that_cannot_be_shared_are_told() -> None:
     said: list[str] = []
     whole = replace(PRESET, network=replace(PRESET.network, stddev_group=0))
-    trainer = Trainer(
+    stepper = Stepper(
         build_networks(whole, 0, torch.device("cpu")),
         whole,
         0,
@@ -153,5 +153,5 @@ def test_groups_that_cannot_be_shared_are_told() -> None:
         Team(0, 2),
         say=said.append,
     )
-    assert len(trainer.rows(8)) == 4
+    assert len(stepper.rows(8)) == 4
     assert "groups of 4 samples instead of 8" in said[0]

@@ -25,7 +25,7 @@ from pggan.training import loop
 from pggan.training.checkpoints import checkpoints
 from pggan.training.loop import Result, train
 from pggan.training.run_config import RunConfig
-from pggan.training.step import Trainer
+from pggan.training.step import Stepper
 from tests.support.pggan_runs import (
     FADING,
     GROWTH,
@@ -243,23 +243,23 @@ def test_init_from_starts_from_given_weights(straight: Path, tmp_path: Path) -> 
     assert train(config_of(other, out, preset=preset, init_from=straight, schedule={"rate_base": 1e-12})).finished
     old, new = load_model(straight / "final.safetensors"), load_model(out / "final.safetensors")
     assert new.images == 8
-    for part in ("average", "generator", "discriminator"):
+    for part in ("ema", "generator", "discriminator"):
         pairs = zip(getattr(old, part).parameters(), getattr(new, part).parameters(), strict=True)
-        moved = 0.01 if part == "average" else 1e-6  # the average goes on following the generator
+        moved = 0.01 if part == "ema" else 1e-6  # the EMA continues to follow the generator
         assert all(torch.allclose(a, b, atol=moved) for a, b in pairs)
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, images: int, times: int) -> None:
     """Makes the discriminator's step after `images` images find a loss that is not finite, `times` times."""
     seen, left = -1, times
-    step, gradients = Trainer.discriminator_step, Trainer._gradients
+    step, gradients = Stepper.discriminator_step, Stepper._gradients
 
-    def noting_step(self: Trainer, state: ScheduleState, images: int, batch: Batch) -> dict[str, float]:
+    def noting_step(self: Stepper, state: ScheduleState, images: int, batch: Batch) -> dict[str, float]:
         nonlocal seen
         seen = images
         return step(self, state, images, batch)
 
-    def bad_gradients(self: Trainer, *rest: Any) -> dict[str, float]:
+    def bad_gradients(self: Stepper, *rest: Any) -> dict[str, float]:
         nonlocal left
         stats = gradients(self, *rest)
         if seen == images and left and "d_loss" in stats:
@@ -267,8 +267,8 @@ def spoil(monkeypatch: pytest.MonkeyPatch, images: int, times: int) -> None:
             stats["d_loss"] = float("nan")
         return stats
 
-    monkeypatch.setattr(Trainer, "discriminator_step", noting_step)
-    monkeypatch.setattr(Trainer, "_gradients", bad_gradients)
+    monkeypatch.setattr(Stepper, "discriminator_step", noting_step)
+    monkeypatch.setattr(Stepper, "_gradients", bad_gradients)
 
 
 def test_non_finite_loss_goes_back_once(
@@ -319,7 +319,7 @@ def test_precisions_train_and_resume(h5: Path, tmp_path: Path, precision: str) -
 
 
 def test_ema_with_a_ramp_resumes(h5: Path, tmp_path: Path) -> None:
-    preset = replace(PRESET, optimizer=replace(PRESET.optimizer, average_ramp=0.05))
+    preset = replace(PRESET, optimizer=replace(PRESET.optimizer, ema_ramp=0.05))
     config = config_of(h5, tmp_path / "run", preset=preset, schedule={"total_kimg": 0.08})
     assert finish(start(config, Death(images=56))) == -signal.SIGKILL
     assert finish(start(config)) == 0
@@ -344,7 +344,7 @@ class Full:
     """A device whose memory holds `limit` samples of the discriminator's step."""
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.refused, self.terms = limit, 0, loop.Trainer.discriminator_step.__globals__["d_step_terms"]
+        self.limit, self.refused, self.terms = limit, 0, loop.Stepper.discriminator_step.__globals__["d_step_terms"]
 
     def __call__(self, discriminator: object, reals: torch.Tensor, *rest: object, **more: object) -> object:
         if len(reals) > self.limit:
@@ -375,11 +375,11 @@ def test_micro_batches_give_the_gradients_of_the_whole(
     h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[list[torch.Tensor]] = []
-    step = Trainer._gradients
+    step = Stepper._gradients
 
-    def keep(trainer: Trainer, parameters: list[torch.nn.Parameter], *rest: object) -> dict[str, float]:
-        stats = step(trainer, parameters, *rest)  # type: ignore[arg-type]
-        if trainer.max_batch in (None, 4) and len(found) < 2:
+    def keep(stepper: Stepper, parameters: list[torch.nn.Parameter], *rest: object) -> dict[str, float]:
+        stats = step(stepper, parameters, *rest)  # type: ignore[arg-type]
+        if stepper.max_batch in (None, 4) and len(found) < 2:
             found.append([p.grad.clone() for p in parameters if p.grad is not None])
         return stats
 
@@ -393,7 +393,7 @@ def test_micro_batches_give_the_gradients_of_the_whole(
 
         def begin_and_keep(run: loop.Run, begin: object = begin) -> None:
             begin(run)  # type: ignore[operator]
-            monkeypatch.setattr(Trainer, "_gradients", keep)
+            monkeypatch.setattr(Stepper, "_gradients", keep)
 
         monkeypatch.setattr(loop, "begin", begin_and_keep)
         train(config)

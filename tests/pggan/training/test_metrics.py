@@ -21,7 +21,7 @@ from pggan.training import loop
 from pggan.training import metrics as module
 from pggan.training.checkpoints import checkpoints, load_checkpoint
 from pggan.training.loop import Result, train
-from pggan.training.metrics import GivenUpError, TrainingMetrics
+from pggan.training.metrics import MeasuringInterruptedError, TrainingMetrics
 from pggan.training.run_config import MetricsConfig
 from tests.support.pggan_runs import Death, assert_equal_values, config_of, finish, start, stats_of, write_pyramid
 
@@ -169,7 +169,7 @@ def test_stopped_while_measuring_goes_on_with_it(
     h5: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, metrics=METRICS)
-    disturb(monkeypatch, 72, GivenUpError())
+    disturb(monkeypatch, 72, MeasuringInterruptedError())
     assert train(config) == Result(72, False)
     assert "stopped after 72 images, as asked" in (config.out / "log.txt").read_text()
     assert train(config).finished
@@ -227,13 +227,13 @@ def test_reals_of_a_fade_are_faded_and_mirrored(h5: Path, straight: Path, monkey
 
     def measure(_: object, reals: PyramidSet, __: object, options: Options, ___: object) -> Any:
         asked.append((reals, options))
-        raise GivenUpError
+        raise MeasuringInterruptedError
 
     model = replace(load_model(straight / "final.safetensors"), lod=0.25, images=56)
     for mirror in (True, False):
         found = watching(h5, straight, mirror=mirror)
         monkeypatch.setattr(module, "measure", measure)
-        with pytest.raises(GivenUpError):
+        with pytest.raises(MeasuringInterruptedError):
             found.measure(model, ["swd"])
         reals, options = asked[-1]
         assert (reals.resolution, options.mirror, options.count) == (16, mirror, 12)
@@ -250,7 +250,7 @@ def watching(h5: Path, folder: Path, config: MetricsConfig = METRICS, **changes:
 
 def test_gives_up_when_asked_to_stop(h5: Path, straight: Path) -> None:
     found = watching(h5, straight, stopping=lambda: True)
-    with pytest.raises(GivenUpError):
+    with pytest.raises(MeasuringInterruptedError):
         found.measure(load_model(straight / "final.safetensors"), ["swd"])
     assert found.records == []
 
@@ -262,14 +262,14 @@ def line(images: int, resolution: int = 16, alpha: float = 1.0, count: int = 12,
 
 def test_due_when_an_interval_has_passed(h5: Path, tmp_path: Path) -> None:
     found = watching(h5, tmp_path)
-    found.go_on_from(['{"images": 32}'])
+    found.resume_from(['{"images": 32}'])
     assert [found.due(images) for images in (0, 24, 32, 40, 47)] == [[]] * 5  # small levels have no distance
     assert found.due(48) == ["swd", "ms-ssim"]
-    found.go_on_from([line(48, swd=1.0, ms_ssim=0.2)])
+    found.resume_from([line(48, swd=1.0, ms_ssim=0.2)])
     assert found.due(71) == []
     assert found.due(75) == ["swd"]
     assert found.due(71, ending=True) == ["swd", "ms-ssim"]
-    found.go_on_from([line(48, ms_ssim=0.2), line(72, swd=1.0)])
+    found.resume_from([line(48, ms_ssim=0.2), line(72, swd=1.0)])
     assert found.due(96) == ["swd", "ms-ssim"]
     assert found.due(72, ending=True) == ["ms-ssim"]
 
@@ -278,7 +278,7 @@ def test_best_is_the_lowest_of_its_like(h5: Path, tmp_path: Path) -> None:
     found = watching(h5, tmp_path)
     assert found.best is None
     smaller = [line(1, resolution=8, swd=1.0), line(2, alpha=0.5, swd=1.0), line(3, count=99, swd=1.0)]
-    found.go_on_from([*smaller, line(4, swd=9.0), line(5, swd=7.0), line(6, swd=8.0), line(7, ms_ssim=0.1)])
+    found.resume_from([*smaller, line(4, swd=9.0), line(5, swd=7.0), line(6, swd=8.0), line(7, ms_ssim=0.1)])
     assert found.best is not None
     assert found.best.images == 5
 
@@ -299,12 +299,12 @@ def test_best_is_the_lowest_of_its_like(h5: Path, tmp_path: Path) -> None:
 )
 def test_a_collapse_is_told_in_the_status_line(lines: list[str], told: str | None, h5: Path, tmp_path: Path) -> None:
     found = watching(h5, tmp_path)
-    found.go_on_from(lines)
+    found.resume_from(lines)
     assert found.alarms() == ([] if told is None else [told])
     assert ("COLLAPSE" in found.status()) == (told is not None)
     assert found.status().endswith(told or "")
     unwatched = watching(h5, tmp_path, MetricsConfig())
-    unwatched.go_on_from(lines)
+    unwatched.resume_from(lines)
     assert unwatched.status() == ""
 
 

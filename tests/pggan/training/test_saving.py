@@ -29,7 +29,7 @@ from pggan.training.checkpoints import checkpoints
 from pggan.training.log import RunLog
 from pggan.training.loop import Result, train
 from pggan.training.saving import Saving
-from pggan.training.step import Trainer
+from pggan.training.step import Stepper
 from tests.support.builds import HANGS
 from tests.support.pggan_runs import assert_equal_runs, config_of, stats_of, write_pyramid
 
@@ -186,14 +186,14 @@ def test_lines_of_the_log_wait_in_memory(
 
 
 def at_image_100(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    step = Trainer.discriminator_step
+    step = Stepper.discriminator_step
 
-    def acting_step(self: Trainer, state: Any, images: int, batch: Any) -> Any:
+    def acting_step(self: Stepper, state: Any, images: int, batch: Any) -> Any:
         if images == 100:
             act()
         return step(self, state, images, batch)
 
-    monkeypatch.setattr(Trainer, "discriminator_step", acting_step)
+    monkeypatch.setattr(Stepper, "discriminator_step", acting_step)
 
 
 def test_a_folder_that_is_moved_away(h5: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,16 +172,16 @@ def choice(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of threads of every step of a run."""
-    from pggan.training.step import Trainer
+    from pggan.training.step import Stepper
 
     found: list[int] = []
-    step = Trainer.generator_step
+    step = Stepper.generator_step
 
-    def noting(self: Trainer, state: object, images: int) -> dict[str, float]:
+    def noting(self: Stepper, state: object, images: int) -> dict[str, float]:
         found.append(torch.get_num_threads())
         return step(self, state, images)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Trainer, "generator_step", noting)
+    monkeypatch.setattr(Stepper, "generator_step", noting)
     return found
 
 
@@ -314,18 +314,18 @@ from pathlib import Path
 import torch
 from pggan.training import loop
 from pggan.training import threads
-from pggan.training.step import Trainer
+from pggan.training.step import Stepper
 from tests.pggan.training.test_distributed import config
 
 os.environ.pop("OMP_NUM_THREADS")
-rank, found, step = int(os.environ["RANK"]), set(), Trainer.generator_step
+rank, found, step = int(os.environ["RANK"]), set(), Stepper.generator_step
 threads.fastest = lambda *_: 2 + rank
 
-def noting(trainer, *rest):
-    found.add((trainer.team.size, torch.get_num_threads()))
-    return step(trainer, *rest)
+def noting(stepper, *rest):
+    found.add((stepper.team.size, torch.get_num_threads()))
+    return step(stepper, *rest)
 
-Trainer.generator_step = noting
+Stepper.generator_step = noting
 loop.train(config(Path(sys.argv[1]), Path(sys.argv[2]), 0.016))
 assert (2, 2) in found and (2, 3) not in found, found
 """
