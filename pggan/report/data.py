@@ -38,7 +38,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Session:
-    """One call of the stepper. `first`, `last`: images seen; `end`: "open" where the log does not tell of one.
+    """One call of `pggan.train`. `first`, `last`: images seen; `end`: "open" where the log does not tell of one.
 
     `device`: such as "1 x cuda, fp32". Times are those of the machine's clock.
     """

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, safe_open, save_file
 from datatools.errors import DataError
 from pggan import evaluate, generate, train
 from pggan.config.presets import NetworkConfig
-from pggan.model.files import FORMAT, METADATA, load_model, save_model
+from pggan.model.files import FORMAT, METADATA, STORED, load_model, save_model
 from pggan.model.networks import Discriminator, Generator
 from tests.support.pggan_runs import config_of, write_pyramid
 
@@ -72,7 +72,7 @@ def test_round_trip(file: Path) -> None:
         network = getattr(model, part)
         assert not network.training
         for name, value in network.state_dict().items():
-            assert torch.equal(value, stored[f"{part}.{name}"])
+            assert torch.equal(value, stored[f"{STORED[part]}.{name}"])
     assert model.pictures([3, 4]).shape == (2, 8, 8, 3)
 
 
