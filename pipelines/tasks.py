@@ -19,7 +19,8 @@ from datatools.faces.duplicates import find_duplicates
 from datatools.faces.ranking import rank_faces, write_ranking_csv, write_rejected_csv
 from datatools.files import atomic_path
 from datatools.pyramid import Provenance, join, verify
-from datatools.report.write import BuildSummary, DuplicateFiles, StageTime, check_replaceable, write_report
+from datatools.report.summary import BuildSummary, DuplicateFiles, StageTime
+from datatools.report.write import check_replaceable, write_report
 from datatools.text import counted
 from pipelines.build_task import BuildTask
 from pipelines.freshness import (

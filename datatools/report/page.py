@@ -21,12 +21,19 @@ from datatools.faces.resample import FINAL_FILTERS, FinalFilter
 from datatools.images import decode_rgb, image_size
 from datatools.pyramid import Pyramid
 from datatools.report.histogram import PlotSize, log_axis_start, score_histogram
-from datatools.report.parts import Face, Faces, Maker, Picture
-from datatools.report.restoration_strips import RestorationStrip, make_restoration_strip, restoration_candidates
+from datatools.report.parts import Face, Faces, PageBuilder, Picture
 from datatools.report.sheets import contact_sheet, fit_picture
-from datatools.report.strips import PANEL, Strip, make_strip, strip_candidates
-from datatools.report.tables import Ranking, read_ranking, read_rejected
-from datatools.report.write import GENERATOR, BuildSummary, DuplicateFiles
+from datatools.report.strips import (
+    PANEL,
+    RestorationStrip,
+    Strip,
+    make_restoration_strip,
+    make_strip,
+    restoration_candidates,
+    strip_candidates,
+)
+from datatools.report.summary import GENERATOR, BuildSummary, DuplicateFiles
+from datatools.report.tables import RankingTable, read_ranking, read_rejected
 from datatools.report_format import byte_size, duration, each_text, rate_text, score_text, shorten
 from datatools.restore import NoRestorer
 from datatools.text import counted
@@ -74,8 +81,8 @@ class RestorationView:
 
 def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> str:
     """Make the pictures in `folder`, return the page's HTML. links_from: the folder where the page will finally lie."""
-    maker = Maker(folder)
-    attempt = maker.attempt
+    builder = PageBuilder(folder)
+    attempt = builder.attempt
     ranking = attempt("The ranking could not be read", read_ranking, summary.ranking_csv)
     rejected = attempt("The list of rejected entries could not be read", read_rejected, summary.rejected_csv)
     content = {
@@ -102,13 +109,13 @@ def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> str:
             "ranking": _link(summary.ranking_csv, links_from),
             "rejected": _link(summary.rejected_csv, links_from),
         },
-        "notes": maker.notes,
+        "notes": builder.notes,
     }
     if ranking:
         content["histogram"] = attempt("The histogram could not be drawn", _histogram, ranking, folder)
         what = "The photos that were not chosen could not be shown"
-        content["below"] = attempt(what, _below, ranking, summary.photos, maker)
-    content |= _file_content(summary, maker)
+        content["below"] = attempt(what, _below, ranking, summary.photos, builder)
+    content |= _file_content(summary, builder)
     pictures = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     page = ""
     for _ in range(3):  # the page says how large it is itself, which settles at once
@@ -117,9 +124,9 @@ def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> str:
     return page
 
 
-def _file_content(summary: BuildSummary, maker: Maker) -> dict[str, Any]:
+def _file_content(summary: BuildSummary, builder: PageBuilder) -> dict[str, Any]:
     """The sections about the pyramid file; all of them empty when it cannot be opened."""
-    attempt = maker.attempt
+    attempt = builder.attempt
     content: dict[str, Any] = dict.fromkeys(("faces", "sheets", "strips", "restoration", "levels", "stored"))
     content["file_bytes"] = attempt("The pyramid file's size is unknown", lambda: summary.pyramid.stat().st_size)
     pyramid = attempt("The pyramid file could not be opened", Pyramid, summary.pyramid)
@@ -130,11 +137,11 @@ def _file_content(summary: BuildSummary, maker: Maker) -> dict[str, Any]:
             content["stored"] = attempt("The stored settings could not be read", _stored, pyramid, summary)
             content["faces"] = faces = attempt("The faces could not be read", Faces.read, pyramid)
         if faces is not None:
-            content["sheets"] = attempt("The contact sheets could not be made", _sheets, faces, maker)
-            content["strips"] = _strips(faces, summary.photos, maker)
+            content["sheets"] = attempt("The contact sheets could not be made", _sheets, faces, builder)
+            content["strips"] = _strips(faces, summary.photos, builder)
             if _restored(summary.settings):
-                content["restoration"] = _restoration(faces, summary, maker)
-        content["pairs"] = attempt("The duplicates could not be shown", _pairs, summary.duplicates, faces, maker)
+                content["restoration"] = _restoration(faces, summary, builder)
+        content["pairs"] = attempt("The duplicates could not be shown", _pairs, summary.duplicates, faces, builder)
     finally:
         if pyramid is not None:
             pyramid.close()
@@ -192,7 +199,7 @@ def _restored(settings: Mapping[str, str]) -> str | None:
     return None if name == NoRestorer().name else name
 
 
-def _histogram(ranking: Ranking, folder: Path) -> dict[str, Any] | None:
+def _histogram(ranking: RankingTable, folder: Path) -> dict[str, Any] | None:
     chosen = ranking.scores[ranking.scored & ranking.chosen]
     others = ranking.scores[ranking.scored & ~ranking.chosen]
     if not len(chosen) + len(others):
@@ -222,7 +229,7 @@ def _histogram(ranking: Ranking, folder: Path) -> dict[str, Any] | None:
     }
 
 
-def _sheets(faces: Faces, maker: Maker) -> list[Sheet]:
+def _sheets(faces: Faces, builder: PageBuilder) -> list[Sheet]:
     order, count = faces.best_first, len(faces.names)
     if not count:
         return []
@@ -241,11 +248,11 @@ def _sheets(faces: Faces, maker: Maker) -> list[Sheet]:
         images = [faces.image(int(i), SHEET_TILE) for i in members]
         sheet = contact_sheet(images, SHEET_COLUMNS, SHEET_TILE)
         alt = f"Contact sheet, {title.lower()}: {len(members)} of {counted(count, 'face')} by quality score"
-        sheets.append(Sheet(title, maker.picture(sheet, alt), tuple(faces.face(int(i)) for i in members)))
+        sheets.append(Sheet(title, builder.picture(sheet, alt), tuple(faces.face(int(i)) for i in members)))
     return sheets
 
 
-def _below(ranking: Ranking, photos: Mapping[str, Path], maker: Maker) -> dict[str, Any] | None:
+def _below(ranking: RankingTable, photos: Mapping[str, Path], builder: PageBuilder) -> dict[str, Any] | None:
     """The photos of the best that were not chosen; their faces are in no file."""
     shown, images = [], []
     for i in ranking.best_not_chosen(4 * BELOW_CUT):
@@ -263,28 +270,28 @@ def _below(ranking: Ranking, photos: Mapping[str, Path], maker: Maker) -> dict[s
         return None
     sheet = contact_sheet(images, SHEET_COLUMNS, SHEET_TILE)
     alt = f"{counted(len(shown), 'photo')} that {'was' if len(shown) == 1 else 'were'} not chosen, best first"
-    return {"picture": maker.picture(sheet, alt), "photos": shown}
+    return {"picture": builder.picture(sheet, alt), "photos": shown}
 
 
-def _strips(faces: Faces, photos: Mapping[str, Path], maker: Maker) -> list[StripView]:
+def _strips(faces: Faces, photos: Mapping[str, Path], builder: PageBuilder) -> list[StripView]:
     def view(i: int, why: str) -> StripView:
         face = faces.face(i)
         strip = make_strip(faces.photo(i, photos), faces.landmarks[i], faces.image(i, PANEL))
         return StripView(
             why=why,
             face=face,
-            photo=maker.picture(strip.photo, f"Photo {face.name} with landmarks and rectangle"),
-            padded=maker.picture(strip.padded, f"The picture that face {face.name} is cut from, with the rectangle"),
-            result=maker.picture(strip.face, f"Face made from {face.name}"),
+            photo=builder.picture(strip.photo, f"Photo {face.name} with landmarks and rectangle"),
+            padded=builder.picture(strip.padded, f"The picture that face {face.name} is cut from, with the rectangle"),
+            result=builder.picture(strip.face, f"Face made from {face.name}"),
             strip=strip,
             enlargement=faces.pyramid.resolution / strip.frame.side,
         )
 
-    candidates = maker.attempt("No strips could be chosen", strip_candidates, faces.quads, faces.best_first)
-    return maker.attempt_each("No strip", candidates or [], faces, view)
+    candidates = builder.attempt("No strips could be chosen", strip_candidates, faces.quads, faces.best_first)
+    return builder.attempt_each("No strip", candidates or [], faces, view)
 
 
-def _restoration(faces: Faces, summary: BuildSummary, maker: Maker) -> list[RestorationView]:
+def _restoration(faces: Faces, summary: BuildSummary, builder: PageBuilder) -> list[RestorationView]:
     final_filter = cast(FinalFilter, summary.settings.get("final_filter", FINAL_FILTERS[0]))
 
     def view(i: int, why: str) -> RestorationView:
@@ -294,17 +301,17 @@ def _restoration(faces: Faces, summary: BuildSummary, maker: Maker) -> list[Rest
         return RestorationView(
             why=why,
             face=face,
-            before=maker.picture(strip.before, f"Part of face {face.name} without restoration", exact=True),
-            after=maker.picture(strip.after, f"The same part of face {face.name}, restored", exact=True),
+            before=builder.picture(strip.before, f"Part of face {face.name} without restoration", exact=True),
+            after=builder.picture(strip.after, f"The same part of face {face.name}, restored", exact=True),
             strip=strip,
             resolution=faces.pyramid.resolution,
         )
 
-    candidates = maker.attempt("No faces could be chosen", restoration_candidates, faces.quads, faces.best_first)
-    return maker.attempt_each("No comparison", candidates or [], faces, view)
+    candidates = builder.attempt("No faces could be chosen", restoration_candidates, faces.quads, faces.best_first)
+    return builder.attempt_each("No comparison", candidates or [], faces, view)
 
 
-def _pairs(duplicates: Sequence[DuplicateFiles], faces: Faces | None, maker: Maker) -> list[PairView]:
+def _pairs(duplicates: Sequence[DuplicateFiles], faces: Faces | None, builder: PageBuilder) -> list[PairView]:
     """The closest pairs that have a face in the file."""
     places = {name: i for i, name in enumerate(faces.names)} if faces else {}
     shown = [pair for pair in duplicates if pair.first in places or pair.second in places]
@@ -313,7 +320,7 @@ def _pairs(duplicates: Sequence[DuplicateFiles], faces: Faces | None, maker: Mak
     def face_of(name: str) -> Picture | None:
         if faces is None or name not in places:
             return None
-        return maker.picture(fit_picture(faces.image(places[name], 160), 160, 160), f"Face {name}")
+        return builder.picture(fit_picture(faces.image(places[name], 160), 160, 160), f"Face {name}")
 
     return [PairView(pair, face_of(pair.first), face_of(pair.second)) for pair in shown[:PAIRS_SHOWN]]
 

@@ -91,7 +91,7 @@ class Faces:
 
 
 @dataclass
-class Maker:
+class PageBuilder:
     """Makes pictures and sections; what goes wrong becomes a note."""
 
     folder: Path

@@ -50,7 +50,7 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class RankingTable:
     """ranking.csv: scored faces, and entries that never got a score, in the file's order.
 
     Attributes:
@@ -113,7 +113,7 @@ def read_rejected(path: Path) -> Rejected:
     return Rejected(dict(sorted(stages.items(), key=lambda item: -item[1])), groups)
 
 
-def read_ranking(path: Path) -> Ranking:
+def read_ranking(path: Path) -> RankingTable:
     """Read ranking.csv (file_name, score, rank, chosen, reason). Raises: DataError for missing columns, OSError."""
     names, scores, chosen, reasons = [], [], [], []
     for name, score, flag, reason in _rows(path, ("file_name", "score", "chosen", "reason")):
@@ -124,7 +124,7 @@ def read_ranking(path: Path) -> Ranking:
     groups = group_reasons(
         (names[i], "", reasons[i]) for i, is_in in enumerate(chosen) if not is_in and math.isfinite(scores[i])
     )
-    return Ranking(tuple(names), np.array(scores, np.float64), np.array(chosen, bool), tuple(reasons), groups)
+    return RankingTable(tuple(names), np.array(scores, np.float64), np.array(chosen, bool), tuple(reasons), groups)
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[list[str]]:

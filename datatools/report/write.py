@@ -6,57 +6,13 @@ cannot be read) therefore becomes a note on the page, not the end of the build.
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from datatools.errors import DataError
 from datatools.files import atomic_path, fsync_path
-
-GENERATOR = "CelebA-HQ build report"  # marks a folder as one that a new report may replace
-
-
-@dataclass(frozen=True)
-class StageTime:
-    """Time that a stage of the build took. seconds: work, side by side or not, added up; images: how many."""
-
-    name: str
-    seconds: float
-    images: int
-
-
-@dataclass(frozen=True)
-class DuplicateFiles:
-    """Two photos whose faces look alike. distance: differing bits of their perceptual hashes (0..256)."""
-
-    first: str
-    second: str
-    distance: int
-
-
-@dataclass(frozen=True)
-class BuildSummary:
-    """What the report tells.
-
-    Attributes:
-        pyramid: the finished file.
-        ranking_csv: columns file_name, score, rank, chosen, reason. rejected_csv: file_name, stage, reason.
-        photos: every photo with landmarks: file name -> file.
-        duplicates: pairs found. stages: in the order of the work.
-        settings: shown as they are; of them the page itself uses `count` (faces asked for), `selection`, and, where
-            `restore` is another than "none", `final_filter`.
-        disk_bytes: what lies on disk after the build: name -> bytes.
-    """
-
-    pyramid: Path
-    ranking_csv: Path
-    rejected_csv: Path
-    photos: Mapping[str, Path]
-    duplicates: tuple[DuplicateFiles, ...]
-    stages: tuple[StageTime, ...]
-    settings: Mapping[str, str]
-    disk_bytes: Mapping[str, int]
+from datatools.report.summary import GENERATOR, BuildSummary
 
 
 def write_report(summary: BuildSummary, folder: Path) -> Path:
@@ -68,7 +24,7 @@ def write_report(summary: BuildSummary, folder: Path) -> Path:
     Returns: folder / "index.html".
     Raises: DataError when `folder` holds something else than a report; OSError when it cannot be written.
     """
-    from datatools.report.page import render_page  # matplotlib and jinja2: only when a page is made
+    from datatools.report.page import render_page  # loads matplotlib and jinja2, which a build needs for its page alone
 
     folder = Path(folder).absolute()
     with _replaced_folder(folder) as temporary:

@@ -17,7 +17,8 @@ from datatools.errors import DataError
 from datatools.faces.geometry import face_quad
 from datatools.pyramid import Provenance, PyramidWriter
 from datatools.report import page as report_page
-from datatools.report.write import BuildSummary, DuplicateFiles, StageTime, write_report
+from datatools.report.summary import BuildSummary, DuplicateFiles, StageTime
+from datatools.report.write import write_report
 
 LANDMARKS = np.array([[130, 150], [170, 150], [150, 170], [135, 190], [165, 190]], np.float64)
 EVIL = "<b>\"1\" &amp; <script>'2' onload=x .jpg"

@@ -1,0 +1,49 @@
+"""What a build report is made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+GENERATOR = "CelebA-HQ build report"  # marks a folder as one that a new report may replace
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """Time that a stage of the build took. seconds: work, side by side or not, added up; images: how many."""
+
+    name: str
+    seconds: float
+    images: int
+
+
+@dataclass(frozen=True)
+class DuplicateFiles:
+    """Two photos whose faces look alike. distance: differing bits of their perceptual hashes (0..256)."""
+
+    first: str
+    second: str
+    distance: int
+
+
+@dataclass(frozen=True)
+class BuildSummary:
+    """Results of a finished build, as its report shows them.
+
+    Attributes:
+        pyramid: the finished file.
+        ranking_csv: columns file_name, score, rank, chosen, reason. rejected_csv: file_name, stage, reason.
+        photos: every photo with landmarks: file name -> file.
+        duplicates: pairs found. stages: in the order of the work.
+        settings: shown as they are; of them the page itself uses `count` (faces asked for), `selection`, and, where
+            `restore` is another than "none", `final_filter`.
+        disk_bytes: what lies on disk after the build: name -> bytes.
+    """
+
+    pyramid: Path
+    ranking_csv: Path
+    rejected_csv: Path
+    photos: Mapping[str, Path]
+    duplicates: tuple[DuplicateFiles, ...]
+    stages: tuple[StageTime, ...]
+    settings: Mapping[str, str]
+    disk_bytes: Mapping[str, int]
