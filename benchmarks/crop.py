@@ -27,7 +27,7 @@ from datatools.faces.recipe import make_face, reduce_face
 from datatools.faces.reference import reference_face
 from datatools.faces.resample import FINAL_FILTERS, FinalFilter
 from datatools.images import read_bytes
-from datatools.memory import reuse_freed_memory
+from datatools.parallel import reuse_freed_memory
 from datatools.restore import get_restorer
 from datatools.sources.celeba import FaceRecord, read_tree
 

@@ -11,7 +11,6 @@ distance of 7 x 7 patches (paper, section 5). `speed`: seconds and memory for a 
 """
 
 import contextlib
-import os
 import resource
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from datatools.faces.recipe import make_face
 from datatools.faces.resample import enlarge_lanczos
 from datatools.files import check_writable
 from datatools.images import ImageError, read_bytes, read_rgb, save_png
+from datatools.parallel import available_cores
 from datatools.restore import get_restorer
 from datatools.restore.fit.degrade import compress, reduce_picture
 from datatools.sources.celeba import read_tree
@@ -51,10 +51,6 @@ STRIP = 256
 @click.group()
 def main() -> None:
     """Measure restorers."""
-
-
-def threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
@@ -89,7 +85,7 @@ def pairs(celeba_dir: Path, published_dir: Path, restorers: str, strip: Path | N
     records = [record for record in read_tree(celeba_dir).records if record.celebahq_index in pictures]
     if not records:
         raise DataError(f"no photo of {celeba_dir} has its published image in {published_dir}")
-    chosen = {name: get_restorer(name, threads=threads()) for name in restorers.split(",")}
+    chosen = {name: get_restorer(name, threads=available_cores()) for name in restorers.split(",")}
     sets: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in (*chosen, "published")}
     sizes = (64, 128, 256, 512, 1024)
     click.echo(f"{'photo':10} {'restorer':20}" + "".join(f" {f'PSNR {size}':>10}" for size in sizes) + "   deviation")
@@ -206,7 +202,7 @@ def restored(picture: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     """(256, 256, 3) -> (1024, 1024, 3)."""
     if name == LANCZOS:
         return enlarge_lanczos(picture, 4)
-    restoration = get_restorer(name, super_resolution="always", threads=threads()).for_face(256)
+    restoration = get_restorer(name, super_resolution="always", threads=available_cores()).for_face(256)
     result = restoration(picture, (0, 0, picture.shape[1], picture.shape[0]))
     if result.shape[0] != 4 * picture.shape[0]:
         raise DataError(f"{name} does not enlarge by 4")
@@ -238,7 +234,7 @@ def speed(restorers: str, side: int, one: str | None) -> None:
             command = [sys.executable, __file__, "speed", "--one", name, "--side", str(side)]
             subprocess.run(command, check=True)
         return
-    restoration = get_restorer(one, super_resolution="always", threads=threads()).for_face(side)
+    restoration = get_restorer(one, super_resolution="always", threads=available_cores()).for_face(side)
     picture = np.random.default_rng(SEED).integers(0, 256, (side, side, 3), dtype=np.uint8)
     inner = (0, 0, side, side)
     restoration(picture, inner)

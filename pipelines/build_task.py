@@ -12,11 +12,11 @@ import luigi.interface
 from datatools.errors import DataError
 from datatools.faces.ranking import Order, Selection
 from datatools.faces.resample import FinalFilter
+from datatools.parallel import end_with_parent
 from datatools.restore import SuperResolution
 from pipelines.interruption import interruptible
 from pipelines.parameters import Choice, Number, PathText, Text
 from pipelines.preflight import count_jobs
-from pipelines.processes import end_with_parent
 from pipelines.progress import ProgressBar
 from pipelines.settings import BuildSettings, Compression, Duplicates, ScoreOn
 from pipelines.shards import Recipe, one_line_errors

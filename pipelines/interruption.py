@@ -117,7 +117,7 @@ def _watch(reader: int, numbers: frozenset[int]) -> None:
 
 
 def _end(number: int) -> NoReturn:
-    """End this process and its children; theirs end with them (`pipelines.processes`)."""
+    """End this process and its children; theirs end with them (`datatools.parallel`)."""
     for process in multiprocessing.active_children():
         process.kill()
     _line_is_out.wait(1)

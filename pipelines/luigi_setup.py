@@ -17,8 +17,8 @@ from luigi.configuration import get_config
 
 from datatools.console import stderr_lost
 from datatools.errors import DataError
+from datatools.parallel import check_processes, end_children_with_parent
 from pipelines.parameters import Number
-from pipelines.processes import check_processes
 
 TASK = "BuildCelebAHQ"
 """The task that users start; its section of luigi.cfg holds their options."""
@@ -126,6 +126,7 @@ def apply_luigi_defaults() -> None:
     if not any(isinstance(known, _ReadableLog) for known in logger.filters):
         logger.addFilter(_ReadableLog())
     do_without_semaphores()
+    end_children_with_parent()
 
 
 def _take_workers(config: Any) -> None:

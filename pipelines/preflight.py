@@ -1,7 +1,6 @@
 """Before work starts: is everything there, will it fit, how long will it take."""
 
 import fcntl
-import os
 import re
 import shutil
 import sys
@@ -14,6 +13,7 @@ from datatools.console import say
 from datatools.errors import DataError
 from datatools.faces.ranking import KNOWN_FLAWS_NAME, required_count
 from datatools.files import partial_path
+from datatools.parallel import available_cores
 from datatools.progress import Progress
 from datatools.pyramid import Pyramid
 from datatools.pyramid.levels import level_resolutions
@@ -284,8 +284,7 @@ def describe_exclusions(settings: BuildSettings) -> str:
 
 def count_jobs(workers: int) -> int:
     """Processes per shard so that `workers` shards at a time fill the machine."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(available // max(workers, 1), 1)
+    return max(available_cores() // max(workers, 1), 1)
 
 
 def leftovers(settings: BuildSettings) -> list[Path]:

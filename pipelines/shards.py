@@ -24,11 +24,10 @@ from datatools.faces.recipe import FacePart, finish_face, prepare_face, reduce_f
 from datatools.faces.resample import FinalFilter
 from datatools.files import FileStamp, atomic_path, file_stamp
 from datatools.images import ImageError
+from datatools.parallel import Report, map_in_groups, map_in_processes
 from datatools.pyramid import Provenance, Pyramid, PyramidWriter
 from datatools.restore import Restorer
 from datatools.sources.celeba import FaceRecord, Rejection
-from pipelines.groups import map_in_groups
-from pipelines.processes import Progress, map_in_order
 from pipelines.unfinished import UnfinishedShard, read_face
 
 
@@ -123,12 +122,12 @@ class PhotoWork(ABC, Generic[Item, Result]):
 
 
 def map_photos(
-    work: PhotoWork[Item, Result], items: Iterable[Item], jobs: int, progress: Progress | None = None
+    work: PhotoWork[Item, Result], items: Iterable[Item], jobs: int, progress: Report | None = None
 ) -> Generator[Result, None, None]:
     """Results in the order of `items`, by `jobs` processes; threads, if the restorer takes photos together."""
     restorer = work.recipe.restorer
     if restorer.together == 1:
-        return map_in_order(work, items, jobs, progress)
+        return map_in_processes(work, items, jobs, progress)
 
     def restore(photos: list[OpenedPhoto]) -> list[NDArray[np.uint8] | None]:
         restored = iter(restorer.restore_all([photo.part for photo in photos if photo.part is not None]))
@@ -193,8 +192,8 @@ def write_score_shard(
     records: Sequence[FaceRecord],
     recipe: Recipe,
     jobs: int,
-    progress: Progress | None = None,
-    resume: Progress | None = None,
+    progress: Report | None = None,
+    resume: Report | None = None,
 ) -> None:
     """First pass over one shard: make and score every face; keep the faces when `faces_path` is given.
 
@@ -334,8 +333,8 @@ def write_build_shard(
     min_level: int,
     compression: str,
     attribute_names: Sequence[str],
-    progress: Progress | None = None,
-    resume: Progress | None = None,
+    progress: Report | None = None,
+    resume: Report | None = None,
 ) -> float:
     """Second pass: the chosen faces of one shard as a small pyramid file.
 

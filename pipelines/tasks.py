@@ -18,6 +18,7 @@ from datatools.errors import DataError
 from datatools.faces.duplicates import find_duplicates
 from datatools.faces.ranking import rank_faces, write_ranking_csv, write_rejected_csv
 from datatools.files import atomic_path
+from datatools.parallel import check_processes
 from datatools.pyramid import Provenance, join, verify
 from datatools.report.summary import BuildSummary, DuplicateFiles, StageTime
 from datatools.report.write import check_replaceable, write_report
@@ -34,7 +35,6 @@ from pipelines.freshness import (
 from pipelines.luigi_setup import check_configuration, keep_lost_log
 from pipelines.parameters import Flag
 from pipelines.preflight import check_space, clean_up, describe_plan, leftovers, lock_output, notes
-from pipelines.processes import check_processes
 from pipelines.progress import forget_stages
 from pipelines.settings import BuildSettings, NoPhotosError
 from pipelines.shards import (

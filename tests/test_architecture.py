@@ -30,6 +30,7 @@ ALLOWED = {
         "datatools.cli",
         "datatools.console",
         "datatools.progress",
+        "datatools.parallel",
     ),
     "pipelines": ("pipelines", "datatools"),
     "datatools": ("datatools",),

@@ -1,10 +1,8 @@
 """Checking a pyramid file down to the last pixel, at about the speed at which it can be read."""
 
-import os
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
+from datatools.parallel import available_cores, map_in_threads
 from datatools.pyramid.format import (
     ATTRIBUTES,
     CHECKSUMS,
@@ -34,6 +33,7 @@ from datatools.pyramid.reader import StoredLevel
 from datatools.text import counted
 
 BATCH_BYTES = 4 << 20  # what one task reads; a few of them are in memory at a time
+MAX_THREADS = 8
 MAX_RANGES = 20
 
 
@@ -81,7 +81,10 @@ def _content_problems(file: h5py.File, progress: Callable[[int], object]) -> lis
     check = _BatchCheck(resolutions, levels, checksums)
     batch = max(1, BATCH_BYTES // sum(3 * r * r for r in resolutions))
     findings = _Findings()
-    for found in _in_threads(check, range(0, count, batch), [*range(batch, count, batch), count]):
+    starts = range(0, count, batch)
+    # Reading, checksums and sums all let go of Python's lock.
+    threads = min(available_cores(), MAX_THREADS)
+    for found in map_in_threads(lambda start: check(start, min(start + batch, count)), starts, threads):
         findings.add(found)
         progress(found.images)
     problems = findings.unreadable
@@ -152,19 +155,6 @@ class _BatchCheck:
         untold = [index for index in indices.tolist() if index not in told]
         if untold:
             findings.inconsistent[resolution] += untold
-
-
-def _in_threads(check: _BatchCheck, starts: Sequence[int], stops: Sequence[int]) -> Iterator[_Findings]:
-    """Results in order of images. Reading, checksums and sums all let go of Python's lock."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pending: list[Future[_Findings]] = []
-    with ThreadPoolExecutor(min(workers, 8)) as pool:
-        for start, stop in zip(starts, stops, strict=False):
-            pending.append(pool.submit(check, start, stop))
-            if len(pending) > 2 * min(workers, 8):
-                yield pending.pop(0).result()
-        for future in pending:
-            yield future.result()
 
 
 def _provenance_problems(file: h5py.File) -> list[str]:

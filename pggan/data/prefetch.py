@@ -1,49 +1,14 @@
-"""Reading ahead of the training: results in order, by threads, into memory that is used again.
+"""Memory for minibatches that are read ahead of the training, used again and again.
 
-docs/decisions/data-workers.md says why these are no processes.
+docs/decisions/data-workers.md says why threads read them, not processes.
 """
 
 import weakref
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-def map_ahead(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    threads: int,
-    ahead: int,
-    start: Callable[[], object] | None = None,
-) -> Generator[Result, None, None]:
-    """Results of `function` in the order of `items`, computed by `threads` threads, at most `ahead` before their turn.
-
-    `items` is read in the caller's thread, when a result is asked for. Each thread first calls `start`. Raises what
-    `function` raises, in place of the result. When the generator is closed, what is being computed is waited for.
-    """
-    items = iter(items)
-    waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(threads, "reader", start)
-    try:
-        while True:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > ahead:
-                    break
-            if not waiting:
-                return
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 class Buffers:

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datatools.errors import DataError
+from datatools.parallel import map_in_threads
 from datatools.pyramid import Pyramid
 from datatools.pyramid.format import CHECKSUMS, level_name
 from pggan.config.schedule import ScheduleConfig, rounds
 from pggan.data.labels import read_labels
-from pggan.data.prefetch import Buffers, map_ahead
+from pggan.data.prefetch import Buffers
 from pggan.rng import rng
 
 MEMORY_BYTES = 512 << 20
@@ -181,7 +182,7 @@ def stream(
         else:
             # A thread of its own would take the first device's page-locked memory.
             start = partial(torch.cuda.set_device, torch.cuda.current_device()) if pin_memory else None
-            yield from map_ahead(reader.read, places, workers, BATCHES_AHEAD * workers, start)
+            yield from map_in_threads(reader.read, places, workers, ahead=BATCHES_AHEAD * workers, start=start)
 
 
 def as_floats(batch: Batch, device: torch.device) -> Tensor:

@@ -1,7 +1,6 @@
 """What the measures share: pictures as NumPy arrays, worked on in chunks by threads, or as tensors on a device."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datatools.errors import DataError
+from datatools.parallel import map_in_threads
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -44,5 +44,4 @@ def in_threads(work: Callable[[int], Result], items: Iterable[int], device: torc
     """Results in order. NumPy lets other threads run while it computes; a device orders its work itself."""
     if device is not None and device.type != "cpu":
         return [work(item) for item in items]
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return list(pool.map(work, items))
+    return list(map_in_threads(work, items, torch.get_num_threads()))

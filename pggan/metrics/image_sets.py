@@ -23,10 +23,10 @@ from PIL import Image
 from datatools.errors import DataError
 from datatools.files import list_pictures
 from datatools.images import ImageError, read_upright
+from datatools.parallel import map_in_threads
 from datatools.pyramid import Pyramid
 from datatools.pyramid.format import CHECKSUMS, level_name
 from pggan.data.labels import Labels
-from pggan.data.prefetch import map_ahead
 from pggan.data.stream import as_bytes
 from pggan.model.files import BATCH_PIXELS, Model
 from pggan.model.losses import fade
@@ -149,8 +149,7 @@ class FolderSet:
     def batches(self, count: int, size: int, *, start: int = 0, mirror_seed: int | None = None) -> Iterator[Bytes]:
         order = _order(self.count, self.shuffle)[start : start + count]
         coins = _coins(mirror_seed, start, len(order))
-        workers = torch.get_num_threads()
-        pictures = map_ahead(self._read, (int(index) for index in order), workers, 2 * workers)
+        pictures = map_in_threads(self._read, order.tolist(), torch.get_num_threads())
         for some in _slices(len(order), size):
             yield _mirrored(np.stack([next(pictures) for _ in order[some]]), coins[some])
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import torch
 
+from datatools.parallel import available_cores
+
 ROUNDS = 5
 ENOUGH_SECONDS = 1.0
 """Measured time after which no further round begins, once there were two."""
@@ -85,7 +87,7 @@ def candidates(processes: int = 1) -> tuple[int, ...]:
 
 def cores() -> int:
     """Return how many cores this process may use: torch's own number, its affinity and its cgroup's quota decide."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    affinity = available_cores()
     return max(1, min(torch.get_num_threads(), affinity, math.ceil(min(cgroup_quota(), affinity))))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.memory import BUDGET, SIZE_60MP, Case, face_at, large_photo, peak_bytes
-from pipelines.processes import AHEAD, map_in_order
+from datatools.parallel import AHEAD, map_in_processes
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 
@@ -32,7 +32,7 @@ def test_finished_faces_do_not_pile_up() -> None:
         return 1024 * int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0])
 
     before = most = resident()
-    for taken, _ in enumerate(map_in_order(make_megabytes, range(200), 2)):
+    for taken, _ in enumerate(map_in_processes(make_megabytes, range(200), 2)):
         time.sleep(0.01)  # much slower than making zeros
         if taken % 10 == 0:
             most = max(most, resident())

@@ -1,0 +1,278 @@
+"""`datatools.parallel`: order, groups that follow from the items alone, bounded look-ahead, errors, dead parents."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from datatools.errors import DataError
+from datatools.parallel import AHEAD, map_in_groups, map_in_processes, map_in_threads
+from tests.pipelines.test_build_kill import group_members, wait_until_gone
+from tests.support.builds import HANGS, environment
+
+
+def later_ones_faster(number: int) -> tuple[int, int]:
+    time.sleep(0.02 if number % 4 == 0 else 0)
+    return number * number, os.getpid()
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_processes_keep_the_order_of_the_items(jobs: int) -> None:
+    told: list[int] = []
+    results = list(map_in_processes(later_ones_faster, range(30), jobs, told.append))
+    assert [square for square, _ in results] == [number * number for number in range(30)]
+    assert told == [1] * 30
+    workers = {worker for _, worker in results}
+    assert workers == {os.getpid()} if jobs == 1 else os.getpid() not in workers
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_processes_begin_few_items_before_their_turn(jobs: int) -> None:
+    begun: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            begun.append(number)
+            yield number
+
+    with closing(map_in_processes(later_ones_faster, items(), jobs)) as results:
+        for taken, _ in enumerate(results, start=1):
+            assert len(begun) < taken + AHEAD * jobs
+            if taken == 20:
+                break
+    assert len(begun) < 20 + AHEAD * jobs
+
+
+def test_no_items() -> None:
+    assert list(map_in_processes(later_ones_faster, [], 2)) == []
+
+
+def refuse_seven(number: int) -> int:
+    if number == 7:
+        raise DataError("seven is no good")
+    return number
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_processes_pass_on_errors_after_the_results_before_them(jobs: int) -> None:
+    results = map_in_processes(refuse_seven, range(20), jobs)
+    assert [next(results) for _ in range(7)] == list(range(7))
+    with pytest.raises(DataError, match=r"^seven is no good$"):
+        next(results)
+
+
+def die_at_three(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_killed_worker_is_one_line() -> None:
+    with pytest.raises(DataError, match=r"most likely because memory ran out.*smaller --jobs"):
+        list(map_in_processes(die_at_three, range(20), 2))
+
+
+PARENT = """
+import ctypes, sys, threading, time
+from datatools import parallel
+
+parallel.START_METHOD, thread, sleeper = sys.argv[1:]
+sleep = {"python": time.sleep, "native": ctypes.PyDLL(None).sleep}[sleeper]
+work = threading.Thread(target=lambda: list(parallel.map_in_processes(sleep, [86400] * 2, 2)))
+work.run() if thread == "main" else (work.start(), work.join())
+"""
+"""Two workers sleep for a day; "native" without letting any other thread of theirs run."""
+
+
+@pytest.mark.parametrize(
+    ("method", "thread", "sleeper"),
+    [
+        ("fork", "main", "python"),
+        ("fork", "other", "python"),
+        ("spawn", "main", "python"),
+        ("forkserver", "main", "python"),
+        pytest.param(
+            *("fork", "main", "native"),
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread ends the process"),
+        ),
+    ],
+)
+def test_workers_end_with_a_killed_parent(method: str, thread: str, sleeper: str) -> None:
+    words = [sys.executable, "-c", PARENT, method, thread, sleeper]
+    process = subprocess.Popen(words, env=environment(), start_new_session=True)
+    try:
+        before = 3 if method == "fork" else 4  # a resource tracker, and the server
+        while len(group_members(process.pid)) < before + (method == "forkserver"):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        assert wait_until_gone(process.pid, HANGS)
+    finally:
+        for left in group_members(process.pid):
+            os.kill(left, signal.SIGKILL)
+
+
+def test_workers_end_when_nobody_wants_their_results() -> None:
+    results = map_in_processes(time.sleep, [0, 600, 600, 600], 2)
+    next(results)
+    begin = time.monotonic()
+    results.close()
+    assert time.monotonic() - begin < 300
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(2, "No such file or directory"), OSError(38, "Function not implemented"), ImportError()]
+)
+def test_a_system_without_semaphores_is_named(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)
+    with pytest.raises(DataError, match=r"semaphores, and the system has none.*--jobs 1 --workers 1"):
+        list(map_in_processes(refuse_seven, range(3), 2))
+    assert list(map_in_processes(refuse_seven, range(3), 1)) == [0, 1, 2]
+
+
+def squares_in_threads(number: int) -> tuple[int, str]:
+    time.sleep(0.02 if number % 4 == 0 else 0)
+    return number * number, threading.current_thread().name
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_keep_the_order_of_the_items(threads: int) -> None:
+    started: list[str] = []
+    results = list(
+        map_in_threads(
+            squares_in_threads, range(30), threads, start=lambda: started.append(threading.current_thread().name)
+        )
+    )
+    assert [square for square, _ in results] == [number * number for number in range(30)]
+    assert {name for _, name in results} <= set(started)
+    assert threading.current_thread().name not in started
+    assert len(started) <= threads
+    assert list(map_in_threads(squares_in_threads, [], threads)) == []
+
+
+def test_threads_begin_few_items_before_their_turn() -> None:
+    begun: list[int] = []
+    threads = threading.active_count()
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            begun.append(number)
+            yield number
+
+    with closing(map_in_threads(squares_in_threads, items(), 2, ahead=5)) as results:
+        for taken, _ in enumerate(results, start=1):
+            assert len(begun) <= taken + 5
+            if taken == 20:
+                break
+        assert threading.active_count() == threads + 2
+    assert len(begun) == 25
+    assert threading.active_count() == threads  # closed: its threads are gone
+
+
+def test_threads_pass_on_errors_in_place_of_the_result() -> None:
+    results = map_in_threads(refuse_seven, range(20), 2, ahead=6)
+    assert [next(results) for _ in range(7)] == list(range(7))
+    with pytest.raises(DataError, match="seven is no good"):
+        next(results)
+
+
+def double(number: int) -> int:
+    time.sleep(0.005 if number % 4 == 0 else 0)  # later ones are ready earlier
+    return 2 * number
+
+
+def add(number: int, other: int) -> int:
+    time.sleep(0.005 if number % 3 == 0 else 0)
+    return number + other
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 23])
+def test_groups_follow_from_the_order_of_the_items(count: int, threads: int) -> None:
+    groups: list[list[int]] = []
+    told: list[int] = []
+
+    def compute(numbers: list[int]) -> list[int]:
+        groups.append(numbers)
+        return [100 * number for number in numbers]
+
+    results = list(map_in_groups(double, compute, add, range(count), size=4, threads=threads, progress=told.append))
+    assert results == [202 * number for number in range(count)]
+    assert told == [1] * count
+    assert groups == [[2 * n for n in range(first, min(first + 4, count))] for first in range(0, count, 4)]
+
+
+def test_threads_work_while_a_group_is_computed_on() -> None:
+    """Two items are prepared at once, the second group prepared and the first finished, or this waits in vain."""
+    caller, prepared, finished = threading.get_ident(), threading.Event(), threading.Event()
+    both = threading.Barrier(2)
+    workers = set()
+
+    def prepare(number: int) -> int:
+        workers.add(threading.get_ident())
+        if number < 2:
+            both.wait(HANGS)
+        if number == 5:
+            prepared.set()
+        return number
+
+    def compute(numbers: list[int]) -> list[int]:
+        assert threading.get_ident() == caller
+        assert prepared.wait(HANGS)
+        assert 3 not in numbers or finished.wait(HANGS)
+        return numbers
+
+    def finish(number: int, _computed: int) -> int:
+        workers.add(threading.get_ident())
+        if number == 2:
+            finished.set()
+        return number
+
+    assert list(map_in_groups(prepare, compute, finish, range(6), size=3, threads=2)) == list(range(6))
+    assert caller not in workers
+    assert len(workers) == 2
+
+
+def test_groups_begin_few_items_before_their_turn() -> None:
+    begun: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            begun.append(number)
+            yield number
+
+    with closing(map_in_groups(double, lambda numbers: numbers, add, items(), size=3, threads=2)) as results:
+        for taken, _ in enumerate(results, start=1):
+            assert len(begun) < taken + 4 * 3
+            if taken == 20:
+                break
+    assert len(begun) < 20 + 4 * 3
+
+
+@pytest.mark.parametrize("where", ["prepare", "compute", "finish"])
+def test_groups_pass_on_errors(where: str) -> None:
+    def refuse(number: int, at: str) -> int:
+        if number == 7 and where == at:
+            raise DataError("seven is no good")
+        return number
+
+    results = map_in_groups(
+        lambda number: refuse(number, "prepare"),
+        lambda numbers: [refuse(number, "compute") for number in numbers],
+        lambda number, _computed: refuse(number, "finish"),
+        range(20),
+        size=2,
+        threads=2,
+    )
+    with pytest.raises(DataError, match=r"^seven is no good$"):
+        list(results)
