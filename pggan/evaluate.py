@@ -5,7 +5,6 @@ size that it has reached, beside reals of that size: mirrored and faded as its t
 """
 
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -170,7 +169,7 @@ def of_model(path: Path, h5: Path, seed: int, model: Model) -> Subject:
         f"{path} after {model.images / 1000:g} kimg",
         run if saved else None,
         saved.preset.mirror if saved else None,
-        model.lod - math.floor(model.lod),
+        model.level.below,
         tuple(notes),
     )
 

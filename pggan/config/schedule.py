@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from datatools.errors import DataError
+from pggan.config.level import Level
 
 LevelTable = tuple[tuple[int, float], ...]  # (resolution, value) for the levels that differ from the base
 
@@ -82,14 +83,12 @@ class ScheduleConfig:
 class ScheduleState:
     """Settings of the round that starts when `images` reals have been shown.
 
-    `alpha` is the weight of the level `resolution` against the level below: 1 when nothing fades. `learning_rate` is
-    the level's rate; the optimizer uses `learning_rate * rampup`. `round_images` reals are shown until the next round.
+    `learning_rate` is the level's rate; the optimizer uses `learning_rate * rampup`. `round_images` reals are shown
+    until the next round.
     """
 
     images: int
-    lod: float
-    resolution: int
-    alpha: float
+    level: Level
     minibatch: int
     learning_rate: float
     rampup: float
@@ -97,9 +96,20 @@ class ScheduleState:
     round_images: int
 
     @property
+    def lod(self) -> float:
+        return self.level.lod
+
+    @property
+    def resolution(self) -> int:
+        return self.level.resolution
+
+    @property
+    def alpha(self) -> float:
+        return self.level.alpha
+
+    @property
     def stage(self) -> tuple[int, int]:
-        """(floor(lod), ceil(lod)): the optimizers start anew whenever this changes."""
-        return math.floor(self.lod), math.ceil(self.lod)
+        return self.level.stage
 
     @property
     def rate(self) -> float:
@@ -127,27 +137,20 @@ def state_at(config: ScheduleConfig, images: int) -> ScheduleState:
     """State of the round that starts after `images` reals."""
     if images < 0:
         raise ValueError(f"images {images}: must be 0 or more")
-    lod = lod_at(config, images)
-    resolution = config.resolution // 2 ** math.floor(lod)
+    level = Level(config.resolution, lod_at(config, images))
+    resolution = level.resolution
     minibatch = int(_at_level(config.minibatch_by_level, config.minibatch_base, resolution))
     kimg = images / 1000.0
     ramping = kimg < config.rampup_kimg
     return ScheduleState(
         images=images,
-        lod=lod,
-        resolution=resolution,
-        alpha=1.0 - (lod - math.floor(lod)),
+        level=level,
         minibatch=minibatch,
         learning_rate=_at_level(config.rate_by_level, config.rate_base, resolution),
         rampup=math.exp(-RAMPUP_STEEPNESS * (1.0 - kimg / config.rampup_kimg) ** 2) if ramping else 1.0,
         tick_kimg=_at_level(config.tick_kimg_by_level, config.tick_kimg_base, resolution),
         round_images=minibatch * config.d_steps * config.minibatch_repeats,
     )
-
-
-def resets_optimizer(previous: ScheduleState | None, state: ScheduleState) -> bool:
-    """Whether both Adam states start anew before the round `state`; `previous` is the round before, None at first."""
-    return previous is None or previous.stage != state.stage
 
 
 def rounds(config: ScheduleConfig, images: int = 0) -> Iterator[ScheduleState]:

@@ -4,7 +4,6 @@ The i-th image of a training (i counts from 0 over all epochs) is image `Order.a
 Small levels are read into memory when their turn comes; larger ones are read ahead by threads.
 """
 
-import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,10 +19,10 @@ from torch import Tensor
 from datatools.errors import DataError
 from datatools.parallel import map_in_threads
 from datatools.pyramid import Pyramid
-from datatools.pyramid.format import CHECKSUMS, level_name
 from pggan.config.schedule import ScheduleConfig, rounds
 from pggan.data.labels import read_labels
 from pggan.data.prefetch import Buffers
+from pggan.pixels import to_floats
 from pggan.rng import rng
 
 MEMORY_BYTES = 512 << 20
@@ -126,11 +125,7 @@ class Source:
 
     def digest(self) -> str:
         """64 hexadecimal digits that depend on every pixel of the largest level and on the labels."""
-        checksums = self.pyramid.handles().file[f"{CHECKSUMS}/{level_name(self.resolution)}"][...]
-        found = hashlib.sha256(np.ascontiguousarray(checksums).tobytes())
-        if self.labels is not None:
-            found.update(self.labels.tobytes())
-        return found.hexdigest()
+        return self.pyramid.digest(self.resolution, b"" if self.labels is None else self.labels.tobytes())
 
 
 class Reader:
@@ -141,8 +136,8 @@ class Reader:
 
     def __init__(self, source: Source, resolution: int, *, small: bool, pinned: bool) -> None:
         self.buffers = Buffers((3, resolution, resolution), pinned=pinned)
-        self.stored = source.pyramid.handles().levels[resolution]
-        self.array = source.pyramid[resolution][:] if small else None
+        self.level = source.pyramid[resolution]
+        self.array = self.level[:] if small else None
 
     def read(self, places: Places) -> Batch:
         start = time.perf_counter()
@@ -153,7 +148,7 @@ class Reader:
             np.take(self.array, indices, axis=0, out=out, mode="clip")  # "raise" would make a copy first
         else:
             for place, index in enumerate(indices.tolist()):
-                self.stored.read_into(index, out[place : place + 1])
+                self.level.read_into(index, out[place : place + 1])
         seconds = time.perf_counter() - start
         return Batch(images, torch.from_numpy(flips), torch.from_numpy(indices), seconds)
 
@@ -192,10 +187,4 @@ def as_floats(batch: Batch, device: torch.device) -> Tensor:
     if batch.flips.any():
         flips = batch.flips.to(device).view(-1, 1, 1, 1)
         images = torch.where(flips, images.flip(3), images)
-    return images.float().div_(127.5).sub_(1.0)
-
-
-def as_bytes(images: Tensor) -> NDArray[np.uint8]:
-    """Floats (n, 3, r, r) -> (n, r, r, 3) uint8 on the CPU: clip(rint(x 127.5 + 127.5))."""
-    pixels = (images.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return to_floats(images)

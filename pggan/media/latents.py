@@ -14,6 +14,7 @@ from torch import Tensor
 
 from datatools.errors import DataError
 from pggan.model.files import BATCH_PIXELS, Model, render
+from pggan.pixels import to_floats
 from pggan.rng import normals
 
 COMPANIONS_CLOCK, LOOP_CLOCK = 8, 16  # draws of the purpose "grid": a training takes 0, 1 and 2
@@ -124,8 +125,8 @@ def critic_scores(model: Model, pictures: NDArray[np.uint8]) -> NDArray[np.float
     for start in range(0, len(pictures), step):
         some = torch.from_numpy(np.ascontiguousarray(pictures[start : start + step]))
         batches = torch.cat([some[:, None], beside.expand(len(some), *beside.shape)], dim=1)  # (n, group, r, r, 3)
-        images = batches.flatten(0, 1).permute(0, 3, 1, 2).to(model.device).float().div(127.5).sub(1.0)
-        found, _ = model.discriminator(images, model.lod, batches=len(some))
+        images = batches.flatten(0, 1).permute(0, 3, 1, 2).to(model.device)
+        found, _ = model.discriminator(to_floats(images), model.lod, batches=len(some))
         scores.append(found.view(len(some), group)[:, 0].cpu())
     # LSGAN, which alone comes with noise, trains towards 0 for reals and 1 for fakes (appendix B)
     return torch.cat(scores).numpy() * np.float32(-1.0 if config.d_noise else 1.0)

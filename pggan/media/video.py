@@ -97,7 +97,7 @@ def walk_frames(model: Model, walk: Walk, *, label: int | None = None, change: C
 
     Raises DataError, before the first frame, for frames that are too large.
     """
-    resolution = model.config.resolution >> int(model.lod)
+    resolution = model.level.resolution
     zoom = walk.enlargement(resolution)
     loop = Loop(walk.cells, model.config.latent_size, walk.seed, walk.smooth_seconds / walk.seconds)
     labels = model.labels(label, range(walk.seed, walk.seed + walk.cells))

@@ -7,8 +7,6 @@
 Which images come, and in which order, is a pure function of the set; it does not depend on how they come in batches.
 """
 
-import hashlib
-import math
 import sys
 from collections.abc import Iterator
 from functools import cached_property
@@ -25,11 +23,10 @@ from datatools.files import list_pictures
 from datatools.images import ImageError, read_upright
 from datatools.parallel import map_in_threads
 from datatools.pyramid import Pyramid
-from datatools.pyramid.format import CHECKSUMS, level_name
 from pggan.data.labels import Labels
-from pggan.data.stream import as_bytes
 from pggan.model.files import BATCH_PIXELS, Model
 from pggan.model.losses import fade
+from pggan.pixels import to_bytes, to_floats
 from pggan.rng import normals, rng
 
 Bytes = NDArray[np.uint8]
@@ -99,8 +96,7 @@ class PyramidSet:
 
         A file that was changed since is damaged; `h5tool verify` finds that.
         """
-        checksums = self.pyramid.handles().file[f"{CHECKSUMS}/{level_name(self.resolution)}"][...]
-        return hashlib.sha256(np.ascontiguousarray(checksums).tobytes()).hexdigest()
+        return self.pyramid.digest(self.resolution)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -112,8 +108,7 @@ class PyramidSet:
         for some in _slices(len(order), size):
             images = self.level[order[some]]
             if self.fading:
-                floats = torch.from_numpy(images).float().div_(127.5).sub_(1.0)
-                images = _channels_first(as_bytes(fade(floats, self.fading)))
+                images = _channels_first(to_bytes(fade(to_floats(torch.from_numpy(images)), self.fading)))
             yield _mirrored(images, coins[some])
 
 
@@ -176,7 +171,7 @@ class ModelSet:
     def __init__(self, model: Model, seed: int = 0, labels: Labels | None = None) -> None:
         self.model, self.seed = model, seed
         self.name = "the model"
-        self.resolution = model.config.resolution >> math.floor(model.lod)
+        self.resolution = model.level.resolution
         classes = model.config.classes
         self.labels = np.eye(classes, dtype=np.float32) if classes and labels is None else labels
 
@@ -203,7 +198,7 @@ class ModelSet:
         pieces = []
         for some in _slices(len(latents), max(1, pixels // self.resolution**2)):
             own = None if labels is None else labels[some].to(device)
-            pieces.append(as_bytes(model.ema(latents[some].to(device), own, model.lod)))
+            pieces.append(to_bytes(model.ema(latents[some].to(device), own, model.lod)))
         return _channels_first(np.concatenate(pieces))
 
 

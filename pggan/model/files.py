@@ -21,10 +21,11 @@ from torch import Tensor
 from datatools.errors import DataError
 from datatools.files import atomic_path, utf8_path
 from datatools.readable import check_readable, unlike
+from pggan.config.level import Level
 from pggan.config.presets import NetworkConfig, network_from_json
 from pggan.config.schedule import state_at
-from pggan.data.stream import as_bytes
 from pggan.model.networks import Discriminator, Generator, Network
+from pggan.pixels import to_bytes
 from pggan.rng import normals
 from pggan.training.checkpoints import Values, newest_good
 from pggan.training.run_config import SavedRun, read_saved_run
@@ -59,6 +60,11 @@ class Model:
     @property
     def config(self) -> NetworkConfig:
         return self.ema.config
+
+    @property
+    def level(self) -> Level:
+        """How far the training had grown."""
+        return Level(self.config.resolution, self.lod)
 
     @property
     def device(self) -> torch.device:
@@ -107,13 +113,13 @@ def render(
 ) -> NDArray[np.uint8]:
     """(n, r, r, 3) uint8 RGB of the generator, a few at a time; in float32."""
     device = next(generator.parameters()).device
-    resolution = generator.config.resolution >> int(lod)
+    resolution = Level(generator.config.resolution, lod).resolution
     step = max(1, BATCH_PIXELS // resolution**2)
     pieces = []
     for start in range(0, len(latents), step):
         some = slice(start, start + step)
         own = None if labels is None else labels[some].to(device)
-        pieces.append(as_bytes(generator(latents[some].to(device), own, lod)))
+        pieces.append(to_bytes(generator(latents[some].to(device), own, lod)))
     pictures = np.concatenate(pieces)
     repeats = generator.config.resolution // resolution if full else 1
     return pictures.repeat(repeats, axis=1).repeat(repeats, axis=2)

@@ -1,33 +1,14 @@
 """WGAN-GP, LSGAN and AC-GAN losses of one micro-batch (the paper's sections 3-6, appendices A and B).
 
-One training step, as the loop calls it (`state` from schedule, `parts` from partition, k samples in a part):
-
-    require_gradients(discriminator, state.lod); require_gradients(generator, None)
-    for part in parts:                               # Part of partition(...).by_rank[rank]
-        with torch.autocast(device, dtype):          # or none for float32
-            with torch.no_grad():
-                fakes = generator(latents[part.indices], fake_labels, state.lod)
-            terms = d_step_terms(discriminator, fade(reals[part.indices], state.lod), fakes, mixing[part.indices],
-                                 config=preset.loss, lod=state.lod, labels=..., group=division.group)
-        (terms.loss * part.weight).backward()
-    ... sum gradients over devices, step, update_ema(...), discriminator.update_noise(mean of "fake_score")
-
-    require_gradients(generator, state.lod); require_gradients(discriminator, None)
-    for part in parts:
-        with torch.autocast(device, dtype):
-            terms = g_step_terms(generator, discriminator, fresh_latents[part.indices], ...)
-        (terms.loss * part.weight).backward()
-
-Every term is a mean over its samples, so parts weighted by m / N sum to the loss of the whole minibatch, statistics
-likewise (`combine`). Parts of all devices together make up the minibatch: with gradients *summed* over devices, N
-devices get the gradients of one. Reals and fakes go through the discriminator in one pass, as two batches that know
-nothing of each other. Exceptions are those that `partition` reports, and the noise of LSGAN, which is drawn anew for
-every part.
+`pggan.training.step` calls these functions for the parts of a minibatch and sums their gradients. Every term is a mean
+over its samples, so parts weighted by m / N sum to the loss of the whole minibatch, statistics likewise (`combine`).
+Parts of all devices together make up the minibatch: with gradients *summed* over devices, N devices get the gradients
+of one. Reals and fakes go through the discriminator in one pass, as two batches that know nothing of each other.
+Exceptions are those that `partition` reports, and the noise of LSGAN, which is drawn anew for every part.
 
 All results are float32 (float64 with networks of doubles), also under autocast.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pggan.config.level import Level
 from pggan.config.presets import LossConfig
 from pggan.model.convolution import without_weight_gradients
 from pggan.model.layers import shared_weights, to_float32
@@ -54,19 +36,21 @@ class LossTerms:
     statistics: dict[str, Tensor]
 
 
-def fade(reals: Tensor, lod: float) -> Tensor:
-    """Reals (N, 3, r, r) as the networks see them while a level fades in: part themselves, part half the detail."""
-    weight = lod - math.floor(lod)
-    return torch.lerp(reals, up2(down2(reals)), weight) if weight > 0 else reals
+def fade(reals: Tensor, below: float) -> Tensor:
+    """Return reals (N, 3, r, r) as the networks see them while a level fades in.
+
+    `below`: weight of the reals at half the detail, 0..1; that of the level below (`Level.below`).
+    """
+    return torch.lerp(reals, up2(down2(reals)), below) if below > 0 else reals
 
 
-def gradient_scale(config: LossConfig, lod: float) -> float:
-    """Factor from the gradient's norm at the level's own size to the norm that the penalty compares with its target.
+def gradient_scale(config: LossConfig, level: Level) -> float:
+    """Return what the gradient's norm at the level's own size is multiplied with before it meets the penalty's target.
 
     The authors feed the networks with images repeated up to full resolution and differentiate by those: "full". Then
     every native pixel's gradient is spread over 4^floor(lod) equal ones, and the norm is 2^-floor(lod) times as large.
     """
-    return 2.0 ** -math.floor(lod) if config.gradient_norm == "full" else 1.0
+    return level.resolution / level.full if config.gradient_norm == "full" else 1.0
 
 
 def gradient_norms(scores: Tensor, images: Tensor, loss_scale: float = 1.0) -> Tensor:
@@ -111,7 +95,7 @@ def d_step_terms(
         group: samples per stddev group, from `partition`; None: found from N.
         loss_scale: of float16's gradient scaler, for the inner gradient; 1 otherwise.
     """
-    count = len(reals)
+    count, level = len(reals), Level(discriminator.config.resolution, lod)
     fakes = fakes.detach()
     with shared_weights(discriminator):
         scores, logits = discriminator(torch.cat([reals, fakes]), lod, batches=2, group=group)
@@ -120,7 +104,7 @@ def d_step_terms(
         if config.kind == "wgan-gp":
             mixed = torch.lerp(reals, fakes, mixing.to(reals).view(-1, 1, 1, 1)).requires_grad_()
             mixed_scores, _ = discriminator(mixed, lod, group=group)
-            norms = gradient_norms(mixed_scores, mixed, loss_scale) * gradient_scale(config, lod)
+            norms = gradient_norms(mixed_scores, mixed, loss_scale) * gradient_scale(config, level)
             error = (norms - config.gradient_target).square().mean() / config.gradient_target**2
             parts["mixed_score"] = mixed_scores.mean()
             parts["gradient_norm"] = norms.mean()

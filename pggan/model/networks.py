@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pggan.config.level import Level
 from pggan.config.presets import NetworkConfig
 from pggan.model.convolution import leaky_relu_
 from pggan.model.layers import (
@@ -35,15 +36,6 @@ from pggan.model.layers import (
 
 NOISE_MEMORY = 0.9  # of the running mean of fake scores that drives the discriminator's noise
 NOISE_ONSET = 0.5
-
-
-def level_of(resolution: int, lod: float) -> tuple[int, float]:
-    """(level's resolution, weight of that level against the one below); weight 1 where lod is whole."""
-    whole = math.floor(lod)
-    level = resolution >> max(whole, 0)
-    if lod < 0 or level < 4:
-        raise ValueError(f"lod {lod}: must be 0..{math.log2(resolution) - 2:g} for a network of {resolution} pixels")
-    return level, 1.0 - (lod - whole)
 
 
 def compute_dtype(parameter: Tensor) -> torch.dtype:
@@ -134,7 +126,8 @@ class Generator(nn.Module):
         Returns:
             (N, 3, r, r), float32 (float64 for a network of doubles).
         """
-        return self.at_level(latents, labels, *level_of(self.config.resolution, lod))
+        level = Level(self.config.resolution, lod)
+        return self.at_level(latents, labels, level.resolution, level.alpha)
 
     def at_level(self, latents: Tensor, labels: Tensor | None, resolution: int, alpha: float) -> Tensor:
         """Images of `resolution`, that level having weight alpha and the enlarged one below it 1 - alpha."""
@@ -270,7 +263,8 @@ class Discriminator(nn.Module):
         Returns:
             (scores (batches N,), logits (batches N, classes)), float32 (float64 for a network of doubles).
         """
-        return self.at_level(images, *level_of(self.config.resolution, lod), batches=batches, group=group)
+        level = Level(self.config.resolution, lod)
+        return self.at_level(images, level.resolution, level.alpha, batches=batches, group=group)
 
     def at_level(
         self, images: Tensor, resolution: int, alpha: float, *, batches: int = 1, group: int | None = None
@@ -313,7 +307,8 @@ class Discriminator(nn.Module):
     @torch.no_grad()
     def initialise(self, reals: Tensor, lod: float) -> None:
         """Starts minibatch discrimination from reals (500 in the paper's table 1, row e*) at the level of `lod`."""
-        features = self.features(reals, *level_of(self.config.resolution, lod))
+        level = Level(self.config.resolution, lod)
+        features = self.features(reals, level.resolution, level.alpha)
         self.level(4).discrimination.initialise(features)
 
     @torch.no_grad()
@@ -334,13 +329,14 @@ Network = Generator | Discriminator
 
 def used_parameters(network: Network, lod: float) -> Iterator[tuple[str, nn.Parameter]]:
     """(name, parameter) of what works at `lod`, in a fixed order; the others get no gradient."""
-    resolution, alpha = level_of(network.config.resolution, lod)
+    at = Level(network.config.resolution, lod)
     color = "to_rgb" if isinstance(network, Generator) else "from_rgb"
     for name, parameter in network.named_parameters():
         _, level, layer = name.split(".")[:3]
         size = int(level)
         is_color = layer == color or layer == "norm_rgb"
-        if size > resolution or (is_color and size != resolution and not (size * 2 == resolution and alpha < 1.0)):
+        fades_out = size * 2 == at.resolution and at.below > 0
+        if size > at.resolution or (is_color and size != at.resolution and not fades_out):
             continue
         yield name, parameter
 

@@ -13,6 +13,7 @@ import torch
 
 from datatools.errors import DataError
 from datatools.text import counted
+from pggan.config.level import Level
 from pggan.config.presets import NetworkConfig, Preset
 from pggan.config.schedule import ScheduleState, Stage, stages, state_at
 from pggan.data.stream import Batch, as_floats
@@ -202,8 +203,8 @@ def plan_levels(stepper: Stepper, devices: int) -> dict[int, LevelPlan]:
 
 def parameters(network: Network, resolution: int) -> int:
     """Number of parameters that work at the level of `resolution`, once it has faded in."""
-    lod = math.log2(network.config.resolution / resolution)
-    return sum(parameter.numel() for _, parameter in used_parameters(network, lod))
+    level = Level.whole(network.config.resolution, resolution)
+    return sum(parameter.numel() for _, parameter in used_parameters(network, level.lod))
 
 
 def estimated_bytes(
@@ -240,13 +241,8 @@ def measure(stepper: Stepper, resolution: int, at_once: int) -> tuple[float, int
 
 def trial(preset: Preset, resolution: int, count: int) -> tuple[ScheduleState, Batch]:
     """Return a round at the level of `resolution`, wholly faded in, and black reals for its minibatch of `count`."""
-    state = replace(
-        state_at(preset.schedule, 0),
-        lod=math.log2(preset.network.resolution / resolution),
-        resolution=resolution,
-        alpha=1.0,
-        minibatch=count,
-    )
+    level = Level.whole(preset.network.resolution, resolution)
+    state = replace(state_at(preset.schedule, 0), level=level, minibatch=count)
     images = torch.zeros(count, 3, resolution, resolution, dtype=torch.uint8)
     return state, Batch(images, torch.zeros(count, dtype=torch.bool), torch.zeros(count, dtype=torch.int64), 0.0)
 

@@ -129,7 +129,7 @@ class Stepper:
                     fakes = networks.generator(latents[indices], own_labels, state.lod)
                 return d_step_terms(
                     networks.discriminator,
-                    fade(reals[local], state.lod),
+                    fade(reals[local], state.level.below),
                     fakes,
                     mixing[indices],
                     config=self.preset.loss,
@@ -306,5 +306,5 @@ class Stepper:
 
 def initialise_from_reals(stepper: Stepper, state: ScheduleState, batches: Iterable[Batch]) -> None:
     """Starts minibatch discrimination from reals, which the paper's row e* does once, before training."""
-    reals = fade(torch.cat([as_floats(batch, stepper.device) for batch in batches]), state.lod)
+    reals = fade(torch.cat([as_floats(batch, stepper.device) for batch in batches]), state.level.below)
     stepper.networks.discriminator.initialise(reals, state.lod)

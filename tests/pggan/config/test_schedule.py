@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from datatools.errors import DataError
 from pggan.config.presets import PRESETS, get_preset
-from pggan.config.schedule import ScheduleConfig, lod_at, resets_optimizer, rounds, stages, state_at
+from pggan.config.schedule import ScheduleConfig, lod_at, rounds, stages, state_at
 from tests.support.paths import GOLDEN
 
 GOLDEN = GOLDEN / "schedule.csv"
@@ -23,7 +23,7 @@ def test_every_published_state_is_met_exactly(name: str, devices: int) -> None:
     rows = {int(row["images_seen"]): row for row in ROWS if (row["preset"], int(row["devices"])) == (name, devices)}
     seen, previous, resets = set(), None, []
     for state in rounds(config):
-        reset = resets_optimizer(previous, state)
+        reset = previous is None or previous.stage != state.stage
         previous = state
         if reset:
             resets.append(state.images)
@@ -50,7 +50,7 @@ def test_optimizers_reset_when_floor_or_ceil_of_lod_changes() -> None:
     stages_of_resets = []
     previous = None
     for state in rounds(config):
-        if resets_optimizer(previous, state):
+        if previous is None or previous.stage != state.stage:
             stages_of_resets.append(state.stage)
         previous = state
     assert stages_of_resets == [(3, 3), (2, 3), (2, 2), (1, 2), (1, 1), (0, 1), (0, 0)]
@@ -84,7 +84,7 @@ def test_stages_sum_up_the_rounds(name: str) -> None:
     config = PRESETS[name].schedule
     starts, counts, previous = [], [], None
     for state in rounds(config):
-        if resets_optimizer(previous, state):
+        if previous is None or previous.stage != state.stage:
             starts.append(state.images)
             counts.append(0)
         counts[-1] += 1

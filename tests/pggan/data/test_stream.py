@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from datatools.errors import DataError
 from datatools.pyramid import Pyramid, join
-from pggan.data.stream import Batch, Order, Request, Source, as_bytes, as_floats, requests, stream
+from pggan.data.stream import Order, Request, Source, as_floats, requests, stream
 from tests.support.pggan_runs import PRESET, write_pyramid
 
 
@@ -115,15 +115,6 @@ def test_ranks_share_a_minibatch(h5: Path) -> None:
         stream(source, Order(3, 50, True), requests(PRESET.schedule, 0, lambda n: np.arange(1, n, 2)), workers=0)
     )
     assert all(torch.equal(a.images[1::2], b.images) for a, b in zip(whole, odd, strict=True))
-
-
-def test_bytes_and_floats() -> None:
-    values = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(1, 3, 1, 1)
-    batch = Batch(values, torch.zeros(1, dtype=torch.bool), torch.zeros(1, dtype=torch.int64), 0.0)
-    floats = as_floats(batch, torch.device("cpu"))
-    assert (floats.min(), floats.max()) == (-1.0, 1.0)
-    assert np.array_equal(as_bytes(floats), values.permute(0, 2, 3, 1).numpy())
-    assert as_bytes(torch.tensor([-3.0, 3.0, 0.0]).view(1, 3, 1, 1)).ravel().tolist() == [0, 255, 128]
 
 
 def test_digest_tells_data_apart(h5: Path, tmp_path: Path) -> None:

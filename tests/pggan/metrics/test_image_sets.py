@@ -13,11 +13,11 @@ from datatools.errors import DataError
 from datatools.images import save_png
 from datatools.pyramid import Pyramid
 from pggan.config.presets import NetworkConfig
-from pggan.data.stream import as_bytes
 from pggan.metrics.image_sets import UNLIMITED, FolderSet, ImageSet, ModelSet, PyramidSet, open_set
 from pggan.model.files import Model
 from pggan.model.losses import fade
 from pggan.model.networks import Discriminator, Generator
+from pggan.pixels import to_bytes
 from tests.support.pggan_runs import write_pyramid
 
 COUNT = 20
@@ -95,8 +95,8 @@ def test_half_of_the_reals_are_mirrored(h5: Path) -> None:
 def test_reals_fade_as_the_networks_see_them(h5: Path) -> None:
     plain = Pyramid(h5)[16][:]
     found = read(PyramidSet(h5, fading=0.25), COUNT)
-    seen = fade(torch.from_numpy(plain).float() / 127.5 - 1, 1.25)
-    assert np.array_equal(found, as_bytes(seen).transpose(0, 3, 1, 2))
+    seen = fade(torch.from_numpy(plain).float() / 127.5 - 1, 0.25)
+    assert np.array_equal(found, to_bytes(seen).transpose(0, 3, 1, 2))
     blurred = plain.reshape(COUNT, 3, 8, 2, 8, 2).mean(axis=(3, 5)).repeat(2, axis=2).repeat(2, axis=3)
     assert np.abs(found - (0.75 * plain + 0.25 * blurred)).max() <= 0.51
     assert not np.array_equal(found, plain)

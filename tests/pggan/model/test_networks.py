@@ -13,7 +13,6 @@ from pggan.model.networks import (
     Discriminator,
     Generator,
     down2,
-    level_of,
     require_gradients,
     up2,
     update_ema,
@@ -112,16 +111,6 @@ def test_generator_and_discriminator_fade_at_every_level() -> None:
         scores = [discriminator.at_level(images[2], resolution, alpha)[0] for alpha in (0.0, 0.5, 1.0)]
         assert not torch.allclose(scores[0], scores[2])
         assert not torch.allclose(scores[0], scores[1])
-
-
-def test_level_of_lod() -> None:
-    assert level_of(32, 0.0) == (32, 1.0)
-    assert level_of(32, 1.25) == (16, 0.75)
-    assert level_of(32, 3.0) == (4, 1.0)
-    with pytest.raises(ValueError, match="lod 4"):
-        level_of(32, 4.0)
-    with pytest.raises(ValueError, match="lod -1"):
-        level_of(32, -1.0)
 
 
 # --- mistakes that other ports shipped ----------------------------------------------------------------------------
