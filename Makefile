@@ -1,4 +1,4 @@
-# Everything runs in .venv, which is made when it is missing or when setup.py or constraints.txt change.
+# Everything runs in .venv, which is made when it is missing or when pyproject.toml or constraints.txt change.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ DEMO := demo
 
 install: $(INSTALLED)
 
-$(INSTALLED): setup.py constraints.txt tools/install.sh
+$(INSTALLED): pyproject.toml setup.py constraints.txt tools/install.sh
 	PYTHON="$(PYTHON)" sh tools/install.sh $(VENV)
 	@touch $@
 

@@ -11,10 +11,10 @@ from datatools.console import protect_console
 from datatools.errors import DataError
 
 
-def run_command(command: click.Command, module: str) -> None:
-    """Run the command line of `python -m module` and exit; a console that fails never ends it."""
+def run_command(command: click.Command) -> None:
+    """Run the command line of this process and exit; a console that fails never ends it."""
     protect_console()
-    command(prog_name=f"python -m {module}")
+    command()
 
 
 def expand_home(path: str) -> str:

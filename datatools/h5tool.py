@@ -344,5 +344,10 @@ def convert_command(old: Path, new: Path, compression: str, rebuild_levels: bool
     check_printed()
 
 
+def script() -> None:
+    """Run the console script `celebahq-h5`."""
+    run_command(main)
+
+
 if __name__ == "__main__":
-    run_command(main, "datatools.h5tool")
+    script()

@@ -286,4 +286,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, "datatools.sample")
+    run_command(main)

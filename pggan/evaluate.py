@@ -263,5 +263,10 @@ class Bar:
             self._progress.__exit__()
 
 
+def script() -> None:
+    """Run the console script `celebahq-evaluate`."""
+    run_command(main)
+
+
 if __name__ == "__main__":
-    run_command(main, "pggan.evaluate")
+    script()

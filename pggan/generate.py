@@ -288,5 +288,10 @@ def parse_grid(text: str) -> tuple[int, int]:
     return int(columns), int(rows)
 
 
+def script() -> None:
+    """Run the console script `celebahq-generate`."""
+    run_command(main)
+
+
 if __name__ == "__main__":
-    run_command(main, "pggan.generate")
+    script()

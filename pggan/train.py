@@ -266,5 +266,10 @@ def first_of(*values: Any) -> Any:
     return next(value for value in values if value is not None)
 
 
+def script() -> None:
+    """Run the console script `celebahq-train`."""
+    run_command(main)
+
+
 if __name__ == "__main__":
-    run_command(main, "pggan.train")
+    script()

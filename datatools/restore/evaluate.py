@@ -1,6 +1,7 @@
 """Command line: `python -m datatools.restore.evaluate`."""
 
+from datatools.cli import run_command
 from datatools.restore.fit.evaluate import main
 
 if __name__ == "__main__":
-    main(prog_name="python -m datatools.restore.evaluate")
+    run_command(main)

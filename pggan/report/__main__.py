@@ -1,5 +1,5 @@
 """Command line: `python -m pggan.report`."""
 
-from pggan.report.page import main
+from pggan.report.page import script
 
-main(prog_name="python -m pggan.report")
+script()

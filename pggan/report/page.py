@@ -284,5 +284,6 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html")
 
 
-if __name__ == "__main__":
-    run_command(main, "pggan.report.page")
+def script() -> None:
+    """Run the console script `celebahq-report`."""
+    run_command(main)

@@ -1,9 +1,9 @@
 """Optional libraries leave the installed torch alone: they come, and work, without torchvision."""
 
-import ast
 import importlib
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -80,15 +80,9 @@ def test_a_library_that_is_not_there() -> None:
 
 
 def requirements() -> dict[str, list[str]]:
-    """What setup.py requires, by extra; "" is always required."""
-    (call,) = [
-        node
-        for node in ast.walk(ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setup"
-    ]
-    given = {word.arg: word.value for word in call.keywords}
-    extras: dict[str, list[str]] = ast.literal_eval(given["extras_require"])
-    return {**extras, "": ast.literal_eval(given["install_requires"])}
+    """Return what pyproject.toml requires, by extra; "" is always required."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {**project["optional-dependencies"], "": project["dependencies"]}
 
 
 def test_no_extra_requires_what_replaces_torch() -> None:

@@ -1,5 +1,6 @@
 """Command line: `python -m datatools.restore.fit`."""
 
+from datatools.cli import run_command
 from datatools.restore.fit.train import main
 
-main(prog_name="python -m datatools.restore.fit")
+run_command(main)

@@ -344,4 +344,4 @@ def _told(path: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    run_command(main, "datatools.restore.fit.evaluate")
+    run_command(main)

@@ -259,4 +259,4 @@ def plot_curve(curve: list[dict[str, float]], path: Path, settings: FitSettings)
 
 
 if __name__ == "__main__":
-    run_command(main, "datatools.restore.fit.train")
+    run_command(main)
