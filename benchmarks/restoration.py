@@ -202,8 +202,8 @@ def restored(picture: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     """(256, 256, 3) -> (1024, 1024, 3)."""
     if name == LANCZOS:
         return enlarge_lanczos(picture, 4)
-    restoration = get_restorer(name, super_resolution="always", threads=available_cores()).for_face(256)
-    result = restoration(picture, (0, 0, picture.shape[1], picture.shape[0]))
+    restorer = get_restorer(name, super_resolution="always", threads=available_cores())
+    (result,) = restorer.run([(restorer.plan(256), picture, (0, 0, picture.shape[1], picture.shape[0]))])
     if result.shape[0] != 4 * picture.shape[0]:
         raise DataError(f"{name} does not enlarge by 4")
     return result
@@ -234,14 +234,14 @@ def speed(restorers: str, side: int, one: str | None) -> None:
             command = [sys.executable, __file__, "speed", "--one", name, "--side", str(side)]
             subprocess.run(command, check=True)
         return
-    restoration = get_restorer(one, super_resolution="always", threads=available_cores()).for_face(side)
+    restorer = get_restorer(one, super_resolution="always", threads=available_cores())
     picture = np.random.default_rng(SEED).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    inner = (0, 0, side, side)
-    restoration(picture, inner)
+    crop = (restorer.plan(side), picture, (0, 0, side, side))
+    restorer.run([crop])
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        restoration(picture, inner)
+        restorer.run([crop])
         times.append(time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     click.echo(

@@ -117,7 +117,7 @@ class BuildTask(luigi.Task):
     def job_count(self) -> int:
         """Processes per shard; threads of the one process that has the GPU, where that restores photos together."""
         workers = luigi.interface.core().workers
-        if self.settings.restorer.together > 1 and workers > 1:
+        if self.settings.restorer.batch_size > 1 and workers > 1:
             raise DataError(f"--device {self.device} works in one process: leave --workers at 1; --jobs are threads")
         return self.jobs or count_jobs(workers)
 

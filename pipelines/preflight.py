@@ -255,7 +255,7 @@ def _estimate(
     candidates = settings.candidates
     trial = candidates[:: max(len(candidates) // TRIAL_PHOTOS, 1)][:TRIAL_PHOTOS]
     scorer = PhotoScorer(Recipe(restorer, settings.final_filter, settings.resolution), keep_face=True)
-    grouped = restorer.together > 1
+    grouped = restorer.batch_size > 1
     say(f"trial: {what} {counted(len(trial), 'photo')}, to estimate the time", sys.stderr)
     with Progress("trial", len(trial) + 1, "photo") as progress:
         for _ in map_photos(scorer, trial[:1], jobs if grouped else 1):  # the first call loads and warms up

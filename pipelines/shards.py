@@ -118,7 +118,7 @@ class PhotoWork(ABC, Generic[Item, Result]):
 
     def __call__(self, item: Item) -> Result:
         photo = self.prepare(item)
-        return self.finish(photo, photo.part.restore() if photo.part is not None else None)
+        return self.finish(photo, self.recipe.restorer.run([photo.part.crop])[0] if photo.part is not None else None)
 
 
 def map_photos(
@@ -126,15 +126,15 @@ def map_photos(
 ) -> Generator[Result, None, None]:
     """Results in the order of `items`, by `jobs` processes; threads, if the restorer takes photos together."""
     restorer = work.recipe.restorer
-    if restorer.together == 1:
+    if restorer.batch_size == 1:
         return map_in_processes(work, items, jobs, progress)
 
     def restore(photos: list[OpenedPhoto]) -> list[NDArray[np.uint8] | None]:
-        restored = iter(restorer.restore_all([photo.part for photo in photos if photo.part is not None]))
+        restored = iter(restorer.run([photo.part.crop for photo in photos if photo.part is not None]))
         return [next(restored) if photo.part is not None else None for photo in photos]
 
     return map_in_groups(
-        work.prepare, restore, work.finish, items, size=restorer.together, threads=jobs, progress=progress
+        work.prepare, restore, work.finish, items, size=restorer.batch_size, threads=jobs, progress=progress
     )
 
 
@@ -201,7 +201,7 @@ def write_score_shard(
     they do too. Photos that an interrupted run finished are not made again; `resume` is called with their number.
     """
     scorer = PhotoScorer(recipe, keep_face=faces_path is not None)
-    names, group = [record.file_name for record in records], recipe.restorer.together
+    names, group = [record.file_name for record in records], recipe.restorer.batch_size
 
     def current(index: int, row: dict[str, Any]) -> bool:
         return _same_photo(records[index].path, row)
@@ -353,7 +353,7 @@ def write_build_shard(
             path.with_suffix(".rgb"),
             photos,
             resolution=recipe.resolution,
-            group=recipe.restorer.together,
+            group=recipe.restorer.batch_size,
         ) as unfinished,
         closing(_faces_again(unfinished, not_kept, recipe, jobs)) as again,
         PyramidWriter(

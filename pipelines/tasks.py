@@ -396,7 +396,7 @@ class BuildCelebAHQ(BuildTask):
             settings.check()
         except NoPhotosError as error:
             raise DataError(f"{error}{self.list_rejected()}") from error
-        if self.job_count > 1 and settings.score_restorer.together == 1:
+        if self.job_count > 1 and settings.score_restorer.batch_size == 1:
             check_processes()
         if self.dry_run:
             return False

@@ -10,7 +10,7 @@ from datatools.faces.geometry import FACE_SIZE, FaceFrame, face_frame
 from datatools.faces.padding import blend_padding
 from datatools.faces.resample import FinalFilter, warp_to_face
 from datatools.images import Box, decode_rgb, image_size
-from datatools.restore import Part, Restoration, Restorer
+from datatools.restore import Crop, Plan, Restorer
 
 DARKENING: dict[FinalFilter, float] = {"lanczos": 0.44, "box": 0.25}
 """Grey levels taken off before the one final rounding, so that faces have the mean of the published ones.
@@ -36,15 +36,17 @@ class FaceResult:
 
 
 @dataclass(frozen=True)
-class FacePart(Part):
-    """The part of a photo that its face needs: what is done before the restoration.
+class FacePart:
+    """The part of a photo that its face needs, before its restoration.
 
     Attributes:
+        crop: the restorer's plan, the pixels that it needs, and the wanted part of them.
         frame: where the face lies in the photo.
         origin: (left, top) of the wanted part in pixels of the photo.
         reduce: the photo is decoded at 1 / reduce of its size.
     """
 
+    crop: Crop
     frame: FaceFrame
     origin: tuple[int, int]
     reduce: int
@@ -70,9 +72,9 @@ def _needed_box(frame: FaceFrame, reduce: int) -> Box:
     return _grown(np.floor(low + 1e-6), np.ceil(high - 1e-6), margin, 1, _reduced_size(frame, reduce))
 
 
-def _seen_box(box: Box, restoration: Restoration, size: tuple[int, int]) -> Box:
-    """What the restoration wants to see of the reduced photo, `size` = (width, height), to restore `box`."""
-    return _grown(np.array(box[:2]), np.array(box[2:]), restoration.margin, restoration.grid, size)
+def _crop_box(box: Box, plan: Plan, size: tuple[int, int]) -> Box:
+    """Return the part of the reduced photo, `size` = (width, height), that a plan needs to restore `box`."""
+    return _grown(np.array(box[:2]), np.array(box[2:]), plan.margin, plan.grid, size)
 
 
 def _reduced_size(frame: FaceFrame, reduce: int) -> tuple[int, int]:
@@ -92,12 +94,12 @@ def prepare_face(data: bytes, landmarks: ArrayLike, restorer: Restorer) -> FaceP
     width, height = image_size(data)
     frame = face_frame(landmarks, width, height)
     reduce = decode_scale(frame)
-    restoration = restorer.for_face(frame.side / reduce)
+    plan = restorer.plan(frame.side / reduce)
     box = _needed_box(frame, reduce)
-    seen = _seen_box(box, restoration, _reduced_size(frame, reduce))
-    inner = (box[0] - seen[0], box[1] - seen[1], box[2] - seen[0], box[3] - seen[1])
-    picture = decode_rgb(data, reduce=reduce, box=seen)
-    return FacePart(restoration, picture, inner, frame, (box[0] * reduce, box[1] * reduce), reduce)
+    crop_box = _crop_box(box, plan, _reduced_size(frame, reduce))
+    wanted = (box[0] - crop_box[0], box[1] - crop_box[1], box[2] - crop_box[0], box[3] - crop_box[1])
+    crop = (plan, decode_rgb(data, reduce=reduce, box=crop_box), wanted)
+    return FacePart(crop, frame, (box[0] * reduce, box[1] * reduce), reduce)
 
 
 def finish_face(part: FacePart, restored: NDArray[np.uint8], *, final_filter: FinalFilter = "lanczos") -> FaceResult:
@@ -105,15 +107,15 @@ def finish_face(part: FacePart, restored: NDArray[np.uint8], *, final_filter: Fi
 
     Args:
         part: of `prepare_face`.
-        restored: (h, w, 3) uint8 RGB, what `part.restore()`, or `Restorer.restore_all` for several photos, gives.
+        restored: (h, w, 3) uint8 RGB, the result of `Restorer.run` for `part.crop`.
         final_filter: as in `make_face`.
     """
-    frame = part.frame
-    scale = part.restoration.scale / part.reduce  # pixels of `restored` per photo pixel
+    frame, plan = part.frame, part.crop[0]
+    scale = plan.scale / part.reduce  # pixels of `restored` per photo pixel
     warped = warp_to_face(
         restored,
         (frame.quad - np.array(part.origin)) * scale,
-        enlarge=max(frame.enlarge // part.restoration.scale, 1),
+        enlarge=max(frame.enlarge // plan.scale, 1),
         half_pixel=0.5 * scale * frame.shrink / frame.enlarge,
         final_filter=final_filter,
     )
@@ -133,7 +135,7 @@ def make_face(
         data: the photo file's bytes.
         landmarks: (5, 2) left eye, right eye, nose, left and right mouth corner in centre coordinates of the stored
             pixels (EXIF rotation is ignored, as CelebA's annotations do).
-        restorer: the restoration step, see `datatools.restore.get_restorer`.
+        restorer: see `datatools.restore.get_restorer`.
         final_filter: "lanczos" (published data set) or "box" (paper).
 
     Raises:
@@ -141,7 +143,8 @@ def make_face(
         datatools.faces.geometry.FrameError: the landmarks give no usable rectangle.
     """
     part = prepare_face(data, landmarks, restorer)
-    return finish_face(part, part.restore(), final_filter=final_filter)
+    (restored,) = restorer.run([part.crop])
+    return finish_face(part, restored, final_filter=final_filter)
 
 
 def reduce_face(face: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:

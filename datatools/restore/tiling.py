@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from datatools.errors import DataError
 from datatools.images import Box
-from datatools.restore.pictures import Picture, check_part, check_picture
+from datatools.restore.base import Picture, check_part, check_picture
 
 Precision = Literal["fp32", "bf16"]
 

@@ -265,7 +265,7 @@ OPTIONS = MappingProxyType(
 def test_several_workers_cannot_share_a_graphics_processor(
     tiny_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.settings.get_restorer", lambda *_, **__: NoRestorer(together=2))
+    monkeypatch.setattr("pipelines.settings.get_restorer", lambda *_, **__: NoRestorer(batch_size=2))
     out = tmp_path / "out"
     words = command(tiny_tree, out, "--device", "cuda", "--workers", 2, "--count", 8)[1:]
     assert "--device cuda works in one process: leave --workers at 1" in refused(capsys, *words)

@@ -14,7 +14,8 @@ from datatools.faces.quality import quality_score
 from datatools.faces.recipe import make_face, reduce_face
 from datatools.images import Box, decode_rgb
 from datatools.pyramid import Pyramid
-from datatools.restore import NoRestorer, Part, Restoration
+from datatools.restore import Crop, NoRestorer, Plan
+from datatools.restore.base import cut
 from datatools.sources.celeba import read_tree
 from pipelines.settings import BuildSettings
 from pipelines.tasks import Rank, Verify
@@ -28,21 +29,14 @@ class Darkener:
     restored: list[int] = field(default_factory=list, compare=False)
     name: str = "darkener"
     digest: str = "darkener"
-    together: int = 1
-    scale: int = 1
-    margin: int = 0
-    grid: int = 1
+    batch_size: int = 1
 
-    def for_face(self, _side: float, /) -> Restoration:
-        return self
+    def plan(self, _side: float, /) -> Plan:
+        return Plan()
 
-    def __call__(self, picture: NDArray[np.uint8], inner: Box) -> NDArray[np.uint8]:
-        self.restored.append(1)
-        left, top, right, bottom = inner
-        return picture[top:bottom, left:right] // 2
-
-    def restore_all(self, parts: Sequence[Part], /) -> list[NDArray[np.uint8]]:
-        return [part.restore() for part in parts]
+    def run(self, crops: Sequence[Crop], /) -> list[NDArray[np.uint8]]:
+        self.restored.extend([1] * len(crops))
+        return [cut(picture, box) // 2 for _, picture, box in crops]
 
 
 @pytest.fixture

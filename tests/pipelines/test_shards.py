@@ -57,7 +57,7 @@ def test_photos_together_give_the_faces_of_photos_alone(photos: Mapping[str, Pho
     for together in (1, 2):
         folder = tmp_path / str(together)
         folder.mkdir()
-        recipe = Recipe(replace(restorer, together=together), "lanczos", 256)
+        recipe = Recipe(replace(restorer, batch_size=together), "lanczos", 256)
         told: list[int] = []
         write_score_shard(folder / "scores.npz", folder / "faces.rgb", records, recipe, together, told.append)
         assert told == [1] * 5

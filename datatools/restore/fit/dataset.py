@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from datatools.errors import DataError
 from datatools.files import list_pictures
 from datatools.images import ImageError, read_upright
+from datatools.restore.base import Picture, halve
 from datatools.restore.fit.degrade import random_part
-from datatools.restore.pictures import Picture
 from datatools.text import counted
 
 SHARP = 1.0
@@ -75,12 +75,6 @@ def matching(files: Sequence[Path], patterns: Sequence[str], option: str) -> set
             raise DataError(f"{option} {pattern} matches no photo: check the pattern, it is for whole paths")
         found |= those
     return found
-
-
-def halve(picture: Picture) -> Picture:
-    """Box average of 2 x 2 pixels; an odd last row or column is left out."""
-    height, width = picture.shape[0] // 2, picture.shape[1] // 2
-    return np.asarray(cv2.resize(picture[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA))
 
 
 def sharpness(picture: Picture) -> float:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from datatools.restore.pictures import Picture
+from datatools.restore.base import Picture
 
 SCALE = 4
 """Factor of `reduce_picture`: the super-resolver's, too."""

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from datatools.errors import DataError
+from datatools.restore.base import Picture
 from datatools.restore.external import NAMED, load_model
 from datatools.restore.fit.dataset import Photos, turn
 from datatools.restore.fit.degrade import SCALE, reduce_picture
-from datatools.restore.pictures import Picture
 from datatools.restore.tiling import best_precision, restore_parts
 from datatools.restore.weights import load_weights, task_of
 

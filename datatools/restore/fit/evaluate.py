@@ -29,10 +29,10 @@ from datatools.images import ImageError, read_upright, save_png
 from datatools.progress import Progress
 from datatools.restore import Variant, bundled
 from datatools.restore import external as foreign
+from datatools.restore.base import Picture
 from datatools.restore.devices import choose_device
 from datatools.restore.fit.degrade import SCALE, compress, reduce_picture
 from datatools.restore.fit.metrics import SSIM_WINDOW, psnr_rgb, psnr_y, ssim_y
-from datatools.restore.pictures import Picture
 from datatools.restore.restorers import BUNDLED
 from datatools.restore.tiling import Precision, best_precision, network_shape, restore
 from datatools.restore.weights import load_weights, task_of

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
-from datatools.restore.pictures import Picture
+from datatools.restore.base import Picture
 
 Plane = NDArray[np.float64]
 

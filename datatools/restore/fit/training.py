@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datatools.errors import DataError
+from datatools.restore.base import Picture
 from datatools.restore.fit.dataset import Photos
 from datatools.restore.fit.degrade import (
     SCALE,
@@ -39,7 +40,6 @@ from datatools.restore.fit.losses import (
 )
 from datatools.restore.fit.optimizer import MuonAndAdam
 from datatools.restore.networks import Critic, ResidualBlock, SuperResolver
-from datatools.restore.pictures import Picture
 from datatools.restore.weights import NETWORKS, Network, load_remover, load_weights, save_weights, written_whole
 
 VALIDATION_SIDE = 256

@@ -16,7 +16,8 @@ from datatools.faces.recipe import decode_scale, make_face, reduce_face
 from datatools.faces.reference import reference_face
 from datatools.faces.resample import FINAL_FILTERS, FinalFilter
 from datatools.images import Box, ImageError, image_size
-from datatools.restore import Part, Restoration, get_restorer
+from datatools.restore import Crop, Plan, get_restorer
+from datatools.restore.base import cut
 from datatools.sources.celeba import FaceRecord, read_tree
 from tests.support.paths import GOLDEN
 
@@ -165,20 +166,17 @@ def test_small_and_narrow_photos(width: int, height: int) -> None:
 
 def test_only_the_needed_part_is_decoded() -> None:
     class Spy:
-        name, digest, together, scale, margin, grid = "spy", "", 1, 1, 7, 4
+        name, digest, batch_size = "spy", "", 1
         seen: tuple[int, ...] = ()
         inner: Box = (0, 0, 0, 0)
 
-        def for_face(self, _side: float, /) -> Restoration:
-            return self
+        def plan(self, _side: float, /) -> Plan:
+            return Plan(margin=7, grid=4)
 
-        def restore_all(self, parts: Sequence[Part], /) -> list[NDArray[np.uint8]]:
-            return [part.restore() for part in parts]
-
-        def __call__(self, picture: NDArray[np.uint8], inner: Box) -> NDArray[np.uint8]:
-            self.seen, self.inner = picture.shape, inner
-            left, top, right, bottom = inner
-            return picture[top:bottom, left:right]
+        def run(self, crops: Sequence[Crop], /) -> list[NDArray[np.uint8]]:
+            ((_, picture, self.inner),) = crops
+            self.seen = picture.shape
+            return [cut(picture, self.inner)]
 
     data = jpeg_photo(1600, 1200)
     spy = Spy()

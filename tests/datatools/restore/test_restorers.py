@@ -27,18 +27,20 @@ from datatools.images import Box, decode_rgb
 from datatools.pyramid import Pyramid
 from datatools.restore import (
     DEFAULT_VARIANT,
+    Crop,
     NoRestorer,
-    Part,
-    Restoration,
+    Plan,
+    Restorer,
+    Step,
     SuperResolution,
     Variant,
     bundled,
     get_restorer,
+    restorers,
 )
-from datatools.restore import restorers as chain
 from datatools.restore.fit.degrade import compress, reduce_picture
 from datatools.restore.networks import SuperResolver
-from datatools.restore.restorers import BUNDLED, LARGEST_SIDE, NetworkRestorer, Step, network_restorer
+from datatools.restore.restorers import BUNDLED, LARGEST_SIDE, NetworkRestorer, load_step, network_restorer
 from datatools.restore.tiling import restore
 from datatools.restore.weights import Network, load_weights, save_weights
 from datatools.sources.celeba import read_tree
@@ -46,6 +48,12 @@ from tests.support.builds import Photo, build, command, environment, make_tree
 from tests.support.restore_samples import tiny_network, tiny_resolver
 
 Picture = NDArray[np.uint8]
+
+
+def restore_part(restorer: Restorer, side: float, picture: Picture, box: Box) -> Picture:
+    """What a restorer makes of a part of a photo whose face has that side."""
+    (result,) = restorer.run([(restorer.plan(side), picture, box)])
+    return result
 
 
 def tiny_file(folder: Path, task: str, seed: int = 3) -> Path:
@@ -91,8 +99,8 @@ def test_names(tmp_path: Path) -> None:
     assert plain.name == "bundled"
     assert plain.digest == get_restorer(f"bundled-{DEFAULT_VARIANT}").digest
     ours = get_restorer(str(tiny_file(tmp_path, "sr")))
-    assert ours.for_face(100).scale == 4
-    assert get_restorer(str(tiny_file(tmp_path, "jpeg"))).for_face(100).scale == 1
+    assert ours.plan(100).scale == 4
+    assert get_restorer(str(tiny_file(tmp_path, "jpeg"))).plan(100).scale == 1
 
 
 def test_the_device_may_be_left_open(tmp_path: Path) -> None:
@@ -196,20 +204,20 @@ def test_the_remover_is_as_strong_as_the_enlargements_card_says(bundle: Bundle) 
         found[name] = bundle(card)
         remover, resolver = found[name].steps
         assert (remover.strength, resolver.strength) == (card.get("after_strength", 1.0), 1.0)
-        assert remover.network.strength == remover.strength
+        assert load_step(remover).strength == remover.strength
     assert len({restorer.digest for restorer in found.values()}) == 3
 
     picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     inner = (0, 0, 32, 24)
     none = bundle({"after_strength": 0})
     left, half, whole = (
-        restorer.for_face(2000)(picture, inner).astype(int) for restorer in (none, found["half"], found["plain"])
+        restore_part(restorer, 2000, picture, inner).astype(int) for restorer in (none, found["half"], found["plain"])
     )
     assert np.array_equal(left, picture)
     assert np.abs(whole - picture).max() > 4
     inside = (whole > 0) & (whole < 255)
     assert np.abs(half - (whole + picture) / 2)[inside].max() <= 1
-    assert np.array_equal(whole, found["whole"].for_face(2000)(picture, inner))
+    assert np.array_equal(whole, restore_part(found["whole"], 2000, picture, inner))
 
 
 def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
@@ -221,7 +229,7 @@ def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
         save_weights(path, tiny_network("sr", seed), "sr", {})
         restorer = get_restorer(str(path))
         digests.add(restorer.digest)
-        results.append(restorer.for_face(100)(picture, (0, 0, 10, 12)))
+        results.append(restore_part(restorer, 100, picture, (0, 0, 10, 12)))
     assert len(digests) == 2
     assert not np.array_equal(results[0], results[1])
     assert np.array_equal(results[0], results[2])
@@ -229,7 +237,7 @@ def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
 
 def test_a_file_of_a_remover_is_used_wholly(tmp_path: Path) -> None:
     (step,) = network_restorer(str(tiny_file(tmp_path, "jpeg")), super_resolution="auto", device="cpu", threads=1).steps
-    assert step.strength == step.network.strength == 1
+    assert step.strength == load_step(step).strength == 1
 
 
 def test_the_digest_tells_the_removers_strength(tiny: NetworkRestorer) -> None:
@@ -241,13 +249,13 @@ def test_the_digest_tells_the_removers_strength(tiny: NetworkRestorer) -> None:
 
 def test_a_graphics_processor_takes_several_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tiny_file(tmp_path, "sr"))
-    assert get_restorer("none").together == get_restorer(path).together == 1
-    monkeypatch.setattr(chain, "choose_device", torch.device)
-    assert get_restorer(path, device="mps").together == chain.TOGETHER > 1
+    assert get_restorer("none").batch_size == get_restorer(path).batch_size == 1
+    monkeypatch.setattr(restorers, "choose_device", torch.device)
+    assert get_restorer(path, device="mps").batch_size == restorers.GPU_BATCH > 1
 
 
 def test_a_restorer_travels_without_its_networks(tiny: NetworkRestorer) -> None:
-    _ = tiny.for_face(100)  # loads them
+    _ = tiny.plan(100)  # loads them
     packed = pickle.dumps(tiny)
     assert len(packed) < 2000
     assert pickle.loads(packed) == tiny
@@ -256,7 +264,7 @@ def test_a_restorer_travels_without_its_networks(tiny: NetworkRestorer) -> None:
 def test_torch_is_not_loaded_for_builds_without_networks() -> None:
     code = (
         "import sys, datatools.restore, pipelines, pipelines.tasks\n"
-        "datatools.restore.get_restorer('none').for_face(100.0)\n"
+        "datatools.restore.get_restorer('none').plan(100.0)\n"
         "print('torch' in sys.modules, 'pipelines.settings' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
@@ -284,53 +292,49 @@ def test_torch_is_not_loaded_for_builds_without_networks() -> None:
     ],
 )
 def test_enlargement(tiny: NetworkRestorer, super_resolution: SuperResolution, side: float, scale: int) -> None:
-    restoration = replace(tiny, super_resolution=super_resolution).for_face(side)
-    assert restoration.scale == scale
+    restorer = replace(tiny, super_resolution=super_resolution)
+    plan = restorer.plan(side)
+    assert plan.scale == scale
     assert side * scale <= LARGEST_SIDE
     uses_both = super_resolution == "always" or (super_resolution == "auto" and side < 1024)
-    remover, resolver = (step.network for step in tiny.steps)
-    assert restoration.margin == remover.margin + (resolver.margin if uses_both else 0)
-    assert restoration.grid == 8
+    remover, resolver = map(load_step, tiny.steps)
+    assert plan.steps == (tiny.steps if uses_both else tiny.steps[:1])
+    assert plan.margin == remover.margin + (resolver.margin if uses_both else 0)
+    assert plan.grid == 8
+    assert pickle.loads(pickle.dumps(plan)) == plan  # plain data
     picture = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
-    assert restoration(picture, (4, 1, 11, 9)).shape == (8 * scale, 7 * scale, 3)
+    assert restore_part(restorer, side, picture, (4, 1, 11, 9)).shape == (8 * scale, 7 * scale, 3)
 
 
 @pytest.mark.parametrize("side", [90, 1023, 1024])
 def test_pictures_of_one_pixel(tiny: NetworkRestorer, side: float) -> None:
-    restoration = tiny.for_face(side)
     pixel = np.full((1, 1, 3), (200, 100, 50), np.uint8)
-    result = restoration(pixel, (0, 0, 1, 1))
-    assert result.shape == (restoration.scale, restoration.scale, 3)
+    result = restore_part(tiny, side, pixel, (0, 0, 1, 1))
+    scale = tiny.plan(side).scale
+    assert result.shape == (scale, scale, 3)
     assert result.dtype == np.uint8
 
 
 @dataclass
 class Watching:
-    """A restorer that keeps what its restoration saw and gave."""
+    """A restorer that keeps the plan, the crop's shape and the result of the last photo."""
 
     restorer: NetworkRestorer
-    restoration: Restoration | None = None
-    together: int = 1
-    results: list[Picture] = field(default_factory=list)
-    seen: list[tuple[int, ...]] = field(default_factory=list)
+    batch_size: int = 1
+    used: Plan = field(default_factory=Plan)
+    shape: tuple[int, ...] = ()
+    result: Picture = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
     name: str = "watching"
     digest: str = ""
 
-    def for_face(self, side: float, /) -> Restoration:
-        self.restoration = self.restorer.for_face(side)
-        return self
+    def plan(self, side: float, /) -> Plan:
+        return self.restorer.plan(side)
 
-    def restore_all(self, parts: Sequence[Part], /) -> list[Picture]:
-        return [part.restore() for part in parts]
-
-    def __getattr__(self, name: str) -> int:  # scale, margin, grid
-        return int(getattr(self.restoration, name))
-
-    def __call__(self, picture: Picture, inner: Box) -> Picture:
-        assert self.restoration is not None
-        self.seen.append(picture.shape)
-        self.results.append(self.restoration(picture, inner))
-        return self.results[-1]
+    def run(self, crops: Sequence[Crop], /) -> list[Picture]:
+        ((self.used, picture, _),) = crops
+        self.shape = picture.shape
+        (self.result,) = self.restorer.run(crops)
+        return [self.result]
 
 
 def png(pixels: Picture) -> bytes:
@@ -352,7 +356,7 @@ def halve(picture: Picture) -> Picture:
 def whole_photo(restorer: NetworkRestorer, photo: Picture) -> Picture:
     """All of a photo, restored tile by tile as one picture."""
     for step in restorer.steps:
-        photo = restore(step.network, photo)
+        photo = restore(load_step(step), photo)
     return photo
 
 
@@ -386,26 +390,26 @@ def test_the_part_that_a_face_needs_equals_that_part_of_the_whole_photo(
     frame = face_frame(landmarks_at(x, y, eyes), width, height)
     assert frame.padded == padded
     assert result.face.std() > 1
-    assert watching.grid == (64 if chain_name == "grainy" else 8)
+    assert watching.used.grid == (64 if chain_name == "grainy" else 8)
 
     photo = decode_rgb(data)
     whole = whole_photo(restorer, photo)
-    left, top, right, bottom = (edge * watching.scale for edge in _needed_box(frame, decode_scale(frame)))
+    left, top, right, bottom = (edge * watching.used.scale for edge in _needed_box(frame, decode_scale(frame)))
     expected = whole[top:bottom, left:right]
-    assert watching.results[0].shape == expected.shape
-    assert np.abs(watching.results[0].astype(int) - expected).max() <= 1
+    assert watching.result.shape == expected.shape
+    assert np.abs(watching.result.astype(int) - expected).max() <= 1
     plain = cv2.resize(photo, whole.shape[1::-1], interpolation=cv2.INTER_LINEAR)[top:bottom, left:right]
     assert np.abs(expected.astype(int) - plain).mean() > 1  # the networks do something
     if eyes == 16 and not padded:
-        assert max(watching.seen[0]) < 4 * eyes + 2 * (watching.margin + 5) + watching.grid
+        assert max(watching.shape) < 4 * eyes + 2 * (watching.used.margin + 5) + watching.used.grid
 
 
 def test_a_part_that_is_halved_equals_that_part_of_the_whole_photo(tiny: NetworkRestorer) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (130, 150, 3), dtype=np.uint8)
-    restoration = tiny.for_face(800)
-    assert restoration.scale == 2
+    assert tiny.plan(800).scale == 2
     whole = halve(whole_photo(tiny, picture))
-    assert np.abs(restoration(picture[16:, 8:], (41, 50, 90, 114)).astype(int) - whole[132:260, 98:196]).max() <= 1
+    part = restore_part(tiny, 800, picture[16:, 8:], (41, 50, 90, 114))
+    assert np.abs(part.astype(int) - whole[132:260, 98:196]).max() <= 1
 
 
 def test_a_photo_decoded_at_a_reduced_size_has_its_own_pixels_and_grid(
@@ -419,20 +423,20 @@ def test_a_photo_decoded_at_a_reduced_size_has_its_own_pixels_and_grid(
     frame = face_frame(landmarks, 551, 503)
     assert decode_scale(frame) == 2
     assert make_face(data, landmarks, watching).face.std() > 1
-    assert watching.seen[0][1] < 276  # something was left out
+    assert watching.shape[1] < 276  # something was left out
 
     whole = whole_photo(grainy, decode_rgb(data, reduce=2))
     left, top, right, bottom = (4 * edge for edge in _needed_box(frame, 2))
-    assert np.abs(watching.results[0].astype(int) - whole[top:bottom, left:right]).max() <= 1
+    assert np.abs(watching.result.astype(int) - whole[top:bottom, left:right]).max() <= 1
 
 
 def test_grain_lies_on_the_photos_pixels(grainy: NetworkRestorer) -> None:
     """On a flat photo the noise alone shows: the same wherever the part was cut out, and no copy of itself nearby."""
-    restoration = replace(grainy, steps=grainy.steps[1:]).for_face(100)
+    resolver = replace(grainy, steps=grainy.steps[1:])
     flat = np.full((200, 200, 3), 120, np.uint8)
-    grain = restoration(flat, (0, 0, 200, 200))
+    grain = restore_part(resolver, 100, flat, (0, 0, 200, 200))
     assert grain.std() > 2
-    part = restoration(flat[64:, 128:], (10, 10, 50, 60))
+    part = restore_part(resolver, 100, flat[64:, 128:], (10, 10, 50, 60))
     assert np.array_equal(part, grain[4 * 74 : 4 * 124, 4 * 138 : 4 * 178])
     shifted = grain[4 * 75 : 4 * 125, 4 * 138 : 4 * 178]
     assert np.abs(part.astype(int) - shifted).mean() > 1
@@ -442,8 +446,8 @@ def test_grain_lies_on_the_photos_pixels(grainy: NetworkRestorer) -> None:
 def test_photos_together_equal_photos_alone(chain_name: str, request: pytest.FixtureRequest) -> None:
     """With and without super-resolution, with and without halving, at edges and in the middle."""
     restorer, random = request.getfixturevalue(chain_name), np.random.default_rng(0)
-    parts = []
-    for width, height, side, inner in [
+    crops = []
+    for width, height, side, box in [
         (150, 140, 90, (70, 64, 90, 80)),
         (170, 141, 95, (75, 60, 100, 85)),
         (61, 47, 90, (0, 0, 61, 47)),
@@ -452,13 +456,14 @@ def test_photos_together_equal_photos_alone(chain_name: str, request: pytest.Fix
         (1, 1, 90, (0, 0, 1, 1)),
     ]:
         picture = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        parts.append(Part(restorer.for_face(side), picture, inner))
-    assert {part.restoration.scale for part in parts} == {1, 2, 4}
-    for part, result in zip(parts, restorer.restore_all(parts), strict=True):
-        alone = part.restore()
-        assert alone.shape == result.shape
-        assert np.abs(alone.astype(int) - result).max() <= 1
-    assert restorer.restore_all([]) == []
+        crops.append((restorer.plan(side), picture, box))
+    assert {plan.scale for plan, _, _ in crops} == {1, 2, 4}
+    in_batches = replace(restorer, batch_size=len(crops))
+    for crop, result in zip(crops, in_batches.run(crops), strict=True):
+        (single,) = restorer.run([crop])
+        assert single.shape == result.shape
+        assert np.abs(single.astype(int) - result).max() <= 1
+    assert in_batches.run([]) == restorer.run([]) == []
 
 
 @pytest.mark.parametrize("kind", ["networks", "no steps", "none"])
@@ -479,18 +484,18 @@ def test_what_is_no_part_of_a_picture_is_refused_whatever_is_done_to_it(
     kind: str, picture: Any, inner: Box, told: str, tiny: NetworkRestorer
 ) -> None:
     restorer = {"networks": tiny, "no steps": replace(tiny, steps=()), "none": NoRestorer()}[kind]
-    restoration = restorer.for_face(100)
+    plan = restorer.plan(100)
     with pytest.raises(DataError, match=told):
-        restoration(picture, inner)
-    good = Part(restoration, np.zeros((8, 8, 3), np.uint8), (0, 0, 8, 8))
+        restorer.run([(plan, picture, inner)])
+    good = (plan, np.zeros((8, 8, 3), np.uint8), (0, 0, 8, 8))
     with pytest.raises(DataError, match=told):
-        restorer.restore_all([good, Part(restoration, picture, inner)])
+        restorer.run([good, (plan, picture, inner)])
 
 
 def test_without_networks_photos_together_are_just_that() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (9, 8, 3), dtype=np.uint8)
     none = NoRestorer()
-    (result,) = none.restore_all([Part(none.for_face(5), picture, (1, 2, 7, 9))])
+    (result,) = none.run([(none.plan(5), picture, (1, 2, 7, 9))])
     assert np.array_equal(result, picture[2:9, 1:7])
 
 
@@ -536,8 +541,7 @@ def test_bundled_networks_leave_a_gradient_alone(name: str) -> None:
         assert 100_000 < bundled.bundled_weights(task, BUNDLED[name]).stat().st_size < 6_000_000
     rows, columns = np.mgrid[:40, :56]
     picture = np.stack([40 + 3 * columns, 60 + 2 * rows, 200 - 2 * columns], axis=2).astype(np.uint8)
-    restoration = get_restorer(name).for_face(300)
-    result = restoration(picture, (0, 0, 56, 40))
+    result = restore_part(get_restorer(name), 300, picture, (0, 0, 56, 40))
     smooth = cv2.resize(picture, (4 * 56, 4 * 40), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_allclose(result.mean(axis=(0, 1)), smooth.mean(axis=(0, 1)), atol=1)
     assert np.abs(result.astype(int) - smooth).mean() < 3

@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from datatools.errors import DataError
 from datatools.restore import srmd
+from datatools.restore.base import Picture
 from datatools.restore.fit.degrade import reduce_picture
-from datatools.restore.pictures import Picture
 from datatools.restore.srmd import BICUBIC, DEPTH, MODEL, SRMDNet, load_srmd
 from datatools.restore.tiling import restore
 from tests.support.ncnn_files import install, numbers, param, randomize, recorded, replace, srmd_graph

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from datatools.errors import DataError
 from datatools.images import Box
+from datatools.restore.base import Picture
 from datatools.restore.networks import SuperResolver
-from datatools.restore.pictures import Picture
 from datatools.restore.tiling import BATCHES, Tiling, restore, restore_parts
 from tests.support.restore_samples import tiny_remover, tiny_resolver
 

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import restoration
-from datatools.restore.pictures import Picture
+from datatools.restore.base import Picture
 
 
 def refused(*arguments: object) -> str:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from datatools.errors import DataError
 from datatools.images import save_png
+from datatools.restore.base import Picture
 from datatools.restore.fit.dataset import LARGE, SHARP, Photos, halve, picture_files, sharpness, split, turn
-from datatools.restore.pictures import Picture
 
 
 def noise(height: int, width: int, seed: int = 0) -> Picture:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datatools.restore.base import Picture
 from datatools.restore.fit import degrade
 from datatools.restore.fit.degrade import (
     GAUSSIAN_SIGMA,
@@ -19,7 +20,6 @@ from datatools.restore.fit.degrade import (
     reduce_picture,
 )
 from datatools.restore.fit.metrics import psnr_rgb
-from datatools.restore.pictures import Picture
 from datatools.sample_portraits import Portrait, render
 
 KERNELS = [

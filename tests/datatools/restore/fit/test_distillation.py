@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from datatools.errors import DataError
 from datatools.images import save_png
 from datatools.restore import external as foreign
+from datatools.restore.base import Picture
 from datatools.restore.fit.dataset import LARGE, Photos, turn
 from datatools.restore.fit.degrade import reduce_picture
 from datatools.restore.fit.distillation import Lesson, Lessons, load_teacher
-from datatools.restore.pictures import Picture
 from datatools.restore.tiling import best_precision, restore
 from datatools.restore.weights import save_weights
 from datatools.sample_portraits import Portrait, render

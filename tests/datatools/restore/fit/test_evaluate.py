@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from datatools.images import read_rgb, save_png
 from datatools.restore import bundled
 from datatools.restore import external as foreign
+from datatools.restore.base import Picture
 from datatools.restore.fit import evaluate
 from datatools.restore.fit.degrade import compress, reduce_picture
 from datatools.restore.fit.metrics import psnr_rgb, psnr_y, ssim_y
-from datatools.restore.pictures import Picture
 from datatools.restore.tiling import restore
 from datatools.restore.weights import Network, load_weights, save_weights
 from datatools.sample_portraits import Portrait, render

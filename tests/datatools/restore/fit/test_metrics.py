@@ -5,8 +5,8 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from datatools.errors import DataError
+from datatools.restore.base import Picture
 from datatools.restore.fit.metrics import EQUAL, luma, psnr_rgb, psnr_y, ssim_y
-from datatools.restore.pictures import Picture
 
 
 def pair(height: int = 40, width: int = 53, spread: int = 20) -> tuple[Picture, Picture]:
