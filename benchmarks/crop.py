@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from datatools.errors import DataError
+from datatools.cli import OneLineCommand
 from datatools.faces.recipe import make_face, reduce_face
 from datatools.faces.reference import reference_face
 from datatools.faces.resample import FINAL_FILTERS, FinalFilter
@@ -83,7 +83,7 @@ def compare(record: FaceRecord, final_filter: FinalFilter) -> Comparison:
     )
 
 
-@click.command()
+@click.command(cls=OneLineCommand)
 @click.option("--celeba-dir", type=click.Path(path_type=Path), required=True, help="CelebA's folder")
 @click.option("--limit", type=click.IntRange(1), default=60, show_default=True, help="photos, evenly spread")
 @click.option("--final-filter", type=click.Choice(FINAL_FILTERS), default="lanczos", show_default=True)
@@ -91,10 +91,7 @@ def main(celeba_dir: Path, limit: int, final_filter: FinalFilter) -> None:
     """Time and compare faces made the exact and the fast way."""
     cv2.setNumThreads(1)
     reuse_freed_memory()  # as the pipeline's workers do
-    try:
-        records = read_tree(celeba_dir).records
-    except DataError as error:
-        raise click.ClickException(str(error)) from error
+    records = read_tree(celeba_dir).records
     records = records[:: -(-len(records) // limit)]
     results = [compare(record, final_filter) for record in tqdm(records, unit="photo", disable=None, leave=False)]
     for name, padded in (("plain", False), ("padded", True)):

@@ -23,6 +23,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from datatools.cli import OneLineCommand
 from datatools.errors import DataError
 from datatools.images import image_size
 from datatools.sources.celeba import read_tree
@@ -122,19 +123,16 @@ def largest_photo(celeba_dir: Path) -> Case:
     return Case(f"largest photo of the tree ({name}, {width} x {height})", best.path, best.landmarks)
 
 
-@click.command(epilog="Example: python benchmarks/memory.py --celeba-dir CelebA")
+@click.command(cls=OneLineCommand, epilog="Example: python benchmarks/memory.py --celeba-dir CelebA")
 @click.option("--celeba-dir", type=click.Path(path_type=Path), help="CelebA's folder; without it, made photos only.")
 def main(celeba_dir: Path | None) -> None:
     """Measure the peak memory of one worker."""
     peaks = []
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            cases = [] if celeba_dir is None else [largest_photo(celeba_dir)]
-            for case in [*cases, *large_cases(Path(folder))]:
-                peaks.append(peak_bytes(case))
-                print(f"{peaks[-1] / 1e6:7.0f} MB  {case.what}")
-        except DataError as error:
-            raise click.ClickException(str(error)) from error
+        cases = [] if celeba_dir is None else [largest_photo(celeba_dir)]
+        for case in [*cases, *large_cases(Path(folder))]:
+            peaks.append(peak_bytes(case))
+            print(f"{peaks[-1] / 1e6:7.0f} MB  {case.what}")
     print(f"ratio memory_worker {max(peaks) / BUDGET:.3f}  peak bytes of one worker over the 1.5 GB budget")
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.crop import psnr
-from datatools.errors import DataError
+from datatools.cli import OneLineCommand
 from datatools.faces.recipe import make_face
 from datatools.faces.reference import reference_face
 from datatools.images import read_bytes, read_rgb
@@ -30,17 +30,14 @@ def averaged(face: NDArray[np.uint8], size: int) -> NDArray[np.float64]:
     return face.reshape(size, factor, size, factor, 3).mean(axis=(1, 3), dtype=np.float64)
 
 
-@click.command()
+@click.command(cls=OneLineCommand)
 @click.option("--celeba-dir", type=click.Path(path_type=Path), required=True, help="CelebA's folder")
 @click.option("--published-dir", type=click.Path(path_type=Path), help="[default: celebahq_published beside CelebA]")
 def main(celeba_dir: Path, published_dir: Path | None) -> None:
     """Compare faces with published images, at 64, 128, 256, 512 and 1024 pixels."""
     folder = published_dir or celeba_dir.parent / "celebahq_published"
     pictures = {int(path.stem): path for path in folder.glob("*") if path.stem.isdecimal()}
-    try:
-        records = [record for record in read_tree(celeba_dir).records if record.celebahq_index in pictures]
-    except DataError as error:
-        raise click.ClickException(str(error)) from error
+    records = [record for record in read_tree(celeba_dir).records if record.celebahq_index in pictures]
     if not records:
         click.echo(f"# no photo of {celeba_dir} has its published image in {folder}")
         return

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from datatools.cli import OneLineCommand
 from datatools.errors import DataError
 from datatools.faces.quality import quality_score
 from datatools.faces.recipe import make_face
@@ -241,7 +242,7 @@ def run(celeba_dir: Path, every: int, figure: Path | None, restore: str) -> None
         draw_figure(figure, score, member)
 
 
-@click.command(help=__doc__)
+@click.command(cls=OneLineCommand, help=__doc__)
 @click.option("--celeba-dir", type=click.Path(path_type=Path), default=default_celeba_dir, help="a CelebA tree")
 @click.option(
     "--every", type=click.IntRange(min=0), default=4, show_default=True, help="degrade every n-th face only; 0: none"
@@ -252,10 +253,7 @@ def main(celeba_dir: Path | None, every: int, figure: Path | None, restore: str)
     cv2.setNumThreads(1)
     if celeba_dir is None:
         raise click.UsageError("no photos: give --celeba-dir, or set CELEBAHQ_TEST_DATA")
-    try:
-        run(celeba_dir, every, figure, restore)
-    except DataError as error:
-        raise click.ClickException(str(error)) from None
+    run(celeba_dir, every, figure, restore)
 
 
 if __name__ == "__main__":

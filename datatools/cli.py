@@ -1,5 +1,6 @@
-"""What the command lines share: their start, and paths as users write them."""
+"""What the command lines share: their start, one line for mistakes, and values as users write them."""
 
+import math
 import os
 import re
 from pathlib import Path
@@ -8,13 +9,69 @@ from typing import Any
 import click
 
 from datatools.console import protect_console
-from datatools.errors import DataError
+from datatools.errors import DataError, one_line
+
+MAX_RANGE = 10_000_000
+"""Numbers that one range may stand for."""
+MAX_DIGITS = 40
+"""Digits of a range: more are no number that anything here has."""
 
 
 def run_command(command: click.Command) -> None:
     """Run the command line of this process and exit; a console that fails never ends it."""
     protect_console()
     command()
+
+
+class _OneLineErrors(click.Command):
+    """Prints a user's mistake, or what the system refused, as one line without a traceback; exits with 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (DataError, OSError) as error:
+            raise click.ClickException(one_line(error)) from error
+
+
+class OneLineCommand(_OneLineErrors, click.Command):
+    """A command that prints a user's mistake as one line."""
+
+
+class OneLineGroup(_OneLineErrors, click.Group):
+    """A group of commands that print a user's mistake as one line."""
+
+
+class FiniteNumber(click.FloatRange):
+    """A range of finite numbers: `nan` lies in every range of click's, and `inf` in those without an end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
+
+
+def parse_ranges(text: str, option: str, count: int | None = None) -> list[int]:
+    """Return the numbers of "0-99,500", both ends included, in the order given; `option` is what messages name.
+
+    With `count`, numbers must be smaller than it, and "90-" runs to the last one. Raises DataError for other texts.
+    """
+    numbers: list[int] = []
+    for item in map(str.strip, text.split(",")):
+        first, dash, last = item.partition("-")
+        if not dash:
+            last = first
+        elif not last and count is not None:
+            last = str(count - 1)
+        if not (first.isdecimal() and last.isdecimal() and len(first + last) < MAX_DIGITS):
+            raise DataError(f"{option}: {item[:40]!r} is neither a number nor a range such as 0-99")
+        begin, end = int(first), int(last)
+        if count is not None and max(begin, end) >= count:
+            raise DataError(f"{option}: {item} does not lie in 0-{count - 1}")
+        if not 0 <= end - begin < MAX_RANGE:
+            raise DataError(f"{option}: {item} is no range from a smaller to a larger number, or too long")
+        numbers.extend(range(begin, end + 1))
+    return numbers
 
 
 def expand_home(path: str) -> str:

@@ -5,13 +5,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from datatools.cli import PathOption, run_command
+from datatools.cli import OneLineGroup, PathOption, parse_ranges, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
 from datatools.files import list_pictures
@@ -42,17 +41,7 @@ SHEET_PIXELS = 100_000_000
 existing_file = PathOption(dir_okay=False)
 
 
-class _PlainErrors(click.Group):
-    """Prints a user's mistake as one line, without a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except DataError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_PlainErrors, help=__doc__, epilog=EXAMPLES)
+@click.group(cls=OneLineGroup, help=__doc__, epilog=EXAMPLES)
 def main() -> None:
     pass
 
@@ -216,7 +205,8 @@ def extract(h5: Path, folder: Path, level: int | None, indices: str | None, over
     pyramid = Pyramid(h5)
     source = pyramid[pyramid.resolution if level is None else level]
     digits = max(5, len(str(len(pyramid) - 1)))
-    targets = {index: folder / f"{index:0{digits}}.png" for index in parse_indices(indices, len(pyramid))}
+    chosen = range(len(pyramid)) if indices is None else sorted({*parse_ranges(indices, "--indices", len(pyramid))})
+    targets = {index: folder / f"{index:0{digits}}.png" for index in chosen}
     there = [target for target in targets.values() if target.exists()]
     if there and not overwrite:
         others, them = (f", and {counted(len(there) - 1, 'other')}", "them") if len(there) > 1 else ("", "it")
@@ -230,23 +220,6 @@ def extract(h5: Path, folder: Path, level: int | None, indices: str | None, over
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
     click.echo(f"{counted(len(targets), 'picture')} of {source.resolution} x {source.resolution} pixels in {folder}")
-
-
-def parse_indices(text: str | None, count: int) -> list[int]:
-    """Image numbers of "0-99,500" (both ends included; "90-" runs to the last one), ascending, each once."""
-    if text is None:
-        return list(range(count))
-    chosen: set[int] = set()
-    for item in text.split(","):
-        first, dash, last = item.strip().partition("-")
-        if not first.isdecimal() or not (last.isdecimal() or (dash and not last) or not dash):
-            raise DataError(f"--indices: {item.strip()!r} is neither a number nor a range such as 0-99")
-        begin = int(first)
-        end = begin if not dash else int(last) if last else count - 1
-        if begin > end or end >= count:
-            raise DataError(f"--indices: {item.strip()} does not lie in 0-{count - 1}, the images of the file")
-        chosen.update(range(begin, end + 1))
-    return sorted(chosen)
 
 
 @main.command()

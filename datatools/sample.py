@@ -9,7 +9,6 @@ names lie beyond CelebA's, so that none is taken for one of the published CelebA
 """
 
 import io
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datatools.cli import PathOption, run_command
+from datatools.cli import OneLineCommand, PathOption, run_command
 from datatools.errors import DataError
 from datatools.files import atomic_path
 from datatools.sample_portraits import Portrait, render
@@ -268,18 +267,14 @@ def _write_annotations(
         _write(root / path, "".join(f"{line}\n" for line in lines).encode())
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=OneLineCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("folder", metavar="DIR", type=PathOption(file_okay=False))
 def main(folder: Path) -> None:
     """Make a small CelebA-shaped tree in DIR to try the build with.
 
     Example: python -m datatools.sample demo/celeba
     """
-    try:
-        made = write_sample(folder)
-    except (DataError, OSError) as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+    made = write_sample(folder)
     for name, what in made.items():
         click.echo(f"{name}  {what}")
     click.echo(f"{counted(len(made) - 2, 'photo')} and 2 bad entries in {folder}")

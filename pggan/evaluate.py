@@ -13,13 +13,12 @@ from typing import Any
 
 import click
 
-from datatools.cli import PathOption, run_command
+from datatools.cli import OneLineCommand, PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
 from datatools.files import atomic_path, check_writable
 from datatools.progress import Progress
 from datatools.text import counted
-from pggan.cli import PlainErrors
 from pggan.data.labels import Labels
 from pggan.data.stream import Source
 from pggan.metrics.compare import METRICS, MetricName, Options, Results, check, inception_metrics, measure
@@ -63,7 +62,7 @@ class Subject:
     notes: tuple[str, ...] = ()
 
 
-@click.command(cls=PlainErrors, help=__doc__, epilog=EXAMPLES)
+@click.command(cls=OneLineCommand, help=__doc__, epilog=EXAMPLES)
 @click.option("--model", type=PathOption(), help="A run folder or a model file.")
 @click.option("--against", type=PathOption(), help="Instead: a pyramid file or a folder of pictures.")
 @click.option("--h5", type=PathOption(), required=True, help="The reals: a pyramid file or a folder.")

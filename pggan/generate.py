@@ -17,12 +17,11 @@ import torch
 from click.core import ParameterSource
 from numpy.typing import NDArray
 
-from datatools.cli import PathOption, run_command
+from datatools.cli import FiniteNumber, OneLineCommand, PathOption, parse_ranges, run_command
 from datatools.errors import DataError
 from datatools.images import save_png
 from datatools.progress import Progress
 from datatools.text import counted
-from pggan.cli import Number, PlainErrors
 from pggan.media.grids import save_grid, tile
 from pggan.media.latents import Change, best_first, critic_scores, slerp, truncation_of
 from pggan.media.video import (
@@ -60,7 +59,6 @@ of --centre, and vary less. A model that does not normalize has its latents shru
 score says how real a picture looks to the network that was trained against this generator, and no more than that.
 """
 BATCH = 64
-MAX_SEEDS = 10_000_000
 MANY = 256  # pictures that are worth a trial of which number of threads makes them fastest
 PROGRESS_SECONDS, PROGRESS_FPS = 20.0, 30
 
@@ -74,7 +72,7 @@ USES = {
 }
 
 
-@click.command(cls=PlainErrors, help=__doc__, epilog=EXAMPLES)
+@click.command(cls=OneLineCommand, help=__doc__, epilog=EXAMPLES)
 @click.option("--model", type=PathOption(), help="A model file or a run folder.")
 @click.option("--out", type=PathOption(file_okay=False), help="Folder for the pictures.")
 @click.option("--seeds", default="0-99", show_default=True, help="Such as 0-99,500; each gives one picture.")
@@ -84,11 +82,11 @@ USES = {
 @click.option("--steps", type=click.IntRange(2, 1000), default=8, show_default=True, help="Pictures in such a row.")
 @click.option("--video", type=PathOption(dir_okay=False), help="Film to write, .mp4.")
 @click.option("--progress", type=PathOption(), help="Run folder whose snapshots the film shows.")
-@click.option("--seconds", type=Number(0.1, 36000), help="Length of the film.  [default: 60; with --progress 20]")
+@click.option("--seconds", type=FiniteNumber(0.1, 36000), help="Length of the film.  [default: 60; with --progress 20]")
 @click.option("--fps", type=click.IntRange(1, 240), help="Frames per second.  [default: 60; with --progress 30]")
 @click.option(
     "--smooth-seconds",
-    type=Number(0.01),
+    type=FiniteNumber(0.01),
     default=0.75,
     show_default=True,
     help="How slowly pictures change: deviation of the Gaussian over time.",
@@ -99,7 +97,7 @@ USES = {
 )
 @click.option("--label", type=click.IntRange(0), help="Class, of a model with labels.  [default: drawn by the seed]")
 @click.option(
-    "--truncation", type=Number(0, 1), default=1.0, show_default=True, help="Less variety below 1; see below."
+    "--truncation", type=FiniteNumber(0, 1), default=1.0, show_default=True, help="Less variety below 1; see below."
 )
 @click.option("--centre", type=click.IntRange(0), help="Seed that --truncation pulls to.  [default: 0]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
@@ -131,8 +129,10 @@ def main(
         make_film(video, progress_frames(progress, seconds, fps), frame_count(seconds, fps), fps)
         return
 
-    # a seed that is named twice would give a file, or the name of a grid, twice
-    chosen = list(dict.fromkeys(parse_seeds(seeds))) if slerp_seeds is None else parse_seeds(slerp_seeds, "--slerp")
+    if slerp_seeds is not None:
+        chosen = parse_ranges(slerp_seeds, "--slerp")
+    else:  # a seed that is named twice would give a file, or the name of a grid, twice
+        chosen = list(dict.fromkeys(parse_ranges(seeds, "--seeds")))
     size = None if grid is None else parse_grid(grid)
     assert model is not None
     loaded = load_model(model).to(choose_device(device))
@@ -264,20 +264,6 @@ def batches(seeds: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     """The seeds, so many at a time."""
     for start in range(0, len(seeds), size):
         yield seeds[start : start + size]
-
-
-def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
-    """Numbers of "0-99,500", both ends included, in the order given; `option` is what messages call the text."""
-    found: list[int] = []
-    for item in text.split(","):
-        first, dash, last = item.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise DataError(f"{option}: {item.strip()!r} is neither a number nor a range such as 0-99")
-        begin, end = int(first), int(last) if dash else int(first)
-        if end < begin or end - begin >= MAX_SEEDS:
-            raise DataError(f"{option}: {item.strip()} is no range from a smaller to a larger number, or too long")
-        found.extend(range(begin, end + 1))
-    return found
 
 
 def parse_grid(text: str) -> tuple[int, int]:

@@ -8,10 +8,9 @@ from typing import Any
 import click
 import torch
 
-from datatools.cli import PathOption, run_command
+from datatools.cli import FiniteNumber, OneLineCommand, PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
-from pggan.cli import Number, PlainErrors
 from pggan.config.presets import PRESETS, Preset, get_preset
 from pggan.data.stream import Source
 from pggan.model.files import load_model
@@ -38,7 +37,7 @@ PATIENCE = 7 * DAY  # a training of more than that is not started on a CPU unles
 POWERS = click.Choice([str(2**k) for k in range(2, 11)])
 
 
-@click.command(cls=PlainErrors, help=__doc__, epilog=EXAMPLES)
+@click.command(cls=OneLineCommand, help=__doc__, epilog=EXAMPLES)
 @click.option("--h5", type=PathOption(), required=True, help="The pyramid file.")
 @click.option("--out", type=PathOption(), help="Run folder.  [default: runs/<file>-<preset>]")
 @click.option("--preset", "preset_name", help=f"One of {', '.join(PRESETS)}.  [default: by resolution and devices]")
@@ -50,11 +49,11 @@ POWERS = click.Choice([str(2**k) for k in range(2, 11)])
 @click.option("--init-from", type=PathOption(), help="Start from the weights of a run or model file.")
 @click.option("--resolution", type=POWERS, help="Largest level to train, up to that of the file.")
 @click.option("--start-resolution", type=POWERS, help="Level to start at; --resolution's to train without growing.")
-@click.option("--total-kimg", type=Number(0, min_open=True), help="Length, in thousands of reals shown.")
-@click.option("--training-kimg", type=Number(0), help="Thousands of reals with a level whole.")
-@click.option("--transition-kimg", type=Number(0), help="Thousands of reals while a level fades in.")
+@click.option("--total-kimg", type=FiniteNumber(0, min_open=True), help="Length, in thousands of reals shown.")
+@click.option("--training-kimg", type=FiniteNumber(0), help="Thousands of reals with a level whole.")
+@click.option("--transition-kimg", type=FiniteNumber(0), help="Thousands of reals while a level fades in.")
 @click.option("--minibatch", type=click.IntRange(1), help="Minibatch at all levels.")
-@click.option("--learning-rate", type=Number(0, min_open=True), help="Learning rate at all levels.")
+@click.option("--learning-rate", type=FiniteNumber(0, min_open=True), help="Learning rate at all levels.")
 @click.option("--fmap-base", type=click.IntRange(1), help="Feature maps: base / 2^stage ...")
 @click.option("--fmap-max", type=click.IntRange(1), help="... but at most so many.")
 @click.option("--latent-size", type=click.IntRange(1))
@@ -63,8 +62,8 @@ POWERS = click.Choice([str(2**k) for k in range(2, 11)])
 @click.option("--loss", type=click.Choice(["wgan-gp", "lsgan"]))
 @click.option("--gradient-norm", type=click.Choice(["full", "native"]), help="Where the penalty takes its norm.")
 @click.option("--mirror/--no-mirror", default=None, help="Mirror half of the reals.")
-@click.option("--tick-kimg", type=Number(0, min_open=True), help="Thousands of reals between status lines.")
-@click.option("--checkpoint-kimg", type=Number(0, min_open=True), help="And checkpoints.  [default: a tick]")
+@click.option("--tick-kimg", type=FiniteNumber(0, min_open=True), help="Thousands of reals between status lines.")
+@click.option("--checkpoint-kimg", type=FiniteNumber(0, min_open=True), help="And checkpoints.  [default: a tick]")
 @click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints to keep.")
 @click.option("--metrics", help="Measure while training: swd@200,ms-ssim@100 are kimg between two measurements.")
 @click.option(

@@ -13,11 +13,10 @@ from typing import Any
 import click
 import jinja2
 
-from datatools.cli import PathOption, run_command
+from datatools.cli import OneLineCommand, PathOption, run_command
 from datatools.errors import DataError
 from datatools.files import atomic_path
 from datatools.text import counted
-from pggan.cli import PlainErrors
 from pggan.config.presets import differences, get_preset
 from pggan.data.stream import Source
 from pggan.media.video import snapshots
@@ -58,7 +57,7 @@ class Chart:
     picture: Picture
 
 
-@click.command(cls=PlainErrors, help=__doc__, epilog=EXAMPLES)
+@click.command(cls=OneLineCommand, help=__doc__, epilog=EXAMPLES)
 @click.argument("run", type=PathOption())
 @click.option("--h5", type=PathOption(), help="The run's pyramid file, for the nearest training faces.")
 @click.option("--out", type=PathOption(dir_okay=False), help=f"The page.  [default: RUN/{PAGE}]")

@@ -9,10 +9,10 @@ import safetensors
 import torch
 from click.testing import CliRunner, Result
 
-from datatools.errors import DataError
+from datatools.cli import parse_ranges
 from datatools.images import read_rgb
 from pggan import generate
-from pggan.generate import main, parse_seeds
+from pggan.generate import main
 from pggan.media.latents import critic_scores
 from pggan.model.files import load_model
 from pggan.training.loop import train
@@ -177,7 +177,7 @@ def test_the_seeds_of_a_curated_grid_can_be_given_again(folder: Path, tmp_path: 
     seeds = result.output.partition("the best first: --seeds ")[2].split()[0]
     network = load_model(folder / "done" / "final.safetensors")
     scores = critic_scores(network, network.pictures(range(10, 30)))
-    assert parse_seeds(seeds) == [int(seed) for seed in np.argsort(-scores)[:4] + 10]
+    assert parse_ranges(seeds, "--seeds") == [int(seed) for seed in np.argsort(-scores)[:4] + 10]
     run(*model, *grid, "--out", tmp_path / "again", "--seeds", seeds)
     (kept,), (again,) = ((tmp_path / name).iterdir() for name in ("kept", "again"))
     assert kept.name == again.name
@@ -201,9 +201,3 @@ def test_films_without_an_encoder(folder: Path, tmp_path: Path, monkeypatch: pyt
     assert len(list((tmp_path / "training-frames").iterdir())) == 8
     refused = run("--model", folder / "done", "--video", tmp_path / "film.avi")
     assert "the name of a film must end in .mp4" in refused.output
-
-
-def test_seeds() -> None:
-    assert parse_seeds("0-2,7,5-5") == [0, 1, 2, 7, 5]
-    with pytest.raises(DataError):
-        parse_seeds("")

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from datatools.cli import NameOrPath, PathOption, run_command
+from datatools.cli import NameOrPath, OneLineCommand, PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
 from datatools.files import PICTURE_ENDINGS, atomic_path, check_writable, list_pictures
@@ -77,6 +77,7 @@ class Measured:
 
 
 @click.command(
+    cls=OneLineCommand,
     context_settings={"show_default": True},
     epilog="Example: python -m datatools.restore.evaluate --task jpeg --images Kodak24 --quality 10,50 --json q.json",
 )
@@ -113,15 +114,7 @@ class Measured:
     default="auto",
     help="auto: bf16 where the device computes with it, fp32 elsewhere.",
 )
-def main(**options: Any) -> None:
-    """Measure a restoration network: PSNR and SSIM beside the JPEG's own, or bicubic enlargement's."""
-    try:
-        evaluate_command(**options)
-    except DataError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def evaluate_command(
+def main(
     *,
     task: str,
     images: Path,
@@ -133,7 +126,7 @@ def evaluate_command(
     device: str,
     precision: str,
 ) -> None:
-    """Check everything, measure, print, write. Raises DataError."""
+    """Measure a restoration network: PSNR and SSIM beside the JPEG's own, or bicubic enlargement's."""
     qualities = parse_qualities(quality, task)
     files = picture_files(images)
     folders = result_folders(save, qualities)

@@ -9,13 +9,12 @@ The same command goes on after an interruption. Beside FILE lie FILE.state (what
 and FILE.png (the learning curve).
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
 import click
 
-from datatools.cli import NameOrPath, PathOption, run_command
+from datatools.cli import FiniteNumber, NameOrPath, OneLineCommand, PathOption, run_command
 from datatools.errors import DataError
 from datatools.files import check_writable
 from datatools.progress import Progress
@@ -31,7 +30,9 @@ PERCEPTUAL = ("pixels", "texture", "adversarial", "strength")
 """Options that say nothing about another variant."""
 
 
-@click.command(context_settings={"show_default": True}, epilog='Examples: "Train" in docs/restoration.md')
+@click.command(
+    cls=OneLineCommand, context_settings={"show_default": True}, epilog='Examples: "Train" in docs/restoration.md'
+)
 @click.option("--task", type=click.Choice(["jpeg", "sr"]), required=True, help="Artifact removal, or 4x enlargement.")
 @click.option(
     "--variant", type=click.Choice(["distortion", "perceptual"]), default="distortion", help="Least error, or texture."
@@ -54,7 +55,7 @@ PERCEPTUAL = ("pixels", "texture", "adversarial", "strength")
 @click.option("--after", type=PathOption(), help="Artifact remover that the inputs of --task sr go through first.")
 @click.option(
     "--after-strength",
-    type=click.FloatRange(0, 1),
+    type=FiniteNumber(0, 1),
     default=FitSettings.after_strength,
     help="Share of that remover's change that is made.",
 )
@@ -71,7 +72,7 @@ PERCEPTUAL = ("pixels", "texture", "adversarial", "strength")
 )
 @click.option(
     "--truth",
-    type=click.FloatRange(min=0),
+    type=FiniteNumber(min=0),
     default=FitSettings.truth,
     help="Weight of the true pictures' error beside that of the --teacher's.",
 )
@@ -84,37 +85,37 @@ PERCEPTUAL = ("pixels", "texture", "adversarial", "strength")
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True, max=1),
+    type=FiniteNumber(min=0, min_open=True, max=1),
     default=FitSettings.rate,
     help="Highest learning rate.",
 )
 @click.option(
     "--bicubic",
-    type=click.FloatRange(0, 1),
+    type=FiniteNumber(0, 1),
     default=FitSettings.bicubic,
     help="Part of the pictures reduced by the bicubic kernel.",
 )
 @click.option(
     "--pixels",
-    type=click.FloatRange(min=0),
+    type=FiniteNumber(min=0),
     default=FitSettings.pixels,
     help="Weight of every pixel's error (perceptual).",
 )
 @click.option(
     "--texture",
-    type=click.FloatRange(min=0),
+    type=FiniteNumber(min=0),
     default=FitSettings.texture,
     help="Weight of the patches' distance (perceptual).",
 )
 @click.option(
     "--adversarial",
-    type=click.FloatRange(min=0),
+    type=FiniteNumber(min=0),
     default=FitSettings.adversarial,
     help="Weight of the critic (perceptual).",
 )
 @click.option(
     "--strength",
-    type=click.FloatRange(0, 2),
+    type=FiniteNumber(0, 2),
     default=FitSettings.strength,
     help="Share of the learned texture that the finished network adds (perceptual).",
 )
@@ -141,45 +142,28 @@ def main(
     **options: Any,
 ) -> None:
     """Train a restoration network from photos."""
-    try:
-        fit_command(photos, exclude, keep_size, out, validation, every, device, options)
-    except DataError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def fit_command(
-    folders: tuple[Path, ...],
-    exclude: tuple[str, ...],
-    keep_size: tuple[str, ...],
-    out: Path,
-    validation: int,
-    every: int,
-    device: str,
-    options: dict[str, Any],
-) -> None:
-    """Check, train, report. Raises DataError."""
     settings = settings_from(options)
     check_out(out)
-    files = picture_files(folders, exclude)
+    files = picture_files(photos, exclude)
     kept = matching(files, keep_size, "--keep-size")
     training, held_out = split(files, validation)
     if not training:
         everything = "the only photo" if len(held_out) == 1 else f"all {len(held_out)} photos"
         raise DataError(f"--validation {validation} holds out {everything}: none is left to train on")
-    photos = Photos(training, settings.side(), kept)
+    dataset = Photos(training, settings.side(), kept)
     held = Validation(settings.task, Photos(held_out, VALIDATION_LEAST, kept))
     where = choose_device(device)
     state = load_state(state_path(out))
-    fit = Fit(settings, photos, held, where)
+    fit = Fit(settings, dataset, held, where)
     if state is not None:
         fit.load_state(state)
         click.echo(f"goes on from step {fit.step}")
     if settings.teacher is not None and fit.step < settings.steps:  # last, for it may take minutes
         teacher = load_teacher(settings.teacher)
-        with Progress("teacher", len(photos), "photo") as progress:
-            fit.lessons = Lessons(photos, teacher, where, progress=progress)
-    click.echo(f"{counted(len(photos), 'photo')} to train on, {len(fit.validation.pairs)} to measure on, {fit.device}")
-    card = {"variant": settings.variant, "photos": len(photos), "batch": settings.batch, "patch": settings.patch}
+        with Progress("teacher", len(dataset), "photo") as progress:
+            fit.lessons = Lessons(dataset, teacher, where, progress=progress)
+    click.echo(f"{counted(len(dataset), 'photo')} to train on, {len(fit.validation.pairs)} to measure on, {fit.device}")
+    card = {"variant": settings.variant, "photos": len(dataset), "batch": settings.batch, "patch": settings.patch}
     if settings.after is not None:
         card["after_strength"] = settings.after_strength
     with Progress("fit", settings.steps, "step", initial=fit.step) as progress:
@@ -213,9 +197,6 @@ def curve_path(out: Path) -> Path:
 
 def settings_from(options: dict[str, Any]) -> FitSettings:
     """Checked settings. Raises DataError for options that do not go together."""
-    for name, value in options.items():
-        if isinstance(value, float) and not math.isfinite(value):  # nan lies in every range of click's
-            raise DataError(f"--{name.replace('_', '-')} {value} is no finite number")
     task, variant = options["task"], options["variant"]
     patch = options.pop("patch") or (96 if task == "jpeg" else FitSettings.patch)
     if patch % 4:

@@ -1,0 +1,84 @@
+"""`datatools.cli`: mistakes in one line, numbers, ranges."""
+
+import errno
+import math
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from datatools.cli import FiniteNumber, OneLineCommand, OneLineGroup, parse_ranges
+from datatools.errors import DataError
+
+MISTAKES = [
+    (DataError("a.h5: no such file"), "Error: a.h5: no such file\n"),
+    (OSError(errno.ENOSPC, "No space left on device", "a.png"), "Error: [Errno 28] No space left on device: 'a.png'\n"),
+    (OSError("two\nlines"), "Error: two lines\n"),
+]
+
+
+@pytest.mark.parametrize(("mistake", "line"), MISTAKES)
+def test_mistakes_are_one_line_and_exit_with_1(mistake: Exception, line: str) -> None:
+    @click.command(cls=OneLineCommand)
+    def command() -> None:
+        raise mistake
+
+    @click.group(cls=OneLineGroup)
+    def group() -> None:
+        pass
+
+    group.add_command(command, "command")
+    for result in (CliRunner().invoke(command), CliRunner().invoke(group, ["command"])):
+        assert result.exit_code == 1
+        assert result.output == line
+
+
+def test_bugs_keep_their_traceback() -> None:
+    @click.command(cls=OneLineCommand)
+    def command() -> None:
+        raise ZeroDivisionError
+
+    assert isinstance(CliRunner().invoke(command).exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+def test_non_finite_numbers_are_rejected(value: str) -> None:
+    @click.command()
+    @click.option("--rate", type=FiniteNumber())
+    def command(rate: float) -> None:
+        assert math.isfinite(rate)
+
+    result = CliRunner().invoke(command, [f"--rate={value}"])
+    assert result.exit_code == 2
+    assert f"{value} is no finite number" in result.output
+    assert CliRunner().invoke(command, ["--rate", "1e9"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "expected"),
+    [
+        ("0-2,7,5-5", None, [0, 1, 2, 7, 5]),
+        (" 4, 1-2,2", 5, [4, 1, 2, 2]),
+        ("3-", 5, [3, 4]),
+        ("007", None, [7]),
+        ("12345678901", None, [12345678901]),
+    ],
+)
+def test_ranges(text: str, count: int | None, expected: list[int]) -> None:
+    assert parse_ranges(text, "--seeds", count) == expected
+
+
+@pytest.mark.parametrize("count", [None, 5])
+@pytest.mark.parametrize("text", ["", "a", "1-b", "-1", "-", "3-2", "1,,2", "1-2-3", "9" * 5000, "0-99999999999", "²"])
+def test_impossible_ranges(text: str, count: int | None) -> None:
+    with pytest.raises(DataError, match=r"^--seeds: ") as error:
+        parse_ranges(text, "--seeds", count)
+    assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize("text", ["5", "0-5", "5-"])
+def test_ranges_stay_below_the_count(text: str) -> None:
+    with pytest.raises(DataError, match="does not lie in 0-4"):
+        parse_ranges(text, "--indices", 5)
+    with pytest.raises(DataError, match="neither a number nor a range"):
+        parse_ranges("5-", "--seeds")
