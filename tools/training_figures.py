@@ -5,7 +5,6 @@ python tools/training_figures.py RUN docs/images --name faces-32 --kimg 20,60,11
 
 import argparse
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from datatools.images import read_rgb, save_png
 from pggan.media.video import snapshots
+from pggan.report.data import read_stats
 
 ACROSS = 7
 """Pictures of each grid that are shown, in either direction."""
@@ -57,7 +57,7 @@ def in_rows(parts: list[NDArray[np.uint8]], count: int) -> NDArray[np.uint8]:
 
 def curves(run: Path) -> Figure:
     """Losses, scores, gradient norm, memory and, where it was measured, the sliced Wasserstein distance."""
-    lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    lines = read_stats(run / "stats.jsonl").rows
     rows = [line for line in lines if "loss" in line]
     measured = [line for line in lines if "metrics" in line]
     kimg = [row["images"] / 1000 for row in rows]
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--kimg", required=True, help="when the grids were made, with commas")
     arguments = parser.parse_args()
-    side = int(json.loads((arguments.run / "stats.jsonl").read_text().splitlines()[-1])["resolution"])
+    side = int(read_stats(arguments.run / "stats.jsonl").rows[-1]["resolution"])
     chosen = [int(k) for k in arguments.kimg.split(",")]
     save_png(arguments.out / f"{arguments.name}-grids.png", grids(arguments.run, chosen, side))
     curves(arguments.run).savefig(arguments.out / f"{arguments.name}-curves.png", dpi=100)

@@ -1,44 +1,42 @@
-"""What a run folder tells of its training: log.txt and stats.jsonl, whole, damaged or still being written."""
+"""Read stats.jsonl of a run folder: numbers and events. The file may be damaged, or still growing."""
 
 import datetime
-import json
 import math
 import re
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pggan.config.schedule import ScheduleConfig, stages
+from pggan.training.log import parse
 
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]
 """kimg and values, each (n,), by rising kimg; NaN for values that were not finite."""
 
 COUNT = "metrics_images"
 _STEP, _LOADER = ("timing", "images_per_second_step"), ("timing", "images_per_second_loader")
-_STAMPED = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)  (.*)")
-_PLAN = re.compile(r"preset .*, (\d+ x \w+, \w+)$")
-_TICK = re.compile(r"tick \d+ +kimg ([\d.]+) ")
-_RESUMED = re.compile(r"resumed from (\d+) images")
-_ENDED = re.compile(r"(stopped|finished) after (\d+) images")
+ENDS = ("stopped", "finished", "failed")
+"""Events that end a session."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """A line of log.txt that is neither plan nor status."""
+    """An event in words. `kind`: of the event, see `pggan.training.log.EventKind`."""
 
     time: datetime.datetime
+    kind: str
     text: str
 
 
 @dataclass(frozen=True)
 class Session:
-    """One call of `pggan.train`. `first`, `last`: images seen; `end`: "open" where the log does not tell of one.
+    """One call of `pggan.train`. `first`, `last`: images seen; `end`: one of ENDS, or "open" without such an event.
 
     `device`: such as "1 x cuda, fp32". Times are those of the machine's clock.
     """
@@ -48,7 +46,7 @@ class Session:
     device: str
     first: int = 0
     last: int = 0
-    end: Literal["stopped", "finished", "open"] = "open"
+    end: str = "open"
 
     @property
     def seconds(self) -> float:
@@ -57,22 +55,23 @@ class Session:
 
 @dataclass(frozen=True)
 class Log:
-    """log.txt, in order."""
+    """What happened in a run, in order."""
 
     sessions: tuple[Session, ...]
     messages: tuple[Message, ...]
 
     @property
     def warnings(self) -> list[Message]:
-        return [message for message in self.messages if message.text.startswith("warning")]
+        return [message for message in self.messages if message.kind == "warning"]
 
 
 @dataclass(frozen=True)
 class Stats:
-    """The lines of stats.jsonl by rising images; `damaged` lines could not be read."""
+    """The lines of stats.jsonl. `rows`: numbers by rising images; `damaged`: how many lines could not be read."""
 
     rows: tuple[Mapping[str, Any], ...]
     damaged: int
+    log: Log = Log((), ())
 
     @property
     def images(self) -> int:
@@ -165,45 +164,39 @@ def phase_at(phases: Sequence[Phase], kimg: float) -> Phase:
 
 
 def read_stats(path: Path) -> Stats:
-    """The lines that can be read; none where the file is not there yet. OSError where it cannot be read."""
+    """Read the lines that can be read; none where the file does not exist yet. Raises OSError."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         lines = []
-    rows = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict) and number(row, "images") >= 0:
-            rows.append(row)
-    rows.sort(key=lambda row: row["images"])
-    return Stats(tuple(rows), len(lines) - len(rows))
+    whole = [line for line in map(parse, lines) if "event" in line or number(line, "images") >= 0]
+    rows = sorted((line for line in whole if "event" not in line), key=lambda row: row["images"])
+    return Stats(tuple(rows), len(lines) - len(whole), log_of(whole))
 
 
-def read_log(path: Path) -> Log:
-    """Sessions and messages; none where the file is not there yet. OSError where it cannot be read."""
+def log_of(lines: Iterable[Mapping[str, Any]]) -> Log:
+    """Return the sessions and messages of the lines of stats.jsonl, in the order in which they were written.
+
+    Lines without a time, as older versions wrote them, belong to no session.
+    """
     sessions: list[Session] = []
     messages = []
-    for time, text in _stamped_lines(path):
-        plan, tick, resumed, ended = (form.match(text) for form in (_PLAN, _TICK, _RESUMED, _ENDED))
-        if plan:
-            sessions.append(Session(time, time, plan[1]))
+    for line in lines:
+        kind, time, images = line.get("event"), _time_of(line), number(line, "images")
+        if time is None:
             continue
-        if not tick:
-            messages.append(Message(time, text))
-        if not sessions:
-            continue
-        session = replace(sessions[-1], ended=time)
-        if tick:
-            session = replace(session, last=round(float(tick[1]) * 1000))
-        elif resumed:  # within a session: after going back to a checkpoint
-            first = session.first if session.last else int(resumed[1])
-            session = replace(session, first=first, last=int(resumed[1]))
-        elif ended:
-            session = replace(session, last=int(ended[2]), end="stopped" if ended[1] == "stopped" else "finished")
-        sessions[-1] = session
+        if "message" in line:
+            messages.append(Message(time, str(kind), str(line["message"])))
+        if kind == "started":
+            device = f"{line.get('devices')} x {line.get('device')}, {line.get('precision')}"
+            sessions.append(Session(time, time, device))
+        elif sessions:
+            session = sessions[-1]
+            if kind == "resumed" and not session.last:  # later it is within a session: back at a checkpoint
+                session = replace(session, first=0 if math.isnan(images) else int(images))
+            last = session.last if math.isnan(images) else int(images)
+            end = str(kind) if kind in ENDS else session.end
+            sessions[-1] = replace(session, ended=max(time, session.ended), last=last, end=end)
     return Log(tuple(sessions), tuple(messages))
 
 
@@ -286,16 +279,8 @@ def _peak(rows: Sequence[Mapping[str, Any]], name: str) -> float:
     return max((value for row in rows if not math.isnan(value := number(row, "memory", name))), default=math.nan)
 
 
-def _stamped_lines(path: Path) -> Iterator[tuple[datetime.datetime, str]]:
+def _time_of(line: Mapping[str, Any]) -> datetime.datetime | None:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return
-    for line in lines:
-        match = _STAMPED.fullmatch(line)
-        if not match:
-            continue
-        try:
-            yield datetime.datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S"), match[2]
-        except ValueError:
-            continue
+        return datetime.datetime.fromisoformat(line["time"]).astimezone()
+    except (LookupError, TypeError, ValueError, OSError, ArithmeticError):
+        return None

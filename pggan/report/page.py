@@ -21,7 +21,7 @@ from pggan.config.presets import differences, get_preset
 from pggan.data.stream import Source
 from pggan.media.video import snapshots
 from pggan.model.files import load_model
-from pggan.report.data import Log, Phase, Stats, levels_of, measured, phase_at, phases_of, read_log, read_stats, speeds
+from pggan.report.data import Phase, Stats, levels_of, measured, phase_at, phases_of, read_stats, speeds
 from pggan.report.pictures import (
     Picture,
     data_uri,
@@ -43,7 +43,7 @@ Examples:
 """
 PAGE = "report.html"
 GENERATOR = "pggan run report"
-MESSAGES = 200  # lines of log.txt on the page
+MESSAGES = 200  # events on the page
 TEXT = 400  # letters of one of them
 AVERAGE, REALS = "average", "reals"  # names of curves
 
@@ -104,7 +104,8 @@ def _faces_of(h5: Path, saved: SavedRun) -> Source:
 def _content(run: Path, saved: SavedRun, faces: Source | None, device: str) -> dict[str, Any]:
     """Everything that the template shows; what it cannot, in `notes`."""
     notes: list[str] = []
-    stats, log = _read(run, notes)
+    stats = _read(run, notes)
+    log = stats.log
     phases = phases_of(saved.preset.schedule)
     took = speeds(stats, phases)
     resolution = saved.preset.network.resolution
@@ -143,20 +144,16 @@ def _content(run: Path, saved: SavedRun, faces: Source | None, device: str) -> d
     }
 
 
-def _read(run: Path, notes: list[str]) -> tuple[Stats, Log]:
-    stats, log = Stats((), 0), Log((), ())
+def _read(run: Path, notes: list[str]) -> Stats:
+    stats = Stats((), 0)
     try:
         stats = read_stats(run / "stats.jsonl")
     except OSError as error:
         notes.append(f"stats.jsonl cannot be read: {error.strerror}")
-    try:
-        log = read_log(run / "log.txt")
-    except OSError as error:
-        notes.append(f"log.txt cannot be read: {error.strerror}")
     if stats.damaged:
         lines = "1 line is" if stats.damaged == 1 else f"{stats.damaged} lines are"
         notes.append(f"stats.jsonl: {lines} damaged and left out")
-    return stats, log
+    return stats
 
 
 def charts(stats: Stats, phases: Sequence[Phase], target: float) -> list[Chart]:

@@ -114,5 +114,5 @@ def newest_good(folder: Path, warn: Callable[[str], None]) -> Values | None:
         try:
             return load_checkpoint(checkpoint)
         except ValueError as error:
-            warn(f"warning: {checkpoint.path.name} is damaged ({error}); trying the one before")
+            warn(f"{checkpoint.path.name} is damaged ({error}); trying the one before")
     return None

@@ -1,15 +1,18 @@
-"""What a run tells: log.txt, stats.jsonl, TensorBoard and the status line all show the same numbers."""
+"""Write what a run does: log.txt and the console for people, stats.jsonl and TensorBoard for programs."""
 
+import datetime
 import json
+import math
 import os
 import resource
 import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import torch
 
@@ -21,8 +24,22 @@ from pggan.training.board import Board
 from pggan.training.saving import reason
 
 STATS, BOARD = "stats.jsonl", "tensorboard"
+EventKind = Literal[
+    "started",  # the program: devices, precision
+    "resumed",  # from a checkpoint, also within a session after a loss that was not finite
+    "discarded",  # status lines beyond the checkpoint: how far they went, and when
+    "forked",
+    "growing",
+    "note",
+    "warning",
+    "stopped",
+    "finished",
+    "failed",
+]
+PREFIXES = {"warning": "warning: ", "failed": "error: ", "forked": "forked: "}
+"""What log.txt puts before the messages of some events."""
 UNWRITTEN = 10_000
-"""Lines of log.txt that wait in memory while it cannot be written; older ones are given up."""
+"""Lines that wait in memory while their file cannot be written; older ones are given up."""
 
 
 @dataclass
@@ -113,9 +130,10 @@ def status_line(
 
 
 class RunLog:
-    """The log files of a run folder; on a process that does not lead it only keeps silent.
+    """The log files of a run folder; without one, as on all processes but the first, nothing is written or shown.
 
     Raises DataError for a log.txt that cannot be written at the start. Later its lines wait in memory until it can be.
+    Events wait until `resume_from` has cut stats.jsonl back, so that a run that cannot begin leaves the file alone.
     """
 
     def __init__(self, folder: Path | None, console: TextIO | None = None) -> None:
@@ -124,26 +142,25 @@ class RunLog:
         self.shown_at = time.monotonic()  # the last line
         self._board: Board | None = None
         self._unwritten: deque[str] = deque(maxlen=UNWRITTEN)
+        self._events: deque[str] = deque(maxlen=UNWRITTEN)
         self._told = False
         if folder is not None and _is_cut(folder / "log.txt"):
             self._unwritten.append("\n")
 
-    def say(self, line: str) -> None:
-        """A line for console and log.txt."""
+    def log(self, line: str) -> None:
+        """Write a line on the console and into log.txt."""
         if self.folder is not None:
             self.show(line)
-            self.note(line)
+            self._note(line)
 
     def show(self, line: str) -> None:
-        """A line for the console alone."""
+        """Write a line on the console only."""
         if self.folder is not None:
             say(line, self.console)
             self.shown_at = time.monotonic()
 
-    def note(self, line: str) -> None:
-        """A line for log.txt alone."""
-        if self.folder is None:
-            return
+    def _note(self, line: str) -> None:
+        assert self.folder is not None
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         self._unwritten.append(f"{stamp}  {line}\n")
         try:
@@ -158,27 +175,56 @@ class RunLog:
             self._unwritten.clear()
             self._told = False
 
-    def resume_from(self, images: int) -> list[str]:
-        """Takes back what stats.jsonl and TensorBoard have of images beyond `images`; the lines that are left.
+    def event(self, kind: EventKind, message: str = "", **data: Any) -> None:
+        """Log an event: a line of stats.jsonl with `data`, and the message for people on the console and in log.txt.
 
-        Raises OSError.
+        Where stats.jsonl cannot be written the line waits in memory, like those of log.txt.
+        """
+        if self.folder is None:
+            return
+        if message:
+            line = PREFIXES.get(kind, "") + message
+            if kind == "failed":  # the command line prints the error
+                self._note(line)
+            else:
+                self.log(line)
+            data["message"] = message
+        self._events.append(_json_line({"event": kind, **data}))
+        if self._board is not None:
+            with suppress(OSError):
+                self._append("")
+
+    def stats(self, values: Mapping[str, Any]) -> None:
+        """Write one line of stats.jsonl, whole or not at all; raises OSError."""
+        if self.folder is not None:
+            self._append(_json_line(values))
+
+    def _append(self, line: str) -> None:
+        assert self.folder is not None
+        append_whole(self.folder / STATS, "".join([*self._events, line]).encode())
+        self._events.clear()
+
+    def resume_from(self, images: int) -> list[dict[str, Any]]:
+        """Remove from stats.jsonl and TensorBoard the numbers of more than `images` images; return the lines kept.
+
+        Events stay: they did happen. Raises OSError.
         """
         if self.folder is None:
             return []
         path = self.folder / STATS
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        kept = [line for line in text.splitlines() if _images_of(line) <= images]
-        rest = "".join(f"{line}\n" for line in kept)
+        lines = [(line, parse(line)) for line in text.splitlines()]
+        kept = [(line, values) for line, values in lines if "event" in values or _images_of(values) <= images]
+        rest = "".join(f"{line}\n" for line, _ in kept)
         if rest != text:
+            beyond = [values for _, values in lines if "event" not in values and images < _images_of(values) < math.inf]
+            if beyond:  # only they say how far the session before came, and when it ended
+                event = {name: value for name, value in beyond[-1].items() if name in ("time", "images")}
+                rest += _json_line({**event, "event": "discarded"})
             with atomic_path(path) as temporary:
                 temporary.write_text(rest, encoding="utf-8")
         self._board = Board(self.folder / BOARD, images + 1)
-        return kept
-
-    def stats(self, values: Mapping[str, Any]) -> None:
-        """One line of stats.jsonl, whole or not at all; raises OSError."""
-        if self.folder is not None:
-            append_whole(self.folder / STATS, (json.dumps(values) + "\n").encode())
+        return [values for _, values in kept]
 
     def points(self, images: int, values: Mapping[str, Any]) -> None:
         """The plain numbers of `values` for TensorBoard, `images` being the step; raises OSError."""
@@ -200,9 +246,21 @@ def _is_cut(path: Path) -> bool:
         raise DataError(f"{path}: cannot be written: {reason(error)}") from error
 
 
-def _images_of(line: str) -> float:
-    """Images seen as of a line of stats.jsonl; infinite for a line that was cut off."""
+def _json_line(values: Mapping[str, Any]) -> str:
+    """Return a line of stats.jsonl that says when it was made."""
+    return json.dumps({"time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), **values}) + "\n"
+
+
+def _images_of(values: Mapping[str, Any]) -> float:
+    """Return the images seen as of a line of stats.jsonl, infinity for a damaged line."""
+    images = values.get("images")
+    return images if isinstance(images, int | float) and math.isfinite(images) else math.inf
+
+
+def parse(line: str) -> dict[str, Any]:
+    """Return the values of a line of stats.jsonl, none for one that is damaged."""
     try:
-        return float(json.loads(line)["images"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -118,11 +118,12 @@ def train(config: RunConfig) -> Result:
         if team.is_main:
             stack.enter_context(locked(config.out))
         log = RunLog(config.out if team.is_main else None)
-        saving = Saving(config.out, log.say, stop)
+        log.event("started", devices=team.size, device=device.type, precision=config.precision)
+        saving = Saving(config.out, log.event, stop)
         stack.enter_context(noted(log))
         stack.enter_context(stop.listening())
         source = Source(config.h5, config.labels)
-        saved = check_resume_settings(config, source, log.say)
+        saved = check_resume_settings(config, source, log.event)
         team.wait()  # nobody writes config.json before all have read it
         metrics = TrainingMetrics(
             config.metrics,
@@ -139,7 +140,7 @@ def train(config: RunConfig) -> Result:
         if device.type == "cpu":
             plan = replace(plan, threads=team.agree(plan.threads))
         stack.enter_context(using(plan.threads))
-        log.say("\n".join(plan.lines()))
+        log.log("\n".join(plan.lines()))
         stepper = Stepper(
             build_networks(config.preset, config.seed, device),
             config.preset,
@@ -149,7 +150,7 @@ def train(config: RunConfig) -> Result:
             team,
             config.max_batch_per_device,
             source.labels,
-            log.say,
+            partial(log.event, "note"),
             stop,
         )
         run = Run(config, device, team, log, saving, source, stepper, plan, metrics, stop)
@@ -162,7 +163,7 @@ def train(config: RunConfig) -> Result:
         try:
             return run_rounds(run)
         except NonFiniteError as error:
-            log.say(f"warning: {error}; going back to the last good checkpoint, once")
+            log.event("warning", f"{error}; going back to the last good checkpoint, once")
         begin(run)
         try:
             return run_rounds(run)
@@ -176,7 +177,7 @@ def noted(log: RunLog) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        log.note(f"error: {error}")
+        log.event("failed", str(error))
         raise
 
 
@@ -184,7 +185,7 @@ def begin(run: Run) -> None:
     """Puts the run where its newest good checkpoint says, or at its start."""
     config, folder = run.config, run.config.out / CHECKPOINTS
     run.team.wait()
-    values = newest_good(folder, run.log.say)
+    values = newest_good(folder, partial(run.log.event, "warning"))
     if values is None and (unreadable := checkpoints(folder)):
         raise DataError(
             f"none of the {len(unreadable)} checkpoints in {folder} can be used, and they are left as they are; "
@@ -195,14 +196,16 @@ def begin(run: Run) -> None:
         run.position = Position(0, None, Tick(), -1)
         if config.init_from is not None:
             start_from(run.stepper, config.init_from)
-            run.log.say(f"weights from {config.init_from}")
+            run.log.event("note", f"weights from {config.init_from}")
     else:
         run.position = restore(run.stepper, values)
-        run.log.say(f"resumed from {run.position.images} images")
     run.team.wait()
     if run.team.is_main:
         run.saving.must(folder, partial(remove_after, folder, run.position.images))
     stats = run.saving.must(config.out / STATS, partial(run.log.resume_from, run.position.images))
+    if values is not None:
+        images = run.position.images
+        run.log.event("resumed", f"resumed from {images} images", images=images)
     run.metrics.resume_from(stats)
     keep_best(run)  # unless the training was killed before it was written, it is there already
 
@@ -229,7 +232,8 @@ def run_rounds(run: Run) -> Result:
         # The stage changes when a level begins to fade in, and when it has.
         if position.stage != state.stage:
             if position.stage is not None and position.stage[0] != state.stage[0]:
-                run.log.say(f"growing to {state.resolution} x {state.resolution} after {state.images} images")
+                grown = f"growing to {state.resolution} x {state.resolution} after {state.images} images"
+                run.log.event("growing", grown, images=state.images, resolution=state.resolution)
             save(run)  # before anything new happens to the networks
             stepper.networks.reset_optimizers()
             position.stage = state.stage
@@ -267,8 +271,9 @@ def run_rounds(run: Run) -> Result:
 def stopped(run: Run) -> Result:
     """Saves, before the training's end."""
     save(run)
-    run.log.say(f"stopped after {run.position.images} images, as asked; the same command goes on")
-    return Result(run.position.images, False)
+    images = run.position.images
+    run.log.event("stopped", f"stopped after {images} images, as asked; the same command goes on", images=images)
+    return Result(images, False)
 
 
 def prepare(run: Run, state: ScheduleState) -> None:
@@ -313,7 +318,7 @@ def report(run: Run, state: ScheduleState) -> None:
     position, tick = run.position, run.position.tick
     memory = memory_bytes(run.device)
     eta = run.plan.seconds_left(position.images, state.resolution, tick.seconds / max(tick.images, 1))
-    run.log.say(status_line(state, tick, position.images, memory, eta, run.metrics.status()))
+    run.log.log(status_line(state, tick, position.images, memory, eta, run.metrics.status()))
     # Readers work side by side; in one process reading is a part of waiting.
     readers = max(1, run.config.workers) if tick.reading > tick.waiting else 1
     values = {
@@ -404,16 +409,16 @@ def measure(run: Run, *, ending: bool = False) -> None:
     except (DataError, MemoryError, RuntimeError, OSError) as error:  # no reason to end a training
         run.metrics.skip_until_next_interval(names, images)
         told = str(error).partition("\n")[0] or "not enough memory"  # PyTorch adds a trace; a MemoryError may be empty
-        run.log.say(f"warning: not measured after {images} images: {told}")
+        run.log.event("warning", f"not measured after {images} images: {told}")
         return
     values["timing"] = {"seconds": run.position.tick.elapsed, "metrics_seconds": time.perf_counter() - start}
     record(run, values)
     told = ", ".join(f"{name} {value:.4g}" for name, value in values["metrics"].items())
-    run.log.say(f"measured after {images} images: {told}")
+    run.log.log(f"measured after {images} images: {told}")
     for note in run.metrics.new_notes():
-        run.log.say(f"note: {note}")
+        run.log.event("note", f"note: {note}")
     for alarm in run.metrics.alarms():
-        run.log.say(f"warning: {alarm}")
+        run.log.event("warning", alarm)
     keep_best(run)
 
 
@@ -438,5 +443,5 @@ def finish(run: Run, state: ScheduleState) -> Result:
         lod = state_at(run.config.preset.schedule, position.images).lod
         run.saving.must(final, partial(save_networks, final, run.stepper.networks, lod, position.images))
     measure(run, ending=True)
-    run.log.say(f"finished after {position.images} images: {final}")
+    run.log.event("finished", f"finished after {position.images} images: {final}", images=position.images)
     return Result(position.images, True)

@@ -4,7 +4,6 @@ What was measured is read back from stats.jsonl, so that a checkpoint, and with 
 metrics and without.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -83,10 +82,10 @@ class TrainingMetrics:
             check(reals, reals, [name for name, _ in config.every], self.options)
         self._measurable = next((s.first_image for s in stages(schedule) if s.resolution >= SMALLEST), math.inf)
 
-    def resume_from(self, stats: Iterable[str]) -> None:
-        """Where the training stands, as the lines of stats.jsonl tell."""
+    def resume_from(self, stats: Iterable[Mapping[str, Any]]) -> None:
+        """Take over what was measured before, from the lines of stats.jsonl."""
         self._tried = {}
-        found = (Record.of(json.loads(line)) for line in stats)
+        found = map(Record.of, stats)
         self.records = [record for record in found if record is not None]
 
     def due(self, images: int, *, ending: bool = False) -> list[TrainingMetric]:

@@ -4,6 +4,7 @@ import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from datatools.errors import DataError
@@ -12,7 +13,7 @@ from pggan.data.stream import Source
 from pggan.model.files import BEST, CHECKPOINTS, FINAL, STORED, load_model, save_model
 from pggan.model.networks import Network
 from pggan.training.checkpoints import Values, checkpoints
-from pggan.training.log import Tick
+from pggan.training.log import EventKind, Tick
 from pggan.training.run_config import RunConfig, SavedRun, read_saved_run
 from pggan.training.saving import reason, require_room
 from pggan.training.step import Networks, Stepper
@@ -50,7 +51,9 @@ def check_room(config: RunConfig, networks: Networks) -> None:
     require_room(config.out, needed, f"{counted(missing, 'checkpoint')} and the models")
 
 
-def check_resume_settings(config: RunConfig, source: Source, say: Callable[[str], None]) -> SavedRun | None:
+def check_resume_settings(
+    config: RunConfig, source: Source, event: Callable[[EventKind, str], None]
+) -> SavedRun | None:
     """Compare with the settings that the run in the folder started with; None when there is no run yet.
 
     The run keeps its number of threads unless another one is asked for, which is noted among its forks.
@@ -67,8 +70,8 @@ def check_resume_settings(config: RunConfig, source: Source, say: Callable[[str]
             f"the new ones: {'; '.join(changes)}"
         )
     for change in changes:
-        say(f"forked: {change}")
-    changes += settle_threads(saved.threads, now.threads, say)
+        event("forked", change)
+    changes += settle_threads(saved.threads, now.threads, partial(event, "note"))
     return replace(
         now,
         devices=saved.devices,

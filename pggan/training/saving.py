@@ -5,11 +5,13 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from datatools.errors import DataError
 
 T = TypeVar("T")
+Kind = Literal["warning", "note"]
+"""Of an event, see log.EventKind."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 PATIENCE = 600.0
 """Seconds that a run waits for room on a full disk. The other processes of a run wait longer (distributed.PATIENCE)."""
@@ -21,12 +23,12 @@ class Saving:
     """Write into the run folder `folder`, whatever its disk does.
 
     Args:
-        say: gets lines for the log.
+        event: gets events for the log.
         stopping: whether the run was asked to stop; then nothing is waited for.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None], stopping: Callable[[], bool]) -> None:
-        self.folder, self.say, self.stopping = folder, say, stopping
+    def __init__(self, folder: Path, event: Callable[[Kind, str], None], stopping: Callable[[], bool]) -> None:
+        self.folder, self.event, self.stopping = folder, event, stopping
         self._missing: set[str] = set()
 
     def must(self, path: Path, write: Callable[[], T]) -> T:
@@ -44,15 +46,16 @@ class Saving:
                 if error.errno not in FULL or left <= 0 or self.stopping():
                     raise DataError(f"{path}: {reason(error)}; {self._advice(error)}") from error
                 if not waiting:
-                    self.say(
-                        f"warning: {path}: {reason(error)}; waiting up to {PATIENCE / 60:g} minutes for room: free "
-                        "some space, or stop with Ctrl-C and resume later from the newest checkpoint"
+                    self.event(
+                        "warning",
+                        f"{path}: {reason(error)}; waiting up to {PATIENCE / 60:g} minutes for room: free "
+                        "some space, or stop with Ctrl-C and resume later from the newest checkpoint",
                     )
                 waiting = True
                 self._sleep(min(RETRY, left))
             else:
                 if waiting:
-                    self.say(f"{path}: written after {time.monotonic() - begin:.0f} s of waiting")
+                    self.event("note", f"{path}: written after {time.monotonic() - begin:.0f} s of waiting")
                 return value
 
     def may(self, kind: str, path: Path, write: Callable[[], object]) -> None:
@@ -61,7 +64,7 @@ class Saving:
             write()
         except OSError as error:
             if kind not in self._missing:
-                self.say(f"warning: {path}: {reason(error)}; the training goes on without {kind}")
+                self.event("warning", f"{path}: {reason(error)}; the training goes on without {kind}")
             self._missing.add(kind)
         else:
             self._missing.discard(kind)

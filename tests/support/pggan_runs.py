@@ -128,9 +128,16 @@ def finish(process: BaseProcess) -> int:
 
 
 def stats_of(out: Path) -> list[dict[str, Any]]:
-    """Lines of stats.jsonl without what differs from run to run: timing and memory."""
+    """Lines of stats.jsonl without what differs from run to run: events, timing and memory."""
     lines = [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in ("timing", "memory")} for line in lines]
+    varying = ("time", "timing", "memory")
+    return [{k: v for k, v in line.items() if k not in varying} for line in lines if "event" not in line]
+
+
+def events_of(out: Path) -> list[tuple[str, int | None]]:
+    """(kind, images) of the events of stats.jsonl."""
+    lines = map(json.loads, (out / "stats.jsonl").read_text().splitlines())
+    return [(line["event"], line.get("images")) for line in lines if "event" in line]
 
 
 def assert_equal_values(first: Any, second: Any, where: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What log.txt and stats.jsonl tell, also when they are damaged or do not exist yet."""
+"""What is read from stats.jsonl, also when it is damaged or does not exist yet."""
 
 import json
 import math
@@ -9,53 +9,92 @@ import numpy as np
 import pytest
 
 from pggan.config.schedule import ScheduleConfig
-from pggan.report.data import Stats, measured, number, phase_at, phases_of, read_log, read_stats, speeds
+from pggan.report.data import Log, Stats, measured, number, phase_at, phases_of, read_stats, speeds
 
 SCHEDULE = ScheduleConfig(8, training_kimg=10.0, transition_kimg=10.0, total_kimg=50.0, minibatch_base=10)
-LOG = """\
-2026-11-22 13:55:40  forked: --learning-rate (schedule.rate_base) is 0.002, the run has 0.001
-2026-11-22 13:55:46  preset faces-32: 32 x 32, 400 kimg, wgan-gp, 1 x cpu, bf16
-  kimg                level        minibatch  at once  rate     parameters G + D     memory   sec/kimg
-  in all about 3h18m (~ is estimated, the rest was measured)
-2026-11-22 13:56:01  tick 0    kimg 5.06      res 4    alpha 1.00 batch 16  time 14s     sec/kimg 2.80     mem 0.44G
-2026-11-22 13:57:00  growing to 8 x 8 after 15040 images
-2026-11-22 13:58:01  tick 1    kimg 20.11     res 8    alpha 0.34 batch 16  time 31s     sec/kimg 3.32     mem 0.45G
-2026-11-22 14:10:00  preset faces-32: 32 x 32, 400 kimg, wgan-gp, 2 x cuda, fp32
-2026-11-22 14:10:01  warning: checkpoint-000000020112.pt is damaged (x); trying the one before
-2026-11-22 14:10:02  resumed from 15040 images
-2026-11-22 14:11:01  tick 1    kimg 20.11     res 8    alpha 0.34 batch 16  time 31s     sec/kimg 3.32     mem 0.45G
-2026-11-22 14:12:00  warning: loss is not finite; going back to the last good checkpoint, once
-2026-11-22 14:12:01  resumed from 18000 images
-2026-11-22 14:13:00  stopped after 19008 images, as asked; the same command goes on
-2026-11-22 15:00:00  preset faces-32: 32 x 32, 400 kimg, wgan-gp, 1 x cpu, bf16
-2026-11-22 15:00:00  resumed from 19008 images
-2026-99-22 15:00:00  a line that is damaged
-2026-11-22 16:00:00  finished after 400000 images: run/final.safetensors
-"""
+DAY = "2026-11-22T"
+CPU = {"devices": 1, "device": "cpu", "precision": "bf16"}
 
 
 def row(images: int, **more: Any) -> dict[str, Any]:
     return {"images": images, **more}
 
 
-def test_sessions_of_a_log(tmp_path: Path) -> None:
-    (tmp_path / "log.txt").write_text(LOG)
-    log = read_log(tmp_path / "log.txt")
-    told = [(s.first, s.last, s.device, s.end, s.seconds) for s in log.sessions]
-    assert told == [
+def event(time: str, kind: str, **more: Any) -> dict[str, Any]:
+    return {"time": f"{DAY}{time}", "event": kind, **more}
+
+
+def tick(time: str, images: int) -> dict[str, Any]:
+    return row(images, time=f"{DAY}{time}", loss={})
+
+
+LINES = [
+    event("13:55:46", "started", **CPU),
+    event("13:55:47", "forked", message="--learning-rate (schedule.rate_base) is 0.002, the run has 0.001"),
+    tick("13:56:01", 5060),
+    event("13:57:00", "growing", images=15040, message="growing to 8 x 8 after 15040 images"),
+    event("13:58:01", "discarded", images=20110),
+    event("14:10:00", "started", devices=2, device="cuda", precision="fp32"),
+    event("14:10:01", "warning", message="checkpoint-000000020112.pt is damaged (x); trying the one before"),
+    event("14:10:02", "resumed", images=15040, message="resumed from 15040 images"),
+    tick("14:11:01", 20110),
+    event("14:12:00", "warning", message="loss is not finite; going back to the last good checkpoint, once"),
+    event("14:12:01", "resumed", images=18000, message="resumed from 18000 images"),
+    event("14:13:00", "stopped", images=19008, message="stopped after 19008 images, as asked"),
+    event("15:00:00", "started", **CPU),
+    event("15:00:00", "resumed", images=19008, message="resumed from 19008 images"),
+    {"time": "2026-99-22T15:00:00", "event": "note", "message": "a line that is damaged"},
+    event("16:00:00", "finished", images=400000, message="finished after 400000 images: run/final.safetensors"),
+    event("17:00:00", "started", **CPU),
+    event("17:00:01", "resumed", images=400000, message="resumed from 400000 images"),
+    event("17:00:30", "failed", message="/run: no space left"),
+]
+
+
+def test_sessions_and_messages(tmp_path: Path) -> None:
+    (tmp_path / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    stats = read_stats(tmp_path / "stats.jsonl")
+    sessions = [(s.first, s.last, s.device, s.end, s.seconds) for s in stats.log.sessions]
+    assert sessions == [
         (0, 20110, "1 x cpu, bf16", "open", 135),
         (15040, 19008, "2 x cuda, fp32", "stopped", 180),
         (19008, 400000, "1 x cpu, bf16", "finished", 3600),
+        (400000, 400000, "1 x cpu, bf16", "failed", 30),
     ]
-    assert [message.text.split()[0] for message in log.messages] == [
-        *("forked:", "growing", "warning:", "resumed", "warning:", "resumed", "stopped", "resumed", "finished")
+    assert [message.kind for message in stats.log.messages] == [
+        *("forked", "growing", "warning", "resumed", "warning", "resumed", "stopped", "resumed", "finished"),
+        *("resumed", "failed"),
     ]
-    assert [message.time.minute for message in log.warnings] == [10, 12]
+    assert [message.time.minute for message in stats.log.warnings] == [10, 12]
+    assert [line["images"] for line in stats.rows] == [5060, 20110]
+    assert stats.damaged == 0
+
+
+def test_events_that_are_damaged(tmp_path: Path) -> None:
+    lines = [
+        {"event": "stopped", "images": 5, "time": f"{DAY}13:00:00"},  # of a session that is not known
+        {"event": "started", "time": f"{DAY}13:00:00"},
+        {"event": [1], "images": "many", "time": f"{DAY}13:00:09+00:00", "message": 7},
+        {"event": "resumed", "time": 3},
+        {"event": "finished", "images": {}, "time": "9999-12-31T23:59:59"},
+    ]
+    (tmp_path / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    stats = read_stats(tmp_path / "stats.jsonl")
+    assert [(s.first, s.last, s.device) for s in stats.log.sessions] == [(0, 0, "None x None, None")]
+    assert [message.text for message in stats.log.messages] == ["7"]
+    assert stats.images == 0
+
+
+def test_runs_of_older_versions_have_no_sessions(tmp_path: Path) -> None:
+    (tmp_path / "stats.jsonl").write_text(json.dumps(row(1000, loss={"d_loss": 1.0})) + "\n")
+    (tmp_path / "log.txt").write_text("2026-11-22 13:57:00  resumed from 15040 images\n")
+    stats = read_stats(tmp_path / "stats.jsonl")
+    assert (stats.images, stats.log) == (1000, Log((), ()))
 
 
 def test_files_that_are_not_there_yet_are_empty(tmp_path: Path) -> None:
-    assert read_log(tmp_path / "log.txt").sessions == ()
     stats = read_stats(tmp_path / "stats.jsonl")
+    assert stats.log.sessions == ()
     assert stats == Stats((), 0)
     assert (stats.images, stats.seconds, stats.names("loss")) == (0, 0.0, [])
     assert speeds(stats, phases_of(SCHEDULE)) == []

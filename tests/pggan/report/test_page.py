@@ -4,6 +4,7 @@ import html.parser
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ def test_a_run_that_has_only_begun(run: Path) -> None:
         "The run has no grids yet.",
         "There are no samples to show.",
         "The run has reported no numbers yet",
-        "The log tells of no session.",
+        "No session is known: the run has only begun",
         "The run has reported no times yet.",
         "there are no samples: ",
         "reals.png: cannot be read",
@@ -186,10 +187,17 @@ def test_damage_becomes_notes(run: Path, folder: Path) -> None:
 
 
 def stats_of_whole(run: Path) -> dict[str, float]:
-    """Losses of the last line that is whole."""
-    lines = (run / "stats.jsonl").read_text().splitlines()
-    loss: dict[str, float] = json.loads(lines[-3])["loss"]
+    """Losses of the last line that has some."""
+    lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()[:-2]]
+    loss: dict[str, float] = [line["loss"] for line in lines if "loss" in line][-1]
     return loss
+
+
+def change_stats(run: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    """Let `change` edit the list of the lines of stats.jsonl."""
+    lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    change(lines)
+    (run / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def test_too_small_pictures_have_no_neighbours(folder: Path, tmp_path: Path) -> None:
@@ -201,11 +209,18 @@ def test_too_small_pictures_have_no_neighbours(folder: Path, tmp_path: Path) -> 
 
 def test_texts_cannot_become_markup(run: Path) -> None:
     change_config(run, preset__name=EVIL, forks=[{"changes": [EVIL]}])
-    with (run / "log.txt").open("a") as stream:
-        stream.write(f"2026-11-22 13:55:46  preset {EVIL}: 32 x 32, 400 kimg, wgan-gp, 1 x cpu, bf16\n")
-        stream.write(f"2026-11-22 13:55:46  warning: {EVIL}\n")
-    with (run / "stats.jsonl").open("a") as stream:
-        stream.write(json.dumps({"images": 300, "metrics": {EVIL: 1.5}}) + "\n")
+    time = {"time": "2026-11-22T13:55:46"}
+    change_stats(
+        run,
+        lambda lines: lines.extend(
+            [
+                {**time, "event": "started", "devices": EVIL, "device": EVIL, "precision": EVIL},
+                {**time, "event": "warning", "message": EVIL},
+                {**time, "event": EVIL, "message": EVIL},
+                {**time, "images": 300, "metrics": {EVIL: 1.5}},
+            ]
+        ),
+    )
     evil = run.rename(run.parent / "<i>&amp;")
     page = written(evil)
     assert page.text.count(EVIL) >= 5
@@ -222,14 +237,28 @@ def test_settings_beside_the_preset(run: Path) -> None:
 
 
 def test_unfinished_runs(run: Path) -> None:
-    lines = (run / "log.txt").read_text().splitlines(keepends=True)
-    (run / "log.txt").write_text("".join(lines[:-1]))
-    assert "it is running, or broke off" in written(run).text
-    stopped = "2026-11-22 14:37:32  stopped after 104 images, as asked; the same command goes on\n"
-    (run / "log.txt").write_text("".join(lines[:-1]) + stopped)
+    change_stats(run, lambda lines: lines.pop())
+    assert "It is running, or broke off." in written(run).text
+    stopped = {"time": "2026-11-22T14:37:32", "event": "stopped", "images": 104}
+    change_stats(run, lambda lines: lines.append(stopped))
     page = written(run)
     assert "It was stopped and can go on." in page.text
     assert "stopped, as asked" in page.text
+    change_stats(run, lambda lines: lines[-1].update(event="failed"))
+    assert "It ended with an error." in written(run).text
+
+
+def test_a_run_of_an_older_version(run: Path) -> None:
+    def without_events(lines: list[dict[str, Any]]) -> None:
+        lines[:] = [line for line in lines if "event" not in line]
+        for line in lines:
+            del line["time"]
+
+    change_stats(run, without_events)
+    page = written(run)
+    assert "0.136 of 0.136 kimg in" in page.text
+    assert "an older version of the program trained it" in page.text
+    assert "damaged" not in page.text
 
 
 def stats(*metrics: dict[str, float]) -> Stats:
@@ -269,6 +298,7 @@ def test_charts_of_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_metrics_of_a_run_are_on_its_page(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if "event" not in line]
     lines[-1]["memory"]["device_peak"] = 3 << 30
     distances = {"swd_16": 12.5, "swd": 12.5, "swd_floor_16": 4.25, "swd_floor": 4.25, "ms_ssim": 0.31}
     timing = {"seconds": 3.0, "metrics_seconds": 130.0}

@@ -21,6 +21,7 @@ from pggan.config.schedule import ScheduleState
 from pggan.data.stream import Batch
 from pggan.media.video import snapshots
 from pggan.model.files import load_model
+from pggan.report.data import read_stats
 from pggan.training import loop
 from pggan.training.checkpoints import checkpoints
 from pggan.training.loop import Result, train
@@ -33,6 +34,7 @@ from tests.support.pggan_runs import (
     Death,
     assert_equal_runs,
     config_of,
+    events_of,
     finish,
     start,
     stats_of,
@@ -69,7 +71,8 @@ def test_run_folder(straight: Path) -> None:
     assert {"d_loss", "g_loss", "real_score", "fake_score", "mixed_score", "gradient_norm", "non_finite"} <= set(
         lines[0]["loss"]
     )
-    first = json.loads((straight / "stats.jsonl").read_text().splitlines()[0])
+    assert events_of(straight) == [("started", None), ("growing", 40), ("growing", 104), ("finished", 200)]
+    first = json.loads((straight / "stats.jsonl").read_text().splitlines()[1])
     assert first["timing"]["images_per_second_loader"] > 0
     assert first["timing"]["images_per_second_step"] > 0
     assert first["memory"]["process_peak"] > 1e7
@@ -98,6 +101,8 @@ def test_killed_and_gone_on_is_the_same(h5: Path, straight: Path, tmp_path: Path
     assert finish(start(config)) == 0
     assert_equal_runs(straight, config.out)
     assert "resumed from" in (config.out / "log.txt").read_text()
+    events = [kind for kind, _ in events_of(config.out) if kind != "growing"]
+    assert events == ["started", "started", "resumed", "finished"]
 
 
 def test_killed_with_workers_is_the_same(h5: Path, straight: Path, tmp_path: Path) -> None:
@@ -150,6 +155,11 @@ def test_damaged_newest_checkpoint_falls_back(h5: Path, straight: Path, tmp_path
     train(config)
     log = (config.out / "log.txt").read_text()
     assert f"warning: {newest.path.name} is damaged" in log
+    (lost,) = [images for kind, images in events_of(config.out) if kind == "discarded"]
+    assert lost == 96
+    messages = read_stats(config.out / "stats.jsonl").log
+    assert [(session.first, session.last) for session in messages.sessions] == [(0, 96), (72, 200)]
+    assert [message.text.startswith(newest.path.name) for message in messages.warnings] == [True]
     assert_equal_runs(straight, config.out)
 
 
@@ -234,6 +244,18 @@ def test_longer_training_is_no_changed_setting_and_fork_is_asked_for(h5: Path, t
         in (config.out / "log.txt").read_text()
     )
     assert json.loads((config.out / "config.json").read_text())["forks"]
+    kinds = [kind for kind, _ in events_of(config.out) if kind not in ("growing", "note")]
+    assert kinds == [
+        "started",
+        "finished",
+        "started",
+        "resumed",
+        "finished",
+        "started",
+        "forked",
+        "resumed",
+        "finished",
+    ]
 
 
 def test_init_from_starts_from_given_weights(straight: Path, tmp_path: Path) -> None:
@@ -280,6 +302,9 @@ def test_non_finite_loss_goes_back_once(
     log = (config.out / "log.txt").read_text()
     assert "not finite: d_loss, in the discriminator's step; going back to the last good checkpoint, once" in log
     assert "resumed from 72 images" in log
+    assert [kind for kind, _ in events_of(config.out)].count("resumed") == 1
+    (session,) = read_stats(config.out / "stats.jsonl").log.sessions
+    assert (session.first, session.last, session.end) == (0, 200, "finished")
     assert_equal_runs(straight, config.out)  # nothing was updated by the bad step
 
 
@@ -289,6 +314,7 @@ def test_non_finite_loss_again_stops_with_the_phase(h5: Path, tmp_path: Path, mo
     with pytest.raises(DataError, match=r"after 52 images, at 8 x 8, fading in with weight 0\.50: not finite: d_loss"):
         train(config)
     assert checkpoints(config.out / "checkpoints")[0].images == 48  # and nothing bad was saved
+    assert events_of(config.out)[-1][0] == "failed"
 
 
 def test_every_row_of_table_1_trains(h5: Path, tmp_path: Path) -> None:

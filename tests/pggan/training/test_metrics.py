@@ -1,6 +1,5 @@
 """Measuring while training changes nothing of it, is done once, keeps the best snapshot, and warns of a collapse."""
 
-import json
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -255,14 +254,14 @@ def test_gives_up_when_asked_to_stop(h5: Path, straight: Path) -> None:
     assert found.records == []
 
 
-def line(images: int, resolution: int = 16, alpha: float = 1.0, count: int = 12, **metrics: float) -> str:
+def line(images: int, resolution: int = 16, alpha: float = 1.0, count: int = 12, **metrics: float) -> dict[str, Any]:
     values = {"images": images, "resolution": resolution, "alpha": alpha, "metrics_images": count}
-    return json.dumps({**values, "metrics": metrics})
+    return {**values, "metrics": metrics}
 
 
 def test_due_when_an_interval_has_passed(h5: Path, tmp_path: Path) -> None:
     found = watching(h5, tmp_path)
-    found.resume_from(['{"images": 32}'])
+    found.resume_from([{"images": 32}, {"event": "resumed", "images": 32}])
     assert [found.due(images) for images in (0, 24, 32, 40, 47)] == [[]] * 5  # small levels have no distance
     assert found.due(48) == ["swd", "ms-ssim"]
     found.resume_from([line(48, swd=1.0, ms_ssim=0.2)])
@@ -297,7 +296,9 @@ def test_best_is_the_lowest_of_its_like(h5: Path, tmp_path: Path) -> None:
         ([line(1000, ms_ssim=0.97), line(2000, swd=1.0)], "COLLAPSE? MS-SSIM of fakes 0.97"),
     ],
 )
-def test_a_collapse_is_told_in_the_status_line(lines: list[str], told: str | None, h5: Path, tmp_path: Path) -> None:
+def test_a_collapse_is_told_in_the_status_line(
+    lines: list[dict[str, Any]], told: str | None, h5: Path, tmp_path: Path
+) -> None:
     found = watching(h5, tmp_path)
     found.resume_from(lines)
     assert found.alarms() == ([] if told is None else [told])

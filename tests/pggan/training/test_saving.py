@@ -21,7 +21,7 @@ from datatools import files
 from datatools.errors import DataError
 from pggan.media.video import snapshots
 from pggan.model.files import load_model
-from pggan.report.data import read_log
+from pggan.report.data import read_stats
 from pggan.train import main
 from pggan.training import board, saving
 from pggan.training import log as runlog
@@ -127,23 +127,23 @@ def test_a_run_that_cannot_save_ends_in_a_line_and_resumes_exactly(
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EFBIG, errno.EROFS, errno.ESTALE, errno.EACCES, errno.ENOENT])
 def test_what_time_does_not_heal_is_not_waited_for(code: int, tmp_path: Path) -> None:
-    said: list[str] = []
+    said: list[tuple[str, str]] = []
 
     def fail() -> None:
         raise OSError(code, os.strerror(code))
 
     with pytest.raises(DataError, match=rf"/file: {os.strerror(code)}; what was saved before is whole"):
-        Saving(tmp_path, said.append, lambda: False).must(tmp_path / "file", fail)
+        Saving(tmp_path, lambda *event: said.append(event), lambda: False).must(tmp_path / "file", fail)
     assert said == []
 
 
 def test_who_asks_to_stop_does_not_wait(tmp_path: Path) -> None:
-    said: list[str] = []
+    said: list[tuple[str, str]] = []
     with pytest.raises(DataError, match="No space left on device; free some space and run the same command again"):
-        Saving(tmp_path, said.append, lambda: len(said) > 0).must(tmp_path / "file", full)
+        Saving(tmp_path, lambda *event: said.append(event), lambda: len(said) > 0).must(tmp_path / "file", full)
     assert len(said) == 1
     with pytest.raises(DataError, match="No space left"):
-        Saving(tmp_path, said.append, lambda: True).must(tmp_path / "file", full)
+        Saving(tmp_path, lambda *event: said.append(event), lambda: True).must(tmp_path / "file", full)
     assert len(said) == 1
 
 
@@ -281,7 +281,7 @@ def test_lines_that_were_cut_off(h5: Path, straight: Path, tmp_path: Path) -> No
     assert [line["images"] for line in stats_of(config.out)] == [24, 48, 72, 96, 104, 128, 152, 176, 200]
     assert (straight / FINAL).read_bytes() == (config.out / FINAL).read_bytes()
     assert (config.out / "log.txt").read_text().count("\n2026-01-01 10:00:00  tick 5\n") == 1
-    assert read_log(config.out / "log.txt").sessions[-1].end == "finished"
+    assert read_stats(config.out / STATS).log.sessions[-1].end == "finished"
     seen = [0, 24, 48, 72, 96, 104, 128, 152, 176, 200]
     assert [kimg for kimg, _ in snapshots(config.out)] == [images / 1000 for images in seen]
 
