@@ -29,7 +29,8 @@ from datatools.faces.resample import FINAL_FILTERS, FinalFilter
 from datatools.images import read_bytes
 from datatools.parallel import reuse_freed_memory
 from datatools.restore import get_restorer
-from datatools.sources.celeba import FaceRecord, read_tree
+from datatools.sources.celeba import read_tree
+from datatools.sources.records import FaceRecord
 
 TARGETS = {"plain": (53, 46), "padded": (50, 38)}  # mean and worst PSNR in dB that we promise
 FAST_RUNS = 3  # the fast way is short: the median of some runs

@@ -42,7 +42,7 @@ WORKER = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from datatools.sources.celeba import FaceRecord
+from datatools.sources.records import FaceRecord
 from datatools.restore import get_restorer
 from pipelines.shards import PhotoScorer, Recipe
 

@@ -9,7 +9,7 @@ message is a reason to show to the user.
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +52,15 @@ _FORMATS: tuple[tuple[Callable[[bytes], bool], Opener], ...] = (
 )
 
 
+ImageFault = Literal["empty-photo", "unknown-format", "damaged-photo", "too-large", "unknown-samples", "not-readable"]
+
+
 class ImageError(DataError):
-    """One file cannot be used as a picture; the message is the reason, in one line."""
+    """One file cannot be used as a picture; the message is the reason, in one line. fault: what is wrong with it."""
+
+    def __init__(self, message: str, fault: ImageFault = "damaged-photo") -> None:
+        super().__init__(message)
+        self.fault: ImageFault = fault
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -150,7 +157,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+        raise ImageError(f"cannot be read: {error.strerror or error}", "not-readable") from error
 
 
 def save_png(path: Path, array: NDArray[np.uint8]) -> None:
@@ -175,10 +182,10 @@ def _save(path: Path, array: NDArray[np.uint8], **options: Any) -> None:
 def _open(data: bytes) -> Image.Image:
     """Read the header only. Raises ImageError for unknown formats, damaged headers and too many pixels."""
     if not data:
-        raise ImageError("the file is empty (zero bytes)")
+        raise ImageError("the file is empty (zero bytes)", "empty-photo")
     opener = next((opener for accepts, opener in _FORMATS if accepts(data[:16])), None)
     if opener is None:
-        raise ImageError(f"not a picture of a known format: {_describe_start(data)}")
+        raise ImageError(f"not a picture of a known format: {_describe_start(data)}", "unknown-format")
     try:
         image = opener(io.BytesIO(data))
     except MemoryError:
@@ -191,7 +198,8 @@ def _open(data: bytes) -> Image.Image:
     if width * height > MAX_PIXELS:
         raise ImageError(
             f"{width} x {height} pixels are {width * height / 1e6:.0f} megapixels; "
-            f"at most {MAX_PIXELS / 1e6:.0f} are accepted"
+            f"at most {MAX_PIXELS / 1e6:.0f} are accepted",
+            "too-large",
         )
     return image
 
@@ -222,11 +230,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if mode == "RGB" and "transparency" not in image.info:
         return image
     if mode == "F":
-        raise ImageError("floating-point samples: their range is unknown, so they cannot be turned into 8 bits")
+        message = "floating-point samples: their range is unknown, so they cannot be turned into 8 bits"
+        raise ImageError(message, "unknown-samples")
     if mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise ImageError("32-bit samples beyond 65535: their range is unknown, they cannot be turned into 8 bits")
+            message = "32-bit samples beyond 65535: their range is unknown, they cannot be turned into 8 bits"
+            raise ImageError(message, "unknown-samples")
         return Image.fromarray((values.astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
     if mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in image.info:
         if mode in {"RGBa", "La"}:  # premultiplied, as TIFF files may have it
@@ -237,7 +247,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     try:
         return image.convert("RGB")
     except ValueError as error:
-        raise ImageError(f"pictures of mode {mode} cannot be turned into RGB") from error
+        raise ImageError(f"pictures of mode {mode} cannot be turned into RGB", "unknown-samples") from error
 
 
 def _describe_start(data: bytes) -> str:

@@ -135,7 +135,7 @@ class BuildTask(luigi.Task):
 
     def timing(self) -> Path:
         """Where this task's duration is noted."""
-        return self.settings.work_dir / "times" / f"{self.task_family}-{self.task_id[-10:]}.csv"
+        return self.settings.work_dir / "times" / f"{self.task_family}-{self.task_id[-10:]}.json"
 
     def progress(self, what: str, total: int | None, before: int = 0, overall: int = 0) -> ProgressBar:
         return ProgressBar(self, what, total, before, overall)

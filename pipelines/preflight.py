@@ -40,12 +40,14 @@ LOCK_PATIENCE = 3.0
 _SHARD = r"\d{5}-[0-9a-f]{16}"
 LEFTOVERS = {
     "": r"(ranking|verified|reported|finished)-[0-9a-f]{16}\.json|\..*-[0-9a-f]{16}\.json\.partial",
-    "scores": rf"\.{_SHARD}\.(npz|csv|stamps)\.partial|\.{_SHARD}\.npz\.unfinished",
+    "scores": rf"\.{_SHARD}\.(npz|json|csv|stamps)\.partial|\.{_SHARD}\.npz\.unfinished|{_SHARD}\.csv",
     "faces": rf"{_SHARD}-\d+\.rgb|\.{_SHARD}-\d+\.rgb\.(partial|unfinished)",
     "build": rf"{_SHARD}\.h5|\.{_SHARD}\.(h5|rgb)\.(partial|unfinished)",
-    "times": r"\.?[A-Za-z]+-[0-9a-f]{10}\.csv(\.partial)?",
+    "times": r"\.?[A-Za-z]+-[0-9a-f]{10}\.(json|csv)(\.partial)?",
 }
-"""Folder in the work folder -> names of files in it that a finished build no longer needs."""
+"""Folder in the work folder -> names of files in it that a finished build no longer needs.
+
+Timings were .csv files in versions before."""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from datatools.faces.ranking import Order, Selection, read_exclusions, required_
 from datatools.faces.resample import FinalFilter
 from datatools.files import FileStamp, file_stamp
 from datatools.restore import NoRestorer, Restorer, SuperResolution, get_restorer
-from datatools.sources.celeba import CelebATree, FaceRecord, Rejection, check_sizes, read_tree
+from datatools.sources.celeba import CelebATree, check_sizes, read_tree
 from datatools.sources.celeba_layout import PhotoNames
+from datatools.sources.records import FaceRecord, Rejection, RejectionKind
 
 Compression = Literal["none", "gzip", "lzf"]
 Duplicates = Literal["report", "drop"]
@@ -106,12 +107,14 @@ class BuildSettings:
         return select_candidates(self.tree.records, selection=self.selection, count=self.count, excluded=self.excluded)
 
     @cached_property
-    def left_out(self) -> tuple[tuple[str, str], ...]:
-        """(file name, reason) of the photos that "official" has no use for; nobody looks at them."""
+    def left_out(self) -> tuple[Rejection, ...]:
+        """The photos that "official" has no use for; nobody looks at them."""
         known = {record.file_name for record in self.candidates} | self.excluded
         beyond = f"beyond the first {self.count} of the published set"
         return tuple(
-            (r.file_name, beyond if r.celebahq_index >= 0 else "not in the published set")
+            Rejection(RejectionKind.BEYOND_COUNT, r.file_name, beyond)
+            if r.celebahq_index >= 0
+            else Rejection(RejectionKind.NOT_PUBLISHED, r.file_name, "not in the published set")
             for r in self.tree.records
             if r.file_name not in known
         )
@@ -121,7 +124,7 @@ class BuildSettings:
         """Entries that are out before any photo is opened."""
         excluded = (r for r in self.tree.records if r.file_name in self.excluded)
         return self.tree.rejections + tuple(
-            Rejection(r.file_name, "excluded", f"listed in {Path(self.exclude).name}") for r in excluded
+            Rejection(RejectionKind.EXCLUDED, r.file_name, f"listed in {Path(self.exclude).name}") for r in excluded
         )
 
     @property
@@ -207,7 +210,7 @@ class BuildSettings:
     def ranking_digest(self) -> str:
         """Names the ranking: all scores, the choice, its order, and the annotations that go into the file."""
         annotations = [(r.file_name, r.attributes, r.identity, r.split) for r in self.candidates]
-        rejections = [(r.file_name, r.stage, r.reason) for r in self.early_rejections]
+        rejections = [(r.file_name, r.stage, r.detail) for r in self.early_rejections]
         choice = (self.selection, self.count, self.order, self.duplicates, sorted(self.excluded))
         recipe = self._recipe(self.score_restorer)
         return digest_of(recipe, self._photos, choice, self.tree.attribute_names, annotations, rejections)

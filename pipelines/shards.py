@@ -4,11 +4,12 @@ Nothing here depends on where it runs: a shard is a list of records and settings
 """
 
 import hashlib
+import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from zipfile import BadZipFile
@@ -27,7 +28,7 @@ from datatools.images import ImageError
 from datatools.parallel import Report, map_in_groups, map_in_processes
 from datatools.pyramid import Provenance, Pyramid, PyramidWriter
 from datatools.restore import Restorer
-from datatools.sources.celeba import FaceRecord, Rejection
+from datatools.sources.records import FaceRecord, Rejection, RejectionKind
 from pipelines.unfinished import UnfinishedShard, read_face
 
 
@@ -151,8 +152,8 @@ class PhotoScorer(PhotoWork[FaceRecord, ScoredPhoto]):
         try:
             return OpenedPhoto(digest, stamp, prepare_face(data, record.landmarks, self.recipe.restorer))
         except (ImageError, FrameError) as error:
-            stage = "photo" if isinstance(error, ImageError) else "face"
-            return OpenedPhoto(digest, stamp, rejection=Rejection(record.file_name, stage, str(error)))
+            rejection = Rejection(RejectionKind(error.fault), record.file_name, str(error))
+            return OpenedPhoto(digest, stamp, rejection=rejection)
 
     def finish(self, photo: OpenedPhoto, restored: NDArray[np.uint8] | None) -> ScoredPhoto:
         if photo.part is None or restored is None:
@@ -197,8 +198,9 @@ def write_score_shard(
 ) -> None:
     """First pass over one shard: make and score every face; keep the faces when `faces_path` is given.
 
-    The faces are written first, then beside `path` a .csv file of how long the shard took: where the score file exists,
-    they do too. Photos that an interrupted run finished are not made again; `resume` is called with their number.
+    The faces are written first, then beside `path` a .json file of how long the shard took: where the score file
+    exists, they do too. Photos that an interrupted run finished are not made again; `resume` is called with their
+    number.
     """
     scorer = PhotoScorer(recipe, keep_face=faces_path is not None)
     names, group = [record.file_name for record in records], recipe.restorer.batch_size
@@ -207,7 +209,7 @@ def write_score_shard(
         return _same_photo(records[index].path, row)
 
     with (
-        stopwatch(path.with_suffix(".csv"), "score", len(records)) as add_seconds,
+        stopwatch(path.with_suffix(".json"), "score", len(records)) as add_seconds,
         UnfinishedShard(
             path, faces_path, names, resolution=recipe.resolution, group=group, current=current
         ) as unfinished,
@@ -232,7 +234,7 @@ def write_score_shard(
             hash=np.array([scored[i].hash for i in good], dtype=np.uint64).reshape(-1, 4),
             quad=np.array([scored[i].quad for i in good], dtype=np.float64).reshape(-1, 4, 2),
             source_md5=np.array([scored[i].source_md5 for i in good], dtype="U32"),
-            rejections=np.array([(r.file_name, r.stage, r.reason) for r in rejections], dtype=np.str_).reshape(-1, 3),
+            rejections=np.array([_row_of_rejection(r) for r in rejections], dtype=np.str_).reshape(-1, 3),
             rejected_md5=np.array([s.source_md5 for s in rejected], dtype="U32"),
         )
     # Last: stamps of photos whose scores are not written yet would pass older scores off as theirs.
@@ -245,10 +247,20 @@ def _row_of_scored(photo: ScoredPhoto) -> dict[str, Any]:
     """Everything but the face, as values for JSON, which keeps all digits."""
     source = {"source_md5": photo.source_md5, "stamp": photo.stamp}
     if photo.rejection is not None:
-        return {**source, "rejection": astuple(photo.rejection)}
+        return {**source, "rejection": _row_of_rejection(photo.rejection)}
     assert photo.hash is not None
     assert photo.quad is not None
     return {**source, "score": photo.score, "hash": photo.hash.tolist(), "quad": photo.quad.tolist()}
+
+
+def _row_of_rejection(rejection: Rejection) -> tuple[str, str, str]:
+    """In the order that score shards have always had; "photo" and "face" in place of a kind are kinds, too."""
+    return rejection.file_name, str(rejection.kind), rejection.detail
+
+
+def _rejection_from_row(row: Sequence[str]) -> Rejection:
+    name, kind, detail = map(str, row)
+    return Rejection(RejectionKind(kind), name, detail)
 
 
 def _same_photo(path: Path, row: dict[str, Any]) -> bool:
@@ -261,7 +273,7 @@ def _same_photo(path: Path, row: dict[str, Any]) -> bool:
 def _scored_from_row(row: dict[str, Any]) -> ScoredPhoto:
     source = row["source_md5"], FileStamp(*row["stamp"])
     if "rejection" in row:
-        return ScoredPhoto(*source, rejection=Rejection(*row["rejection"]))
+        return ScoredPhoto(*source, rejection=_rejection_from_row(row["rejection"]))
     return ScoredPhoto(
         *source,
         score=row["score"],
@@ -284,7 +296,7 @@ def read_score_shards(paths: Sequence[Path], shard_size: int) -> ScoreTable:
         del table["rejected_md5"]
     joined = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     joined["position"] = np.concatenate([table["position"] + i * shard_size for i, table in enumerate(tables)])
-    rejections = tuple(Rejection(*map(str, row)) for row in joined.pop("rejections"))
+    rejections = tuple(_rejection_from_row(row) for row in joined.pop("rejections"))
     return ScoreTable(**joined, rejections=rejections)
 
 
@@ -401,7 +413,8 @@ def stopwatch(path: Path, stage: str, images: int | Callable[[], int]) -> Iterat
     count = images if isinstance(images, int) else images()
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        temporary.write_text(f"{stage},{seconds:.3f},{count}\n", encoding="utf-8")
+        timing = {"stage": stage, "seconds": round(seconds, 3), "images": count}
+        temporary.write_text(json.dumps(timing) + "\n", encoding="utf-8")
 
 
 def pyramid_length(path: Path) -> int:

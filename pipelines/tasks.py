@@ -22,6 +22,7 @@ from datatools.parallel import check_processes
 from datatools.pyramid import Provenance, join, verify
 from datatools.report.summary import BuildSummary, DuplicateFiles, StageTime
 from datatools.report.write import check_replaceable, write_report
+from datatools.sources.records import RejectionKind
 from datatools.text import counted
 from pipelines.build_task import BuildTask
 from pipelines.freshness import (
@@ -69,7 +70,7 @@ class ScoreShard(BuildTask):
 
     def timing(self) -> Path:
         """Beside the scores, with which it stays for later builds."""
-        return self.settings.score_path(self.index).with_suffix(".csv")
+        return self.settings.score_path(self.index).with_suffix(".json")
 
     def run(self) -> None:
         settings = self.settings
@@ -131,10 +132,10 @@ class Rank(BuildTask):
             )
             self.write_rejected(rejections)
             write_ranking_csv(
-                settings.output_dir / "ranking.csv", records, table.score, ranking, rejections, settings.left_out
+                settings.output_dir / "ranking.csv", records, table.score, ranking, (*rejections, *settings.left_out)
             )
             if len(ranking.chosen) < settings.chosen_count:
-                dropped = sum(reason.startswith("duplicate") for reason in ranking.reasons)
+                dropped = sum(r is not None and r.kind is RejectionKind.DUPLICATE for r in ranking.rejections)
                 say(
                     f"warning: {counted(len(ranking.chosen), 'image')} instead of {settings.chosen_count:,}: "
                     f"{counted(len(table.rejections), 'photo')} could not be used (rejected.csv), "
@@ -340,9 +341,9 @@ class Report(BuildTask):
         tasks = [*rank.requires(), rank, *build.requires(), build, verify]
         for path in (task.timing() for task in tasks):
             if path.exists():
-                stage, seconds, images = path.read_text(encoding="utf-8").strip().split(",")
-                old = totals.get(stage, (0.0, 0))
-                totals[stage] = (old[0] + float(seconds), old[1] + int(images))
+                timing = json.loads(path.read_text(encoding="utf-8"))
+                seconds, images = totals.get(timing["stage"], (0.0, 0))
+                totals[timing["stage"]] = (seconds + timing["seconds"], images + timing["images"])
         return tuple(StageTime(stage, seconds, images) for stage, (seconds, images) in totals.items())
 
 

@@ -8,6 +8,7 @@ coordinates (the first pixel covers 0..1), so that cropping subtracts, shrinking
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,9 +32,15 @@ MIN_INSIDE = 0.25
 MIN_SIDE = 8.0
 """Smallest side of the rectangle in photo pixels: less is a slip in the landmarks, not a face."""
 
+FrameFault = Literal["bad-landmarks", "outside-photo", "contradiction"]
+
 
 class FrameError(DataError):
-    """These landmarks give no usable rectangle in this photo; the message is the reason."""
+    """These landmarks give no usable rectangle in this photo; the message is the reason. fault: what is wrong."""
+
+    def __init__(self, message: str, fault: FrameFault = "bad-landmarks") -> None:
+        super().__init__(message)
+        self.fault: FrameFault = fault
 
 
 @dataclass(frozen=True)
@@ -144,14 +151,15 @@ def face_frame(landmarks: ArrayLike, width: int, height: int) -> FaceFrame:
     inside = inside_fraction(quad, width, height)
     if inside < MIN_INSIDE:
         raise FrameError(
-            f"only {inside:.0%} of the face rectangle (side {side:.0f} px) lies inside the {width} x {height} photo"
+            f"only {inside:.0%} of the face rectangle (side {side:.0f} px) lies inside the {width} x {height} photo",
+            "outside-photo",
         )
     points = np.asarray(landmarks, dtype=np.float64)
     if outside(points, width, height):
-        raise FrameError(f"eyes or mouth lie far outside of the {width} x {height} photo")
+        raise FrameError(f"eyes or mouth lie far outside of the {width} x {height} photo", "outside-photo")
     (contradiction,) = contradictions(points[None])
     if contradiction:
-        raise FrameError(contradiction)
+        raise FrameError(contradiction, "contradiction")
     zoom = FACE_SIZE / side
     shrink = max(int(np.floor(0.5 / zoom)), 1)
     zoom *= shrink

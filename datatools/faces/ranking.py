@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from datatools.errors import DataError
 from datatools.faces.duplicates import DuplicatePair
 from datatools.files import atomic_path
-from datatools.sources.celeba import FaceRecord, Rejection
 from datatools.sources.published import KNOWN_FLAWS, published_files
+from datatools.sources.records import FaceRecord, Rejection, RejectionKind
 from datatools.text import read_lines
 
 Selection = Literal["score", "official", "all"]
@@ -84,12 +84,17 @@ class Ranking:
     Attributes:
         rank: (n,) 1 for the best score; ties in the order of file names.
         chosen: (m,) positions of the chosen faces, in the order of the file.
-        reasons: for each of the n, why it was not chosen ("" when it was).
+        rejections: for each of the n, why it was not chosen (None when it was).
     """
 
     rank: NDArray[np.int64]
     chosen: NDArray[np.int64]
-    reasons: tuple[str, ...]
+    rejections: tuple[Rejection | None, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why each was not chosen, in words ("" when it was)."""
+        return tuple(rejection.detail if rejection else "" for rejection in self.rejections)
 
 
 def rank_faces(
@@ -115,18 +120,20 @@ def rank_faces(
     rank = np.empty(len(records), dtype=np.int64)
     rank[by_score] = np.arange(1, len(records) + 1)
 
-    reasons = [""] * len(records)
+    rejections: list[Rejection | None] = [None] * len(records)
     # The worse ones first lose against the best of their group, in the order of rank: a face that was dropped
     # does not drop others.
     for pair in sorted(drop, key=lambda p: min(rank[p.first], rank[p.second])):
         better, worse = sorted((pair.first, pair.second), key=lambda i: rank[i])
-        if not reasons[better] and not reasons[worse]:
-            reasons[worse] = f"duplicate of {records[better].file_name}"
+        if not rejections[better] and not rejections[worse]:
+            detail = f"duplicate of {records[better].file_name}"
+            rejections[worse] = Rejection(RejectionKind.DUPLICATE, records[worse].file_name, detail)
 
-    eligible = [i for i in by_score if not reasons[i]]
+    eligible = [i for i in by_score if not rejections[i]]
     if selection == "score":
         for i in eligible[count:]:
-            reasons[i] = f"score below the best {count}"
+            detail = f"score below the best {count}"
+            rejections[i] = Rejection(RejectionKind.LOW_SCORE, records[i].file_name, detail)
         eligible = eligible[:count]
 
     if order == "auto":
@@ -135,7 +142,7 @@ def rank_faces(
         eligible.sort()
     elif order == "official":
         eligible.sort(key=lambda i: (records[i].celebahq_index < 0, records[i].celebahq_index, rank[i]))
-    return Ranking(rank, np.array(eligible, dtype=np.int64), tuple(reasons))
+    return Ranking(rank, np.array(eligible, dtype=np.int64), tuple(rejections))
 
 
 def write_ranking_csv(
@@ -144,26 +151,27 @@ def write_ranking_csv(
     scores: NDArray[np.float64],
     ranking: Ranking,
     rejections: Sequence[Rejection],
-    left_out: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """`file_name,score,rank,chosen,reason`: scored faces by rank, then the entries that never got a score.
-
-    Args:
-        left_out: (file name, reason) of photos that the selection never looked at.
-    """
-    rows: list[tuple[str, str, str, int, str]] = []
+    """`file_name,score,rank,chosen,reason,kind`: scored faces by rank, then the entries that never got a score."""
+    rows: list[tuple[object, ...]] = []
     for i in np.argsort(ranking.rank):
-        reason = ranking.reasons[i]
-        rows.append((records[i].file_name, f"{scores[i]:.6f}", str(ranking.rank[i]), int(not reason), reason))
+        lost = ranking.rejections[i]
+        score, rank = f"{scores[i]:.6f}", str(ranking.rank[i])
+        rows.append(
+            (records[i].file_name, score, rank, int(not lost), *((lost.detail, lost.kind) if lost else ("", "")))
+        )
     scored = {record.file_name for record in records}  # some lost no more than their attributes
-    rows += [(r.file_name, "", "", 0, f"{r.stage}: {r.reason}") for r in rejections if r.file_name not in scored]
-    rows += [(file_name, "", "", 0, reason) for file_name, reason in left_out]
-    _write_csv(path, ("file_name", "score", "rank", "chosen", "reason"), rows)
+    for r in rejections:
+        if r.file_name not in scored:
+            reason = r.detail if r.stage == "choice" else f"{r.stage}: {r.detail}"
+            rows.append((r.file_name, "", "", 0, reason, r.kind))
+    _write_csv(path, ("file_name", "score", "rank", "chosen", "reason", "kind"), rows)
 
 
 def write_rejected_csv(path: Path, rejections: Sequence[Rejection]) -> None:
-    """`file_name,stage,reason`: one row per entry that cannot be used."""
-    _write_csv(path, ("file_name", "stage", "reason"), [(r.file_name, r.stage, r.reason) for r in rejections])
+    """`file_name,stage,reason,kind`: one row per entry that cannot be used."""
+    rows = [(r.file_name, r.stage, r.detail, r.kind) for r in rejections]
+    _write_csv(path, ("file_name", "stage", "reason", "kind"), rows)
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -31,7 +31,8 @@ class BuildSummary:
 
     Attributes:
         pyramid: the finished file.
-        ranking_csv: columns file_name, score, rank, chosen, reason. rejected_csv: file_name, stage, reason.
+        ranking_csv: columns file_name, score, rank, chosen, reason, kind. rejected_csv: file_name, stage, reason,
+            kind. Tables without the column kind are read, too.
         photos: every photo with landmarks: file name -> file.
         duplicates: pairs found. stages: in the order of the work.
         settings: shown as they are; of them the page itself uses `count` (faces asked for), `selection`, and, where

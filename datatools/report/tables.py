@@ -1,10 +1,9 @@
-"""What the report page says about ranking.csv and rejected.csv: read, counted, like reasons put together."""
+"""What the report page says about ranking.csv and rejected.csv: entries read, counted, and grouped by kind."""
 
 import csv
 import math
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,9 @@ from numpy.typing import NDArray
 
 from datatools.errors import DataError
 from datatools.report_format import shorten
+from datatools.sources.records import RejectionKind
 
 EXAMPLES = 4  # file names shown for a reason
-
-# What differs between two reasons of the same kind: quoted text, file names, numbers.
-_PARTICULARS = re.compile(
-    r"""'[^']*'|"[^"]*"|\S+\.(?:jpe?g|png|webp|gif|bmp|tiff?)\b|[-+]?\d+(?:[.,_]\d+)*(?:e[-+]?\d+)?""", re.I
-)
 
 
 @dataclass(frozen=True)
@@ -27,7 +22,7 @@ class ReasonGroup:
 
     Attributes:
         stage: where it happened.
-        text: the reason; its particulars are replaced by … where they differ.
+        text: the reason where all have the same one, else the kind in words.
         count: entries. examples: (file name, its own reason) of the first few.
     """
 
@@ -75,38 +70,38 @@ class RankingTable:
         return [int(i) for i in positions[np.argsort(-self.scores[positions], kind="stable")][:count]]
 
 
-@dataclass
-class _Collected:
-    texts: set[str] = field(default_factory=set)
-    count: int = 0
-    examples: list[tuple[str, str]] = field(default_factory=list)
+@dataclass(frozen=True)
+class Entry:
+    """One row of a table. kind: a `RejectionKind`'s value; "" in tables that were written before there were kinds."""
+
+    file_name: str
+    kind: str
+    stage: str
+    reason: str
 
 
-def group_reasons(entries: Iterable[tuple[str, str, str]]) -> tuple[ReasonGroup, ...]:
-    """Put (file name, stage, reason) entries of the same kind together, the most frequent kind first.
-
-    Two reasons are of a kind when they differ only in numbers, quoted text or names of pictures.
-    """
-    kinds: dict[tuple[str, str], _Collected] = {}
-    for name, stage, reason in entries:
-        text = shorten(reason)
-        collected = kinds.setdefault((stage, _PARTICULARS.sub("…", text)), _Collected())
-        collected.count += 1
-        if len(collected.texts) < 2:
-            collected.texts.add(text)
-        if len(collected.examples) < EXAMPLES:
-            collected.examples.append((name, text))
+def group_reasons(entries: Iterable[Entry]) -> tuple[ReasonGroup, ...]:
+    """Put entries of the same kind together, the most frequent kind first; those without a kind by their reason."""
+    kinds: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        kinds.setdefault((entry.stage, entry.kind or shorten(entry.reason)), []).append(entry)
     groups = []
-    for (stage, kind), found in kinds.items():
-        text = found.texts.pop() if len(found.texts) == 1 else kind
-        groups.append(ReasonGroup(stage, text, found.count, tuple(found.examples)))
+    for (stage, kind), members in kinds.items():
+        reasons = {shorten(entry.reason) for entry in members}
+        text = reasons.pop() if len(reasons) == 1 else _words(kind)
+        examples = tuple((entry.file_name, shorten(entry.reason)) for entry in members[:EXAMPLES])
+        groups.append(ReasonGroup(stage, text, len(members), examples))
     return tuple(sorted(groups, key=lambda group: -group.count))
 
 
+def _words(kind: str) -> str:
+    return RejectionKind(kind).text if kind in set(RejectionKind) else kind
+
+
 def read_rejected(path: Path) -> Rejected:
-    """Read rejected.csv (file_name, stage, reason). Raises: DataError for missing columns, OSError."""
-    rows = _rows(path, ("file_name", "stage", "reason"))
-    groups = group_reasons((name, stage, reason) for name, stage, reason in rows)
+    """Read rejected.csv (file_name, stage, reason, kind). Raises: DataError for missing columns, OSError."""
+    rows = _rows(path, ("file_name", "stage", "reason"), ("kind",))
+    groups = group_reasons(Entry(name, kind, stage, reason) for name, stage, reason, kind in rows)
     stages: dict[str, int] = {}
     for group in groups:
         stages[group.stage] = stages.get(group.stage, 0) + group.count
@@ -114,21 +109,21 @@ def read_rejected(path: Path) -> Rejected:
 
 
 def read_ranking(path: Path) -> RankingTable:
-    """Read ranking.csv (file_name, score, rank, chosen, reason). Raises: DataError for missing columns, OSError."""
-    names, scores, chosen, reasons = [], [], [], []
-    for name, score, flag, reason in _rows(path, ("file_name", "score", "chosen", "reason")):
-        names.append(name)
+    """Read ranking.csv (file_name, score, chosen, reason, kind). Raises: DataError for missing columns, OSError."""
+    entries, scores, chosen = [], [], []
+    for name, score, flag, reason, kind in _rows(path, ("file_name", "score", "chosen", "reason"), ("kind",)):
+        entries.append(Entry(name, kind, "", reason))
         scores.append(_number(score))
         chosen.append(flag.strip().lower() in ("1", "true", "yes"))
-        reasons.append(reason)
     groups = group_reasons(
-        (names[i], "", reasons[i]) for i, is_in in enumerate(chosen) if not is_in and math.isfinite(scores[i])
+        e for e, score, is_in in zip(entries, scores, chosen, strict=True) if not is_in and math.isfinite(score)
     )
-    return RankingTable(tuple(names), np.array(scores, np.float64), np.array(chosen, bool), tuple(reasons), groups)
+    names, reasons = tuple(e.file_name for e in entries), tuple(e.reason for e in entries)
+    return RankingTable(names, np.array(scores, np.float64), np.array(chosen, bool), reasons, groups)
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[list[str]]:
-    """The named columns of every row; columns that a short row lacks are empty."""
+def _rows(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """The named columns of every row; columns that the file or a short row lacks are empty."""
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
@@ -137,9 +132,9 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[list[str]]:
             raise DataError(
                 f"{path.name} lacks the column {missing[0]}; its first line is {shorten(','.join(header), 80)!r}"
             )
-        places = [header.index(name) for name in columns]
+        places = [header.index(name) if name in header else None for name in (*columns, *optional)]
         for row in reader:
-            yield [row[place] if place < len(row) else "" for place in places]
+            yield [row[place] if place is not None and place < len(row) else "" for place in places]
 
 
 def _number(text: str) -> float:

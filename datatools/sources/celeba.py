@@ -22,6 +22,7 @@ from datatools.readable import unlike
 from datatools.sources.celeba_layout import HOW_TO_GET, PhotoNames, find_layout
 from datatools.sources.landmark_checks import ALIGNED_SIZE, NEARLY_ALL, common_fault, outside
 from datatools.sources.published import celebahq_index_by_file
+from datatools.sources.records import FaceRecord, Rejection, RejectionKind
 from datatools.text import counted, read_lines
 
 _SIGNS = {"1": 1, "-1": -1, "+1": 1}
@@ -39,37 +40,6 @@ _OTHER_FILES = {
 
 _LOOKED_AT = 16
 """Photos whose size is read before the build, spread over all."""
-
-
-@dataclass(frozen=True, slots=True)
-class FaceRecord:
-    """One photo with its annotations."""
-
-    file_name: str
-    """As in the annotations."""
-    path: Path
-    """Of the photo, whose name may differ in case or ending."""
-    row: int
-    """Zero-based row of the landmarks file (line 1 is its count, line 2 its column names: line number less 3)."""
-    landmarks: NDArray[np.float64]
-    """(5, 2): left eye, right eye, nose, left and right mouth corner; (x, y) in centre coordinates of stored pixels."""
-    celebahq_index: int
-    """Index in the published CelebA-HQ, -1 when not in it."""
-    attributes: tuple[int, ...] | None
-    """+1 or -1 in the order of `CelebATree.attribute_names`; None when not given for this photo."""
-    identity: int | None
-    split: int | None
-    """Official evaluation split: 0 training, 1 validation, 2 test."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """One entry that cannot be used, and why."""
-
-    file_name: str
-    stage: str
-    """Where it was found: "annotation", "photo", "face" or "excluded"."""
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -147,10 +117,10 @@ def read_tree(root: Path) -> CelebATree:
         file = photo_names.find(name)
         if file is None and not os.path.lexists(image_dir / name):
             missing.append(name)
-            rejections.append(Rejection(name, "photo", f"no such file in {image_dir.name}"))
+            rejections.append(Rejection(RejectionKind.NO_FILE, name, f"no such file in {image_dir.name}"))
             continue
         if file is None or not os.access(image_dir / file, os.R_OK):
-            rejections.append(Rejection(name, "photo", _fault(image_dir / (file or name))))
+            rejections.append(Rejection(RejectionKind.NOT_READABLE, name, _fault(image_dir / (file or name))))
             continue
         used.add(file)
         records.append(
@@ -167,7 +137,7 @@ def read_tree(root: Path) -> CelebATree:
         )
     unannotated = sorted(files - annotated - used)
     for name in unannotated:
-        rejections.append(Rejection(name, "annotation", f"no row in {layout.landmarks.name}"))
+        rejections.append(Rejection(RejectionKind.NO_ROW, name, f"no row in {layout.landmarks.name}"))
     return CelebATree(
         root, image_dir, tuple(records), tuple(rejections), attribute_names, tuple(missing), tuple(unannotated)
     )
@@ -213,12 +183,12 @@ def _fullest(folders: Mapping[Path, frozenset[str]], names: Sequence[str]) -> tu
 
 
 def _one_each(rejections: Sequence[Rejection], known: set[str]) -> list[Rejection]:
-    """One rejection per entry, with all its reasons; none for photos that only an optional file names."""
-    reasons: dict[tuple[str, str], list[str]] = {}
+    """Join the rejections of an entry: first kind, all details; none for photos that only an optional file names."""
+    same: dict[tuple[str, str], list[Rejection]] = {}
     for rejection in rejections:
         if rejection.file_name in known:
-            reasons.setdefault((rejection.file_name, rejection.stage), []).append(rejection.reason)
-    return [Rejection(name, stage, "; ".join(texts)) for (name, stage), texts in reasons.items()]
+            same.setdefault((rejection.file_name, rejection.stage), []).append(rejection)
+    return [Rejection(group[0].kind, name, "; ".join(r.detail for r in group)) for (name, _), group in same.items()]
 
 
 def _fault(path: Path) -> str:
@@ -251,9 +221,10 @@ class _Annotations:
             lengths[len(fields)] += 1
             if numbers is None or len(numbers) != 10:
                 shown = " ".join(fields)[:80]
-                self._reject(path, line, name, f"expected a file name and 10 numbers, found {len(fields)}: {shown!r}")
+                detail = f"expected a file name and 10 numbers, found {len(fields)}: {shown!r}"
+                self._reject(RejectionKind.MANGLED_ROW, path, line, name, detail)
             elif not math.isfinite(sum(numbers)):
-                self._reject(path, line, name, "the landmarks are not finite")
+                self._reject(RejectionKind.NOT_FINITE, path, line, name, "the landmarks are not finite")
             else:
                 names.append(name)
                 rows.append(line - 3)
@@ -286,8 +257,8 @@ class _Annotations:
             if len(values) == len(attribute_names):
                 attributes[name] = values
             else:
-                reason = f"expected a file name and {len(attribute_names)} times 1 or -1; used without attributes"
-                self._reject(path, line, name, reason)
+                detail = f"expected a file name and {len(attribute_names)} times 1 or -1; used without attributes"
+                self._reject(RejectionKind.UNUSED_ANNOTATION, path, line, name, detail)
         return attribute_names, attributes
 
     def numbers(self, path: Path | None, allowed: Sequence[str] | None) -> Mapping[str, int]:
@@ -302,7 +273,8 @@ class _Annotations:
             else:
                 wanted = "a number" if allowed is None else "one of " + ", ".join(allowed)
                 found = " ".join(fields)[:40]
-                self._reject(path, line, name, f"expected a file name and {wanted}, found {found!r}; used without it")
+                detail = f"expected a file name and {wanted}, found {found!r}; used without it"
+                self._reject(RejectionKind.UNUSED_ANNOTATION, path, line, name, detail)
         return numbers
 
     def _table(self, path: Path) -> tuple[str, list[str]]:
@@ -317,8 +289,8 @@ class _Annotations:
             )
         rows = lines[2:]
         if len(rows) < int(count):
-            reason = f"{count} rows are promised, {len(rows)} are there; the file may be cut off"
-            self._reject(path, 1, path.name, reason)
+            detail = f"{count} rows are promised, {len(rows)} are there; the file may be cut off"
+            self._reject(RejectionKind.MISSING_ROWS, path, 1, path.name, detail)
         return lines[1], rows
 
     def _rows(self, path: Path, rows: Sequence[str], first_line: int) -> Iterator[tuple[int, str, list[str]]]:
@@ -328,15 +300,16 @@ class _Annotations:
             fields = row.split()
             name = fields[0] if fields else ""
             if not name or "/" in name or "\\" in name or "\0" in name or name in {".", ".."}:
-                reason = f"{name[:80]!r} is no plain file name" if name else "the line is empty"
-                self._reject(path, line, path.name, reason)
+                detail = f"{name[:80]!r} is no plain file name" if name else "the line is empty"
+                self._reject(RejectionKind.BAD_FILE_NAME, path, line, path.name, detail)
             elif first_lines.setdefault(name, line) != line:
-                self._reject(path, line, name, f"second row for this file; line {first_lines[name]} is used")
+                detail = f"second row for this file; line {first_lines[name]} is used"
+                self._reject(RejectionKind.REPEATED_ROW, path, line, name, detail)
             else:
                 yield line, name, fields[1:]
 
-    def _reject(self, path: Path, line: int, name: str, reason: str) -> None:
-        self.rejections.append(Rejection(name, "annotation", f"{path.name}, line {line}: {reason}"))
+    def _reject(self, kind: RejectionKind, path: Path, line: int, name: str, detail: str) -> None:
+        self.rejections.append(Rejection(kind, name, f"{path.name}, line {line}: {detail}"))
 
 
 def _floats(fields: Sequence[str]) -> list[float] | None:

@@ -1,6 +1,7 @@
 """datatools.images: every file gives sensible RGB or a reason; nothing is filled up, turned or clipped in silence."""
 
 import io
+import pickle
 import subprocess
 import sys
 import warnings
@@ -37,6 +38,9 @@ def test_bad_files_are_refused_with_a_reason_of_one_line(name: str) -> None:
     with pytest.raises(ImageError, match=word) as caught:
         decode_rgb(make())
     assert "\n" not in str(caught.value)
+    kinds = {"zero bytes": "empty-photo", "text": "unknown-format", "binary": "unknown-format"}
+    expected = "too-large" if "bomb" in name else kinds.get(name, "damaged-photo")
+    assert (caught.value.fault, pickle.loads(pickle.dumps(caught.value)).fault) == (expected, expected)
 
 
 @pytest.mark.parametrize("reduce", [2, 4, 8])

@@ -84,7 +84,7 @@ def test_tables(finished_build: Path) -> None:
     assert scores == sorted(scores, reverse=True)
     assert [row["rank"] for row in ranking] == [str(rank) for rank in range(1, 9)]
     assert [row["reason"] for row in ranking] == [""] * CHOSEN + [f"score below the best {CHOSEN}"] * CHOSEN
-    assert (finished_build / "rejected.csv").read_text() == "file_name,stage,reason\n"
+    assert (finished_build / "rejected.csv").read_text() == "file_name,stage,reason,kind\n"
 
 
 def test_the_same_command_again_does_nothing(finished_build: Path, tiny_tree: Path) -> None:
@@ -177,6 +177,7 @@ def test_exclusions_duplicates_and_the_papers_filter(
     rows = {row["file_name"]: row for row in table(out / "ranking.csv")}
     assert rows[names[1]]["reason"] == "excluded: listed in unwanted.txt"
     worse, better = sorted((rows[names[0]], rows["900004.jpg"]), key=lambda row: float(row["score"]))
+    assert (worse["kind"], rows[names[1]]["kind"]) == ("duplicate", "excluded")
     assert worse["reason"] == f"duplicate of {better['file_name']}"
     assert (worse["chosen"], better["chosen"]) == ("0", "1")
     with Pyramid(out / "celebahq.h5") as faces, Pyramid(finished_build / "celebahq.h5") as lanczos:

@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -109,6 +110,20 @@ def test_every_bad_entry_is_a_row_and_every_odd_one_a_face(photos: Mapping[str, 
         "mangled.jpg": "annotation",
         "not_a_number.jpg": "annotation",
         "without_row.jpg": "annotation",
+    }
+    assert {row["file_name"]: row["kind"] for row in rejected} == {
+        "zero.jpg": "empty-photo",
+        "text.jpg": "unknown-format",
+        "truncated.jpg": "damaged-photo",
+        "bomb.jpg": "too-large",
+        "bomb_png.jpg": "too-large",
+        "without_file.jpg": "no-file",
+        "folder.jpg": "not-readable",
+        "degenerate.jpg": "bad-landmarks",
+        "outside.jpg": "outside-photo",
+        "mangled.jpg": "mangled-row",
+        "not_a_number.jpg": "not-finite",
+        "without_row.jpg": "no-row",
     }
     assert len(rejected) == len(stages)
     assert all(row["reason"] and "\n" not in row["reason"] for row in rejected)
@@ -219,8 +234,8 @@ def test_fewer_faces_than_asked_for_is_told_and_no_failure(photos: Mapping[str, 
     assert "7 images instead of 8: 1 photo could not be used" in done.stderr
     with Pyramid(tmp_path / "out" / "celebahq.h5") as faces:
         assert len(faces) == 7
-    times = [path.read_text() for path in (tmp_path / "out" / "work" / "times").glob("*.csv")]
-    images = {stage: int(count) for stage, _, count in (line.strip().split(",") for line in times)}
+    times = [json.loads(path.read_text()) for path in (tmp_path / "out" / "work" / "times").glob("*.json")]
+    images = {timing["stage"]: timing["images"] for timing in times}
     assert images["join"] == images["verify"] == 7
 
 

@@ -13,7 +13,7 @@ import h5py
 import pytest
 
 from datatools.errors import DataError
-from datatools.sources.celeba import FaceRecord
+from datatools.sources.records import FaceRecord
 from pipelines.preflight import (
     check_space,
     clean_up,
@@ -136,6 +136,7 @@ def test_cleaning_up(settings: BuildSettings) -> None:
         settings.marker("verified"),
         settings.marker("reported"),
         settings.score_path(0),
+        settings.score_path(0).with_suffix(".json"),
         other.score_path(1),
         settings.work_dir / "lock",
         settings.work_dir / "faces" / "family.rgb",
@@ -149,8 +150,12 @@ def test_cleaning_up(settings: BuildSettings) -> None:
         other.ranking_path,
         other.marker("verified"),
         other.marker("finished"),
-        settings.work_dir / "times" / "Rank-0123456789.csv",
+        settings.work_dir / "times" / "Rank-0123456789.json",
+        settings.work_dir / "times" / "Join-0123456789.csv",  # of a version before
+        settings.score_path(0).with_suffix(".csv"),
         settings.work_dir / "scores" / ".00001-0123456789abcdef.npz.partial",
+        settings.work_dir / "times" / "Join-0123456789.csv",  # of a version before
+        settings.score_path(0).with_suffix(".csv"),
         settings.work_dir / "scores" / ".00001-0123456789abcdef.stamps.partial",
         unfinished_path(settings.score_path(1)),
         unfinished_path(other.faces_path(1)),
@@ -158,7 +163,7 @@ def test_cleaning_up(settings: BuildSettings) -> None:
         unfinished_path(settings.build_path(1).with_suffix(".rgb")),
         settings.work_dir / "build" / ".00001-0123456789abcdef.h5.partial",
         settings.work_dir / "faces" / ".00001-0123456789abcdef-256.rgb.partial",
-        settings.work_dir / "times" / ".Rank-0123456789.csv.partial",
+        settings.work_dir / "times" / ".Rank-0123456789.json.partial",
         settings.work_dir / f".{settings.ranking_path.name}.partial",
         settings.output_dir / ".celebahq.h5.partial",
         settings.output_dir / ".ranking.csv.partial",

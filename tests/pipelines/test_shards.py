@@ -13,7 +13,8 @@ from datatools.pyramid import Provenance, Pyramid
 from datatools.restore import get_restorer
 from datatools.restore.restorers import network_restorer
 from datatools.restore.weights import save_weights
-from datatools.sources.celeba import FaceRecord, read_tree
+from datatools.sources.celeba import read_tree
+from datatools.sources.records import FaceRecord
 from pipelines.shards import (
     ChosenFace,
     Recipe,

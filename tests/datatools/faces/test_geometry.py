@@ -114,8 +114,9 @@ def test_side_is_four_eye_distances_or_3_6_times_eyes_to_mouth() -> None:
     ],
 )
 def test_unusable_landmarks_are_refused_with_the_reason(landmarks: NDArray[np.float64], reason: str) -> None:
-    with pytest.raises(FrameError, match=reason):
+    with pytest.raises(FrameError, match=reason) as caught:
         face_frame(landmarks, 409, 687)
+    assert caught.value.fault == ("outside-photo" if reason == "inside" else "bad-landmarks")
 
 
 def test_inside_fraction() -> None:

@@ -22,8 +22,8 @@ from datatools.faces.ranking import (
     write_ranking_csv,
     write_rejected_csv,
 )
-from datatools.sources.celeba import FaceRecord, Rejection
 from datatools.sources.published import KNOWN_FLAWS, published_files
+from datatools.sources.records import FaceRecord, Rejection, RejectionKind
 
 
 def record(row: int, index: int = -1) -> FaceRecord:
@@ -74,7 +74,7 @@ def test_of_a_group_of_duplicates_the_best_stays(data: st.DataObject, scores: li
     count = data.draw(st.integers(1, len(scores)))
     ranking = rank_faces(faces, np.array(scores), selection="score", count=count, drop=drop)
     names = [face.file_name for face in faces]
-    dropped = {i for i, reason in enumerate(ranking.reasons) if reason.startswith("duplicate of ")}
+    dropped = {i for i, lost in enumerate(ranking.rejections) if lost and lost.kind is RejectionKind.DUPLICATE}
     for i in dropped:
         better = names.index(ranking.reasons[i].removeprefix("duplicate of "))
         assert ranking.rank[better] < ranking.rank[i]
@@ -93,6 +93,7 @@ def test_a_dropped_face_does_not_drop_others() -> None:
     ranking = rank_faces(records(3), np.array([3.0, 2.0, 1.0]), selection="all", count=1, drop=drop)
     assert ranking.chosen.tolist() == [0, 2]
     assert ranking.reasons == ("", "duplicate of 000001.jpg", "")
+    assert ranking.rejections[1] == Rejection(RejectionKind.DUPLICATE, "000002.jpg", "duplicate of 000001.jpg")
 
 
 @pytest.mark.parametrize(
@@ -173,25 +174,26 @@ def test_bad_exclusions(content: bytes, told: str, tmp_path: Path) -> None:
 
 def test_tables(tmp_path: Path) -> None:
     faces = records(3)
-    ranking = Ranking(np.array([2, 1, 3]), np.array([1, 0]), ("", "", "score below the best 2"))
+    low = Rejection(RejectionKind.LOW_SCORE, "000003.jpg", "score below the best 2")
+    ranking = Ranking(np.array([2, 1, 3]), np.array([1, 0]), (None, None, low))
     rejections = [
-        Rejection("bad, very.jpg", "photo", 'it begins with the text "x"'),
-        Rejection("000001.jpg", "annotation", "used without attributes"),
+        Rejection(RejectionKind.UNKNOWN_FORMAT, "bad, very.jpg", 'it begins with the text "x"'),
+        Rejection(RejectionKind.UNUSED_ANNOTATION, "000001.jpg", "used without attributes"),
     ]
     write_ranking_csv(tmp_path / "ranking.csv", faces, np.array([0.5, 0.75, 0.125]), ranking, rejections)
     write_rejected_csv(tmp_path / "rejected.csv", rejections)
     with (tmp_path / "ranking.csv").open(newline="") as stream:
         assert list(csv.reader(stream)) == [
-            ["file_name", "score", "rank", "chosen", "reason"],
-            ["000002.jpg", "0.750000", "1", "1", ""],
-            ["000001.jpg", "0.500000", "2", "1", ""],  # once, though an annotation of it was rejected
-            ["000003.jpg", "0.125000", "3", "0", "score below the best 2"],
-            ["bad, very.jpg", "", "", "0", 'photo: it begins with the text "x"'],
+            ["file_name", "score", "rank", "chosen", "reason", "kind"],
+            ["000002.jpg", "0.750000", "1", "1", "", ""],
+            ["000001.jpg", "0.500000", "2", "1", "", ""],  # once, though an annotation of it was rejected
+            ["000003.jpg", "0.125000", "3", "0", "score below the best 2", "low-score"],
+            ["bad, very.jpg", "", "", "0", 'photo: it begins with the text "x"', "unknown-format"],
         ]
     with (tmp_path / "rejected.csv").open(newline="") as stream:
         assert list(csv.reader(stream)) == [
-            ["file_name", "stage", "reason"],
-            ["bad, very.jpg", "photo", 'it begins with the text "x"'],
-            ["000001.jpg", "annotation", "used without attributes"],
+            ["file_name", "stage", "reason", "kind"],
+            ["bad, very.jpg", "photo", 'it begins with the text "x"', "unknown-format"],
+            ["000001.jpg", "annotation", "used without attributes", "unused-annotation"],
         ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ranking.csv", "rejected.csv"]

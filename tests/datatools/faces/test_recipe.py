@@ -18,7 +18,8 @@ from datatools.faces.resample import FINAL_FILTERS, FinalFilter
 from datatools.images import Box, ImageError, image_size
 from datatools.restore import Crop, Plan, get_restorer
 from datatools.restore.base import cut
-from datatools.sources.celeba import FaceRecord, read_tree
+from datatools.sources.celeba import read_tree
+from datatools.sources.records import FaceRecord
 from tests.support.paths import GOLDEN
 
 NONE = get_restorer("none")

@@ -127,8 +127,11 @@ def written(summary: BuildSummary, folder: Path) -> Page:
 
 def test_the_page_tells_counts_times_sizes_and_settings(tmp_path: Path, names: list[str]) -> None:
     summary = make_build(tmp_path / "out put", names, others=["x1.jpg", "x2.jpg"])
-    rejected = [["file_name", "stage", "reason"], ["a.jpg", "photo", "the file is empty (zero bytes)"]]
-    rejected += [[f"{i}.jpg", "face", f"only {i}% inside"] for i in range(1234)]
+    rejected = [
+        ["file_name", "stage", "reason", "kind"],
+        ["a.jpg", "photo", "the file is empty (zero bytes)", "empty-photo"],
+    ]
+    rejected += [[f"{i}.jpg", "face", f"only {i}% inside", "outside-photo"] for i in range(1234)]
     write_csv(summary.rejected_csv, rejected)
     summary = replace(
         summary, duplicates=(DuplicateFiles(names[0], names[3], 5), DuplicateFiles(names[1], "x1.jpg", 17))
@@ -139,7 +142,7 @@ def test_the_page_tells_counts_times_sizes_and_settings(tmp_path: Path, names: l
         "Of 9 photos with landmarks, 9 gave a face",
         "1,235 entries were rejected.",
         "Rejected, stage “face” 1,234",
-        "face 1,234 only …% inside 0.jpg , 1.jpg , 2.jpg , 3.jpg , …",
+        "face 1,234 the face lies outside of the photo 0.jpg , 1.jpg , 2.jpg , 3.jpg , …",
         "photo 1 the file is empty (zero bytes) a.jpg",
         "2 beyond 7 x1.jpg , x2.jpg",
         "the lowest score that was chosen, 3.0000",

@@ -1,4 +1,4 @@
-"""Reading ranking.csv and rejected.csv, and putting like reasons together."""
+"""Reading ranking.csv and rejected.csv, and grouping entries by kind."""
 
 import csv
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datatools.errors import DataError
-from datatools.report.tables import EXAMPLES, group_reasons, read_ranking, read_rejected
+from datatools.report.tables import EXAMPLES, Entry, group_reasons, read_ranking, read_rejected
 
 
 def write_csv(path: Path, rows: list[list[str]]) -> Path:
@@ -16,30 +16,54 @@ def write_csv(path: Path, rows: list[list[str]]) -> Path:
     return path
 
 
-def test_reasons_that_differ_in_numbers_names_or_quotes_are_one_kind() -> None:
-    entries = [(f"{i:06}.jpg", "face", f"only {i}.5% of the rectangle (side {i} px) lies inside") for i in range(9)]
-    entries += [("a.jpg", "photo", "begins with the text 'hello'"), ("b.jpg", "photo", "begins with the text 'it'")]
-    entries += [("c.jpg", "annotation", "no photo c.jpg"), ("d.jpg", "annotation", "no photo d.jpg")]
+def test_entries_of_a_kind_are_one_group() -> None:
+    entries = [
+        Entry(f"{i:06}.jpg", "outside-photo", "face", f"only {i}.5% of the rectangle lies inside") for i in range(9)
+    ]
+    entries += [
+        Entry("a.jpg", "damaged-photo", "photo", "truncated"),
+        Entry("b.jpg", "damaged-photo", "photo", "bad Huffman"),
+    ]
+    entries += [
+        Entry("c.jpg", "empty-photo", "photo", "zero bytes"),
+        Entry("d.jpg", "empty-photo", "photo", "zero bytes"),
+    ]
+    entries += [Entry("e.jpg", "kind-of-2031", "photo", "1"), Entry("f.jpg", "kind-of-2031", "photo", "2")]
     groups = group_reasons(entries)
     assert [(g.stage, g.text, g.count) for g in groups] == [
-        ("face", "only …% of the rectangle (side … px) lies inside", 9),
-        ("photo", "begins with the text …", 2),
-        ("annotation", "no photo …", 2),
+        ("face", "the face lies outside of the photo", 9),
+        ("photo", "the picture is damaged", 2),
+        ("photo", "zero bytes", 2),
+        ("photo", "kind-of-2031", 2),
     ]
     assert len(groups[0].examples) == EXAMPLES
-    assert groups[0].examples[1] == ("000001.jpg", "only 1.5% of the rectangle (side 1 px) lies inside")
+    assert groups[0].examples[1] == ("000001.jpg", "only 1.5% of the rectangle lies inside")
 
 
-def test_equal_reasons_keep_their_numbers_and_stages_stay_apart() -> None:
+def test_entries_without_a_kind_are_grouped_by_reason_and_stage() -> None:
+    """As in tables of earlier versions."""
     entries = [
-        ("a", "photo", "zero bytes, not 16"),
-        ("b", "photo", "zero bytes, not 16"),
-        ("c", "face", "zero bytes, not 16"),
+        Entry("a", "", "photo", "zero bytes, not 16"),
+        Entry("b", "", "photo", "zero bytes, not 16"),
+        Entry("c", "", "face", "zero bytes, not 16"),
+        Entry("d", "", "face", "zero bytes, not 17"),
     ]
     assert [(g.stage, g.text, g.count) for g in group_reasons(entries)] == [
         ("photo", "zero bytes, not 16", 2),
         ("face", "zero bytes, not 16", 1),
+        ("face", "zero bytes, not 17", 1),
     ]
+
+
+def test_kinds_are_read_where_the_table_has_them(tmp_path: Path) -> None:
+    """Rewording a reason changes no group."""
+    rows = [["file_name", "stage", "reason", "kind"], *([f"{i}", "photo", f"words {i}", "no-file"] for i in range(3))]
+    (group,) = read_rejected(write_csv(tmp_path / "rejected.csv", rows)).groups
+    assert (group.text, group.count) == ("the row has no photo", 3)
+    head = ["file_name", "score", "rank", "chosen", "reason", "kind"]
+    rows = [head, *([f"{i}.jpg", "1", "1", "0", f"duplicate of {i}", "duplicate"] for i in range(3))]
+    (group,) = read_ranking(write_csv(tmp_path / "ranking.csv", rows)).groups
+    assert (group.text, group.count) == ("duplicate of a photo with a better score", 3)
 
 
 def test_rejected_are_counted_per_stage_most_first(tmp_path: Path) -> None:

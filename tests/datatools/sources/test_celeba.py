@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from datatools.errors import DataError
 from datatools.faces.geometry import FrameError, face_frame
-from datatools.sources.celeba import CelebATree, Rejection, read_tree
+from datatools.sources.celeba import CelebATree, read_tree
+from datatools.sources.records import Rejection, RejectionKind
 from tests.faults.trees import ATTRIBUTES, LANDMARKS, landmark_row, write_tree
 
 NAMES = [f"{number:06d}.jpg" for number in (1, 2, 3, 4, 5, 615)]
@@ -93,16 +94,16 @@ def test_mangled_line(tmp_path: Path, row: str, reason: str) -> None:
     tree = read_tree(write_tree(tmp_path, PHOTOS, rows=rows))
     rejection = only_rejection(tree)
     assert (rejection.file_name, rejection.stage) == ("000003.jpg", "annotation")
-    assert "list_landmarks_celeba.txt, line 5: " in rejection.reason
-    assert reason in rejection.reason
-    assert "\n" not in rejection.reason
+    assert "list_landmarks_celeba.txt, line 5: " in rejection.detail
+    assert reason in rejection.detail
+    assert "\n" not in rejection.detail
     assert [record.row for record in tree.records] == [0, 1, 3, 4, 5]
 
 
 def test_line_without_a_name(tmp_path: Path) -> None:
     rows = [landmark_row(name) for name in NAMES]
     tree = read_tree(write_tree(tmp_path, PHOTOS, rows=[*rows[:2], "", *rows[2:]]))
-    assert only_rejection(tree).reason == "list_landmarks_celeba.txt, line 5: the line is empty"
+    assert only_rejection(tree).detail == "list_landmarks_celeba.txt, line 5: the line is empty"
     assert len(tree.records) == len(NAMES)
 
 
@@ -110,8 +111,8 @@ def test_row_without_file_and_file_without_row(tmp_path: Path) -> None:
     rows = [landmark_row(name) for name in [*NAMES[1:], "000700.jpg"]]
     tree = read_tree(write_tree(tmp_path, PHOTOS, rows=rows))
     assert tree.rejections == (
-        Rejection("000700.jpg", "photo", "no such file in img_celeba"),
-        Rejection("000001.jpg", "annotation", "no row in list_landmarks_celeba.txt"),
+        Rejection(RejectionKind.NO_FILE, "000700.jpg", "no such file in img_celeba"),
+        Rejection(RejectionKind.NO_ROW, "000001.jpg", "no row in list_landmarks_celeba.txt"),
     )
     assert [record.file_name for record in tree.records] == NAMES[1:]
 
@@ -139,7 +140,7 @@ def test_second_row_for_a_file_is_rejected_and_the_first_used(tmp_path: Path) ->
     tree = read_tree(write_tree(tmp_path, PHOTOS, rows=rows))
     rejection = only_rejection(tree)
     assert rejection.file_name == "000002.jpg"
-    assert "line 9: second row for this file; line 4 is used" in rejection.reason
+    assert "line 9: second row for this file; line 4 is used" in rejection.detail
     assert tree.records[1].landmarks[0].tolist() == [30, 40]
 
 
@@ -149,7 +150,7 @@ def test_names_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "Img" / "000001.jpg").write_bytes(b"outside")
     tree = read_tree(write_tree(tmp_path, PHOTOS, rows=[*(landmark_row(n) for n in NAMES), landmark_row(name)]))
     rejection = only_rejection(tree)
-    assert "is no plain file name" in rejection.reason
+    assert "is no plain file name" in rejection.detail
     assert rejection.file_name == "list_landmarks_celeba.txt"
     assert all(record.path.parent == tree.image_dir for record in tree.records)
 
@@ -162,7 +163,7 @@ def test_more_rows_than_promised_are_used(tmp_path: Path) -> None:
 
 def test_fewer_rows_than_promised_are_reported(tmp_path: Path) -> None:
     tree = read_tree(write_tree(tmp_path, PHOTOS, count=202599))
-    assert only_rejection(tree).reason.endswith(
+    assert only_rejection(tree).detail.endswith(
         "line 1: 202599 rows are promised, 6 are there; the file may be cut off"
     )
     assert len(tree.records) == 6
@@ -198,7 +199,7 @@ def test_bad_line_of_an_optional_file_costs_that_annotation_alone(
     tree = read_tree(tmp_path)
     rejection = only_rejection(tree)
     assert rejection.file_name == "000002.jpg"
-    assert Path(file).name in rejection.reason
+    assert Path(file).name in rejection.detail
     changed = {
         name.name
         for name in dataclasses.fields(whole)
@@ -212,7 +213,7 @@ def test_file_without_row_is_reported_even_when_other_files_mention_it(tmp_path:
     spoil(tmp_path / "Anno/identity_CelebA.txt", "000001.jpg 100", "000001.jpg x")
     (rejection,) = read_tree(tmp_path).rejections
     assert rejection.file_name == "000001.jpg"
-    assert rejection.reason == "no row in list_landmarks_celeba.txt"
+    assert rejection.detail == "no row in list_landmarks_celeba.txt"
 
 
 def test_photos_that_only_an_optional_file_knows_are_ignored(tmp_path: Path) -> None:
@@ -432,7 +433,7 @@ def test_entries_that_are_no_files_to_read_are_rejected(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked.jpg" and access(path, mode))
     tree = read_tree(tmp_path)
     assert [record.file_name for record in tree.records] == ["good.jpg"]
-    assert {rejection.file_name: rejection.reason for rejection in tree.rejections} == {
+    assert {rejection.file_name: rejection.detail for rejection in tree.rejections} == {
         "locked.jpg": "may not be read: permission denied",
         "loop.jpg": "a link that leads nowhere, or to itself",
         "dangling.jpg": "a link that leads nowhere, or to itself",

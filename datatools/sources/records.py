@@ -1,0 +1,85 @@
+"""What a source of photos gives: one record per photo that can be used, one rejection per entry that cannot."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class FaceRecord:
+    """One photo with its annotations."""
+
+    file_name: str
+    """As in the annotations."""
+    path: Path
+    """Of the photo, whose name may differ in case or ending."""
+    row: int
+    """Zero-based row of the landmarks file (line 1 is its count, line 2 its column names: line number less 3)."""
+    landmarks: NDArray[np.float64]
+    """(5, 2): left eye, right eye, nose, left and right mouth corner; (x, y) in centre coordinates of stored pixels."""
+    celebahq_index: int
+    """Index in the published CelebA-HQ, -1 when not in it."""
+    attributes: tuple[int, ...] | None
+    """+1 or -1 in the order of `CelebATree.attribute_names`; None when not given for this photo."""
+    identity: int | None
+    split: int | None
+    """Official evaluation split: 0 training, 1 validation, 2 test."""
+
+
+class RejectionKind(StrEnum):
+    """Why an entry is not in the finished file, or not with all its annotations.
+
+    The value is what files store. `stage`: where it was found ("annotation", "photo", "face", "excluded", or "choice"
+    for a face that was scored and not chosen). `text`: the kind in words.
+    """
+
+    stage: str
+    text: str
+
+    MANGLED_ROW = "mangled-row", "annotation", "the row is not a file name and 10 numbers"
+    NOT_FINITE = "not-finite", "annotation", "the landmarks are not finite"
+    BAD_FILE_NAME = "bad-file-name", "annotation", "the row has no plain file name"
+    REPEATED_ROW = "repeated-row", "annotation", "second row for the same file; the first one is used"
+    MISSING_ROWS = "missing-rows", "annotation", "the file has fewer rows than its first line says"
+    UNUSED_ANNOTATION = "unused-annotation", "annotation", "bad optional annotation; the photo is used without it"
+    NO_ROW = "no-row", "annotation", "the photo has no row of landmarks"
+    NO_FILE = "no-file", "photo", "the row has no photo"
+    NOT_READABLE = "not-readable", "photo", "the entry is not a file that can be read"
+    EMPTY_PHOTO = "empty-photo", "photo", "the file is empty"
+    UNKNOWN_FORMAT = "unknown-format", "photo", "the file is not a picture of a known format"
+    DAMAGED_PHOTO = "damaged-photo", "photo", "the picture is damaged"
+    TOO_LARGE = "too-large", "photo", "the picture has too many pixels"
+    UNKNOWN_SAMPLES = "unknown-samples", "photo", "the picture's samples cannot be turned into 8-bit RGB"
+    BAD_LANDMARKS = "bad-landmarks", "face", "the landmarks give no face"
+    OUTSIDE_PHOTO = "outside-photo", "face", "the face lies outside of the photo"
+    CONTRADICTION = "contradiction", "face", "the landmarks contradict each other"
+    EXCLUDED = "excluded", "excluded", "excluded by the user"
+    DUPLICATE = "duplicate", "choice", "duplicate of a photo with a better score"
+    LOW_SCORE = "low-score", "choice", "score below that of the chosen faces"
+    BEYOND_COUNT = "beyond-count", "choice", "beyond the wanted number of published photos"
+    NOT_PUBLISHED = "not-published", "choice", "not in the published set"
+    # Scores that were stored before there were kinds have these.
+    PHOTO = "photo", "photo", "the photo cannot be used"
+    FACE = "face", "face", "the photo gives no face"
+
+    def __new__(cls, value: str, stage: str = "", text: str = "") -> "RejectionKind":
+        kind = str.__new__(cls, value)
+        kind._value_, kind.stage, kind.text = value, stage, text
+        return kind
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One entry that is not used, and why. detail: one line for people, about this very entry."""
+
+    kind: RejectionKind
+    file_name: str
+    detail: str
+
+    @property
+    def stage(self) -> str:
+        """Where it was found."""
+        return self.kind.stage
