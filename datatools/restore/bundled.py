@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from datatools.errors import DataError
-from datatools.restore import Variant
+from datatools.restore.base import Variant
 
 FOLDER = Path(__file__).with_name("data")
 
