@@ -6,25 +6,22 @@ What depends on the reals alone is kept in a folder, under the digest of the dat
 it: it is found again for the same question only.
 """
 
-import hashlib
-import json
 import tempfile
-import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
-from datatools.files import atomic_path
 from datatools.text import counted
 from pggan.metrics import inception as fidelity
+from pggan.metrics.cache import Cache, Key
 from pggan.metrics.image_sets import ImageSet
 from pggan.metrics.inception import Extractor, InceptionFeatures
 from pggan.metrics.ms_ssim import SMALLEST as MS_SSIM_SMALLEST
@@ -41,8 +38,6 @@ LEAST: dict[MetricName, int] = {
     "pr": fidelity.NEIGHBOURHOOD + 1,
 }
 """Images that a metric needs."""
-Key = dict[str, Any]
-"""Everything that an answer about reals depends on, ready for JSON."""
 Progress = Callable[[str, int, int], object]
 """What is being done, how much of it is done since the last call, and how much there is in all."""
 
@@ -162,14 +157,14 @@ def measure(
         if "fid" in metrics or "pr" in metrics:
             features = _features(passes, reals, cache)
         extractor = options.extractor if inception else None
-        seen = passes.look(
+        result = passes.scan(
             images, "images", options.count, gathered=own, pairs="ms-ssim" in metrics, extractor=extractor
         )
-        found = replace(found, ms_ssim=seen.ms_ssim, notes=(*found.notes, *cache.notes))
+        found = replace(found, ms_ssim=result.ms_ssim, notes=(*found.notes, *cache.notes))
         if own is not None and theirs is not None:
             found = replace(found, swd=passes.distance(own, theirs, "distance"))
-        if seen.described is not None and extractor is not None:
-            found = replace(found, figures=fidelity.figures(seen.described, features, inception, extractor.recipe))
+        if result.features is not None and extractor is not None:
+            found = replace(found, figures=fidelity.figures(result.features, features, inception, extractor.recipe))
         return found
 
 
@@ -217,7 +212,7 @@ class PassResult:
     """What one pass over a set gave."""
 
     ms_ssim: float | None = None
-    described: InceptionFeatures | None = None
+    features: InceptionFeatures | None = None
 
 
 class ImagePasses:
@@ -254,7 +249,7 @@ class ImagePasses:
             device=self.device,
         )
 
-    def look(
+    def scan(
         self,
         images: ImageSet,
         what: str,
@@ -266,9 +261,9 @@ class ImagePasses:
         pairs: bool = False,
         extractor: Extractor | None = None,
     ) -> PassResult:
-        """One pass over `count` images from `start` on. Pairs are compared as `mean_over_pairs` does."""
+        """One pass over `count` images from `start` on. Images 2k and 2k + 1 are compared as pairs."""
         similarities: list[NDArray[np.float64]] = []
-        described: list[InceptionFeatures] = []
+        features: list[InceptionFeatures] = []
         size = min(max(BATCH_VALUES // (3 * images.resolution**2) // 2 * 2, 2), LARGEST_BATCH)  # even: whole pairs
         seed = self.options.seed if mirror else None
         for batch in images.batches(count, size, start=start, mirror_seed=seed):
@@ -278,9 +273,9 @@ class ImagePasses:
                 even = len(batch) // 2 * 2
                 similarities.append(ms_ssim(batch[0:even:2], batch[1:even:2], device=self.device))
             if extractor is not None:
-                described.append(fidelity.describe([batch], extractor))
+                features.append(fidelity.describe([batch], extractor))
             self.progress(what, len(batch), count)
-        return PassResult(float(np.concatenate(similarities).mean()) if similarities else None, _joined(described))
+        return PassResult(float(np.concatenate(similarities).mean()) if similarities else None, _joined(features))
 
     def distance(self, a: Descriptors, b: Descriptors, what: str) -> Levels:
         options = self.options
@@ -291,7 +286,7 @@ class ImagePasses:
 
 
 def _reals_alone(
-    passes: ImagePasses, reals: ImageSet, gathered: Descriptors | None, pairs: bool, cache: "Cache"
+    passes: ImagePasses, reals: ImageSet, gathered: Descriptors | None, pairs: bool, cache: Cache
 ) -> Results:
     """Gathers the reals' descriptors, and compares reals with others of their kind unless that is known."""
     options = passes.options
@@ -301,9 +296,9 @@ def _reals_alone(
     similarity = cache.number("ms-ssim", key) if pairs and options.floor else None
     missing = pairs and options.floor and similarity is None
     if gathered is not None or missing:
-        seen = passes.look(reals, "reals", count, mirror=options.mirror, gathered=gathered, pairs=missing)
+        result = passes.scan(reals, "reals", count, mirror=options.mirror, gathered=gathered, pairs=missing)
         if missing:
-            similarity = seen.ms_ssim
+            similarity = result.ms_ssim
             cache.keep_number("ms-ssim", key, similarity)
     found = replace(found, ms_ssim_reals=similarity)
     if gathered is None or not options.floor:
@@ -317,13 +312,13 @@ def _reals_alone(
     floor = cache.number("swd-floor", key)
     if floor is None:
         with passes.descriptors(reals.resolution, 2) as others:
-            passes.look(reals, "other reals", count, start=count, mirror=options.mirror, gathered=others)
+            passes.scan(reals, "other reals", count, start=count, mirror=options.mirror, gathered=others)
             floor = passes.distance(gathered, others, "distance of reals").to_json()
         cache.keep_number("swd-floor", key, floor)
     return replace(found, floor=Levels.of(floor))
 
 
-def _features(passes: ImagePasses, reals: ImageSet, cache: "Cache") -> InceptionFeatures:
+def _features(passes: ImagePasses, reals: ImageSet, cache: Cache) -> InceptionFeatures:
     """Of all reals, as is the custom for FID: it depends on their number."""
     options = passes.options
     assert options.extractor is not None
@@ -331,9 +326,9 @@ def _features(passes: ImagePasses, reals: ImageSet, cache: "Cache") -> Inception
     known = cache.arrays("features", key)
     if known is None:
         what = "features of reals"
-        seen = passes.look(reals, what, reals.count, mirror=options.mirror, extractor=options.extractor)
-        assert seen.described is not None
-        known = vars(seen.described)
+        result = passes.scan(reals, what, reals.count, mirror=options.mirror, extractor=options.extractor)
+        assert result.features is not None
+        known = vars(result.features)
         cache.keep_arrays("features", key, known)
     return InceptionFeatures(**known)
 
@@ -353,66 +348,3 @@ def _joined(parts: list[InceptionFeatures]) -> InceptionFeatures | None:
     if not parts:
         return None
     return InceptionFeatures(np.concatenate([p.features for p in parts]), np.concatenate([p.logits for p in parts]))
-
-
-class Cache:
-    """What was found out about reals, in a folder: a file for every question, which holds the whole question.
-
-    Without a folder, and for data without a digest, it keeps nothing. A file that cannot be read is no answer, a folder
-    that cannot be written is told in `notes`.
-    """
-
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
-        self.notes: list[str] = []
-
-    def number(self, kind: str, key: Key) -> Any:
-        """The answer as `keep_number` got it, or None."""
-        path = self._path(kind, key, "json")
-        try:
-            known = json.loads(path.read_text(encoding="utf-8")) if path else {}
-            return known["answer"] if known.get("question") == key else None
-        except (OSError, ValueError, KeyError, AttributeError):
-            return None
-
-    def keep_number(self, kind: str, key: Key, answer: Any) -> None:
-        """Numbers that JSON can hold."""
-        text = json.dumps({"question": key, "answer": answer}, indent=1) + "\n"
-        self._write(self._path(kind, key, "json"), lambda stream: stream.write(text.encode()))
-
-    def arrays(self, kind: str, key: Key) -> dict[str, Any] | None:
-        """The arrays as `keep_arrays` got them, or None."""
-        path = self._path(kind, key, "npz")
-        if path is None:
-            return None
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                known = {name: file[name] for name in file.files}
-            return known if json.loads(str(known.pop("question"))) == key else None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None
-
-    def keep_arrays(self, kind: str, key: Key, arrays: dict[str, Any]) -> None:
-        """Arrays by name."""
-        question = np.array(json.dumps(key))
-        self._write(self._path(kind, key, "npz"), lambda stream: np.savez(stream, question=question, **arrays))
-
-    def _path(self, kind: str, key: Key, suffix: str) -> Path | None:
-        if self.folder is None or key["digest"] is None:
-            return None
-        text = json.dumps(key, sort_keys=True)
-        return self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.{suffix}"
-
-    def _write(self, path: Path | None, write: Callable[[IO[bytes]], object]) -> None:
-        if path is None:
-            return
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(path) as temporary, temporary.open("wb") as stream:
-                write(stream)
-        except OSError as error:
-            self.notes.append(
-                f"{path.parent}: nothing can be kept there ({error.strerror}), and all is found anew every time; "
-                "make it writable, or name another folder (--cache, not in training)"
-            )
-            self.folder = None

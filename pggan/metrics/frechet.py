@@ -1,6 +1,8 @@
 """Fréchet distance of two normal distributions (Dowson and Landau 1982), the number behind FID (Heusel et al. 2017).
 
 features (n, d), batch by batch  ->  mean and covariance  ->  distance
+
+Own code: torch-fidelity is an optional package, and here the numbers stay real without a full rank.
 """
 
 from dataclasses import dataclass
