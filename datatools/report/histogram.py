@@ -1,30 +1,20 @@
 """The report's histogram of quality scores, as SVG."""
 
 import math
-from dataclasses import dataclass
-from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter
 from numpy.typing import NDArray
 
 from datatools.report_format import score_text
+from datatools.webpage import DASHES, add_legend, new_plot, svg
 
 CHOSEN_COLOUR = "#1f5f99"
 OTHER_COLOUR = "#c9c2b4"
 CUT_COLOUR = "#b3261e"
 BARS = 60
 DECADES = 4  # of a logarithmic axis below the one of the highest score
-
-
-@dataclass(frozen=True)
-class PlotSize:
-    """Size of a plot in CSS pixels."""
-
-    width: int
-    height: int
 
 
 def bar_edges(scores: NDArray[np.float64], cut: float | None, bars: int = BARS) -> NDArray[np.float64]:
@@ -55,14 +45,15 @@ def log_axis_start(scores: NDArray[np.float64]) -> float | None:
 
 
 def score_histogram(
-    path: Path, chosen: NDArray[np.float64], others: NDArray[np.float64], cut: float | None, size: PlotSize
-) -> int:
-    """Draw finite scores of the chosen and of the other photos as stacked bars into an SVG file.
+    chosen: NDArray[np.float64], others: NDArray[np.float64], cut: float | None, width: int, height: int
+) -> tuple[bytes, int]:
+    """Draw finite scores of the chosen and of the other photos as stacked bars.
 
     Args:
-        path: the SVG file. chosen, others: (n,) finite scores; at least one in either. cut: score to mark, or None.
-    Returns: how many scores lie outside the axis and were counted in the first or last bar; not those below
-        `log_axis_start`, which the first bar of a logarithmic axis is for.
+        chosen, others: (n,) finite scores; at least one in either. cut: score to mark, or None.
+        width, height: CSS pixels of the plot.
+    Returns: an SVG file, and how many scores lie outside the axis and were counted in the first or last bar; not those
+        below `log_axis_start`, which the first bar of a logarithmic axis is for.
     """
     start = log_axis_start(np.concatenate([chosen, others]))
     if start is not None:  # from here on, scores are their logarithms
@@ -70,20 +61,10 @@ def score_histogram(
     place = cut if cut is None or start is None else math.log10(max(cut, start))  # of the cut on the axis
     scores = np.concatenate([chosen, others])
     edges = bar_edges(scores, place)
-    # One ulp inside: a histogram's last bar is closed, all the others are open on the right.
-    inside = [np.clip(part, edges[0], np.nextafter(edges[-1], -np.inf)) for part in (chosen, others)]
-    counts = [np.histogram(part, edges)[0] for part in inside]
-    dots = 96.0
-    figure = Figure(figsize=(size.width / dots, size.height / dots), dpi=dots, layout="constrained")
-    axes = figure.add_subplot()
-    for count, base, colour, label in (
-        (counts[0], 0, CHOSEN_COLOUR, f"chosen ({len(chosen):,})"),
-        (counts[1], counts[0], OTHER_COLOUR, f"not chosen ({len(others):,})"),
-    ):
-        if count.any():
-            axes.bar(edges[:-1], count, np.diff(edges), base, align="edge", color=colour, label=label, linewidth=0)
+    figure, axes = new_plot(width, height)
+    _draw_bars(axes, edges, chosen, others)
     if cut is not None and place is not None:
-        axes.axvline(place, color=CUT_COLOUR, linestyle=(0, (4, 3)), linewidth=1.3, label=f"cut at {score_text(cut)}")
+        axes.axvline(place, color=CUT_COLOUR, linestyle=DASHES, linewidth=1.3, label=f"cut at {score_text(cut)}")
     if start is not None:
         powers = range(math.floor(edges[0]), math.ceil(edges[-1]) + 1)
         axes.xaxis.set_major_locator(FixedLocator(list(powers)))
@@ -93,12 +74,20 @@ def score_histogram(
     axes.set_xlabel("quality score" if start is None else "quality score, logarithmic")
     axes.set_ylabel("photos")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value == round(value) else ""))
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        loc="outside upper left", ncols=3, frameon=False, fontsize="small", handlelength=1.2, columnspacing=1.2
-    )
-    # A fixed salt and no date: the same scores give the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "scores"}):
-        figure.savefig(path, format="svg", metadata={"Date": None})
+    add_legend(figure)
     slack = 1e-6 * (edges[1] - edges[0])  # the edges are rounded
-    return int(np.count_nonzero((scores < edges[0] - slack) | (scores > edges[-1] + slack)))
+    return svg(figure), int(np.count_nonzero((scores < edges[0] - slack) | (scores > edges[-1] + slack)))
+
+
+def _draw_bars(
+    axes: Axes, edges: NDArray[np.float64], chosen: NDArray[np.float64], others: NDArray[np.float64]
+) -> None:
+    base = np.zeros(len(edges) - 1, int)
+    for scores, colour, label in ((chosen, CHOSEN_COLOUR, "chosen"), (others, OTHER_COLOUR, "not chosen")):
+        # One ulp inside: a histogram's last bar is closed, all the others are open on the right.
+        inside = np.clip(scores, edges[0], np.nextafter(edges[-1], -np.inf))
+        count = np.histogram(inside, edges)[0]
+        if count.any():
+            name = f"{label} ({len(scores):,})"
+            axes.bar(edges[:-1], count, np.diff(edges), base, align="edge", color=colour, label=name, linewidth=0)
+        base += count

@@ -1,32 +1,28 @@
-"""The content of the report page, section by section: numbers, words and pictures for templates/report.html."""
+"""The content of the report page, section by section: numbers, words and pictures for report.html."""
 
-import datetime
 import os
 import platform
 import urllib.parse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import cv2
 import h5py
-import jinja2
 import numpy as np
 import PIL
+from numpy.typing import NDArray
 
 import datatools
 from datatools.errors import DataError
 from datatools.faces.resample import FINAL_FILTERS, FinalFilter
 from datatools.images import decode_rgb, image_size
 from datatools.pyramid import Pyramid
-from datatools.report.histogram import PlotSize, log_axis_start, score_histogram
-from datatools.report.parts import Face, Faces, PageBuilder, Picture
+from datatools.report.histogram import log_axis_start, score_histogram
+from datatools.report.parts import Faces, PageBuilder
 from datatools.report.sheets import contact_sheet, fit_picture
 from datatools.report.strips import (
     PANEL,
-    RestorationStrip,
-    Strip,
     make_restoration_strip,
     make_strip,
     restoration_candidates,
@@ -37,71 +33,63 @@ from datatools.report.tables import RankingTable, read_ranking, read_rejected
 from datatools.report_format import byte_size, duration, each_text, rate_text, score_text, shorten
 from datatools.restore import NoRestorer
 from datatools.text import counted
+from datatools.webpage import TIMES, PageFigure, Picture, render
+
+SECTIONS = {
+    "counts": "Counts",
+    "rejected": "Rejected entries",
+    "scores": "Quality scores",
+    "faces": "Faces",
+    "strips": "From photo to face",
+    "restoration": "Restoration",
+    "duplicates": "Duplicates",
+    "time": "Time",
+    "disk": "Disk use",
+    "settings": "Settings and versions",
+}
+FILTERS: dict[str, Callable[..., str]] = {
+    "size": byte_size,
+    "duration": duration,
+    "score": score_text,
+    "rate": rate_text,
+    "each": each_text,
+}
 
 SHEET_FACES, SHEET_COLUMNS, SHEET_TILE = 24, 8, 136
 BELOW_CUT = 16  # photos shown of those that were not chosen
 PAIRS_SHOWN, PAIRS_NAMED = 18, 200
+PAIR_FACE = 160  # pixels
 GROUPS_SHOWN = 40
 
 
-@dataclass(frozen=True)
-class Sheet:
-    title: str
-    picture: Picture
-    faces: tuple[Face, ...]
-
-
-@dataclass(frozen=True)
-class StripView:
-    why: str
-    face: Face
-    photo: Picture
-    padded: Picture
-    result: Picture
-    strip: Strip
-    enlargement: float
-
-
-@dataclass(frozen=True)
-class PairView:
-    pair: DuplicateFiles
-    first: Picture | None
-    second: Picture | None
-
-
-@dataclass(frozen=True)
-class RestorationView:
-    why: str
-    face: Face
-    before: Picture
-    after: Picture
-    strip: RestorationStrip
-    resolution: int
-
-
-def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> str:
-    """Make the pictures in `folder`, return the page's HTML. links_from: the folder where the page will finally lie."""
-    builder = PageBuilder(folder)
+def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> bytes:
+    """Make the pictures in `folder`, return the page. links_from: the folder where the page will finally lie."""
+    builder = PageBuilder(folder=folder)
     attempt = builder.attempt
     ranking = attempt("The ranking could not be read", read_ranking, summary.ranking_csv)
     rejected = attempt("The list of rejected entries could not be read", read_rejected, summary.rejected_csv)
+    histogram = below = None
+    if ranking:
+        histogram = attempt("The histogram could not be drawn", _histogram, ranking, builder)
+        what = "The photos that were not chosen could not be shown"
+        below = attempt(what, _below, ranking, summary.photos, builder)
+    restored = _restored(summary.settings)
     content = {
         "generator": GENERATOR,
-        "made": datetime.datetime.now().astimezone(),
+        "sections": {name: heading for name, heading in SECTIONS.items() if restored or name != "restoration"},
         "asked": _asked(summary.settings),
         "selection": summary.settings.get("selection", ""),
-        "restored": _restored(summary.settings),
+        "restored": restored,
         "photos": len(summary.photos),
         "ranking": ranking,
         "rejected": rejected,
-        "histogram": None,
-        "below": None,
+        "histogram": histogram,
+        "below": below,
         "duplicates": summary.duplicates,
         "pairs_named": PAIRS_NAMED,
         "groups_shown": GROUPS_SHOWN,
         "stages": summary.stages,
         "total_seconds": sum(stage.seconds for stage in summary.stages),
-        "disk": summary.disk_bytes,
         "settings": _effective(summary.settings),
         "versions": _versions(summary.settings),
         "links": {
@@ -109,23 +97,19 @@ def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> str:
             "ranking": _link(summary.ranking_csv, links_from),
             "rejected": _link(summary.rejected_csv, links_from),
         },
-        "notes": builder.notes,
+        **_file_content(summary, builder),
+        "notes": builder.texts,
     }
-    if ranking:
-        content["histogram"] = attempt("The histogram could not be drawn", _histogram, ranking, folder)
-        what = "The photos that were not chosen could not be shown"
-        content["below"] = attempt(what, _below, ranking, summary.photos, builder)
-    content |= _file_content(summary, builder)
     pictures = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    page = ""
+    page = b""
     for _ in range(3):  # the page says how large it is itself, which settles at once
-        report_bytes = pictures + len(page.encode("utf-8", errors="replace"))
-        page = _template().render(content | {"disk": {**summary.disk_bytes, "report/": report_bytes}})
+        disk = {**summary.disk_bytes, "report/": pictures + len(page)}
+        page = render("datatools.report", content | {"disk": disk}, FILTERS)
     return page
 
 
 def _file_content(summary: BuildSummary, builder: PageBuilder) -> dict[str, Any]:
-    """The sections about the pyramid file; all of them empty when it cannot be opened."""
+    """Return what the page shows of the pyramid file; None for all of it when the file cannot be opened."""
     attempt = builder.attempt
     content: dict[str, Any] = dict.fromkeys(("faces", "sheets", "strips", "restoration", "levels", "stored"))
     content["file_bytes"] = attempt("The pyramid file's size is unknown", lambda: summary.pyramid.stat().st_size)
@@ -146,27 +130,6 @@ def _file_content(summary: BuildSummary, builder: PageBuilder) -> dict[str, Any]
         if pyramid is not None:
             pyramid.close()
     return content
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("datatools.report", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        count=lambda number: f"{number:,}",
-        size=byte_size,
-        duration=duration,
-        score=score_text,
-        rate=rate_text,
-        each=each_text,
-        counted=counted,
-        short=shorten,
-    )
-    return environment.get_template("report.html")
 
 
 def _effective(settings: Mapping[str, str]) -> dict[str, str]:
@@ -199,7 +162,7 @@ def _restored(settings: Mapping[str, str]) -> str | None:
     return None if name == NoRestorer().name else name
 
 
-def _histogram(ranking: RankingTable, folder: Path) -> dict[str, Any] | None:
+def _histogram(ranking: RankingTable, builder: PageBuilder) -> dict[str, Any] | None:
     chosen = ranking.scores[ranking.scored & ranking.chosen]
     others = ranking.scores[ranking.scored & ~ranking.chosen]
     if not len(chosen) + len(others):
@@ -208,9 +171,12 @@ def _histogram(ranking: RankingTable, folder: Path) -> dict[str, Any] | None:
     cut = None
     if len(chosen) and len(others) and np.count_nonzero(others > chosen.min()) <= 0.2 * len(others):
         cut = float(chosen.min())
-    sizes = {"wide": PlotSize(900, 330), "narrow": PlotSize(400, 300)}
-    for name, size in sizes.items():
-        outside = score_histogram(folder / f"scores-{name}.svg", chosen, others, cut, size)
+    alt = "Histogram of quality scores, chosen and not chosen photos; the numbers are in the table below"
+    plots = {}
+    for name, width, height in (("wide", 900, 330), ("narrow", 400, 300)):
+        plot, outside = score_histogram(chosen, others, cut, width, height)
+        (builder.folder / f"scores-{name}.svg").write_bytes(plot)
+        plots[name] = Picture(f"scores-{name}.svg", width, height, alt)
     scores = np.concatenate([chosen, others])
     start = log_axis_start(scores)
     parts = {label: part for label, part in (("Chosen", chosen), ("Not chosen", others)) if len(part)}
@@ -219,17 +185,17 @@ def _histogram(ranking: RankingTable, folder: Path) -> dict[str, Any] | None:
         for label, fraction in (("Lowest", 0), ("25 %", 0.25), ("Median", 0.5), ("75 %", 0.75), ("Highest", 1))
     ]
     return {
+        **plots,
         "cut": cut,
         "outside": outside,
         "log_start": start,
         "below_start": 0 if start is None else int(np.count_nonzero(scores < start)),
-        "parts": {k: len(v) for k, v in parts.items()},
+        "parts": {label: len(part) for label, part in parts.items()},
         "quantiles": quantiles,
-        "sizes": sizes,
     }
 
 
-def _sheets(faces: Faces, builder: PageBuilder) -> list[Sheet]:
+def _sheets(faces: Faces, builder: PageBuilder) -> list[PageFigure]:
     order, count = faces.best_first, len(faces.names)
     if not count:
         return []
@@ -243,17 +209,27 @@ def _sheets(faces: Faces, builder: PageBuilder) -> list[Sheet]:
             ("Median of the chosen", order[middle : middle + each]),
             ("Worst of the chosen", order[count - each :]),
         ]
-    sheets = []
-    for title, members in parts:
-        images = [faces.image(int(i), SHEET_TILE) for i in members]
-        sheet = contact_sheet(images, SHEET_COLUMNS, SHEET_TILE)
-        alt = f"Contact sheet, {title.lower()}: {len(members)} of {counted(count, 'face')} by quality score"
-        sheets.append(Sheet(title, builder.picture(sheet, alt), tuple(faces.face(int(i)) for i in members)))
-    return sheets
+    return [_sheet(title, members, faces, builder) for title, members in parts]
 
 
-def _below(ranking: RankingTable, photos: Mapping[str, Path], builder: PageBuilder) -> dict[str, Any] | None:
-    """The photos of the best that were not chosen; their faces are in no file."""
+def _sheet(title: str, members: NDArray[np.int64], faces: Faces, builder: PageBuilder) -> PageFigure:
+    shown = [faces.face(int(i)) for i in members]
+    first, last = shown[0], shown[-1]
+    sheet = contact_sheet([faces.image(int(i), SHEET_TILE) for i in members], SHEET_COLUMNS, SHEET_TILE)
+    alt = f"Contact sheet, {title.lower()}: {len(shown)} of {counted(len(faces.names), 'face')} by quality score"
+    picture = builder.picture(sheet, alt)
+    if len(shown) == 1:
+        return PageFigure(title, f"{first.short_name}, {first.score_and_rank}", (picture,))
+    caption = (
+        f"{counted(len(shown), 'face')}, scores {score_text(first.score)} to {score_text(last.score)}, "
+        f"ranks {first.rank:,} to {last.rank:,}; from left to right, row by row"
+    )
+    items = tuple((face.short_name, face.score_and_rank) for face in shown)
+    return PageFigure(title, caption, (picture,), items, "File names, scores and ranks")
+
+
+def _below(ranking: RankingTable, photos: Mapping[str, Path], builder: PageBuilder) -> PageFigure | None:
+    """Return the photos of the best that were not chosen; their faces are in no file."""
     shown, images = [], []
     for i in ranking.best_not_chosen(4 * BELOW_CUT):
         try:
@@ -263,66 +239,91 @@ def _below(ranking: RankingTable, photos: Mapping[str, Path], builder: PageBuild
             images.append(decode_rgb(data, reduce=reduce))
         except (KeyError, OSError, DataError):
             continue  # one of many examples; the next will do
-        shown.append((ranking.names[i], float(ranking.scores[i]), ranking.reasons[i]))
+        shown.append(i)
         if len(shown) == BELOW_CUT:
             break
     if not shown:
         return None
-    sheet = contact_sheet(images, SHEET_COLUMNS, SHEET_TILE)
-    alt = f"{counted(len(shown), 'photo')} that {'was' if len(shown) == 1 else 'were'} not chosen, best first"
-    return {"picture": builder.picture(sheet, alt), "photos": shown}
+    scores = [score_text(ranking.scores[i]) for i in shown]
+    if len(shown) == 1:
+        alt = "1 photo that was not chosen"
+        caption = f"1 photo, score {scores[0]}. This is the photo; its face is in no file."
+    else:
+        alt = f"{len(shown)} photos that were not chosen, best first"
+        caption = f"{len(shown)} photos, scores {scores[0]} to {scores[-1]}. These are the photos; "
+        caption += "their faces are in no file."
+    picture = builder.picture(contact_sheet(images, SHEET_COLUMNS, SHEET_TILE), alt)
+    reasons = [shorten(ranking.reasons[i], 120) for i in shown]
+    items = tuple(
+        (shorten(ranking.names[i], 80), f"{score}: {reason}" if reason else score)
+        for i, score, reason in zip(shown, scores, reasons, strict=True)
+    )
+    return PageFigure("Best that were not chosen", caption, (picture,), items, "File names, scores and reasons")
 
 
-def _strips(faces: Faces, photos: Mapping[str, Path], builder: PageBuilder) -> list[StripView]:
-    def view(i: int, why: str) -> StripView:
+def _strips(faces: Faces, photos: Mapping[str, Path], builder: PageBuilder) -> list[PageFigure]:
+    def make(i: int, why: str) -> PageFigure:
         face = faces.face(i)
         strip = make_strip(faces.photo(i, photos), faces.landmarks[i], faces.image(i, PANEL))
-        return StripView(
-            why=why,
-            face=face,
-            photo=builder.picture(strip.photo, f"Photo {face.name} with landmarks and rectangle"),
-            padded=builder.picture(strip.padded, f"The picture that face {face.name} is cut from, with the rectangle"),
-            result=builder.picture(strip.face, f"Face made from {face.name}"),
-            strip=strip,
-            enlargement=faces.pyramid.resolution / strip.frame.side,
+        scale = faces.pyramid.resolution / strip.frame.side
+        scaled = f"enlarged {scale:.2f} times" if scale >= 1 else f"reduced to {100 * scale:.0f} %"
+        width, height = strip.photo_size
+        caption = (
+            f"{face.short_name} ({width} {TIMES} {height} px), {face.score_and_rank}; the rectangle's side of "
+            f"{strip.frame.side:.0f} px was {scaled}, {'padded' if strip.frame.padded else 'not padded'}"
         )
+        pictures = (
+            builder.picture(strip.photo, f"Photo {face.name} with landmarks and rectangle"),
+            builder.picture(strip.padded, f"The picture that face {face.name} is cut from, with the rectangle"),
+            builder.picture(strip.face, f"Face made from {face.name}"),
+        )
+        return PageFigure(why, caption, pictures)
 
     candidates = builder.attempt("No strips could be chosen", strip_candidates, faces.quads, faces.best_first)
-    return builder.attempt_each("No strip", candidates or [], faces, view)
+    return builder.attempt_each("No strip", candidates or [], faces, make)
 
 
-def _restoration(faces: Faces, summary: BuildSummary, builder: PageBuilder) -> list[RestorationView]:
+def _restoration(faces: Faces, summary: BuildSummary, builder: PageBuilder) -> list[PageFigure]:
     final_filter = cast(FinalFilter, summary.settings.get("final_filter", FINAL_FILTERS[0]))
 
-    def view(i: int, why: str) -> RestorationView:
+    def make(i: int, why: str) -> PageFigure:
         face, data = faces.face(i), faces.photo(i, summary.photos)
         strip = make_restoration_strip(data, faces.landmarks[i], faces.pyramid.image(i), final_filter)
-        # Exact, since what a restoration changes would drown in what JPEG does.
-        return RestorationView(
-            why=why,
-            face=face,
-            before=builder.picture(strip.before, f"Part of face {face.name} without restoration", exact=True),
-            after=builder.picture(strip.after, f"The same part of face {face.name}, restored", exact=True),
-            strip=strip,
-            resolution=faces.pyramid.resolution,
+        caption = (
+            f"{face.short_name}, {face.score_and_rank}; the rectangle's side was {strip.side:.0f} px; "
+            f"these parts differ by {strip.difference:.1f} of 255 levels on average"
         )
+        # Exact, since what a restoration changes would drown in what JPEG does.
+        pictures = (
+            builder.picture(strip.before, f"Part of face {face.name} without restoration", exact=True),
+            builder.picture(strip.after, f"The same part of face {face.name}, restored", exact=True),
+        )
+        return PageFigure(why, caption, pictures)
 
     candidates = builder.attempt("No faces could be chosen", restoration_candidates, faces.quads, faces.best_first)
-    return builder.attempt_each("No comparison", candidates or [], faces, view)
+    return builder.attempt_each("No comparison", candidates or [], faces, make)
 
 
-def _pairs(duplicates: Sequence[DuplicateFiles], faces: Faces | None, builder: PageBuilder) -> list[PairView]:
-    """The closest pairs that have a face in the file."""
+def _pairs(duplicates: Sequence[DuplicateFiles], faces: Faces | None, builder: PageBuilder) -> list[PageFigure]:
+    """Return the closest pairs that have a face in the file."""
     places = {name: i for i, name in enumerate(faces.names)} if faces else {}
-    shown = [pair for pair in duplicates if pair.first in places or pair.second in places]
-    shown.sort(key=lambda pair: pair.distance)
 
     def face_of(name: str) -> Picture | None:
         if faces is None or name not in places:
             return None
-        return builder.picture(fit_picture(faces.image(places[name], 160), 160, 160), f"Face {name}")
+        image = fit_picture(faces.image(places[name], PAIR_FACE), PAIR_FACE, PAIR_FACE)
+        return builder.picture(image, f"Face {name}")
 
-    return [PairView(pair, face_of(pair.first), face_of(pair.second)) for pair in shown[:PAIRS_SHOWN]]
+    shown = [pair for pair in duplicates if pair.first in places or pair.second in places]
+    shown.sort(key=lambda pair: pair.distance)
+    return [
+        PageFigure(
+            "",
+            f"{shorten(pair.first, 60)}, {shorten(pair.second, 60)}: distance {pair.distance}",
+            (face_of(pair.first), face_of(pair.second)),
+        )
+        for pair in shown[:PAIRS_SHOWN]
+    ]
 
 
 def _levels(pyramid: Pyramid) -> list[tuple[int, int]]:

@@ -1,11 +1,10 @@
-"""What the sections of the report page are made of: the faces of a build, and pictures and notes for the page."""
+"""What the sections of the report page are made of: the faces of a build, and the pictures of the page."""
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,24 +12,14 @@ from numpy.typing import NDArray
 from datatools.errors import DataError
 from datatools.images import save_jpeg, save_png
 from datatools.pyramid import Pyramid
-from datatools.report_format import shorten
+from datatools.report_format import score_text, shorten
 from datatools.text import counted
+from datatools.webpage import Notes, Picture
 
 TRIES = 8  # photos tried for each picture of one
 NOTES = 3  # failures told one by one
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture file of the report. source: relative URL; width, height: pixels; alt: what it shows."""
-
-    source: str
-    width: int
-    height: int
-    alt: str
 
 
 @dataclass(frozen=True)
@@ -40,6 +29,14 @@ class Face:
     name: str
     score: float
     rank: int
+
+    @property
+    def short_name(self) -> str:
+        return shorten(self.name, 80)
+
+    @property
+    def score_and_rank(self) -> str:
+        return f"score {score_text(self.score)}, rank {self.rank:,}"
 
 
 @dataclass
@@ -91,11 +88,10 @@ class Faces:
 
 
 @dataclass
-class PageBuilder:
-    """Makes pictures and sections; what goes wrong becomes a note."""
+class PageBuilder(Notes):
+    """Makes the pictures of a page in `folder`, and notes on what could not be made."""
 
-    folder: Path
-    notes: list[str] = field(default_factory=list)
+    folder: Path = field(kw_only=True)
     pictures: int = 0
 
     def picture(self, image: NDArray[np.uint8], alt: str, *, exact: bool = False) -> Picture:
@@ -111,17 +107,6 @@ class PageBuilder:
             save_jpeg(path, image, quality=87)
         return Picture(source, image.shape[1], image.shape[0], alt)
 
-    def attempt(self, what: str, make: Callable[..., T], *arguments: Any) -> T | None:
-        """make(*arguments), or None and a note on the page."""
-        try:
-            return make(*arguments)
-        except Exception as error:  # whatever it is: a page without this part is worth more than no page
-            note = f"{what}: {shorten(str(error)) or type(error).__name__}"
-            unexpected = not isinstance(error, DataError | OSError)
-            log.warning("report: %s", note.encode("utf-8", "replace").decode(), exc_info=unexpected)
-            self.notes.append(note)
-            return None
-
     def attempt_each(
         self,
         what: str,
@@ -129,13 +114,13 @@ class PageBuilder:
         faces: Faces,
         make: Callable[[int, str], T],
     ) -> list[T]:
-        """make(face, why) for each candidate, (why, faces, best suited first): of the first face that it works for.
+        """Return make(face, why) for each candidate (why, faces), of the first of its faces for which that works.
 
         No face is tried twice. what: begins the notes, which end with a photo's name and what was wrong.
         """
         views: list[T] = []
         used: set[int] = set()
-        earlier_notes = len(self.notes)
+        earlier_notes = len(self.texts)
         for why, members in candidates:
             fresh = [int(i) for i in members[: TRIES + len(used)] if int(i) not in used][:TRIES]
             for i in fresh:
@@ -144,8 +129,8 @@ class PageBuilder:
                 if view is not None:
                     views.append(view)
                     break
-        failures = len(self.notes) - earlier_notes
+        failures = len(self.texts) - earlier_notes
         if failures > NOTES:  # all the photos are gone, say
             gave_none = f"{counted(failures - NOTES, 'other photo')} gave {what[0].lower()}{what[1:]} either"
-            self.notes[earlier_notes + NOTES :] = [gave_none]
+            self.texts[earlier_notes + NOTES :] = [gave_none]
         return views

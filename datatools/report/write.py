@@ -30,7 +30,7 @@ def write_report(summary: BuildSummary, folder: Path) -> Path:
     with _replaced_folder(folder) as temporary:
         page = render_page(summary, temporary, links_from=folder)
         with atomic_path(temporary / "index.html") as path:
-            path.write_bytes(page.encode("utf-8", errors="replace"))  # names on disk need not be valid Unicode
+            path.write_bytes(page)
     return folder / "index.html"
 
 

@@ -1,6 +1,5 @@
 """The histogram of scores."""
 
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -9,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from datatools.report.histogram import BARS, PlotSize, bar_edges, log_axis_start, score_histogram
+from datatools.report.histogram import BARS, bar_edges, log_axis_start, score_histogram
 
-SIZE = PlotSize(400, 300)
+SIZE = (400, 300)
 
 
 @given(
@@ -42,7 +41,7 @@ def skewed() -> np.ndarray:
     return np.concatenate([scores[scores < 7], [0.0, 1e-9]])
 
 
-def test_scores_of_many_magnitudes_are_spread_over_a_logarithmic_axis(tmp_path: Path) -> None:
+def test_scores_of_many_magnitudes_are_spread_over_a_logarithmic_axis() -> None:
     scores = skewed()
     linear = np.histogram(scores, bar_edges(scores, None))[0]
     assert linear.max() > len(scores) / 2  # one bar
@@ -51,8 +50,9 @@ def test_scores_of_many_magnitudes_are_spread_over_a_logarithmic_axis(tmp_path: 
     places = np.log10(np.maximum(scores, start))
     assert np.histogram(places, bar_edges(places, None))[0].max() < len(scores) / 10
     cut = float(np.quantile(scores, 0.9))
-    assert score_histogram(tmp_path / "plot.svg", scores[scores >= cut], scores[scores < cut], cut, SIZE) == 0
-    text = (tmp_path / "plot.svg").read_text()
+    plot, outside = score_histogram(scores[scores >= cut], scores[scores < cut], cut, *SIZE)
+    assert outside == 0
+    text = plot.decode()
     for words in ("quality score, logarithmic", "<!-- 0.001 -->", "<!-- 0.1 -->", f"cut at {cut:.4f}"):
         assert words in text
 
@@ -61,25 +61,25 @@ def test_scores_of_many_magnitudes_are_spread_over_a_logarithmic_axis(tmp_path: 
     "scores",
     [[1.0], [0.0, 0.0], [3.0] * 50, np.linspace(0, 6, 100), [-1.0, 0.001, 0.002, 6.0], [0.5, 1.0, 2.0, 4.0]],
 )
-def test_other_scores_keep_their_linear_axis(tmp_path: Path, scores: list[float]) -> None:
+def test_other_scores_keep_their_linear_axis(scores: list[float]) -> None:
     assert log_axis_start(np.array(scores)) is None
-    score_histogram(tmp_path / "plot.svg", np.array(scores), np.empty(0), None, SIZE)
-    assert "logarithmic" not in (tmp_path / "plot.svg").read_text()
+    plot, _ = score_histogram(np.array(scores), np.empty(0), None, *SIZE)
+    assert "logarithmic" not in plot.decode()
 
 
 @pytest.mark.parametrize("cut", [0.0, 1e-9, 0.5])
-def test_a_cut_may_lie_anywhere_on_a_logarithmic_axis(tmp_path: Path, cut: float) -> None:
+def test_a_cut_may_lie_anywhere_on_a_logarithmic_axis(cut: float) -> None:
     scores = skewed()
     chosen, others = scores[scores >= cut], scores[scores < cut]
-    assert score_histogram(tmp_path / "plot.svg", chosen, others, cut, SIZE) == 0
+    assert score_histogram(chosen, others, cut, *SIZE)[1] == 0
 
 
-def test_far_outliers_do_not_stretch_the_axis_and_are_counted(tmp_path: Path) -> None:
+def test_far_outliers_do_not_stretch_the_axis_and_are_counted() -> None:
     scores = np.concatenate([np.linspace(0, 1, 1001), [-500.0, 900.0]])
     edges = bar_edges(scores, None)
     assert -2 < edges[0] <= 0
     assert 1 <= edges[-1] < 3
-    assert score_histogram(tmp_path / "plot.svg", scores, np.empty(0), None, SIZE) == 2
+    assert score_histogram(scores, np.empty(0), None, *SIZE)[1] == 2
 
 
 @pytest.mark.parametrize(
@@ -87,12 +87,12 @@ def test_far_outliers_do_not_stretch_the_axis_and_are_counted(tmp_path: Path) ->
     [([1.0], [], None), ([], [2.0], None), ([1.0] * 9, [1.0], 1.0), ([3, 4, 5.5], [1, 2.5], 3.0)],
 )
 def test_a_plot_is_svg_of_the_asked_size_and_always_the_same(
-    tmp_path: Path, chosen: list[float], others: list[float], cut: float | None
+    chosen: list[float], others: list[float], cut: float | None
 ) -> None:
-    for name in ("one.svg", "two.svg"):
-        assert score_histogram(tmp_path / name, np.array(chosen), np.array(others), cut, SIZE) == 0
-    text = (tmp_path / "one.svg").read_text()
-    assert text == (tmp_path / "two.svg").read_text()
+    plot, outside = score_histogram(np.array(chosen), np.array(others), cut, *SIZE)
+    assert outside == 0
+    assert score_histogram(np.array(chosen), np.array(others), cut, *SIZE) == (plot, 0)
+    text = plot.decode()
     root = ElementTree.fromstring(text)
     assert root.attrib["viewBox"] == "0 0 300 225"  # points: 0.75 of CSS pixels
     assert ("cut at" in text) == (cut is not None)  # the text stays in comments, glyphs are drawn

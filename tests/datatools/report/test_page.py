@@ -39,7 +39,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img", "source"):
+        if tag not in ("meta", "link", "img", "source"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
