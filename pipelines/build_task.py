@@ -40,7 +40,7 @@ class BuildTask(luigi.Task):
     restore = PathText(
         default="bundled",
         description="restoration before the face is cut out: bundled, bundled-distortion, bundled-perceptual, none, "
-        "realesrgan, srmd, or a weight file",
+        "realesrgan, or a weight file",
     )
     super_resolution = Choice(
         default="auto",

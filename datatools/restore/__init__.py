@@ -40,7 +40,7 @@ def get_restorer(
 
     Args:
         name: "none"; "bundled" (the default chain of our own networks), "bundled-distortion" or "bundled-perceptual" by
-            name; "realesrgan" or "srmd"; or a file with weights (.safetensors, .pth).
+            name; "realesrgan"; or a file with weights (.safetensors, .pth).
         super_resolution: "auto" leaves it out where the face rectangle is 1024 pixels or wider already: the result
             would be averaged away.
         device: "cpu", "cuda", "cuda:1" or "mps"; one that is not there is refused for "none" too.

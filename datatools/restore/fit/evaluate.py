@@ -27,8 +27,7 @@ from datatools.errors import DataError
 from datatools.files import PICTURE_ENDINGS, atomic_path, check_writable, list_pictures
 from datatools.images import ImageError, read_upright, save_png
 from datatools.progress import Progress
-from datatools.restore import Variant, bundled
-from datatools.restore import external as foreign
+from datatools.restore import Variant, bundled, external
 from datatools.restore.base import Picture
 from datatools.restore.devices import choose_device
 from datatools.restore.fit.degrade import SCALE, compress, reduce_picture
@@ -98,7 +97,7 @@ class Measured:
     type=NameOrPath(),
     metavar="NAME|FILE",
     default="bundled",
-    help=f"{', '.join([*BUNDLED, *foreign.NAMED])}, or a file of weights.",
+    help=f"{', '.join([*BUNDLED, external.REALESRGAN])}, or a file of weights.",
 )
 @click.option("--json", "json_file", metavar="FILE", type=PathOption(), help="Write all numbers here.")
 @click.option(
@@ -238,7 +237,7 @@ def load_network(task: str, variant: Variant, name: str) -> nn.Module:
         raise DataError("--restore none changes nothing: there is nothing to measure")
     if task_of(Path(name)) is not None:
         return load_weights(Path(name), task)[0]
-    network: nn.Module = foreign.load_model(name)
+    network: nn.Module = external.load_model(name)
     scale = network_shape(network)[0]
     if scale != NETWORK_SCALE[task]:
         raise DataError(f"{name} enlarges by {scale}; --task {task} needs a network of scale {NETWORK_SCALE[task]}")

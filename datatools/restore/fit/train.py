@@ -67,8 +67,8 @@ PERCEPTUAL = ("pixels", "texture", "adversarial", "strength")
 @click.option(
     "--teacher",
     type=NameOrPath(),
-    metavar="NAME|FILE",
-    help="4x network to learn from, beside the photos: srmd, or weights.",
+    metavar="FILE",
+    help="Weight file of a 4x network whose results are targets, too.",
 )
 @click.option(
     "--truth",

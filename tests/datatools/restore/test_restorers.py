@@ -119,7 +119,8 @@ def test_what_is_no_restorer_is_told_in_one_line(tmp_path: Path, monkeypatch: py
     save_weights(other, tiny_network("sr"), "sharpen", {})
     cases = {
         "magic": "unknown restorer 'magic'; known: none, bundled, bundled-distortion, bundled-perceptual, "
-        "realesrgan, srmd, or a weight file",
+        "realesrgan, or a weight file",
+        "srmd": "srmd is no longer supported; name a weight file",
         str(tmp_path / "none.safetensors"): "none.safetensors: no such weight file",
         str(tmp_path / "none.pth"): "none.pth: no such weight file",
         str(tmp_path / "face.jpg"): "no restorer's name and no weight file",

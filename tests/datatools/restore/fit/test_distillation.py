@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from datatools.errors import DataError
 from datatools.images import save_png
-from datatools.restore import external as foreign
 from datatools.restore.base import Picture
+from datatools.restore.fit import distillation
 from datatools.restore.fit.dataset import LARGE, Photos, turn
 from datatools.restore.fit.degrade import reduce_picture
 from datatools.restore.fit.distillation import Lesson, Lessons, load_teacher
@@ -225,5 +225,5 @@ def test_teachers_by_name_and_by_file(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(DataError, match="nobody is no restorer's name and no weight file"):
         load_teacher("nobody")
     teacher = Repeating()
-    monkeypatch.setitem(foreign.NAMED, "srmd", (foreign.NAMED["srmd"][0], lambda: teacher))
-    assert load_teacher("srmd") is teacher
+    monkeypatch.setattr(distillation, "load_model", {"teacher.pth": teacher}.__getitem__)
+    assert load_teacher("teacher.pth") is teacher

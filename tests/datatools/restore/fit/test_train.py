@@ -236,7 +236,7 @@ CHANGES: dict[str, Any] = {
     "bicubic": 0.1,
     "network": {"channels": 7, "blocks": 1},
     "after_strength": 0.5,
-    "teacher": "srmd",
+    "teacher": "teacher.pth",
 }
 
 
@@ -364,8 +364,8 @@ def test_settings_from_options() -> None:
     assert settings_from(options(task="jpeg")).patch == 96
     chosen = settings_from(options(patch=32, init=Path("a"), after=Path("b"), variant="perceptual"))
     assert (chosen.patch, chosen.init, chosen.after, chosen.after_strength) == (32, "a", "b", 1.0)
-    chosen = settings_from(options(after=Path("b"), after_strength=0.0, teacher="srmd"))
-    assert (chosen.after, chosen.after_strength, chosen.teacher) == ("b", 0.0, "srmd")
+    chosen = settings_from(options(after=Path("b"), after_strength=0.0, teacher="teacher.pth"))
+    assert (chosen.after, chosen.after_strength, chosen.teacher) == ("b", 0.0, "teacher.pth")
     assert (chosen.network, settings_from(options(blocks=18)).network) == ({}, {"blocks": 18})
 
 
@@ -377,8 +377,8 @@ def test_settings_from_options() -> None:
         ({"task": "jpeg", "after": Path("a")}, "--task sr alone"),
         ({"variant": "perceptual"}, "--init"),
         ({"task": "jpeg", "blocks": 18}, "--blocks is for --task sr alone"),
-        ({"task": "jpeg", "teacher": "srmd"}, "--teacher is for --task sr --variant distortion alone"),
-        ({"variant": "perceptual", "init": Path("a"), "teacher": "srmd"}, "--teacher is for --task sr"),
+        ({"task": "jpeg", "teacher": "teacher.pth"}, "--teacher is for --task sr --variant distortion alone"),
+        ({"variant": "perceptual", "init": Path("a"), "teacher": "teacher.pth"}, "--teacher is for --task sr"),
         ({"texture": 3.0}, "--texture is for --variant perceptual alone"),
         ({"task": "jpeg", "strength": 0.2}, "--strength is for --variant perceptual alone"),
         ({"task": "jpeg", "bicubic": 0.1}, "--bicubic is for --task sr alone"),
@@ -764,9 +764,9 @@ def test_the_command_with_a_teacher(call: Any, tmp_path: Path, distortion: dict[
 
 
 def test_the_commands_mistakes_with_teachers(call: Any, tmp_path: Path, distortion: dict[str, Path]) -> None:
-    assert "--teacher is for" in line_of(call("--teacher", "srmd", "--task", "jpeg"))
+    assert "--teacher is for" in line_of(call("--teacher", "teacher.pth", "--task", "jpeg"))
     perceptual = ("--variant", "perceptual", "--init", distortion["sr"])
-    assert "--teacher is for" in line_of(call("--teacher", "srmd", *perceptual))
+    assert "--teacher is for" in line_of(call("--teacher", "teacher.pth", *perceptual))
     assert "no such weight file" in line_of(call("--teacher", tmp_path / "none.safetensors"))
     assert "no restorer's name and no weight file" in line_of(call("--teacher", "nobody"))
     assert "needed is 'sr'" in line_of(call("--teacher", distortion["jpeg"]))
