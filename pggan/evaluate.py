@@ -1,7 +1,7 @@
-"""Measure a model, or a set of images, beside real images: SWD, MS-SSIM, FID, inception score, precision and recall.
+"""Measure a model, or a set of images, against real images: SWD, MS-SSIM, FID, inception score, precision and recall.
 
-Prints a table, and with --json writes the numbers. A model that is still growing is measured at the
-size that it has reached, beside reals of that size: mirrored and faded as its training saw them.
+Prints a table, and with --json writes the numbers. A model that is still growing is measured at the size that it has
+reached, with reals of that size: mirrored and faded as its training saw them.
 """
 
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 from datatools.cli import OneLineCommand, PathOption, run_command
 from datatools.console import check_printed
@@ -31,25 +32,28 @@ from pggan.training.run_config import SavedRun, read_saved_run
 EXAMPLES = """
 \b
 Examples:
-  python -m pggan.evaluate --model runs/faces --h5 celebahq.h5
-  python -m pggan.evaluate --model final.safetensors --h5 celebahq.h5 --mirror --metrics swd,fid --json found.json
-  python -m pggan.evaluate --against pictures --h5 celebahq.h5 --metrics swd --num-images 2000
+  python -m pggan.evaluate --model runs/faces --reals celebahq.h5
+  python -m pggan.evaluate --model final.safetensors --reals celebahq.h5 --mirror --metrics swd,fid --json scores.json
+  python -m pggan.evaluate --images pictures --reals celebahq.h5 --metrics swd --num-images 2000
 
 \b
-SWD     sliced Wasserstein distance times 1000 by level of detail, the smaller the better. The floor is that of
-        reals and other reals: a perfect model comes near it. It depends on the number of images; compare only
-        numbers that were measured with the same one.
-MS-SSIM how much images are alike: near that of the reals is good, towards 1 the model makes the same picture
-        over and over.
-fid, is, pr  need torch-fidelity: pip install --no-deps 'torch-fidelity>=0.4,<0.5'
+SWD     Sliced Wasserstein distance times 1000 by level of detail; smaller is better. The floor is the distance
+        between reals and other reals: a perfect model comes near it. Both depend on the number of images; compare
+        only numbers that were measured with the same one.
+MS-SSIM Similarity within a set; near that of the reals is good, values near 1 mean mode collapse.
+fid, is, pr need torch-fidelity: pip install --no-deps 'torch-fidelity>=0.4,<0.5'
 """
 DEFAULT_IMAGES = 16_384
 CACHE = "metrics-cache"
 
 
+OLD_NAMES = {"--against": "--images", "--h5": "--reals"}
+"""Options that were called otherwise; the old names still work."""
+
+
 @dataclass(frozen=True)
 class Subject:
-    """What is measured, how it is called in the table, and what its training did to reals.
+    """What is measured, its title in the table, and what its training did to reals.
 
     `run`: the run folder that it comes from. `mirror`: None where that is not known.
     """
@@ -62,22 +66,42 @@ class Subject:
     notes: tuple[str, ...] = ()
 
 
-@click.command(cls=OneLineCommand, help=__doc__, epilog=EXAMPLES)
-@click.option("--model", type=PathOption(), help="A run folder or a model file.")
-@click.option("--against", type=PathOption(), help="Instead: a pyramid file or a folder of pictures.")
-@click.option("--h5", type=PathOption(), required=True, help="The reals: a pyramid file or a folder.")
-@click.option("--metrics", default="swd,ms-ssim", show_default=True, help=f"Of {', '.join(METRICS)}, with commas.")
-@click.option("--num-images", type=click.IntRange(2), help=f"Of either set.  [default: {DEFAULT_IMAGES}, or all reals]")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of latents, choice and patches.")
+class EvaluateCommand(OneLineCommand):
+    """A command that also takes the old names of its options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        parts = (argument.partition("=") for argument in args)
+        return super().parse_args(ctx, [OLD_NAMES.get(name, name) + mark + value for name, mark, value in parts])
+
+
+@click.command(cls=EvaluateCommand, help=__doc__, epilog=EXAMPLES)
+@click.option("--model", type=PathOption(), help="Model to measure: a run folder or a model file.")
+@click.option("--images", type=PathOption(), help="Images to measure instead: a pyramid file or a folder of pictures.")
+@click.option(
+    "--reals", "reals_path", type=PathOption(), required=True, help="Real images: a pyramid file or a folder."
+)
+@click.option("--metrics", default="swd,ms-ssim", show_default=True, help=f"Any of {', '.join(METRICS)}, with commas.")
+@click.option(
+    "--num-images",
+    type=click.IntRange(2),
+    help=f"Number of images of either set.  [default: {DEFAULT_IMAGES}, or all reals]",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of latents, choice and patches."
+)
 @click.option("--mirror/--no-mirror", default=None, help="Mirror half of the reals.  [default: as the run's training]")
-@click.option("--json", "json_path", type=PathOption(dir_okay=False), help="Write the numbers there.")
-@click.option("--cache", type=PathOption(file_okay=False), help=f"[default: {CACHE} in the run folder]")
+@click.option("--json", "json_path", type=PathOption(dir_okay=False), help="Write the numbers to this file.")
+@click.option(
+    "--cache",
+    type=PathOption(file_okay=False),
+    help=f"Folder to keep results of reals in.  [default: {CACHE} in the run folder]",
+)
 @click.option("--inception", type=PathOption(), help="Weights for fid, is, pr.  [default: downloaded]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 def main(
     model: Path | None,
-    against: Path | None,
-    h5: Path,
+    images: Path | None,
+    reals_path: Path,
     metrics: str,
     num_images: int | None,
     seed: int,
@@ -87,23 +111,11 @@ def main(
     inception: Path | None,
     device: str,
 ) -> None:
-    wanted = parse_metrics(metrics)
-    if (model is None) == (against is None):
-        raise DataError("name what is to be measured: --model RUN or FILE, or --against FILE or FOLDER, not both")
-    if json_path is not None and not json_path.absolute().parent.is_dir():
-        raise DataError(f"--json {json_path}: the folder {json_path.absolute().parent} does not exist")
+    names = parse_metrics(metrics)
     if json_path is not None:
-        with _told(json_path):
-            check_writable(json_path)
+        check_json(json_path)
     chosen = choose_device(device)
-    if model is not None:
-        loaded = load_model(model).to(chosen)
-        loaded.settle_threads()
-        subject = of_model(model, h5, seed, loaded)
-        reals = open_set(h5, subject.images.resolution, fading=subject.fading, shuffle=seed)
-    else:
-        assert against is not None
-        subject, reals = of_images(against, h5, seed)
+    subject, reals = open_sets(model, images, reals_path, seed, chosen)
     options = Options(
         count=num_images or min(DEFAULT_IMAGES, subject.images.count, reals.count),
         seed=seed,
@@ -111,36 +123,56 @@ def main(
         device=chosen,
         cache=cache or (subject.run / CACHE if subject.run else None),
     )
-    check(subject.images, reals, wanted, options)  # before weights are fetched
-    if inception_metrics(wanted):
+    check(subject.images, reals, names, options)  # before weights are fetched
+    if inception_metrics(names):
         options = replace(options, extractor=Inception(inception, chosen))
     with Bar() as bar:
-        found = measure(subject.images, reals, wanted, options, bar)
-    notes = [*subject.notes, *found.notes]
+        results = measure(subject.images, reals, names, options, bar)
+    notes = [*subject.notes, *results.notes]
     if subject.mirror is None and mirror is None:
         notes.insert(0, "whether the training mirrored reals is not known: they are not mirrored; see --mirror")
-    for images in (subject.images, reals):
-        if isinstance(images, FolderSet) and images.below:
-            notes.append(f"{images.name}: {counted(images.below, 'picture')} in subfolders left out")
+    for each in (subject.images, reals):
+        if isinstance(each, FolderSet) and each.below:
+            notes.append(f"{each.name}: {counted(each.below, 'picture')} in subfolders left out")
     if num_images is None and options.count < DEFAULT_IMAGES:
         notes.append(f"there are no more than {options.count} images of either set, the paper has {DEFAULT_IMAGES}")
-    seen = f"{' mirrored' if options.mirror else ''}{f', faded by {subject.fading:.2f}' if subject.fading else ''}"
-    click.echo(
-        f"{subject.title}: {found.count} images of {found.resolution} x {found.resolution}, against {reals.name}{seen}"
-    )
-    click.echo("\n".join(table(found)))
+    changes = f"{' mirrored' if options.mirror else ''}{f', faded by {subject.fading:.2f}' if subject.fading else ''}"
+    size = f"{results.resolution} x {results.resolution}"
+    click.echo(f"{subject.title}: {results.count} images of {size}, against {reals.name}{changes}")
+    click.echo("\n".join(table(results)))
     for note in notes:
         click.echo(f"note: {note}", err=True)
     if json_path is None:
         check_printed()
     else:
         about = {"what": subject.title, "reals": reals.name, "digest": reals.digest, "mirror": options.mirror}
-        values = {**found.to_json(), **about, "fading": subject.fading, "seed": seed, "notes": notes}
-        write_json(json_path, values)
+        write_json(json_path, {**results.to_json(), **about, "fading": subject.fading, "seed": seed, "notes": notes})
+
+
+def check_json(path: Path) -> None:
+    """Raise DataError, before any work, where the numbers could not be written."""
+    if not path.absolute().parent.is_dir():
+        raise DataError(f"--json {path}: the folder {path.absolute().parent} does not exist")
+    with _errors_named(path):
+        check_writable(path)
+
+
+def open_sets(
+    model: Path | None, images: Path | None, reals: Path, seed: int, device: torch.device
+) -> tuple[Subject, ImageSet]:
+    """Open what is measured, a model or images, and the reals in the same size."""
+    if model is not None and images is None:
+        loaded = load_model(model).to(device)
+        loaded.settle_threads()
+        subject = of_model(model, reals, seed, loaded)
+        return subject, open_set(reals, subject.images.resolution, fading=subject.fading, shuffle=seed)
+    if images is not None and model is None:
+        return of_images(images, reals, seed)
+    raise DataError("name what is to be measured: --model RUN or FILE, or --images FILE or FOLDER, not both")
 
 
 def parse_metrics(text: str) -> list[MetricName]:
-    """Metrics of "swd,ms-ssim", each once; DataError for others."""
+    """Return the metrics of "swd,ms-ssim", each once; DataError for unknown ones."""
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in METRICS:
@@ -148,8 +180,8 @@ def parse_metrics(text: str) -> list[MetricName]:
     return [metric for metric in METRICS if metric in names]
 
 
-def of_model(path: Path, h5: Path, seed: int, model: Model) -> Subject:
-    """The model of a run or file; from the run's settings also what its training did to reals."""
+def of_model(path: Path, reals: Path, seed: int, model: Model) -> Subject:
+    """Return the model of a run or file; from the run's settings also what its training did to reals."""
     run = path if path.is_dir() else path.absolute().parent
     labels: Labels | None = None
     notes: list[str] = []
@@ -159,8 +191,8 @@ def of_model(path: Path, h5: Path, seed: int, model: Model) -> Subject:
         if path.is_dir():
             raise
         saved, notes = None, [str(error)]  # a model file alone is enough, and its folder may be anybody's
-    if saved is not None and not h5.is_dir():
-        labels, notes = data_of_run(saved, h5)
+    if saved is not None and not reals.is_dir():
+        labels, notes = data_of_run(saved, reals)
     if model.config.classes and labels is None:
         notes.append("the labels of the training are not known: every class is made equally often")
     return Subject(
@@ -173,41 +205,41 @@ def of_model(path: Path, h5: Path, seed: int, model: Model) -> Subject:
     )
 
 
-def data_of_run(saved: SavedRun, h5: Path) -> tuple[Labels | None, list[str]]:
-    """The labels of the run, and a note where they cannot be had or the reals are not what it was trained on."""
+def data_of_run(saved: SavedRun, reals: Path) -> tuple[Labels | None, list[str]]:
+    """Return the run's labels, and a note where they cannot be read or the reals are not what it was trained on."""
     try:
-        source = Source(h5, saved.labels)
+        source = Source(reals, saved.labels)
         if source.digest() == saved.data["digest"]:
             return source.labels, []
     except DataError as error:
         if saved.labels == "none":
             raise
         return None, [str(error)]
-    return None, [f"{h5} is not what the run was trained on"]
+    return None, [f"{reals} is not what the run was trained on"]
 
 
-def of_images(against: Path, h5: Path, seed: int) -> tuple[Subject, ImageSet]:
-    """Both sets, at the largest size that both have; a folder of pictures has but one."""
-    images, reals = (open_set(path, shuffle=seed) for path in (against, h5))
+def of_images(path: Path, reals_path: Path, seed: int) -> tuple[Subject, ImageSet]:
+    """Return both sets at the largest size that both have; a folder of pictures has only one."""
+    images, reals = (open_set(each, shuffle=seed) for each in (path, reals_path))
     size = min(images.resolution, reals.resolution)
-    if images.resolution > size and not against.is_dir():
-        images = open_set(against, size, shuffle=seed)
-    if reals.resolution > size and not h5.is_dir():
-        reals = open_set(h5, size, shuffle=seed)
-    return Subject(images, str(against), mirror=False), reals
+    if images.resolution > size and not path.is_dir():
+        images = open_set(path, size, shuffle=seed)
+    if reals.resolution > size and not reals_path.is_dir():
+        reals = open_set(reals_path, size, shuffle=seed)
+    return Subject(images, str(path), mirror=False), reals
 
 
-def table(found: Results) -> list[str]:
-    """Levels, their average, and the same of reals among themselves; then the other figures, a line each."""
+def table(results: Results) -> list[str]:
+    """Return lines: SWD by level and MS-SSIM, of the images and of reals alone; then the other figures."""
     heads, rows = [""], [["images"], ["floor (reals)"]]
-    if found.swd is not None:
-        heads += [f"SWD {size}" for size in found.swd.by_size] + ["average"]
-        for row, levels in zip(rows, (found.swd, found.floor), strict=True):
+    if results.swd is not None:
+        heads += [f"SWD {size}" for size in results.swd.by_size] + ["average"]
+        for row, levels in zip(rows, (results.swd, results.floor), strict=True):
             values = [None] * (len(heads) - 1) if levels is None else [*levels.by_size.values(), levels.average]
             row += ["-" if value is None else f"{value:.2f}" for value in values]
-    if found.ms_ssim is not None:
+    if results.ms_ssim is not None:
         heads.append("MS-SSIM")
-        for row, value in zip(rows, (found.ms_ssim, found.ms_ssim_reals), strict=True):
+        for row, value in zip(rows, (results.ms_ssim, results.ms_ssim_reals), strict=True):
             row.append("-" if value is None else f"{value:.4f}")
     lines = []
     if len(heads) > 1:
@@ -215,7 +247,7 @@ def table(found: Results) -> list[str]:
         for cells in (heads, *rows):
             first, *rest = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
             lines.append("  ".join([first.lstrip().ljust(widths[0]), *rest]))
-    for name, record in found.figures.items():
+    for name, record in results.figures.items():
         numbers = [f"{key} {value:.5g}" for key, value in record.items() if isinstance(value, int | float)]
         lines.append(f"{name}: {', '.join(numbers)}")
     return lines
@@ -227,12 +259,12 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
         text = json.dumps(values, indent=2, allow_nan=False) + "\n"
     except ValueError as error:
         raise DataError(f"--json {path}: not written, one of the numbers is not finite, as the table shows") from error
-    with _told(path), atomic_path(path) as temporary:
+    with _errors_named(path), atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _errors_named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -240,7 +272,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 class Bar:
-    """Shows the progress of everything that is done in turn."""
+    """Progress of one task after another."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None

@@ -191,7 +191,7 @@ def check(images: ImageSet, reals: ImageSet, metrics: Sequence[MetricName], opti
         if metric != "is" and reals.count < LEAST[metric]:
             raise DataError(
                 f"{reals.name} has too few images for {metric}: {reals.count}, and at least {LEAST[metric]} reals are "
-                "needed; give a larger set (--h5)"
+                "needed; give a larger set"
             )
     least = max(LEAST[metric] for metric in metrics)
     if options.count < least:

@@ -80,7 +80,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ImageSet, ImageSet, Opt
 
 def test_a_run_table_file_and_cache(folder: Path, tmp_path: Path) -> None:
     out, cache = tmp_path / "found.json", folder / "run" / "metrics-cache"
-    arguments = ("--model", folder / "run", "--h5", folder / "ramps.h5", "--num-images", 8, "--json", out)
+    arguments = ("--model", folder / "run", "--reals", folder / "ramps.h5", "--num-images", 8, "--json", out)
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(out.read_text())
@@ -109,18 +109,18 @@ def test_a_run_table_file_and_cache(folder: Path, tmp_path: Path) -> None:
 def test_reals_are_as_the_training_saw_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = asked(monkeypatch)
     for model, mirror, fading in (("run", True, 0), ("plain", False, 0), ("run/fading.safetensors", True, 0.25)):
-        result = run("--model", folder / model, "--h5", folder / "ramps.h5", "--num-images", 8)
+        result = run("--model", folder / model, "--reals", folder / "ramps.h5", "--num-images", 8)
         assert result.exit_code == 0, result.output
         reals, options = found[-1][1:]
         assert isinstance(reals, PyramidSet)
         assert (options.mirror, reals.fading, reals.resolution) == (mirror, fading, 16)
         assert options.cache == folder / model.partition("/")[0] / "metrics-cache"
-    run("--model", folder / "run", "--h5", folder / "ramps.h5", "--num-images", 8, "--no-mirror")
+    run("--model", folder / "run", "--reals", folder / "ramps.h5", "--num-images", 8, "--no-mirror")
     assert not found[-1][2].mirror
 
 
 def test_a_model_alone_does_not_tell_of_mirroring(folder: Path, tmp_path: Path) -> None:
-    arguments = ("--model", folder / "alone" / "model.safetensors", "--h5", folder / "ramps.h5", "--metrics", "swd")
+    arguments = ("--model", folder / "alone" / "model.safetensors", "--reals", folder / "ramps.h5", "--metrics", "swd")
     result = run(*arguments)
     assert "note: whether the training mirrored reals is not known" in result.output
     assert "note: no floor of SWD: " in result.output
@@ -134,7 +134,7 @@ def test_a_model_alone_does_not_tell_of_mirroring(folder: Path, tmp_path: Path) 
 
 def test_other_data_than_the_training_had_are_told(folder: Path, tmp_path: Path) -> None:
     other = write_pyramid(tmp_path / "other.h5", COUNT - 1)
-    result = run("--model", folder / "run", "--h5", other, "--num-images", 8, "--metrics", "ms-ssim")
+    result = run("--model", folder / "run", "--reals", other, "--num-images", 8, "--metrics", "ms-ssim")
     assert f"note: {other} is not what the run was trained on" in result.output
 
 
@@ -142,7 +142,7 @@ def test_two_sets(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     numbers = []
     for against, h5 in (("pictures", "ramps.h5"), ("ramps.h5", "pictures"), ("pictures", "pictures")):
-        result = run("--against", folder / against, "--h5", folder / h5, "--num-images", 6, "--json", out)
+        result = run("--images", folder / against, "--reals", folder / h5, "--num-images", 6, "--json", out)
         assert result.exit_code == 0, result.output
         numbers.append(json.loads(out.read_text()))
     assert all(found["swd"]["average"] > 0 and found["swd"]["floor"]["average"] > 0 for found in numbers)
@@ -157,7 +157,7 @@ def test_pyramids_are_compared_at_the_smaller_size(
     larger = write_pyramid(tmp_path / "larger.h5", COUNT, 32)
     found = asked(monkeypatch)
     for against, h5 in ((larger, folder / "ramps.h5"), (folder / "ramps.h5", larger), (larger, folder / "pictures")):
-        assert run("--against", against, "--h5", h5, "--num-images", 6).exit_code == 0
+        assert run("--images", against, "--reals", h5, "--num-images", 6).exit_code == 0
         assert found[-1][0].resolution == found[-1][1].resolution == 16
 
 
@@ -207,10 +207,10 @@ def test_figures_are_lines_of_the_table() -> None:
         (("--model", "run", "--metrics", "swd,nonsense"), "--metrics: 'nonsense' is no metric; known: swd, ms-ssim"),
         (("--model", "run", "--metrics", ""), "--metrics: '' is no metric"),
         (("--model", "absent"), "absent: neither a model file nor a run folder"),
-        (("--against", "absent"), "absent"),
-        (("--against", "run"), "run: holds no pictures"),
-        ((), "name what is to be measured: --model RUN or FILE, or --against"),
-        (("--model", "run", "--against", "pictures"), "not both"),
+        (("--images", "absent"), "absent"),
+        (("--images", "run"), "run: holds no pictures"),
+        ((), "name what is to be measured: --model RUN or FILE, or --images"),
+        (("--model", "run", "--images", "pictures"), "not both"),
         (("--model", "run", "--json", "absent/found.json"), "absent does not exist"),
         (("--model", "run", "--json", "pipe"), "--json pipe: cannot be written: is no regular file"),
         (("--model", "run", "--num-images", 8, "--metrics", "fid", "--inception", "run/config.json"), "config.json"),
@@ -224,17 +224,26 @@ def test_mistakes_are_told_in_a_line(
     monkeypatch.chdir(folder)
     if "pipe" in arguments:
         os.mkfifo("pipe")
-    result = run("--h5", "ramps.h5", *arguments)
+    result = run("--reals", "ramps.h5", *arguments)
     assert result.exit_code == 1, result.output
     assert result.output.count("\n") == 1
     assert told in result.output
+
+
+def test_old_names_of_options_still_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    new = run("--images", "pictures", "--reals", "ramps.h5", "--num-images", 6)
+    assert new.exit_code == 0, new.output
+    assert run("--against", "pictures", "--h5", "ramps.h5", "--num-images", 6).output == new.output
+    assert run("--against=pictures", "--h5=ramps.h5", "--num-images=6").output == new.output
+    assert "--against" not in run("--help").output
 
 
 @pytest.mark.parametrize("text", ['{"model_type": "x"}', "3", '"a"', "[]", "{"])
 def test_a_model_file_beside_somebodys_config(folder: Path, tmp_path: Path, text: str) -> None:
     shutil.copy(folder / "run" / "final.safetensors", tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(text)
-    arguments = ("--h5", folder / "ramps.h5", "--metrics", "ms-ssim", "--num-images", 8)
+    arguments = ("--reals", folder / "ramps.h5", "--metrics", "ms-ssim", "--num-images", 8)
     result = run("--model", tmp_path / "model.safetensors", *arguments)
     assert result.exit_code == 0, result.output
     assert "config.json: cannot be read" in result.output
@@ -246,7 +255,7 @@ def test_a_model_file_beside_somebodys_config(folder: Path, tmp_path: Path, text
 def test_a_missing_library_is_told_before_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     found = asked(monkeypatch)
-    result = run("--model", folder / "run", "--h5", folder / "ramps.h5", "--metrics", "swd,fid", "--num-images", 8)
+    result = run("--model", folder / "run", "--reals", folder / "ramps.h5", "--metrics", "swd,fid", "--num-images", 8)
     assert result.exit_code == 1
     assert 'pip install --no-deps "torch-fidelity>=0.4,<0.5"' in result.output
     assert found == []

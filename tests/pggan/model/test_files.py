@@ -297,7 +297,7 @@ def test_every_command_refuses_in_one_line(file: Path, run: Path, tmp_path: Path
     rewrite(file, "{broken")
     commands: list[tuple[Command, list[object]]] = [
         (generate.main, ["--model", file, "--out", tmp_path / "pictures"]),
-        (evaluate.main, ["--model", file, "--h5", h5]),
+        (evaluate.main, ["--model", file, "--reals", h5]),
         (train.main, ["--init-from", file, "--h5", h5, "--out", tmp_path / "tuned"]),
     ]
     for command, options in commands:
