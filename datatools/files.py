@@ -1,5 +1,6 @@
-"""Files that are there whole or not at all; the pictures in a folder."""
+"""Files that are there whole or not at all, errors about them in one line, text files, the pictures in a folder."""
 
+import codecs
 import errno
 import os
 import stat
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from datatools.errors import DataError
+from datatools.errors import DataError, reason
 from datatools.text import counted
 
 PICTURE_ENDINGS = frozenset(
@@ -19,6 +20,40 @@ PICTURE_ENDINGS = frozenset(
 
 SYSTEM_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"})
 """What Windows, macOS and network disks put beside a user's files, in lower case."""
+
+
+CONTENTS = (
+    (b"<!doctype html", "it is a web page, not the file itself: download it again"),
+    (b"<html", "it is a web page, not the file itself: download it again"),
+    (b"version https://git-lfs", "it is a Git LFS pointer, not the file itself: git lfs pull gets that"),
+    (b"\x89hdf", "it is an HDF5 file"),
+    (b"pk\x03\x04", "it is a zip archive, as PyTorch's .pt and .pth files are"),
+    (b"\x80\x02", "it is a pickle, as PyTorch's older files and the networks published in 2017 and 2018 are"),
+    (b"\x80\x03", "it is a pickle, as the networks published in 2017 and 2018 are"),
+    (b"\x80\x04", "it is a pickle"),
+    (b"\x80\x05", "it is a pickle"),
+    (b"\x1f\x8b", "it is compressed with gzip"),
+    (b"7z\xbc\xaf", "it is a 7z archive"),
+    (b"\x89png", "it is a picture"),
+    (b"\xff\xd8\xff", "it is a picture"),
+    (b"{", "it is a JSON text"),
+)
+"""How files begin that are taken for others, in lower case, and what to say of them."""
+
+_UTF16 = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32"}  # first: UTF-32-LE begins like UTF-16-LE
+_UTF16 |= {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+
+_PROBED = 4096
+"""Bytes at the beginning that show whether a file without a byte order mark is UTF-16."""
+
+
+@contextmanager
+def as_data_error(what: object, verb: str = "written", hint: str = "") -> Iterator[None]:
+    """Turn an OSError inside the block into the DataError "<what>: cannot be <verb>: <reason>", and `hint` after it."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{what}: cannot be {verb}: {reason(error)}{hint}") from error
 
 
 class FileStamp(NamedTuple):
@@ -175,7 +210,7 @@ def _walk(
         names = sorted(os.listdir(folder))
     except OSError as error:
         if strict or top:
-            raise DataError(f"{folder}: cannot be read as a folder: {error.strerror or error}") from error
+            raise DataError(f"{folder}: cannot be read as a folder: {reason(error)}") from error
         return
     if (status.st_dev, status.st_ino) in visited:  # a link to a folder above it, or two links to one
         return
@@ -192,3 +227,84 @@ def _walk(
             yield from _walk(path, visited, strict=strict, top=False)
         else:
             yield path, stat.S_ISREG(mode)  # opening a pipe would wait for ever
+
+
+def check_readable(path: Path, what: str, name: str) -> None:
+    """Raise DataError unless `path` is a regular file that this user may read.
+
+    `what` it should be, such as "weight file"; `name`: what to give instead of a folder.
+    """
+    with as_data_error(path, "read"):
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; name {name}")
+        if not path.exists():
+            raise DataError(f"{path}: no such {what}")
+        if not path.is_file():
+            raise DataError(f"{path} is no file")  # a pipe, which would be waited for
+        with path.open("rb"):
+            pass
+
+
+def unlike(path: Path, expected: tuple[bytes, ...] = ()) -> str | None:
+    """Return what a file is that cannot be read as what it should be, in words; None when its bytes do not show it.
+
+    `expected`: how the right files begin, as far as `CONTENTS` has it.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        return reason(error)
+    if not start:
+        return "it is empty"
+    if not start.strip(b"\0"):
+        return "it begins with zeros, as unfinished downloads do"
+    begin = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    kinds = ((magic, words) for magic, words in CONTENTS if not magic.startswith(expected))
+    return next((words for magic, words in kinds if begin.startswith(magic)), None)
+
+
+def read_lines(path: Path, *, tolerant: bool = False) -> list[str]:
+    """Read a UTF-8 text file as lines, without line ends, byte order marks and blank lines at the end.
+
+    Lines end with LF, CR LF, or CR in a file that has no LF. Other characters that Python's `splitlines` splits at
+    (form feed, U+2028 ...) end no line: damage puts them there.
+
+    Args:
+        path: the file.
+        tolerant: replace bytes that are not UTF-8 by U+FFFD, so that damage costs the lines it hit alone.
+
+    Raises:
+        DataError: a file that cannot be read, or is UTF-16; without `tolerant`, one that is not text either.
+    """
+    with as_data_error(path, "read"):
+        data = Path(path).read_bytes()
+    encoding = next((name for mark, name in _UTF16.items() if data.startswith(mark)), None)
+    if encoding or _alternates_with_zeros(data[:_PROBED]):
+        raise DataError(f"{path} is {encoding or 'UTF-16'}; save it as UTF-8")
+    text = data.decode("utf-8", errors="replace") if tolerant else _decode(path, data)
+    text = text.replace("\ufeff", "").replace("\r\n", "\n")  # marks in the middle come from joined files
+    if "\n" not in text:
+        text = text.replace("\r", "\n")
+    lines = text.split("\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines
+
+
+def _alternates_with_zeros(data: bytes) -> bool:
+    """Return whether ASCII stands here as UTF-16: nearly every other byte is zero, and none of the others."""
+    for zeros, others in ((data[1::2], data[::2]), (data[::2], data[1::2])):
+        if len(others) > 3 and zeros.count(0) >= 0.9 * len(zeros) and not others.count(0):
+            return True
+    return False
+
+
+def _decode(path: Path, data: bytes) -> str:
+    if b"\0" in data:
+        raise DataError(f"{path} is not a text file")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path} is not UTF-8 (line {line}); save it as UTF-8") from error

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 from tqdm import tqdm
 
 from datatools.console import say
-from datatools.report_format import duration
+from datatools.text import duration
 
 Item = TypeVar("Item")
 

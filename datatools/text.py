@@ -1,15 +1,9 @@
-"""Words for people, and the one reader for text files that people write or download."""
+"""Numbers and texts for people."""
 
-import codecs
-from pathlib import Path
+import math
 
-from datatools.errors import DataError
-
-_UTF16 = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32"}  # first: UTF-32-LE begins like UTF-16-LE
-_UTF16 |= {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
-
-_PROBED = 4096
-"""Bytes at the beginning that show whether a file without a byte order mark is UTF-16."""
+YEAR = 365.25 * 86400
+"""Seconds."""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -24,49 +18,53 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {plural}"
 
 
-def read_lines(path: Path, *, tolerant: bool = False) -> list[str]:
-    """Read a UTF-8 text file as lines, without line ends, byte order marks and blank lines at the end.
-
-    Lines end with LF, CR LF, or CR in a file that has no LF. Other characters that Python's `splitlines` splits at
-    (form feed, U+2028 ...) end no line: damage puts them there.
-
-    Args:
-        path: the file.
-        tolerant: replace bytes that are not UTF-8 by U+FFFD, so that damage costs the lines it hit alone.
-
-    Raises:
-        DataError: a file that cannot be read, or is UTF-16; without `tolerant`, one that is not text either.
-    """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    encoding = next((name for mark, name in _UTF16.items() if data.startswith(mark)), None)
-    if encoding or _alternates_with_zeros(data[:_PROBED]):
-        raise DataError(f"{path} is {encoding or 'UTF-16'}; save it as UTF-8")
-    text = data.decode("utf-8", errors="replace") if tolerant else _decode(path, data)
-    text = text.replace("\ufeff", "").replace("\r\n", "\n")  # marks in the middle come from joined files
-    if "\n" not in text:
-        text = text.replace("\r", "\n")
-    lines = text.split("\n")
-    while lines and not lines[-1].strip():
-        lines.pop()
-    return lines
+def shorten(text: str, length: int = 200) -> str:
+    """Return `text` on one line, cut to `length` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
 
 
-def _alternates_with_zeros(data: bytes) -> bool:
-    """Return whether ASCII stands here as UTF-16: nearly every other byte is zero, and none of the others."""
-    for zeros, others in ((data[1::2], data[::2]), (data[::2], data[1::2])):
-        if len(others) > 3 and zeros.count(0) >= 0.9 * len(zeros) and not others.count(0):
-            return True
-    return False
+def byte_size(count: float) -> str:
+    """Write a number of bytes in decimal units: 950 bytes, 12.3 MB."""
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    power = min(int(math.log10(count) / 3), 5)
+    scaled = count / 1000**power
+    if scaled >= 999.5 and power < 5:
+        power, scaled = power + 1, scaled / 1000
+    return f"{scaled:.3g} {'kMGTP'[power - 1]}B"
 
 
-def _decode(path: Path, data: bytes) -> str:
-    if b"\0" in data:
-        raise DataError(f"{path} is not a text file")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path} is not UTF-8 (line {line}); save it as UTF-8") from error
+def duration(seconds: float) -> str:
+    """Write a time: 0.12 ms, 37 ms, 0.42 s, 12.3 s, 4 min 05 s, 10 h 03 min, 2.3 years."""
+    if 0 < seconds < 0.0995:
+        return f"{1000 * seconds:.2g} ms"
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,} h {minutes:02} min" if hours < 10_000 else f"{seconds / YEAR:,.1f} years"
+
+
+def score_text(score: float) -> str:
+    """Write a score with four decimals, one that is nearer to 0 as "< 0.0001"; a dash for none."""
+    if not math.isfinite(score):
+        return "-"
+    if score and round(score, 4) == 0:
+        return "< 0.0001" if score > 0 else "> -0.0001"
+    return f"{score:.4f}"
+
+
+def rate_text(images: int, seconds: float) -> str:
+    """Write images per second, three digits or more; a dash where there is nothing to divide."""
+    if seconds <= 0 or not images:
+        return "-"
+    rate = images / seconds
+    return f"{rate:,.0f}" if rate >= 99.95 else f"{rate:.3g}"
+
+
+def each_text(images: int, seconds: float) -> str:
+    """Write the time that an image took; a dash where there is nothing to divide."""
+    return duration(seconds / images) if seconds > 0 and images else "-"

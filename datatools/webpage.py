@@ -18,8 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from datatools.errors import DataError
-from datatools.report_format import shorten
-from datatools.text import counted
+from datatools.text import counted, shorten
 
 INK, SOFT, AXIS = "#1d1d1f", "#5c5c61", "#b5b1a8"  # as in webpage.html
 DASHES = (0, (4, 3))

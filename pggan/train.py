@@ -11,11 +11,11 @@ import torch
 from datatools.cli import FiniteNumber, OneLineCommand, PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
+from datatools.text import duration
 from pggan.config.presets import PRESETS, Preset, get_preset
 from pggan.data.stream import Source
 from pggan.model.files import load_model
 from pggan.training.distributed import choose_device, world_size
-from pggan.training.log import duration
 from pggan.training.loop import train
 from pggan.training.metrics import TrainingMetrics
 from pggan.training.plan import Plan, make_plan

@@ -17,9 +17,8 @@ from datatools.parallel import available_cores
 from datatools.progress import Progress
 from datatools.pyramid import Pyramid
 from datatools.pyramid.levels import level_resolutions
-from datatools.report_format import byte_size, duration
 from datatools.restore import Restorer
-from datatools.text import counted
+from datatools.text import byte_size, counted, duration
 from pipelines.freshness import pyramid_is_fresh, scores_are_fresh
 from pipelines.settings import BuildSettings
 from pipelines.shards import PhotoScorer, Recipe, map_photos

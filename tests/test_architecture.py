@@ -22,7 +22,6 @@ ALLOWED = {
         "datatools.pyramid",
         "datatools.images",
         "datatools.errors",
-        "datatools.readable",
         "datatools.optional",
         "datatools.files",
         "datatools.text",

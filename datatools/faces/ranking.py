@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from datatools.errors import DataError
 from datatools.faces.duplicates import DuplicatePair
-from datatools.files import atomic_path
+from datatools.files import atomic_path, read_lines
 from datatools.sources.published import KNOWN_FLAWS, published_files
 from datatools.sources.records import FaceRecord, Rejection, RejectionKind
-from datatools.text import read_lines
 
 Selection = Literal["score", "official", "all"]
 Order = Literal["auto", "rank", "source", "official"]

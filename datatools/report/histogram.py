@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter
 from numpy.typing import NDArray
 
-from datatools.report_format import score_text
+from datatools.text import score_text
 from datatools.webpage import DASHES, add_legend, new_plot, svg
 
 CHOSEN_COLOUR = "#1f5f99"

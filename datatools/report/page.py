@@ -30,9 +30,8 @@ from datatools.report.strips import (
 )
 from datatools.report.summary import GENERATOR, BuildSummary, DuplicateFiles
 from datatools.report.tables import RankingTable, read_ranking, read_rejected
-from datatools.report_format import byte_size, duration, each_text, rate_text, score_text, shorten
 from datatools.restore import NoRestorer
-from datatools.text import counted
+from datatools.text import byte_size, counted, duration, each_text, rate_text, score_text, shorten
 from datatools.webpage import TIMES, PageFigure, Picture, render
 
 SECTIONS = {

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from datatools.errors import DataError
 from datatools.images import save_jpeg, save_png
 from datatools.pyramid import Pyramid
-from datatools.report_format import score_text, shorten
-from datatools.text import counted
+from datatools.text import counted, score_text, shorten
 from datatools.webpage import Notes, Picture
 
 TRIES = 8  # photos tried for each picture of one

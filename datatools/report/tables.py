@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
-from datatools.report_format import shorten
 from datatools.sources.records import RejectionKind
+from datatools.text import shorten
 
 EXAMPLES = 4  # file names shown for a reason
 

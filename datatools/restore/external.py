@@ -19,9 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from datatools.errors import DataError
-from datatools.files import utf8_path
+from datatools.files import unlike, utf8_path
 from datatools.optional import import_optional
-from datatools.readable import unlike
 from datatools.restore.realesrgan import load_realesrgan, realesrgan_digest
 from datatools.restore.weights import check_readable, file_digest
 

@@ -16,9 +16,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from datatools.errors import DataError
-from datatools.files import atomic_path, utf8_path
-from datatools.readable import check_readable as check_file
-from datatools.readable import unlike
+from datatools.files import atomic_path, unlike, utf8_path
+from datatools.files import check_readable as check_file
 from datatools.restore.networks import ArtifactRemover, SuperResolver
 
 Network = ArtifactRemover | SuperResolver

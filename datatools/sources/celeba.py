@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
+from datatools.files import read_lines, unlike
 from datatools.images import ImageError, image_size
-from datatools.readable import unlike
 from datatools.sources.celeba_layout import HOW_TO_GET, PhotoNames, find_layout
 from datatools.sources.landmark_checks import ALIGNED_SIZE, NEARLY_ALL, common_fault, outside
 from datatools.sources.published import celebahq_index_by_file
 from datatools.sources.records import FaceRecord, Rejection, RejectionKind
-from datatools.text import counted, read_lines
+from datatools.text import counted
 
 _SIGNS = {"1": 1, "-1": -1, "+1": 1}
 

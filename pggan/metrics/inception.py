@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from datatools.errors import DataError
+from datatools.files import unlike
 from datatools.optional import import_optional
-from datatools.readable import unlike
 from pggan.metrics.arrays import Bytes, Floats, require_rgb
 from pggan.metrics.frechet import Moments, frechet_distance
 

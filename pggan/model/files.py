@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datatools.errors import DataError
-from datatools.files import atomic_path, utf8_path
-from datatools.readable import check_readable, unlike
+from datatools.files import atomic_path, check_readable, unlike, utf8_path
 from pggan.config.level import Level
 from pggan.config.presets import NetworkConfig, network_from_json
 from pggan.config.schedule import state_at

@@ -16,7 +16,7 @@ import jinja2
 from datatools.cli import OneLineCommand, PathOption, run_command
 from datatools.errors import DataError
 from datatools.files import atomic_path
-from datatools.text import counted
+from datatools.text import counted, duration
 from pggan.config.presets import differences, get_preset
 from pggan.data.stream import Source
 from pggan.media.video import snapshots
@@ -32,7 +32,6 @@ from pggan.report.pictures import (
 )
 from pggan.report.plots import HEIGHT, WIDTH, Line, draw
 from pggan.training.distributed import choose_device
-from pggan.training.log import duration
 from pggan.training.run_config import FILE_NAME, SavedRun, read_saved_run
 
 EXAMPLES = """

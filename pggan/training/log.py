@@ -19,6 +19,7 @@ import torch
 from datatools.console import say
 from datatools.errors import DataError
 from datatools.files import append_whole, atomic_path
+from datatools.text import duration
 from pggan.config.schedule import ScheduleState
 from pggan.training.board import Board
 from pggan.training.saving import reason
@@ -102,20 +103,6 @@ def memory_bytes(device: torch.device) -> dict[str, int]:
     return found
 
 
-def duration(seconds: float) -> str:
-    """Such as 45s, 12m05s, 3h07m, 2d04h or 1.4y."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
-    if whole < 365 * 86400:
-        return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
-    return f"{whole / (365 * 86400):.1f}y"
-
-
 def status_line(
     state: ScheduleState, tick: Tick, images: int, memory: Mapping[str, int], eta: float, metrics: str = ""
 ) -> str:
@@ -124,7 +111,7 @@ def status_line(
     used = memory.get("device_peak", memory["process_peak"])
     return (
         f"tick {tick.number:<4} kimg {images / 1000:<9.2f} res {state.resolution:<4} alpha {state.alpha:.2f} "
-        f"batch {state.minibatch:<3} time {duration(tick.elapsed):<7} sec/kimg {per_kimg:<8.2f} "
+        f"batch {state.minibatch:<3} time {duration(tick.elapsed):<11} sec/kimg {per_kimg:<8.2f} "
         f"mem {used / 2**30:.2f}G  ETA {duration(eta)}{'  ' if metrics else ''}{metrics}"
     )
 

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
+from datatools.text import duration
 from pggan.config.schedule import ScheduleState, rounds, state_at
 from pggan.data.stream import Batch, Order, Request, Source, requests, stream
 from pggan.media.grids import grid_size, save_grid, snapshot_name
@@ -29,7 +30,7 @@ from pggan.precision import allow_tf32
 from pggan.rng import normals, rng
 from pggan.training.checkpoints import checkpoints, newest_good, remove_after, save_checkpoint
 from pggan.training.distributed import Team, choose_device, join
-from pggan.training.log import BOARD, STATS, RunLog, Tick, duration, memory_bytes, status_line
+from pggan.training.log import BOARD, STATS, RunLog, Tick, memory_bytes, status_line
 from pggan.training.metrics import MeasuringInterruptedError, TrainingMetrics
 from pggan.training.plan import Plan, make_plan
 from pggan.training.run_config import FILE_NAME, RunConfig, SavedRun

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from datatools.errors import DataError
-from datatools.text import counted
+from datatools.text import counted, duration
 from pggan.config.level import Level
 from pggan.config.presets import NetworkConfig, Preset
 from pggan.config.schedule import ScheduleState, Stage, stages, state_at
@@ -20,7 +20,6 @@ from pggan.data.stream import Batch, as_floats
 from pggan.model.networks import Network, used_parameters
 from pggan.precision import PrecisionName
 from pggan.training.distributed import Team, local_processes
-from pggan.training.log import duration
 from pggan.training.step import Networks, NonFiniteError, Stepper, build_networks
 from pggan.training.threads import use_fastest, using
 

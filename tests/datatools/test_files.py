@@ -1,4 +1,5 @@
-"""`datatools.files`: whole or not at all, nothing but files is replaced; which files of a folder are pictures."""
+"""`datatools.files`: whole or not at all, nothing but files is replaced; which files of a folder are pictures; text
+files as people's editors and downloads leave them."""
 
 import errno
 import os
@@ -9,8 +10,19 @@ import pytest
 from PIL import Image
 
 from datatools.errors import DataError
-from datatools.files import PICTURE_ENDINGS, append_whole, atomic_path, check_writable, list_pictures, utf8_path
+from datatools.files import (
+    PICTURE_ENDINGS,
+    append_whole,
+    as_data_error,
+    atomic_path,
+    check_writable,
+    list_pictures,
+    read_lines,
+    utf8_path,
+)
 from datatools.images import read_rgb
+
+LINES = ["000001.jpg", "", "000002.jpg é"]
 
 
 def write(path: Path, text: str) -> None:
@@ -151,3 +163,81 @@ def test_a_name_in_utf_8_for_every_file(tmp_path: Path) -> None:
         with utf8_path(path) as readable:
             assert str(readable).encode()
             assert readable.read_bytes() == name
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "b"), "--out a: cannot be written: No space left on device"),
+        (OSError("two\nlines"), "--out a: cannot be written: two lines"),
+        (OSError(), "--out a: cannot be written: OSError"),
+    ],
+)
+def test_refusals_of_the_system_are_one_line(error: OSError, message: str) -> None:
+    with pytest.raises(DataError) as raised, as_data_error("--out a"):
+        raise error
+    assert str(raised.value) == message
+    with pytest.raises(DataError, match=r"^a: cannot be read: gone; try b$"), as_data_error("a", "read", "; try b"):
+        raise OSError(errno.ENOENT, "gone")
+    with pytest.raises(ValueError, match="other"), as_data_error("a"):
+        raise ValueError("other")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "\n".join(LINES).encode(),
+        "\n".join(LINES).encode("utf-8-sig"),
+        "\r\n".join(LINES).encode(),
+        "\r".join(LINES).encode(),
+        ("\n".join(LINES) + "\n \n\n").encode(),
+        "\n\ufeff".join(LINES).encode("utf-8-sig"),
+    ],
+    ids=["LF", "byte order mark", "CR LF", "CR", "blank lines at the end", "joined files"],
+)
+@pytest.mark.parametrize("tolerant", [False, True])
+def test_lines(data: bytes, tolerant: bool, tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(data)
+    assert read_lines(path, tolerant=tolerant) == LINES
+
+
+def test_only_line_ends_end_lines(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes("a\x0cb\rc\u2028d\x85e\nf".encode())
+    assert read_lines(path) == ["a\x0cb\rc\u2028d\x85e", "f"]
+
+
+def test_empty_files(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    for data in (b"", b"\n\n", b"\xef\xbb\xbf"):
+        path.write_bytes(data)
+        assert read_lines(path) == []
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("utf-16", "UTF-16"), ("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16"), ("utf-32", "UTF-32")],
+)
+@pytest.mark.parametrize("tolerant", [False, True])
+def test_other_encodings_are_named(encoding: str, shown: str, tolerant: bool, tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes("\r\n".join(LINES).encode(encoding))
+    with pytest.raises(DataError) as caught:
+        read_lines(path, tolerant=tolerant)
+    assert str(caught.value) == f"{path} is {shown}; save it as UTF-8"
+
+
+def test_what_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    with pytest.raises(DataError, match=r": cannot be read: Is a directory"):
+        read_lines(tmp_path)
+    with pytest.raises(DataError, match=r": cannot be read: No such file"):
+        read_lines(path)
+    path.write_bytes(b"000001.jpg\n\x00\x00\x01\n")
+    with pytest.raises(DataError, match="is not a text file"):
+        read_lines(path)
+    path.write_bytes("000001.jpg\n000002.jpg # müde\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"is not UTF-8 \(line 2\); save it as UTF-8"):
+        read_lines(path)
+    assert read_lines(path, tolerant=True) == ["000001.jpg", "000002.jpg # m\ufffdde"]

@@ -1,13 +1,10 @@
-"""`datatools.text`: numbers with their nouns; text files as people's editors and downloads leave them."""
-
-from pathlib import Path
+"""`datatools.text`: numbers with their nouns, sizes, times, rates."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from datatools.errors import DataError
-from datatools.text import counted, read_lines
-
-LINES = ["000001.jpg", "", "000002.jpg é"]
+from datatools.text import byte_size, counted, duration, each_text, rate_text, score_text, shorten
 
 
 @pytest.mark.parametrize(
@@ -30,60 +27,63 @@ def test_nouns_with_a_plural_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("count", "text"),
     [
-        "\n".join(LINES).encode(),
-        "\n".join(LINES).encode("utf-8-sig"),
-        "\r\n".join(LINES).encode(),
-        "\r".join(LINES).encode(),
-        ("\n".join(LINES) + "\n \n\n").encode(),
-        "\n\ufeff".join(LINES).encode("utf-8-sig"),
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1 kB"),
+        (61_440, "61.4 kB"),
+        (999_600, "1 MB"),
+        (125_829_120_000, "126 GB"),
+        (2.5e12, "2.5 TB"),
     ],
-    ids=["LF", "byte order mark", "CR LF", "CR", "blank lines at the end", "joined files"],
 )
-@pytest.mark.parametrize("tolerant", [False, True])
-def test_lines(data: bytes, tolerant: bool, tmp_path: Path) -> None:
-    path = tmp_path / "list.txt"
-    path.write_bytes(data)
-    assert read_lines(path, tolerant=tolerant) == LINES
-
-
-def test_only_line_ends_end_lines(tmp_path: Path) -> None:
-    path = tmp_path / "list.txt"
-    path.write_bytes("a\x0cb\rc\u2028d\x85e\nf".encode())
-    assert read_lines(path) == ["a\x0cb\rc\u2028d\x85e", "f"]
-
-
-def test_empty_files(tmp_path: Path) -> None:
-    path = tmp_path / "list.txt"
-    for data in (b"", b"\n\n", b"\xef\xbb\xbf"):
-        path.write_bytes(data)
-        assert read_lines(path) == []
+def test_byte_size(count: float, text: str) -> None:
+    assert byte_size(count) == text
 
 
 @pytest.mark.parametrize(
-    ("encoding", "shown"),
-    [("utf-16", "UTF-16"), ("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16"), ("utf-32", "UTF-32")],
+    ("seconds", "text"),
+    [
+        (0, "0.00 s"),
+        (0.00042, "0.42 ms"),
+        (0.0371, "37 ms"),
+        (0.0996, "0.10 s"),
+        (0.417, "0.42 s"),
+        (9.997, "10.0 s"),
+        (59.96, "1 min 00 s"),
+        (245.2, "4 min 05 s"),
+        (3599.7, "1 h 00 min"),
+        (36_190, "10 h 03 min"),
+        (4_000_000, "1,111 h 07 min"),
+        (35_999_900, "9,999 h 58 min"),
+        (36_000_000, "1.1 years"),
+        (1e11, "3,168.8 years"),
+    ],
 )
-@pytest.mark.parametrize("tolerant", [False, True])
-def test_other_encodings_are_named(encoding: str, shown: str, tolerant: bool, tmp_path: Path) -> None:
-    path = tmp_path / "list.txt"
-    path.write_bytes("\r\n".join(LINES).encode(encoding))
-    with pytest.raises(DataError) as caught:
-        read_lines(path, tolerant=tolerant)
-    assert str(caught.value) == f"{path} is {shown}; save it as UTF-8"
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
-def test_what_is_no_text(tmp_path: Path) -> None:
-    path = tmp_path / "list.txt"
-    with pytest.raises(DataError, match=r"cannot read .*: Is a directory"):
-        read_lines(tmp_path)
-    with pytest.raises(DataError, match=r"cannot read .*: No such file"):
-        read_lines(path)
-    path.write_bytes(b"000001.jpg\n\x00\x00\x01\n")
-    with pytest.raises(DataError, match="is not a text file"):
-        read_lines(path)
-    path.write_bytes("000001.jpg\n000002.jpg # müde\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"is not UTF-8 \(line 2\); save it as UTF-8"):
-        read_lines(path)
-    assert read_lines(path, tolerant=True) == ["000001.jpg", "000002.jpg # m\ufffdde"]
+def test_scores_and_rates() -> None:
+    scores = (-1.12249, 0.5442, 30.0, 0.0, 4.173e-06, -4.173e-06, 0.00005001, float("nan"))
+    texts = ["-1.1225", "0.5442", "30.0000", "0.0000", "< 0.0001", "> -0.0001", "0.0001", "-"]
+    assert [score_text(score) for score in scores] == texts
+    assert rate_text(212, 0.02) == "10,600"
+    assert rate_text(80, 61.2) == "1.31"
+    assert rate_text(80, 0.0) == "-"
+    assert [each_text(80, 61.2), each_text(212, 0.02), each_text(0, 1.0), each_text(3, 0.0)] == [
+        "0.77 s",
+        "0.094 ms",
+        "-",
+        "-",
+    ]
+
+
+@given(text=st.text(max_size=80), length=st.integers(1, 60))
+def test_shortened_text_is_one_line_of_at_most_that_length(text: str, length: int) -> None:
+    short = shorten(text, length)
+    assert len(short) <= length
+    assert len(short.splitlines()) <= 1
+    if len(text) <= length and text == " ".join(text.split()):
+        assert short == text

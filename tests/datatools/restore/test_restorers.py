@@ -160,7 +160,7 @@ def test_files_that_cannot_be_read_are_told_in_one_line(tmp_path: Path, monkeypa
     for path in (ours, other):
         with pytest.raises(DataError) as error:
             get_restorer(str(path))
-        assert str(error.value) == f"{path} cannot be read: Permission denied"
+        assert str(error.value) == f"{path}: cannot be read: Permission denied"
 
 
 def test_the_digest_tells_weights_settings_and_arithmetic(tmp_path: Path) -> None:

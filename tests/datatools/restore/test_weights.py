@@ -66,7 +66,7 @@ def test_what_cannot_be_read_is_told_in_one_line(file: Path, monkeypatch: pytest
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)  # file modes do not bind every user
-    cases = {file: r"sr\.safetensors cannot be read: Permission denied"}
+    cases = {file: r"sr\.safetensors: cannot be read: Permission denied"}
     check()
 
 

@@ -270,7 +270,7 @@ def test_annotation_files_that_cannot_be_read(tmp_path: Path) -> None:
     write_tree(tmp_path, PHOTOS)
     (tmp_path / "Anno/list_landmarks_celeba.txt").unlink()
     (tmp_path / "Anno/list_landmarks_celeba.txt").mkdir()
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="cannot be read"):
         read_tree(tmp_path)
 
 

@@ -231,7 +231,7 @@ def test_what_is_no_file(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)  # file modes do not bind every user
-    assert refused(file) == f"{file} cannot be read: Permission denied"
+    assert refused(file) == f"{file}: cannot be read: Permission denied"
 
 
 def pictures(path: Path) -> list[int]:

@@ -317,7 +317,7 @@ def test_metrics_of_a_run_are_on_its_page(run: Path) -> None:
     assert "16 12.50 Average 12.50" in without.text
     assert "among themselves" not in without.text
     assert "MS-SSIM says how alike" in page.text
-    assert "Metrics took 2m10s more." in page.text
+    assert "Metrics took 2 min 10 s more." in page.text
     assert "Device memory" in page.text
     assert "3.00 GiB" in page.text
 
