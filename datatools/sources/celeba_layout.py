@@ -156,13 +156,29 @@ def _what_is_missing(root: Path, layout: Layout) -> str:
             return f"cannot list {empty}: permission denied"
         if empty is not None and layout.landmarks is not None and layout.archive is None:
             there = min(_look_into(empty).files, default="")
-            return f"no photos in {empty}{f' (but {there})' if there else ''}; {HOW_TO_GET}"
+            return f"no photos in {empty}{f' (but {there})' if there else _pictures_elsewhere(root)}; {HOW_TO_GET}"
         missing.append("photos (looked for " + ", ".join(str(root / place) for place in IMAGE_DIRS) + ")")
         if layout.archive is not None:
             missing[-1] += f", though {layout.archive} waits to be unpacked"
+        missing[-1] += _pictures_elsewhere(root)
     if layout.landmarks is None:
         missing.append("landmarks (looked for " + ", ".join(str(root / place) for place in LANDMARKS) + ")")
+        similar = [path for folder in ("Anno", ".") for path in sorted((root / folder).glob("list_landmarks_celeba*"))]
+        if similar:
+            missing[-1] += f", though {similar[0]} is there"
     return f"found no {' and no '.join(missing)}{_aligned_parts(root)}; {HOW_TO_GET}"
+
+
+def _pictures_elsewhere(root: Path) -> str:
+    """Name a folder below that holds pictures but is not looked into, because of its name."""
+    level = [_look_into(root)]
+    for _ in range(_DEPTH - 1):
+        level = [_look_into(folder.path / name) for folder in level for name in folder.folders if "align" not in name]
+        for folder in level:
+            if pictures := [name for name in folder.files if is_photo(name)]:
+                place = root / IMAGE_DIRS[-1]
+                return f", though {folder.path} holds {min(pictures)}; if those are the photos, move them to {place}"
+    return ""
 
 
 def _aligned_parts(root: Path) -> str:

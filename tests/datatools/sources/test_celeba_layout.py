@@ -124,6 +124,22 @@ def test_a_folder_without_pictures_says_what_it_has(tmp_path: Path) -> None:
         read_tree(tmp_path)
 
 
+@pytest.mark.parametrize("folder", ["Img/img_celeba_wild", "Img/img_celeba/0", "in_the_wild"])
+def test_pictures_in_a_folder_of_another_name_are_named(folder: str, tmp_path: Path) -> None:
+    tree = write_tree(tmp_path, PHOTOS)
+    for name in NAMES:
+        rename(tree, f"Img/img_celeba/{name}", f"{folder}/{name}")
+    with pytest.raises(DataError, match=f"though {tree / folder} holds 000001.jpg; if those are the photos, move them"):
+        find_layout(tree)
+
+
+@pytest.mark.parametrize("name", ["list_landmarks_celeba.csv", "list_landmarks_celeba.txt.gz"])
+def test_landmarks_in_another_form_are_named(name: str, tmp_path: Path) -> None:
+    rename(write_tree(tmp_path, PHOTOS), "Anno/list_landmarks_celeba.txt", f"Anno/{name}")
+    with pytest.raises(DataError, match=f"found no landmarks .*though {tmp_path / 'Anno' / name} is there"):
+        find_layout(tmp_path)
+
+
 def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tree(tmp_path, {})
     monkeypatch.setattr("os.access", lambda *_: False)  # root may read everything
