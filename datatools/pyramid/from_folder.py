@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
-from datatools.files import list_pictures
+from datatools.files import PICTURE_ENDINGS, list_pictures
 from datatools.images import ImageError, decode_upright, image_size, read_bytes, turn_upright
 from datatools.pyramid import Provenance, PyramidWriter
 from datatools.pyramid.levels import build_levels, level_resolutions
 from datatools.text import counted
 
-SkippedKind = Literal["unreadable", "not square", "too small", "no picture", "in a subfolder"]
+SkippedKind = Literal["unreadable", "not square", "too small", "no picture", "no regular file", "in a subfolder"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,10 @@ def write_from_folder(
     level_resolutions(resolution)  # refuses a bad one before any picture is read
     files = list_pictures(folder)
     for path in files.others:
-        skipped(Skipped(path.name, "no picture", "not a picture by its name's ending"))
+        if path.suffix.lower() in PICTURE_ENDINGS:
+            skipped(Skipped(path.name, "no regular file", "no regular file, or a link that leads nowhere"))
+        else:
+            skipped(Skipped(path.name, "no picture", "not a picture by its name's ending"))
     for path in files.below:
         name = path.relative_to(folder).as_posix()
         skipped(Skipped(name, "in a subfolder", "lies in a subfolder; those are not read, name one as DIR to use it"))

@@ -1,6 +1,7 @@
 """A folder of square pictures becomes a pyramid; files that are of no use are counted by kind and left out."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,12 @@ def test_skipped_files_are_summarized_by_kind(folder: Path, tmp_path: Path) -> N
     assert "skipped 2 files, such as broken.png: the PNG picture cannot be decoded" in result.output
     assert "skipped 31 files, such as small.png: 8 x 8 pixels, smaller than 16" in result.output
     assert "3 images of 16 x 16 pixels, 65 files left out" in lines[-1]
+
+
+def test_what_is_no_regular_file_is_named_as_such(folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    result = run(folder, tmp_path / "out.h5", "--resolution", 16)
+    assert "skipped pipe.png: no regular file" in result.output
 
 
 def test_nothing_and_one_are_worded_as_such(tmp_path: Path) -> None:
