@@ -1,4 +1,4 @@
-"""The pictures of docs/results.md, from a run folder of the trainer.
+"""The pictures of docs/results/training.md, from a run folder of the trainer.
 
 python tools/training_figures.py RUN docs/images --name faces-32 --kimg 20,60,111,166,227
 """
