@@ -17,8 +17,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from datatools.errors import DataError
-from datatools.text import counted, shorten
+from datatools.errors import DataError, reason
+from datatools.text import counted, duration, shorten
 
 INK, SOFT, AXIS = "#1d1d1f", "#5c5c61", "#b5b1a8"  # as in webpage.html
 DASHES = (0, (4, 3))
@@ -82,7 +82,7 @@ class Notes:
         try:
             return make(*arguments)
         except Exception as error:  # whatever it is
-            note = f"{what}: {shorten(str(error)) or type(error).__name__}"
+            note = f"{what}: {shorten(reason(error))}"
             unexpected = not isinstance(error, self.expected)
             log.warning("report: %s", note.encode("utf-8", "replace").decode(), exc_info=unexpected)
             self.texts.append(note)
@@ -95,7 +95,7 @@ def render(package: str, content: Mapping[str, Any], filters: Mapping[str, Calla
     Args:
         content: what the template shows, and for webpage.html `generator`, `title`, `heading`, `sections` (name of
             the block -> heading) and `notes`.
-        filters: of the template, besides `count`, `counted` and `short`.
+        filters: of the template, besides `count`, `counted`, `duration` and `short`.
     """
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package, ""), jinja2.PackageLoader("datatools", "")]),
@@ -104,7 +104,8 @@ def render(package: str, content: Mapping[str, Any], filters: Mapping[str, Calla
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": lambda number: f"{number:,}", "counted": counted, "short": shorten, **filters}
+    environment.filters |= {"count": lambda number: f"{number:,}", "counted": counted}
+    environment.filters |= {"duration": duration, "short": shorten, **filters}
     made = datetime.datetime.now().astimezone()
     page = environment.get_template("report.html").render({"made": made, **content})
     return page.encode("utf-8", errors="replace")  # names on disk need not be valid Unicode

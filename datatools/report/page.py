@@ -31,7 +31,7 @@ from datatools.report.strips import (
 from datatools.report.summary import GENERATOR, BuildSummary, DuplicateFiles
 from datatools.report.tables import RankingTable, read_ranking, read_rejected
 from datatools.restore import NoRestorer
-from datatools.text import byte_size, counted, duration, each_text, rate_text, score_text, shorten
+from datatools.text import byte_size, counted, each_text, rate_text, score_text, shorten
 from datatools.webpage import TIMES, PageFigure, Picture, render
 
 SECTIONS = {
@@ -48,7 +48,6 @@ SECTIONS = {
 }
 FILTERS: dict[str, Callable[..., str]] = {
     "size": byte_size,
-    "duration": duration,
     "score": score_text,
     "rate": rate_text,
     "each": each_text,

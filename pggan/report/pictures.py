@@ -1,6 +1,5 @@
 """Pictures of the report page, embedded in it: grids over time, samples and the training faces nearest to them."""
 
-import base64
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from datatools.errors import DataError
 from datatools.images import ImageError, read_rgb
 from datatools.progress import Progress
 from datatools.pyramid import Level, Pyramid
+from datatools.webpage import Picture, data_uri
 from pggan.metrics.neighbours import nearest
 from pggan.model.files import Model
 
@@ -31,17 +31,6 @@ SAMPLES, NEAREST = 8, 4
 SEARCHED = 128  # pixels: the descriptors look at nothing finer
 BATCH = 256
 FACE, NEAR = 128, 96  # CSS pixels of a sample and of a face beside it
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture in the page: a data URI, and CSS pixels. alt: what it shows; enlarged: twice or more."""
-
-    source: str
-    width: int
-    height: int
-    alt: str
-    enlarged: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,10 +58,6 @@ class Sample:
     seed: int
     picture: Picture
     neighbours: tuple[Neighbour, ...]
-
-
-def data_uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def encoded(image: Rgb, quality: int | None = None) -> bytes:

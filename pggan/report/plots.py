@@ -1,25 +1,24 @@
 """Curves of the report page, as SVG: shaded where a level fades in, with the levels named along the top."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
-from pggan.report.data import Phase
+from datatools.webpage import DASHES, INK, SOFT, PageFigure, Picture, add_legend, data_uri, new_plot, svg
+from pggan.report.data import Phase, Stats, levels_of
 
 # Of nearly equal weight on white, told apart by eyes that see red and green alike.
 COLOURS = ("#1f5f99", "#d1600c", "#5a5a5f", "#2e8b6f", "#a33c8f", "#b8930b", "#58a6d6", "#7a1f1f")
-SHADE, INK, SOFT = "#e9e4d8", "#1d1d1f", "#5c5c61"
-DASHES = (0, (4, 3))
+SHADE = "#e9e4d8"
 WIDTH, HEIGHT = 544, 300  # CSS pixels: two charts beside each other on the page
 FEW = 40  # points that are marked each: a single one has no line
 NARROW = 0.045  # part of the axis below which a level has no room for its name
+AVERAGE, REALS = "average", "reals"  # labels of curves
 
 
 @dataclass(frozen=True)
@@ -52,16 +51,14 @@ def draw(
     logarithmic: bool = False,
     from_zero: bool = False,
     mark: float | None = None,
-) -> str:
-    """SVG of curves over kimg, the same for the same arguments.
+) -> bytes:
+    """Return curves over kimg as an SVG file, the same bytes for the same arguments.
 
     Args:
         lines: with at least one finite value. phases: of the whole schedule.
         mark: value to mark by a dashed line.
     """
-    dots = 96.0
-    figure = Figure(figsize=(WIDTH / dots, HEIGHT / dots), dpi=dots, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = new_plot(WIDTH, HEIGHT)
     values = np.concatenate([line.finite for line in lines])
     end = max(float(line.kimg.max()) for line in lines)
     axes.set_xlim(0, end * 1.02 or 1.0)
@@ -86,21 +83,14 @@ def draw(
             markersize=2.8,
             label=line.label,
         )
-    axes.set_xlabel("kimg", color=SOFT)
-    axes.tick_params(which="both", colors=SOFT, labelsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#b5b1a8")
+    axes.set_xlabel("kimg")
     if len(lines) > 1:
-        figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=9, handlelength=1.3, columnspacing=1.2)
-    stream = io.StringIO()
-    # A fixed salt and no date: the same numbers give the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "run"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    return stream.getvalue()
+        add_legend(figure)
+    return svg(figure)
 
 
 def _show_phases(axes: Axes, phases: Sequence[Phase], end: float) -> None:
-    """Shades what fades in, names each level where its stretch begins."""
+    """Shade what fades in, and name each level where its stretch begins."""
     named = 0
     for phase in phases:
         if phase.first >= end:
@@ -120,3 +110,49 @@ def _show_phases(axes: Axes, phases: Sequence[Phase], end: float) -> None:
                     color=SOFT,
                 )
             named = phase.resolution
+
+
+def charts(stats: Stats, phases: Sequence[Phase], gradient_target: float) -> list[PageFigure]:
+    """Return curves of everything that stats.jsonl has numbers of.
+
+    gradient_target: what the penalty pulls the gradient's norm to.
+    """
+
+    def chart(title: str, caption: str, group: str, labels: dict[str, str], **options: Any) -> None:
+        lines = [
+            Line(label, *stats.series(group, name), strong=label == AVERAGE, soft=label == REALS and group == "metrics")
+            for name, label in labels.items()
+        ]
+        lines = [line for line in lines if len(line.finite)]
+        if not lines:
+            return
+        last = ", ".join(f"{line.label}: " * (len(labels) > 1) + f"{line.finite[-1]:.4g}" for line in lines)
+        plot = data_uri(draw(lines, phases, **options), "svg+xml")
+        picture = Picture(plot, WIDTH, HEIGHT, f"{title} over kimg; last: {last}")
+        figures.append(PageFigure(title, f"{caption}. Last: {last}.", (picture,)))
+
+    figures: list[PageFigure] = []
+    caption = "discriminator (D) and generator (G), as they are minimized"
+    chart("Loss", caption, "loss", {"d_loss": "D", "g_loss": "G"})
+    caption = "mean output of the discriminator; mixed images lie between a real image and a fake"
+    chart("Scores", caption, "loss", {"real_score": "reals", "fake_score": "fakes", "mixed_score": "mixed"})
+    caption = "norm of the gradient of each network's loss by its weights"
+    chart("Gradients", caption, "loss", {"d_gradient": "D", "g_gradient": "G"}, logarithmic=True)
+    caption = "of the score by the mixed image; the penalty pulls it to the dashed line"
+    chart("Norm of the gradient", caption, "loss", {"gradient_norm": "norm"}, mark=gradient_target)
+
+    names = stats.names("metrics")
+    swd = {f"swd_{level}": str(level) for level in levels_of(names, "swd")} | {"swd": AVERAGE, "swd_floor": REALS}
+    caption = (
+        "sliced Wasserstein distance of patches, times 1000, at the levels of a Laplacian pyramid; lower is better"
+    )
+    if len(Line(REALS, *stats.series("metrics", "swd_floor")).finite):
+        caption += ". Dashed: the average of reals among themselves"
+    chart("SWD", caption, "metrics", swd, from_zero=True)
+    similarity = {"ms_ssim": "fakes", "ms_ssim_reals": REALS}
+    chart("MS-SSIM", "similarity within a set; values near 1 mean mode collapse", "metrics", similarity)
+    shown = {*swd, *similarity, *(f"swd_floor_{level}" for level in levels_of(names, "swd_floor"))}
+    for name in names:
+        if name not in shown:
+            chart(name, "as in stats.jsonl", "metrics", {name: name})
+    return figures

@@ -188,7 +188,7 @@ def test_a_command_whose_result_is_its_output_fails_when_that_is_lost(tmp_path: 
 
 COMMANDS = (
     *("datatools.h5tool", "datatools.sample", "datatools.restore.fit.train", "datatools.restore.fit.evaluate"),
-    *("pggan.train", "pggan.generate", "pggan.evaluate", "pggan.report.page"),
+    *("pggan.train", "pggan.generate", "pggan.evaluate", "pggan.report.__main__"),
 )
 
 

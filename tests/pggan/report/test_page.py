@@ -14,8 +14,11 @@ import torch
 from click.testing import CliRunner, Result
 
 from pggan.report import page as report
+from pggan.report import plots
+from pggan.report.__main__ import main
 from pggan.report.data import Phase, Stats
-from pggan.report.page import charts, main, write_report
+from pggan.report.page import write_report
+from pggan.report.plots import charts
 from pggan.training.loop import train
 from tests.support.pggan_runs import config_of, stats_of, write_pyramid
 
@@ -54,7 +57,7 @@ class Page(html.parser.HTMLParser):
 
     @property
     def grids(self) -> list[dict[str, str | None]]:
-        return [image for image in self.all("img") if "data-kimg" in image]
+        return [attributes for attributes in self.all("div") if "data-kimg" in attributes]
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +112,11 @@ def change_config(run: Path, **changes: Any) -> None:
 def test_page_of_a_finished_run(run: Path, folder: Path) -> None:
     page = written(run, h5=folder / "ramps.h5")
     for text in (
-        "A training of test at 16 x 16 pixels on 50 faces: 0.136 of 0.136 kimg in",
+        "A training run of test at 16 x 16 pixels on 50 faces: 0.136 of 0.136 kimg in",
         "It has finished.",
-        "Loss of the discriminator (D)",
-        "Scores that the discriminator gives",
-        "Norm of the gradient of the score",
+        "Loss : discriminator (D)",
+        "Scores : mean output of the discriminator",
+        "Norm of the gradient : of the score",
         "seeds 0 to 7, none left out",
         "the 4 of 50 training faces, mirrored ones included",
         "8 x 8, fading in",
@@ -122,7 +125,7 @@ def test_page_of_a_finished_run(run: Path, folder: Path) -> None:
         "This version of the program knows no preset of that name.",
     ):
         assert text in page.text, text
-    for absent in ("could not be made", "Warnings of the training", "SWD", "Device memory", "nan", "None"):
+    for absent in ("could not be made", "Warnings:", "SWD", "Device memory", "nan", "None"):
         assert absent not in page.text, absent
     last = stats_of(run)[-1]["loss"]
     assert f"Last: D: {last['d_loss']:.4g}, G: {last['g_loss']:.4g}." in page.text
@@ -147,7 +150,7 @@ def test_one_snapshot_is_seen_until_the_slider_moves(run: Path) -> None:
 
 def test_without_the_pyramid_samples_stand_alone(run: Path) -> None:
     page = written(run)
-    assert "The nearest training faces are left out: give the training's pyramid file ( --h5 )" in page.text
+    assert "The nearest training faces are left out: name the run's pyramid file ( --h5 )" in page.text
     assert sum(str(image["alt"]).startswith("Generated picture, seed") for image in page.all("img")) == 8
 
 
@@ -242,8 +245,8 @@ def test_unfinished_runs(run: Path) -> None:
     stopped = {"time": "2026-11-22T14:37:32", "event": "stopped", "images": 104}
     change_stats(run, lambda lines: lines.append(stopped))
     page = written(run)
-    assert "It was stopped and can go on." in page.text
-    assert "stopped, as asked" in page.text
+    assert "It was stopped and can be resumed." in page.text
+    assert "stopped, as requested" in page.text
     change_stats(run, lambda lines: lines[-1].update(event="failed"))
     assert "It ended with an error." in written(run).text
 
@@ -269,11 +272,11 @@ def stats(*metrics: dict[str, float]) -> Stats:
 def test_charts_of_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[dict[str, list[float]]] = []
 
-    def draw(lines: Any, *_: object, **__: object) -> str:
+    def draw(lines: Any, *_: object, **__: object) -> bytes:
         drawn.append({line.label: np.round(line.values, 3).tolist() for line in lines})
-        return ""
+        return b""
 
-    monkeypatch.setattr(report, "draw", draw)
+    monkeypatch.setattr(plots, "draw", draw)
     found = charts(
         stats(
             {"swd_16": 30.0, "swd": 30.0, "ms_ssim": 0.5, "fid": 80.0},
@@ -282,7 +285,7 @@ def test_charts_of_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
             {"swd_floor": 9.0, "swd_floor_16": 8.0, "ms_ssim_reals": 0.25},
         ),
         PHASES,
-        target=1.0,
+        gradient_target=1.0,
     )
     assert [chart.title for chart in found] == ["SWD", "MS-SSIM", "fid", "swd_x"]
     assert drawn[0] == {"128": [1.0], "32": [40.0], "16": [30.0, 20.0], "average": [30.0, 30.5], "reals": [9.0]}
@@ -291,9 +294,9 @@ def test_charts_of_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found[1].caption.endswith("Last: fakes: 0.5, reals: 0.25.")
     assert found[2].caption.endswith("Last: 80.")
     assert "Dashed: the average of reals" in found[0].caption
-    (alone,) = charts(stats({"swd_16": 30.0, "swd": 30.0, "swd_floor": math.nan}), PHASES, target=1.0)
+    (alone,) = charts(stats({"swd_16": 30.0, "swd": 30.0, "swd_floor": math.nan}), PHASES, gradient_target=1.0)
     assert "Dashed" not in alone.caption
-    assert charts(stats({"swd": math.nan}), PHASES, target=1.0) == []
+    assert charts(stats({"swd": math.nan}), PHASES, gradient_target=1.0) == []
 
 
 def test_metrics_of_a_run_are_on_its_page(run: Path) -> None:
@@ -305,7 +308,7 @@ def test_metrics_of_a_run_are_on_its_page(run: Path) -> None:
     lines.append({"images": lines[-1]["images"], "metrics_images": 25, "metrics": distances, "timing": timing})
     (run / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     page = written(run)
-    assert "SWD (sliced Wasserstein distance" in page.text
+    assert "SWD : sliced Wasserstein distance" in page.text
     assert "Last: 16: 12.5, average: 12.5, reals: 4.25." in page.text
     assert "of 25 images on either side" in page.text
     assert "16 12.50 4.25 Average 12.50 4.25" in page.text
@@ -316,7 +319,7 @@ def test_metrics_of_a_run_are_on_its_page(run: Path) -> None:
     without = written(run)
     assert "16 12.50 Average 12.50" in without.text
     assert "among themselves" not in without.text
-    assert "MS-SSIM says how alike" in page.text
+    assert "MS-SSIM : similarity within a set; values near 1 mean mode collapse" in page.text
     assert "Metrics took 2 min 10 s more." in page.text
     assert "Device memory" in page.text
     assert "3.00 GiB" in page.text

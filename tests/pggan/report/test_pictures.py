@@ -12,9 +12,10 @@ from PIL import Image
 from datatools.errors import DataError
 from datatools.images import save_png
 from datatools.pyramid import Pyramid
+from datatools.webpage import Picture
 from pggan.media.grids import grid_size, tile
 from pggan.report import pictures as report_pictures
-from pggan.report.pictures import Picture, Sample, cut, read_grids, read_reals, reduced, spread, with_neighbours
+from pggan.report.pictures import Sample, cut, read_grids, read_reals, reduced, spread, with_neighbours
 from tests.support.pggan_runs import write_pyramid
 
 BLANK = Picture("data:,", 1, 1, "")

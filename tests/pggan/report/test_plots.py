@@ -30,9 +30,9 @@ def test_an_axis_of_one_value_has_a_length(value: float) -> None:
 
 
 def test_what_fades_in_within_the_curve_is_shaded() -> None:
-    assert draw([line([1.0] * 9)], PHASES).count(SHADE) == 0
-    assert draw([line([1.0] * 30)], PHASES).count(SHADE) == 1
-    assert draw([line([1.0] * 50)], PHASES).count(SHADE) == 2
+    assert draw([line([1.0] * 9)], PHASES).count(SHADE.encode()) == 0
+    assert draw([line([1.0] * 30)], PHASES).count(SHADE.encode()) == 1
+    assert draw([line([1.0] * 50)], PHASES).count(SHADE.encode()) == 2
 
 
 def test_equal_numbers_give_equal_pictures() -> None:
