@@ -45,6 +45,9 @@ They were aligned by a similarity: eight official rows are within 1.5; the neare
 _MANY = 10
 """So many photos are not all turned by more than 45 degrees, where one may be."""
 
+_MANY_CONTRADICT = 8
+"""Of so many rows, less than half contradict themselves by accident; of fewer, NEARLY_ALL have to."""
+
 _EXCHANGES: dict[tuple[int, ...], str] = {
     (1, 0, 2, 3, 4): "left and right eye exchanged",
     (0, 1, 2, 4, 3): "left and right corner of the mouth exchanged",
@@ -153,6 +156,8 @@ def common_fault(points: NDArray[np.float64]) -> str | None:
     """
     if not len(points):
         return None
+    if _nearly_all(np.ptp(points, axis=1).max(axis=1) < 1e-6):
+        return f"has its five points all at the same place, such as ({points[0, 0, 0]:g}, {points[0, 0, 1]:g})"
     if _nearly_all(np.abs(points).max(axis=(1, 2)) <= 1.5):
         return "holds fractions of the picture's size (all values are at most 1.5), where pixels are expected"
     shapes = _Shapes(points)
@@ -168,8 +173,11 @@ def common_fault(points: NDArray[np.float64]) -> str | None:
         order = _likely_order(points)
         if order:
             return order
-    if _nearly_all(np.array([bool(reason) for reason in contradictions(points)])):
+    bad = np.array([bool(reason) for reason in contradictions(points)])
+    if _nearly_all(bad):
         return "has rows whose five points make no face"
+    if len(points) >= _MANY_CONTRADICT and 2 * bad.sum() > len(points):
+        return f"has rows whose five points make no face ({bad.sum():,} of {len(points):,})"
     return None
 
 
@@ -179,7 +187,13 @@ def _nearly_all(rows: NDArray[np.bool_]) -> bool:
 
 def _likely_order(points: NDArray[np.float64]) -> str | None:
     """How the columns seem to be exchanged, where nearly all rows become upright faces by it."""
+    expected = f"expected are x and y of {', '.join(POINTS)}, as seen in the picture"
     points = points[:: max(len(points) // 1000, 1)]
+    one_axis_first = points.reshape(-1, 2, 5).transpose(0, 2, 1)
+    for axes, order_text in (((0, 1), "all x before all y"), ((1, 0), "all y before all x")):
+        shapes = _Shapes(one_axis_first[:, :, axes])
+        if _nearly_all(shapes.agree(_CLEAR_AGREEMENT, _CLEAR_NOSE) & shapes.are_upright):
+            return f"seems to have {order_text} in its rows; {expected}"
     likely = [(order, False) for order in _EXCHANGES] + [(tuple(range(5)), True)]
     others = [(order, swapped) for swapped in (False, True) for order in permutations(range(5))]
     for order, swapped in likely + sorted(
@@ -195,4 +209,4 @@ def _likely_order(points: NDArray[np.float64]) -> str | None:
         order, "" if stands == list(POINTS) else f"the points in the order {', '.join(stands)}"
     )
     exchanges = " and ".join(filter(None, ["x and y exchanged" if swapped else "", points_text]))
-    return f"seems to have {exchanges}; expected are x and y of {', '.join(POINTS)}, as seen in the picture"
+    return f"seems to have {exchanges}; {expected}"

@@ -124,6 +124,37 @@ def test_fractions_of_the_size() -> None:
         assert "fractions of the picture's size" in str(common_fault(faces(count) / 1500))
 
 
+@pytest.mark.parametrize("count", [1, 2, 8, 12, 300])
+@pytest.mark.parametrize(("axes", "order"), [((0, 1), "all x before all y"), ((1, 0), "all y before all x")])
+def test_one_axis_before_the_other(axes: tuple[int, int], order: str, count: int) -> None:
+    rows = np.concatenate([faces(count)[:, :, axis] for axis in axes], axis=1).reshape(-1, 5, 2)
+    expected = "expected are x and y of left eye, right eye, nose, left mouth corner, right mouth corner"
+    assert str(common_fault(rows)).startswith(f"seems to have {order} in its rows; {expected}")
+
+
+def test_real_rows_with_all_x_before_all_y(sample_data: Path) -> None:
+    points = np.array([record.landmarks for record in read_tree(sample_data / "celeba_sample").records])
+    rows = np.concatenate([points[:, :, 0], points[:, :, 1]], axis=1).reshape(-1, 5, 2)
+    assert 0.5 < np.mean([bool(reason) for reason in contradictions(rows)]) < 0.9
+    assert "all x before all y" in str(common_fault(rows))
+
+
+def test_more_than_half_of_many_rows_make_no_face() -> None:
+    random = np.random.default_rng(3).uniform(0, 500, (200, 5, 2))
+    bad = random[[bool(reason) for reason in contradictions(random)]]
+    for count, bad_rows, fault in ((8, 5, True), (8, 4, False), (7, 6, False), (40, 21, True), (40, 20, False)):
+        found = common_fault(np.concatenate([faces(count)[bad_rows:], bad[:bad_rows]]))
+        expected = f"has rows whose five points make no face ({bad_rows} of {count})" if fault else None
+        assert found == expected, (count, bad_rows)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.parametrize(("place", "shown"), [(0, "(0, 0)"), (1.5, "(1.5, 1.5)"), (40, "(40, 40)")])
+def test_all_points_at_the_same_place(place: float, shown: str, count: int) -> None:
+    points = np.full((count, 5, 2), float(place))
+    assert common_fault(points) == f"has its five points all at the same place, such as {shown}"
+
+
 def test_rows_that_make_no_face() -> None:
     points = np.random.default_rng(3).uniform(0, 500, (2000, 5, 2))
     bad = points[[bool(reason) for reason in contradictions(points)]]
