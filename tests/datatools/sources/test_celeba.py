@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from datatools.errors import DataError
 from datatools.faces.geometry import FrameError, face_frame
-from datatools.sources.celeba import CelebATree, read_tree
-from datatools.sources.records import Rejection, RejectionKind
+from datatools.sources.celeba import CelebATree, check_sizes, read_tree
+from datatools.sources.records import FaceRecord, Rejection, RejectionKind
+from tests.faults.pictures import encode
 from tests.faults.trees import ATTRIBUTES, LANDMARKS, landmark_row, write_tree
 
 NAMES = [f"{number:06d}.jpg" for number in (1, 2, 3, 4, 5, 615)]
@@ -443,3 +444,40 @@ def test_entries_that_are_no_files_to_read_are_rejected(tmp_path: Path, monkeypa
         "self.jpg": "a folder, no photo",
     }
     assert tree.missing == ()
+
+
+def scaled(records: tuple[FaceRecord, ...], factor: float) -> list[FaceRecord]:
+    return [dataclasses.replace(record, landmarks=record.landmarks * factor) for record in records]
+
+
+def test_landmarks_of_real_photos_at_another_size(sample_data: Path) -> None:
+    records = read_tree(sample_data / "celeba_sample").records
+    assert len(records) > 200
+    for start in range(0, 200, 8):
+        few = records[start : start + 8]
+        check_sizes(few)
+        for factor in (0.5, 0.25):
+            with pytest.raises(DataError, match=r"all 8 photos looked at lie in the first \d+% of width and height"):
+                check_sizes(scaled(few, factor))
+        for factor in (2, 4):
+            with pytest.raises(DataError, match=r"reach to .* pixels, and so for [4-8] of 8 looked at"):
+                check_sizes(scaled(few, factor))
+    check_sizes(scaled(records[:7], 0.5))  # too few to tell: the faces may all be in the upper left
+
+
+def test_half_of_the_photos_show_landmarks_of_another_size(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(encode(np.zeros((100, 100, 3), np.uint8), "PNG"))
+    face = np.array(LANDMARKS, dtype=float).reshape(5, 2)
+
+    def records(large: int, count: int) -> list[FaceRecord]:
+        return [
+            FaceRecord(
+                "photo.png", tmp_path / "photo.png", row, face * (1.5 if row < large else 1), -1, None, None, None
+            )
+            for row in range(count)
+        ]
+
+    check_sizes(records(3, 8))
+    check_sizes(records(4, 7))  # a little outside: for few photos, only far outside counts
+    with pytest.raises(DataError, match=r"reach to \(90, 106.5\), .* has 100 x 100 pixels, and so for 4 of 8"):
+        check_sizes(records(4, 8))
