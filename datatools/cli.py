@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from datatools.console import protect_console
-from datatools.errors import DataError, one_line
+from datatools.errors import DataError, SettingError, one_line
 
 MAX_RANGE = 10_000_000
 """Numbers that one range may stand for."""
@@ -29,6 +29,8 @@ class _OneLineErrors(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except SettingError as error:
+            raise click.ClickException(" ".join(error.for_command_line.split())) from error
         except (DataError, OSError) as error:
             raise click.ClickException(one_line(error)) from error
 

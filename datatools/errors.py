@@ -8,6 +8,25 @@ class DataError(Exception):
     """
 
 
+class SettingError(DataError):
+    """A setting with a wrong value, such as SettingError("fmap_base", "0: must be at least 1").
+
+    The message names the setting as code does; command lines print `for_command_line`.
+    """
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(setting, problem)
+        self.setting, self.problem = setting, problem
+
+    def __str__(self) -> str:
+        return f"{self.setting} {self.problem}"
+
+    @property
+    def for_command_line(self) -> str:
+        """The message with the option's name: --fmap-base."""
+        return f"--{self.setting.replace('_', '-')} {self.problem}"
+
+
 def one_line(error: BaseException, length: int | None = None) -> str:
     """Return an error's message on one line, cut to `length` characters; its type where it has no message."""
     return (" ".join(str(error).split()) or type(error).__name__)[:length]

@@ -8,9 +8,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
-from datatools.errors import DataError
+from datatools.errors import DataError, SettingError
+from pggan.config.checks import check_choices, check_least, check_resolution
 from pggan.config.schedule import ScheduleConfig
 
 T = TypeVar("T")
@@ -27,14 +28,6 @@ ADDED_LATER = ("ema_ramp",)
 """Settings that older files lack. Their defaults do what the program did before it had them."""
 RENAMED = {"average_decay": "ema_decay", "average_ramp": "ema_ramp"}
 """Settings that older files have under another name."""
-
-
-def _check_choices(config: object) -> None:
-    """Refuses a text that is not among the choices of its field."""
-    for name, hint in get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        if get_origin(hint) is Literal and value not in get_args(hint):
-            raise DataError(f"--{name.replace('_', '-')} {value!r}: must be one of {', '.join(get_args(hint))}")
 
 
 @dataclass(frozen=True)
@@ -66,14 +59,10 @@ class NetworkConfig:
     d_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_choices(self)
-        if self.resolution < 4 or self.resolution & (self.resolution - 1):
-            raise DataError(f"--resolution {self.resolution}: must be a power of two of at least 4")
-        for flag, value in (("--fmap-base", self.fmap_base), ("--fmap-max", self.fmap_max)):
-            if value < 1:
-                raise DataError(f"{flag} {value}: must be at least 1")
-        if self.latent_size < 1 or self.classes < 0 or self.stddev_group < 0 or self.d_noise < 0:
-            raise DataError("--latent-size must be at least 1; --classes, --stddev-group and --d-noise at least 0")
+        check_choices(self)
+        check_resolution("resolution", self.resolution)
+        check_least(self, 1, "fmap_base", "fmap_max", "latent_size")
+        check_least(self, 0, "classes", "stddev_group", "d_noise")
 
     def fmaps(self, resolution: int) -> int:
         """Feature maps of the level of `resolution` x `resolution` pixels."""
@@ -103,13 +92,10 @@ class LossConfig:
     lsgan_fake_weight: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        check_choices(self)
         if self.gradient_target <= 0:
-            raise DataError(f"--gradient-target {self.gradient_target}: must be above 0")
-        if min(self.gradient_weight, self.drift_weight, self.label_weight) < 0:
-            raise DataError(
-                "weights of loss terms (--gradient-weight, --drift-weight, --label-weight) must be 0 or more"
-            )
+            raise SettingError("gradient_target", f"{self.gradient_target}: must be above 0")
+        check_least(self, 0, "gradient_weight", "drift_weight", "label_weight")
 
 
 @dataclass(frozen=True)
@@ -127,11 +113,11 @@ class OptimizerConfig:
     ema_ramp: float = 0.0
 
     def __post_init__(self) -> None:
-        for flag, value in (("--beta1", self.beta1), ("--beta2", self.beta2), ("--ema-decay", self.ema_decay)):
-            if not 0 <= value < 1:
-                raise DataError(f"{flag} {value}: must be at least 0 and below 1")
+        for name in ("beta1", "beta2", "ema_decay"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise SettingError(name, f"{value}: must be at least 0 and below 1")
         if not 0 <= self.ema_ramp < math.inf:
-            raise DataError(f"--ema-ramp {self.ema_ramp}: must be at least 0 and finite")
+            raise SettingError("ema_ramp", f"{self.ema_ramp}: must be at least 0 and finite")
 
     def decay_at(self, images: int, minibatch: int) -> float:
         """Return the decay of the EMA, in 0..1, for the minibatch that follows `images` seen ones."""
@@ -154,16 +140,18 @@ class Preset:
 
     def __post_init__(self) -> None:
         if self.network.resolution != self.schedule.resolution:
-            raise DataError(
-                f"--resolution: networks of {self.network.resolution} and schedule of {self.schedule.resolution} "
-                "pixels differ; give both the resolution of the data"
+            raise SettingError(
+                "resolution",
+                f"{self.network.resolution} of the networks and {self.schedule.resolution} of the schedule differ; "
+                "give both the resolution of the data",
             )
         if self.loss.kind == "lsgan" and self.network.d_statistics == "discrimination":
-            raise DataError("--loss lsgan with minibatch discrimination is not a published combination; use wgan-gp")
-
+            raise SettingError(
+                "loss", "lsgan with minibatch discrimination is not a published combination; use wgan-gp"
+            )
         if self.loss.kind != "lsgan" and self.network.d_noise > 0:
-            raise DataError(
-                f"--d-noise {self.network.d_noise}: the noise follows LSGAN's scores; give --loss lsgan or 0"
+            raise SettingError(
+                "d_noise", f"{self.network.d_noise}: the noise follows LSGAN's scores; choose the loss lsgan, or 0"
             )
 
     def with_lsgan(self) -> "Preset":
@@ -399,7 +387,7 @@ def get_preset(name: str, devices: int = 1) -> Preset:
     """
     name = name.replace("*", "-star")  # the paper's name of the row with minibatch discrimination: e*
     if name not in PRESETS:
-        raise DataError(f"--preset {name}: unknown; choose one of {', '.join(PRESETS)}")
+        raise SettingError("preset", f"{name}: unknown; choose one of {', '.join(PRESETS)}")
     preset = PRESETS[name]
     if name == "celebahq-v2":
         row = max((count for count in _BY_DEVICES if count <= devices), default=1)

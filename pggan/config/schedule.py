@@ -9,7 +9,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from datatools.errors import DataError
+from datatools.errors import SettingError
+from pggan.config.checks import check_least, check_resolution
 from pggan.config.level import Level
 
 LevelTable = tuple[tuple[int, float], ...]  # (resolution, value) for the levels that differ from the base
@@ -52,25 +53,25 @@ class ScheduleConfig:
     tick_kimg_by_level: LevelTable = TICK_KIMG
 
     def __post_init__(self) -> None:
-        for flag, value in (("--resolution", self.resolution), ("--start-resolution", self.start_resolution)):
-            if value < 4 or value & (value - 1):
-                raise DataError(f"{flag} {value}: must be a power of two of at least 4")
+        check_resolution("resolution", self.resolution)
+        check_resolution("start_resolution", self.start_resolution)
         if self.start_resolution > self.resolution:
-            raise DataError(
-                f"--start-resolution {self.start_resolution} is above --resolution {self.resolution}: "
-                "start at the full resolution or below it"
+            raise SettingError(
+                "start_resolution",
+                f"{self.start_resolution} is above the resolution {self.resolution}: "
+                "start at the full resolution or below it",
             )
-        if min(self.training_kimg, self.transition_kimg) < 0 or self.total_kimg <= 0 or self.rampup_kimg < 0:
-            raise DataError("--training-kimg and --transition-kimg must be 0 or more, --total-kimg above 0")
+        check_least(self, 0, "training_kimg", "transition_kimg", "rampup_kimg")
+        if not self.total_kimg > 0:
+            raise SettingError("total_kimg", f"{self.total_kimg}: must be above 0")
         if self.start_resolution < self.resolution and self.training_kimg + self.transition_kimg == 0:
-            raise DataError("--training-kimg 0 --transition-kimg 0: growing needs a phase; give one of them a length")
+            raise SettingError("training_kimg", "0: growing needs a phase; give this or the transition a length")
         minibatches = (self.minibatch_base, *(value for _, value in self.minibatch_by_level))
         if any(value < 1 or value != int(value) for value in minibatches):
-            raise DataError(f"--minibatch {min(minibatches)}: minibatches are whole numbers of at least 1")
-        if min(self.rate_base, *(value for _, value in self.rate_by_level), math.inf) <= 0:
-            raise DataError("--learning-rate must be above 0 at every level")
-        if self.minibatch_repeats < 1 or self.d_steps < 1:
-            raise DataError("--minibatch-repeats and --d-steps must be at least 1")
+            raise SettingError("minibatch", f"{min(minibatches)}: must be a whole number of at least 1")
+        if (rate := min(self.rate_base, *(value for _, value in self.rate_by_level), math.inf)) <= 0:
+            raise SettingError("learning_rate", f"{rate}: must be above 0 at every level")
+        check_least(self, 1, "minibatch_repeats", "d_steps")
 
     @property
     def levels(self) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datatools.errors import DataError
+from datatools.errors import DataError, SettingError
 from datatools.pyramid import Pyramid
 
 Labels = NDArray[np.float32]
@@ -20,7 +20,7 @@ HOW = 'to make labels of class numbers: numpy.save(path, numpy.eye(classes, dtyp
 
 
 def read_labels(pyramid: Pyramid, choice: str) -> Labels | None:
-    """Return the labels that `--labels` asks for: None for "none", else (N, classes) float32.
+    """Return the labels of that choice: None for "none", else (N, classes) float32.
 
     choice: "none"; "file" for `<stem>-labels.npy` in the pyramid's folder; or attribute names separated by commas.
     Raises DataError for a file that holds anything but labels of this pyramid, and for unknown attributes.
@@ -34,20 +34,21 @@ def read_labels(pyramid: Pyramid, choice: str) -> Labels | None:
 
 def labels_of_attributes(pyramid: Pyramid, names: Sequence[str]) -> Labels:
     """Make a class of every combination of the attributes: (N, 2^names), one-hot."""
-    option = f"--labels {','.join(names)}"
+    choice = ",".join(names)
     if "" in names or len(set(names)) < len(names):
-        raise DataError(f"{option}: name each attribute once, such as Smiling,Male")
+        raise SettingError("labels", f"{choice}: name each attribute once, such as Smiling,Male")
     if 2 ** len(names) > MAX_CLASSES:
-        raise DataError(f"{option}: {len(names)} attributes are {2 ** len(names)} classes; take fewer")
+        raise SettingError("labels", f"{choice}: {len(names)} attributes are {2 ** len(names)} classes; take fewer")
     try:
         flags = np.stack([pyramid.attribute(name) for name in names])  # (K, N): -1, 1; 0 where unknown
     except DataError as error:
-        raise DataError(f"--labels: {error}; a file of labels is chosen by --labels file") from error
+        raise SettingError("labels", f'{choice}: {error}; the choice "file" reads a file of labels') from error
     unknown = int((flags == 0).any(axis=0).sum())
     if unknown:
-        raise DataError(
-            f"{option}: {unknown} of {len(pyramid)} images of {pyramid.path} have no attributes; "
-            "build the file from photos that list_attr_celeba.txt names, or use --labels file"
+        raise SettingError(
+            "labels",
+            f"{choice}: {unknown} of {len(pyramid)} images of {pyramid.path} have no attributes; "
+            "build the file from photos that list_attr_celeba.txt names, or choose a file of labels",
         )
     classes = np.zeros(len(pyramid), np.int64)
     for row in flags > 0:
@@ -67,7 +68,7 @@ def labels_of_file(path: Path, count: int) -> Labels:
             return np.array(stored, np.float32, order="C")
     except MemoryError:
         problem = f"is {stored.shape}, more than fits into memory"
-    raise DataError(f"--labels file: {path} {problem}; {HOW}")
+    raise SettingError("labels", f"file: {path} {problem}; {HOW}")
 
 
 def _open(path: Path) -> NDArray:
@@ -85,7 +86,7 @@ def _open(path: Path) -> NDArray:
         return stored
     except Exception as error:  # NumPy raises what the damage leads to
         reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
-        raise DataError(f"--labels file: {path} cannot be read: {reason}; {HOW}") from error
+        raise SettingError("labels", f"file: {path} cannot be read: {reason}; {HOW}") from error
 
 
 def _problem(labels: NDArray, count: int) -> str:

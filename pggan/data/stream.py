@@ -111,7 +111,7 @@ class Source:
         self.pyramid = Pyramid(path)
         self.count = len(self.pyramid)
         if self.count == 0:
-            raise DataError(f"--h5 {path}: holds no images to train on")
+            raise DataError(f"{path}: holds no images to train on")
         self.labels = read_labels(self.pyramid, labels)
 
     @property

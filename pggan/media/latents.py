@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datatools.errors import DataError
+from datatools.errors import DataError, SettingError
 from pggan.model.files import BATCH_PIXELS, Model, render
 from pggan.pixels import to_floats
 from pggan.rng import normals
@@ -45,7 +45,7 @@ def slerp(first: Tensor, second: Tensor, share: Tensor | float) -> Tensor:
 
 
 def truncation_of(model: Model, strength: float, centre: int | None) -> Change:
-    """What `--truncation` does to latents (n, latent_size): less variety, for pictures that are nearer to the usual.
+    """What truncation does to latents (n, latent_size): less variety, for pictures that are nearer to the usual.
 
     Where the model normalizes its latents there is no mean to pull them to: the sphere has none, and a shorter latent
     is the same latent. They are pulled along great circles to the latents of the seed `centre` (None: 0), and what
@@ -57,7 +57,9 @@ def truncation_of(model: Model, strength: float, centre: int | None) -> Change:
     """
     if not model.config.normalize_latents:
         if centre is not None:
-            raise DataError(f"--centre {centre}: this model does not normalize its latents; truncation pulls them to 0")
+            raise SettingError(
+                "centre", f"{centre}: this model does not normalize its latents; truncation pulls them to 0"
+            )
         return lambda latents: latents * strength
     middle = model.latents([centre or 0])
     return lambda latents: latents if strength == 1 else slerp(middle, latents, strength)
@@ -83,7 +85,7 @@ class Loop:
         if rows * cells * size * 4 > LOOP_BYTES:
             raise DataError(
                 f"{cells} pictures that change so often need {rows * cells * size * 4 / 2**30:.1f} GiB of latents: "
-                "take a smaller --grid, less --seconds or more --smooth-seconds"
+                "take a smaller grid, fewer seconds or more smooth_seconds"
             )
         self.shape = (cells, size)
         self.orders = np.arange(1, harmonics + 1)

@@ -80,7 +80,7 @@ class Walk:
         if max(width, height) > LARGEST:
             raise DataError(
                 f"frames of {width} x {height} pixels: players show at most {LARGEST} on a side; "
-                "give a smaller --grid or --zoom"
+                "give a smaller grid or zoom"
             )
         return zoom
 
@@ -125,7 +125,7 @@ def snapshots(run: Path) -> list[tuple[float, Path]]:
     matches = [(_SNAPSHOT.fullmatch(path.name), path) for path in run.iterdir()] if run.is_dir() else []
     found = sorted((int(match[1] + (match[2] or "000")) / 1000, path) for match, path in matches if match)
     if not found:
-        raise DataError(f"--progress {run}: no run folder with pictures such as fakes000000.png")
+        raise DataError(f"{run}: no run folder with pictures such as fakes000000.png")
     return found
 
 
@@ -211,7 +211,7 @@ def write_film(path: Path, frames: Iterable[Frame], fps: int, encoder: str | Non
         _write_pictures(folder, frames)
         return folder
     except OSError as error:
-        raise DataError(f"--video {path}: cannot be written: {error.strerror}") from error
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _encode(path: Path, frames: Iterable[Frame], fps: int, encoder: str) -> None:
@@ -250,7 +250,7 @@ def _encode(path: Path, frames: Iterable[Frame], fps: int, encoder: str) -> None
             complaints.seek(0)
             lines = complaints.read().decode(errors="replace").splitlines()  # the first has the cause
             told = next((line.strip() for line in lines if line.strip()), f"exit code {status}")
-            raise DataError(f"--video {path}: the encoder {encoder} failed: {told[:300]}")
+            raise DataError(f"{path}: the encoder {encoder} failed: {told[:300]}")
 
 
 def _arguments(width: int, height: int, fps: int) -> list[str]:

@@ -73,6 +73,6 @@ class Cache:
         except OSError as error:
             self.notes.append(
                 f"{path.parent}: nothing can be kept there ({error.strerror}), and all is computed again every time; "
-                "make it writable, or name another folder (--cache, not in training)"
+                "make it writable, or name another folder"
             )
             self.folder = None

@@ -202,8 +202,7 @@ def check(images: ImageSet, reals: ImageSet, metrics: Sequence[MetricName], opti
     for each in (images, *([reals] if "swd" in metrics else [])):
         if each.count < options.count:
             raise DataError(
-                f"{each.name} has {each.count} images, {options.count} are to be measured: "
-                "measure fewer (--num-images, in training --metrics-images) or give more"
+                f"{each.name} has {each.count} images, {options.count} are to be measured: measure fewer or give more"
             )
 
 
@@ -306,7 +305,7 @@ def _reals_alone(
     if reals.count < 2 * count:
         note = f"no floor of SWD: {reals.name} has {reals.count} images, fewer than twice {count}"
         if reals.count // 2 > 1:
-            note += f"; with {reals.count // 2} (--num-images, in training --metrics-images) there is one"
+            note += f"; with {reals.count // 2} there is one"
         return replace(found, notes=(note,))
     key |= {"patches": options.patches, "repeats": options.repeats, "directions": options.directions}
     floor = cache.number("swd-floor", key)

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datatools.errors import DataError
+from datatools.errors import DataError, SettingError
 from datatools.files import atomic_path, check_readable, unlike, utf8_path
 from pggan.config.level import Level
 from pggan.config.presets import NetworkConfig, network_from_json
@@ -84,10 +84,10 @@ class Model:
         classes = self.config.classes
         if not classes:
             if label is not None:
-                raise DataError(f"--label {label}: the model was trained without labels")
+                raise SettingError("label", f"{label}: the model was trained without labels")
             return None
         if label is not None and not 0 <= label < classes:
-            raise DataError(f"--label {label}: the model has classes 0 to {classes - 1}")
+            raise SettingError("label", f"{label}: the model has classes 0 to {classes - 1}")
         chosen = [np.random.default_rng([seed, 1]).integers(classes) if label is None else label for seed in seeds]
         return torch.eye(classes)[torch.tensor(chosen)]
 

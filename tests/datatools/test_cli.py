@@ -2,18 +2,20 @@
 
 import errno
 import math
+import pickle
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from datatools.cli import FiniteNumber, OneLineCommand, OneLineGroup, parse_ranges
-from datatools.errors import DataError
+from datatools.errors import DataError, SettingError
 
 MISTAKES = [
     (DataError("a.h5: no such file"), "Error: a.h5: no such file\n"),
     (OSError(errno.ENOSPC, "No space left on device", "a.png"), "Error: [Errno 28] No space left on device: 'a.png'\n"),
     (OSError("two\nlines"), "Error: two lines\n"),
+    (SettingError("fmap_base", "0: must be\nat least 1"), "Error: --fmap-base 0: must be at least 1\n"),
 ]
 
 
@@ -31,6 +33,11 @@ def test_mistakes_are_one_line_and_exit_with_1(mistake: Exception, line: str) ->
     for result in (CliRunner().invoke(command), CliRunner().invoke(group, ["command"])):
         assert result.exit_code == 1
         assert result.output == line
+
+
+def test_wrong_settings_keep_their_name_across_processes() -> None:
+    error = pickle.loads(pickle.dumps(SettingError("fmap_base", "0: must be at least 1")))
+    assert (str(error), error.setting) == ("fmap_base 0: must be at least 1", "fmap_base")
 
 
 def test_bugs_keep_their_traceback() -> None:

@@ -124,7 +124,7 @@ def test_a_model_alone_does_not_tell_of_mirroring(folder: Path, tmp_path: Path) 
     result = run(*arguments)
     assert "note: whether the training mirrored reals is not known" in result.output
     assert "note: no floor of SWD: " in result.output
-    assert "with 10 (--num-images, in training --metrics-images) there is one" in result.output
+    assert "with 10 there is one" in result.output
     assert f"no more than {COUNT} images" in result.output
     assert [path.name for path in (folder / "alone").iterdir()] == ["model.safetensors"]  # no cache of its own accord
     known = run(*arguments, "--mirror", "--num-images", 10, "--cache", tmp_path / "kept")
@@ -182,7 +182,7 @@ def test_labels_that_are_gone_are_told(folder: Path, tmp_path: Path) -> None:
     SavedRun.of(config_of(h5, path, labels="file"), Source(h5, "file")).write(path)
     labels.unlink()
     first, second = of_model(path, h5, 0, load_model(path)).notes
-    assert f"--labels file: {labels} cannot be read" in first
+    assert f"labels file: {labels} cannot be read" in first
     assert "every class is made equally often" in second
 
 

@@ -99,7 +99,7 @@ def test_only_short_runs_ramp_their_ema(name: str) -> None:
 
 def test_ema_settings_are_checked() -> None:
     for ramp in (-0.1, float("nan"), float("inf")):
-        with pytest.raises(DataError, match="--ema-ramp"):
+        with pytest.raises(DataError, match="ema_ramp"):
             OptimizerConfig(ema_ramp=ramp)
 
 
@@ -142,7 +142,7 @@ def test_other_resolutions_and_classes() -> None:
 def test_lsgan_brings_its_noise() -> None:
     preset = PRESETS["tiny"].with_lsgan()
     assert (preset.loss.kind, preset.network.d_noise) == ("lsgan", 0.2)
-    with pytest.raises(DataError, match="--d-noise"):
+    with pytest.raises(DataError, match="d_noise"):
         replace(preset, loss=LossConfig())
 
 
@@ -154,15 +154,15 @@ def test_differences_are_named() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(DataError, match=r"--preset nonsense.*celebahq-v2"):
+    with pytest.raises(DataError, match=r"preset nonsense.*celebahq-v2"):
         get_preset("nonsense")
-    with pytest.raises(DataError, match=r"--down-step 'sideways'.*fused, unfused"):
+    with pytest.raises(DataError, match=r"down_step 'sideways'.*fused, unfused"):
         NetworkConfig(32, down_step="sideways")  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="--resolution 48"):
+    with pytest.raises(DataError, match="resolution 48"):
         NetworkConfig(48)
-    with pytest.raises(DataError, match="--beta2"):
+    with pytest.raises(DataError, match="beta2 "):
         OptimizerConfig(beta2=1.0)
-    with pytest.raises(DataError, match="--gradient-target"):
+    with pytest.raises(DataError, match="gradient_target "):
         LossConfig(gradient_target=0.0)
     with pytest.raises(DataError, match="differ"):
         replace(PRESETS["tiny"], network=NetworkConfig(64))

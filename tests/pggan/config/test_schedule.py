@@ -145,19 +145,20 @@ def test_lod_follows_the_formula_at_phase_boundaries() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings_", "flag"),
+    ("settings_", "name"),
     [
-        ({"resolution": 100}, "--resolution"),
-        ({"resolution": 16, "start_resolution": 32}, "--start-resolution"),
-        ({"resolution": 16, "total_kimg": 0}, "--total-kimg"),
-        ({"resolution": 16, "training_kimg": 0, "transition_kimg": 0}, "--transition-kimg"),
-        ({"resolution": 16, "minibatch_base": 0}, "--minibatch"),
-        ({"resolution": 16, "rate_base": 0.0}, "--learning-rate"),
-        ({"resolution": 16, "d_steps": 0}, "--d-steps"),
+        ({"resolution": 100}, "resolution 100"),
+        ({"resolution": 16, "start_resolution": 32}, "start_resolution 32"),
+        ({"resolution": 16, "total_kimg": 0}, "total_kimg 0"),
+        ({"resolution": 16, "training_kimg": -1}, "training_kimg -1"),
+        ({"resolution": 16, "training_kimg": 0, "transition_kimg": 0}, "training_kimg 0: growing"),
+        ({"resolution": 16, "minibatch_base": 0}, "minibatch 0"),
+        ({"resolution": 16, "rate_base": 0.0}, "learning_rate 0"),
+        ({"resolution": 16, "d_steps": 0}, "d_steps 0"),
     ],
 )
-def test_impossible_settings_name_their_flag(settings_: dict[str, int], flag: str) -> None:
-    with pytest.raises(DataError, match=flag):
+def test_impossible_settings_are_named(settings_: dict[str, int], name: str) -> None:
+    with pytest.raises(DataError, match=name):
         ScheduleConfig(**settings_)
 
 

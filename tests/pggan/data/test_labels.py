@@ -117,7 +117,7 @@ np.savez(ARCHIVE, ONE_HOT)
 def test_wrong_labels_are_refused_in_a_line_that_says_how(content: bytes, told: str, tmp_path: Path) -> None:
     path = tmp_path / "labels.npy"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=rf"--labels file: .*labels\.npy.*({told})") as error:
+    with pytest.raises(DataError, match=rf"labels file: .*labels\.npy.*({told})") as error:
         labels_of_file(path, 5)
     assert 'numpy.eye(classes, dtype="float32")[class_numbers]' in str(error.value)
     assert "\n" not in str(error.value)
@@ -142,11 +142,11 @@ def test_what_is_no_file_is_not_waited_for(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("choice", "told"),
     [
-        ("Smiling,", "--labels Smiling,: name each attribute once"),
-        ("", "--labels : name each attribute once"),
+        ("Smiling,", "labels Smiling,: name each attribute once"),
+        ("", "labels : name each attribute once"),
         ("Male,Smiling,Male", "name each attribute once, such as Smiling,Male"),
         (",".join("abcdefg"), "7 attributes are 128 classes; take fewer"),
-        ("labels.npy", "no attribute 'labels.npy'; known: Smiling, Male; a file of labels is chosen by --labels file"),
+        ("labels.npy", "no attribute 'labels.npy'; known: Smiling, Male; the choice \"file\" reads a file of labels"),
     ],
 )
 def test_wrong_attributes_are_refused(choice: str, told: str, h5: Path) -> None:
@@ -161,5 +161,5 @@ def test_pyramids_without_attributes_are_refused(tmp_path: Path) -> None:
 
 def test_images_without_attributes_are_counted(tmp_path: Path) -> None:
     mixed = write_pyramid(tmp_path / "mixed.h5", 5, attributes=True, without=(1, 3))
-    with pytest.raises(DataError, match=r"--labels Male: 2 of 5 images of .*mixed\.h5 have no attributes; build"):
+    with pytest.raises(DataError, match=r"labels Male: 2 of 5 images of .*mixed\.h5 have no attributes; build"):
         Source(mixed, "Male")

@@ -57,7 +57,7 @@ def test_truncation_shrinks_latents_that_the_network_does_not_normalize() -> Non
     model = model_of(normalize_latents=False)
     latents = model.latents(range(3))
     assert torch.equal(truncation_of(model, 0.5, None)(latents), 0.5 * latents)
-    with pytest.raises(DataError, match="--centre 2: this model does not normalize"):
+    with pytest.raises(DataError, match="centre 2: this model does not normalize"):
         truncation_of(model, 0.5, 2)
 
 
@@ -99,7 +99,7 @@ def test_latents_of_the_loop() -> None:
 
 
 def test_a_loop_that_would_fill_the_memory_is_refused() -> None:
-    with pytest.raises(DataError, match="GiB of latents: take a smaller --grid"):
+    with pytest.raises(DataError, match="GiB of latents: take a smaller grid"):
         Loop(100, 512, 0, 0.00001)
 
 

@@ -101,7 +101,7 @@ def test_labels_stay_for_the_whole_film() -> None:
     for cell, label in enumerate(labels.argmax(dim=1).tolist()):
         part = np.s_[:, 16 * (cell // 2) : 16 * (cell // 2) + 16, 16 * (cell % 2) : 16 * (cell % 2) + 16]
         assert np.array_equal(drawn[part], by_class[label][part])
-    with pytest.raises(DataError, match="--label 2"):
+    with pytest.raises(DataError, match="label 2"):
         walk_frames(model, walk, label=2)
 
 

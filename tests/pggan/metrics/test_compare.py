@@ -140,10 +140,7 @@ def test_no_floor_without_twice_as_many_reals(fakes: ArraySet, reals: ArraySet) 
     found = measure(fakes, few, ["swd"], OPTIONS)
     assert found.floor is None
     assert found.to_json()["swd"]["floor"] is None
-    assert found.notes == (
-        "no floor of SWD: few.h5 has 47 images, fewer than twice 24; "
-        "with 23 (--num-images, in training --metrics-images) there is one",
-    )
+    assert found.notes == ("no floor of SWD: few.h5 has 47 images, fewer than twice 24; with 23 there is one",)
     assert measure(fakes, ArraySet(reals.images[:48]), ["swd"], OPTIONS).floor is not None
     quiet = measure(fakes, reals, ["swd", "ms-ssim"], replace(OPTIONS, floor=False))
     assert (quiet.floor, quiet.ms_ssim_reals, quiet.notes) == (None, None, ())
@@ -227,7 +224,7 @@ def test_a_cache_that_cannot_be_written_is_told(fakes: ArraySet, reals: ArraySet
     assert found.floor is not None
     (note,) = found.notes
     assert "nothing can be kept there" in note
-    assert "--cache" in note
+    assert "another folder" in note
 
 
 def test_figures_of_an_extractor(fakes: ArraySet, reals: ArraySet, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def network(**values: Any) -> str:
         (changed(network=[1]), r"network: must be settings by name, not \[1\]"),
         (changed(network={"resolution": 8}), "missing settings"),
         (network(colour="red"), r"unknown settings \['colour'\]"),
-        (network(resolution=3), "--resolution 3: must be a power of two"),
+        (network(resolution=3), "resolution 3: must be a power of two"),
         (network(resolution=8.0), "resolution must be a whole number, not 8.0"),
         (network(resolution="8"), "resolution must be a whole number, not 8"),
         (network(resolution=2048), "networks of 2048 pixels, the most is 1024"),
@@ -143,7 +143,7 @@ def network(**values: Any) -> str:
         (network(fmap_base=10**9, fmap_max=10**9), "instead of|overflow"),
         (network(latent_size=10**9), "instead of"),
         (network(classes=10**9), "instead of"),
-        (network(fmap_max=0), "--fmap-max 0: must be at least 1"),
+        (network(fmap_max=0), "fmap_max 0: must be at least 1"),
         (network(fmap_decay=1e308), "damaged"),
         (network(fmap_decay=float("nan")), "fmap_decay must be a finite number, not nan"),
         (network(g_norm="other"), "must be one of pixel, batch, none"),
@@ -289,7 +289,7 @@ def test_a_checkpoint_of_other_networks_than_its_config(run: Path, tmp_path: Pat
     config.write_text(json.dumps(values))
     message = refused(tmp_path / "run")
     assert "config.json" in message
-    assert ("--resolution 3: must be a power of two" if resolution == 3 else "does not fit") in message
+    assert ("resolution 3: must be a power of two" if resolution == 3 else "does not fit") in message
 
 
 def test_every_command_refuses_in_one_line(file: Path, run: Path, tmp_path: Path) -> None:

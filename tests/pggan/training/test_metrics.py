@@ -329,7 +329,7 @@ def test_settings_that_cannot_be(h5: Path, tmp_path: Path) -> None:
             parse_intervals(text)
     with pytest.raises(DataError, match="--metrics-images 1"):
         MetricsConfig(images=1)
-    with pytest.raises(DataError, match=r"has 50 images, 51 are to be measured: .*--metrics-images"):
+    with pytest.raises(DataError, match=r"has 50 images, 51 are to be measured: measure fewer"):
         train(config_of(h5, tmp_path / "run", metrics=MetricsConfig(METRICS.every, 51)))
     small = ScheduleConfig(8, total_kimg=1.0)
     with pytest.raises(DataError, match="8 x 8 pixels have no sliced Wasserstein"):
