@@ -10,7 +10,7 @@ import select
 import sys
 from typing import Any, TextIO
 
-from datatools.errors import DataError
+from datatools.errors import DataError, reason
 
 GONE = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ECONNRESET)
 """Errors after which a console never comes back: the reader left, the terminal hung up."""
@@ -100,7 +100,7 @@ def check_printed() -> None:
     sys.stdout.flush()
     console = _console(sys.stdout)
     if console is not None and console.lost is not None:
-        raise DataError(f"standard output cannot be written: {console.lost.strerror}")
+        raise DataError(f"standard output cannot be written: {reason(console.lost)}")
 
 
 def stderr_lost() -> bool:

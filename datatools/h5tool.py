@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from datatools.cli import OneLineGroup, PathOption, parse_ranges, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
-from datatools.files import list_pictures
+from datatools.files import as_data_error, list_pictures
 from datatools.images import save_png
 from datatools.progress import Progress
 from datatools.pyramid import COMPRESSIONS, Level, Pyramid, convert, verify
@@ -211,14 +211,12 @@ def extract(h5: Path, folder: Path, level: int | None, indices: str | None, over
     if there and not overwrite:
         others, them = (f", and {counted(len(there) - 1, 'other')}", "them") if len(there) > 1 else ("", "it")
         raise DataError(f"{there[0]} exists{others}; --overwrite replaces {them}")
-    try:
+    with as_data_error(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with Progress("extract", len(targets), "picture") as advance:
             for index, target in targets.items():
                 save_png(target, pyramid.image(index, source.resolution))
                 advance(1)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
     click.echo(f"{counted(len(targets), 'picture')} of {source.resolution} x {source.resolution} pixels in {folder}")
 
 
@@ -247,10 +245,8 @@ def display(h5: Path, out: Path, count: int, level: int | None) -> None:
         )
     indices = np.unique(np.linspace(0, len(pyramid) - 1, shown).round().astype(int))
     faces = [enlarge(pyramid.image(int(index), side), tile // side) for index in indices]
-    try:
+    with as_data_error(out):
         save_png(out, contact_sheet(faces, sheet_columns(len(faces)), tile))
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror}") from error
     click.echo(f"{len(faces)} of {counted(len(pyramid), 'image')} in {out}")
 
 

@@ -25,7 +25,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from datatools.errors import DataError
+from datatools.errors import DataError, one_line, reason
 from datatools.files import atomic_path
 
 MAX_PIXELS = 150_000_000
@@ -138,7 +138,7 @@ def _decode(data: bytes, reduce: int, box: Box | None) -> tuple[NDArray[np.uint8
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever the damage leads to
-        raise ImageError(f"the {image.format} picture cannot be decoded: {_one_line(error)}") from error
+        raise ImageError(f"the {image.format} picture cannot be decoded: {one_line(error)}") from error
     return _to_array(image, reduce, (left, top, right, bottom), plain_cmyk=plain_cmyk), image
 
 
@@ -157,7 +157,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}", "not-readable") from error
+        raise ImageError(f"cannot be read: {reason(error)}", "not-readable") from error
 
 
 def save_png(path: Path, array: NDArray[np.uint8]) -> None:
@@ -191,7 +191,7 @@ def _open(data: bytes) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:
-        raise ImageError(f"damaged header: {_one_line(error)}") from error
+        raise ImageError(f"damaged header: {one_line(error)}") from error
     width, height = image.size
     if width < 1 or height < 1:
         raise ImageError(f"damaged header: {width} x {height} pixels")
@@ -255,7 +255,3 @@ def _describe_start(data: bytes) -> str:
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
         return f"it begins with the text {start.decode('ascii').strip()!r}"
     return f"it begins with the bytes {start[:8].hex(' ')}"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -19,7 +19,7 @@ from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
 
-from datatools.errors import DataError
+from datatools.errors import DataError, reason
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
@@ -153,10 +153,9 @@ def check_processes() -> None:
     try:
         multiprocessing.get_context(START_METHOD).Lock()
     except (OSError, ImportError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         place = "/dev/shm must exist and be writable; provide it" if sys.platform == "linux" else "provide them"
         raise DataError(
-            f"several processes need semaphores, and the system has none ({reason}): {place}, "
+            f"several processes need semaphores, and the system has none ({reason(error)}): {place}, "
             "or work in one process with --jobs 1 --workers 1"
         ) from error
 

@@ -17,7 +17,7 @@ import torch
 from datatools.cli import OneLineCommand, PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
-from datatools.files import atomic_path, check_writable
+from datatools.files import as_data_error, atomic_path, check_writable
 from datatools.progress import Progress
 from datatools.text import counted
 from pggan.data.labels import Labels
@@ -265,10 +265,8 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 @contextmanager
 def _errors_named(path: Path) -> Iterator[None]:
-    try:
+    with as_data_error(f"--json {path}"):
         yield
-    except OSError as error:
-        raise DataError(f"--json {path}: cannot be written: {error.strerror}") from error
 
 
 class Bar:

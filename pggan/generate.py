@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from datatools.cli import FiniteNumber, OneLineCommand, PathOption, parse_ranges, run_command
 from datatools.errors import DataError
+from datatools.files import as_data_error
 from datatools.images import save_png
 from datatools.progress import Progress
 from datatools.text import counted
@@ -150,7 +151,7 @@ def main(
     assert out is not None
     if len(chosen) >= MANY:
         loaded.settle_threads()
-    try:
+    with as_data_error(f"--out {out}"):
         out.mkdir(parents=True, exist_ok=True)
         if slerp_seeds is not None:
             told = write_strip(loaded, out, chosen, steps, zoom or 1, label, change)
@@ -158,8 +159,6 @@ def main(
             if curate is not None:
                 chosen = curated(loaded, chosen, curate, label, change)
             told = write_pictures(loaded, out, chosen, size, label, change)
-    except OSError as error:
-        raise DataError(f"--out {out}: cannot be written: {error.strerror}") from error
     click.echo(f"{told} in {out}")
 
 

@@ -12,7 +12,7 @@ from typing import IO
 from datatools.console import say
 from datatools.errors import DataError
 from datatools.faces.ranking import KNOWN_FLAWS_NAME, required_count
-from datatools.files import partial_path
+from datatools.files import as_data_error, partial_path
 from datatools.parallel import available_cores
 from datatools.progress import Progress
 from datatools.pyramid import Pyramid
@@ -92,13 +92,11 @@ def still_needed(settings: BuildSettings) -> int:
 
 def free_space(folder: Path) -> int:
     """Free bytes on the disk where `folder` is, or will be."""
-    try:
+    with as_data_error(f"--output-dir {folder}", "used"):
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         usage = shutil.disk_usage(existing)
-    except OSError as error:
-        raise DataError(f"--output-dir {folder} cannot be used: {error.strerror or error}") from error
     if not usage.total:
-        raise DataError(f"--output-dir {folder} cannot be used: {existing} tells no size; choose another folder")
+        raise DataError(f"--output-dir {folder}: cannot be used: {existing} tells no size; choose another folder")
     return usage.free
 
 
@@ -116,7 +114,7 @@ def lock_output(settings: BuildSettings) -> IO[bytes]:
     """Make the output folder and keep other builds away from it while the returned file is open (the system releases
     it when the process ends, however). Raises DataError when another build holds it, or it cannot be written."""
     probe = partial_path(settings.output_dir / "write-test")
-    try:
+    with as_data_error(f"--output-dir {settings.output_dir}"):
         settings.work_dir.mkdir(parents=True, exist_ok=True)
         stream = (settings.work_dir / "lock").open("ab")
         if not _locked(stream):
@@ -124,8 +122,6 @@ def lock_output(settings: BuildSettings) -> IO[bytes]:
             raise DataError(f"another build is running in {settings.output_dir}; wait for it or choose another folder")
         probe.write_bytes(b"x")
         probe.unlink()
-    except OSError as error:
-        raise DataError(f"--output-dir {settings.output_dir} cannot be written: {error.strerror or error}") from error
     return stream
 
 

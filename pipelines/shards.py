@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from datatools.errors import DataError
+from datatools.errors import DataError, reason
 from datatools.faces.duplicates import perceptual_hash
 from datatools.faces.geometry import FrameError
 from datatools.faces.quality import quality_score
@@ -39,7 +39,7 @@ def one_line_errors(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"{what}: {error.strerror or error}{f' ({error.filename})' if error.filename else ''}; "
+            f"{what}: {reason(error)}{f' ({error.filename})' if error.filename else ''}; "
             "mend that and run the same command again, finished work is kept"
         ) from error
 
@@ -82,7 +82,7 @@ def read_photo(path: Path) -> tuple[bytes, FileStamp]:
         return path.read_bytes(), stamp
     except OSError as error:
         raise DataError(
-            f"{path} cannot be read: {error.strerror or error}; mend that, or leave it out with --exclude, and run the "
+            f"{path} cannot be read: {reason(error)}; mend that, or leave it out with --exclude, and run the "
             "same command again, finished work is kept"
         ) from error
 

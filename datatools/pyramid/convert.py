@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
-from datatools.files import atomic_path
+from datatools.files import as_data_error, atomic_path
 from datatools.pyramid.format import (
     FORMAT_NAME,
     UNKNOWN_ORIGIN,
@@ -201,8 +201,5 @@ def _labels(old: Path, count: int) -> Path | None:
 
 
 def _copy_labels(source: Path, target: Path) -> None:
-    try:
-        with atomic_path(target) as temporary:
-            shutil.copyfile(source, temporary)
-    except OSError as error:
-        raise DataError(f"{target}: the labels cannot be copied: {error.strerror or error}") from error
+    with as_data_error(target, "copied"), atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)

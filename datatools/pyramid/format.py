@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from datatools.errors import DataError
+from datatools.errors import DataError, one_line
 from datatools.pyramid.levels import level_resolutions
 from datatools.text import counted
 
@@ -180,10 +180,6 @@ def damage_told(path: Path) -> Iterator[None]:
         yield
     except (KeyError, OSError, RuntimeError) as error:
         raise DataError(f"{path}: damaged HDF5 file ({one_line(error)})") from error
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def header_problems(file: h5py.File) -> list[str]:

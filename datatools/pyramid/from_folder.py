@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
-from datatools.files import PICTURE_ENDINGS, list_pictures
+from datatools.files import PICTURE_ENDINGS, as_data_error, list_pictures
 from datatools.images import ImageError, decode_upright, image_size, read_bytes, turn_upright
 from datatools.pyramid import Provenance, PyramidWriter
 from datatools.pyramid.levels import build_levels, level_resolutions
@@ -93,27 +93,24 @@ def write_from_folder(
     rows: list[Provenance] = []
     # How many files are good is known only when all have been decoded, and the pyramid wants the number first. The
     # faces wait in a file without a name, which goes away with the process whatever happens.
-    try:
-        with tempfile.TemporaryFile(dir=out.absolute().parent) as spool:
-            for path in files.pictures:
-                try:
-                    data = read_bytes(path)
-                    face, quad = read_square(data, resolution)
-                except ImageError as error:
-                    kind = error.kind if isinstance(error, UnsuitableError) else "unreadable"
-                    skipped(Skipped(path.name, kind, str(error)))
-                else:
-                    spool.write(face.tobytes())
-                    rows.append(_provenance(path.name, data, len(rows) + 1, quad))
-                progress(1)
-            if not rows:
-                count = len(files.pictures) + len(files.others)
-                raise DataError(
-                    f"{folder}: none of its {counted(count, 'file')} is a square picture of {resolution} or more"
-                )
-            _write(out, rows, spool, resolution, compression)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror or error}") from error
+    with as_data_error(out), tempfile.TemporaryFile(dir=out.absolute().parent) as spool:
+        for path in files.pictures:
+            try:
+                data = read_bytes(path)
+                face, quad = read_square(data, resolution)
+            except ImageError as error:
+                kind = error.kind if isinstance(error, UnsuitableError) else "unreadable"
+                skipped(Skipped(path.name, kind, str(error)))
+            else:
+                spool.write(face.tobytes())
+                rows.append(_provenance(path.name, data, len(rows) + 1, quad))
+            progress(1)
+        if not rows:
+            count = len(files.pictures) + len(files.others)
+            raise DataError(
+                f"{folder}: none of its {counted(count, 'file')} is a square picture of {resolution} or more"
+            )
+        _write(out, rows, spool, resolution, compression)
     return len(rows)
 
 

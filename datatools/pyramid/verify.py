@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from datatools.errors import DataError
+from datatools.errors import DataError, one_line
 from datatools.parallel import available_cores, map_in_threads
 from datatools.pyramid.format import (
     ATTRIBUTES,
@@ -23,7 +23,6 @@ from datatools.pyramid.format import (
     image_checksum,
     level_name,
     level_shape,
-    one_line,
     open_pyramid,
     provenance_checksums,
     structure_problems,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datatools import __version__
-from datatools.errors import DataError
+from datatools.errors import DataError, one_line
 from datatools.files import atomic_path
 from datatools.pyramid.format import (
     ATTRIBUTES,
@@ -31,7 +31,6 @@ from datatools.pyramid.format import (
     images_per_chunk,
     level_name,
     level_shape,
-    one_line,
     provenance_checksums,
     provenance_tables,
 )

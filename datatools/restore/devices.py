@@ -4,7 +4,7 @@ import re
 
 import torch
 
-from datatools.errors import DataError
+from datatools.errors import DataError, one_line
 
 
 def choose_device(name: str) -> torch.device:
@@ -16,6 +16,6 @@ def choose_device(name: str) -> torch.device:
         torch.zeros(1, device=device).cpu()  # there and back: "meta" exists everywhere and holds nothing
     except (RuntimeError, AssertionError, ImportError) as error:
         # torch goes on with a list of all that is there, and what its developers should look at
-        reason = re.split(r"(?<=\.)\s", " ".join(str(error).split()), maxsplit=1)[0]
+        reason = re.split(r"(?<=\.)\s", one_line(error), maxsplit=1)[0]
         raise DataError(f"--device {name} is not available here: {reason}") from error
     return device

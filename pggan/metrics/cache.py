@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from datatools.errors import reason
 from datatools.files import atomic_path
 
 Key = dict[str, Any]
@@ -72,7 +73,7 @@ class Cache:
                 write(stream)
         except OSError as error:
             self.notes.append(
-                f"{path.parent}: nothing can be kept there ({error.strerror}), and all is computed again every time; "
+                f"{path.parent}: nothing can be kept there ({reason(error)}), and all is computed again every time; "
                 "make it writable, or name another folder"
             )
             self.folder = None

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from datatools.errors import DataError
+from datatools.errors import DataError, one_line
 from datatools.files import list_pictures
 from datatools.images import ImageError, read_upright
 from datatools.parallel import map_in_threads
@@ -217,7 +217,7 @@ def _side(path: Path) -> int:
         with Image.open(path) as picture:
             mode, (width, height) = picture.mode, picture.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as a picture: {' '.join(str(error).split())}") from error
+        raise DataError(f"{path}: cannot be read as a picture: {one_line(error)}") from error
     if mode != "RGB":
         raise DataError(f"{path}: a picture of mode {mode}, not RGB; convert it first")
     if width != height:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datatools.errors import DataError
+from datatools.errors import DataError, reason
 from datatools.files import unlike
 from datatools.optional import import_optional
 from pggan.metrics.arrays import Bytes, Floats, require_rgb
@@ -194,7 +194,7 @@ def _require_state(path: Path) -> None:
     try:
         torch.load(path, weights_only=True, map_location="cpu")
     except OSError as error:
-        raise DataError(f"{path}: the weights cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{path}: the weights cannot be read: {reason(error)}") from error
     except Exception as error:  # whatever the bytes lead to
         content = unlike(path, (b"pk", b"\x80"))
         raise DataError(

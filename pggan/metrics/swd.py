@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datatools.errors import DataError
+from datatools.errors import DataError, reason
+from datatools.files import as_data_error
 from pggan.metrics.arrays import Array, Bytes, Floats, as_numpy, chunk_length, in_threads, require_rgb
 from pggan.metrics.sorting import sort
 from pggan.precision import full_products
@@ -129,7 +130,7 @@ def require_room(folder: Path, needed: int) -> None:
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise DataError(f"{folder}: no temporary files can be written: {error.strerror}; {REMEDY}") from error
+        raise DataError(f"{folder}: no temporary files can be written: {reason(error)}; {REMEDY}") from error
     if free < needed:
         raise DataError(f"{folder}: descriptors need {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free; {REMEDY}")
 
@@ -255,15 +256,13 @@ class _Files:
                 self._files[size] = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         except OSError as error:
             self.close()
-            raise DataError(f"{folder}: no temporary files can be written: {error.strerror}; {REMEDY}") from error
+            raise DataError(f"{folder}: no temporary files can be written: {reason(error)}; {REMEDY}") from error
 
     def append(self, size: int, values: Floats) -> None:
-        try:
+        with as_data_error(self._folder, "written", f"; {REMEDY}"):
             left = values.data.cast("B")
             while left:
                 left = left[self._files[size].write(left) :]
-        except OSError as error:
-            raise DataError(f"{self._folder}: descriptors cannot be written: {error.strerror}; {REMEDY}") from error
 
     def read(self, size: int) -> Floats:
         file = self._files[size]

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datatools.errors import DataError, SettingError
-from datatools.files import atomic_path, check_readable, unlike, utf8_path
+from datatools.errors import DataError, SettingError, one_line
+from datatools.files import as_data_error, atomic_path, check_readable, unlike, utf8_path
 from pggan.config.level import Level
 from pggan.config.presets import NetworkConfig, network_from_json
 from pggan.config.schedule import state_at
@@ -150,10 +150,8 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     anything else. Memory is asked for only when the file is seen to hold what its heading says.
     """
     path = Path(path)
-    try:
+    with as_data_error(path, "read"):
         model = _of_folder(path) if path.is_dir() else _of_file(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     return model.to(device)
 
 
@@ -183,7 +181,9 @@ def _of_checkpoint(folder: Path, saved: SavedRun, values: Values) -> Model:
         images = int(values["images"])
         return _model(networks, state_at(saved.preset.schedule, images).lod, images)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise DataError(f"{folder}: its newest checkpoint does not fit its config.json: {_one_line(error)}") from error
+        raise DataError(
+            f"{folder}: its newest checkpoint does not fit its config.json: {one_line(error, 200)}"
+        ) from error
 
 
 def _of_file(path: Path) -> Model:
@@ -196,7 +196,7 @@ def _of_file(path: Path) -> Model:
                 metadata = file.metadata() or {}
             tensors = safetensors.torch.load_file(name) if METADATA in metadata else {}
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        reason = unlike(path) or _one_line(error)
+        reason = unlike(path) or one_line(error, 200)
         raise DataError(f"{path}: cannot be read as a model file ({reason}); give {REMEDY}") from error
     if METADATA not in metadata:
         raise DataError(f"{path}: is not a model file of this program; give {REMEDY}")
@@ -211,7 +211,7 @@ def _of_file(path: Path) -> Model:
             prefix = f"{STORED[part]}."
             network.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise DataError(f"{path}: the model file is damaged: {_one_line(error)}") from error
+        raise DataError(f"{path}: the model file is damaged: {one_line(error, 200)}") from error
     return _model(networks, lod, images)
 
 
@@ -219,7 +219,7 @@ def _json(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"its heading is no JSON ({_one_line(error)})") from error
+        raise ValueError(f"its heading is no JSON ({one_line(error, 200)})") from error
     if not isinstance(values, dict):
         raise TypeError(f"its heading is no JSON object but {str(values)[:40]}")
     return values
@@ -280,7 +280,3 @@ def _model(networks: dict[str, Network], lod: float, images: int) -> Model:
     assert isinstance(generator, Generator)
     assert isinstance(discriminator, Discriminator)
     return Model(ema, generator, discriminator, lod, images)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

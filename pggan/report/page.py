@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datatools.errors import DataError
-from datatools.files import atomic_path
+from datatools.files import as_data_error, atomic_path
 from datatools.webpage import TIMES, Notes, render
 from pggan.config.presets import differences, get_preset
 from pggan.data.stream import Source
@@ -56,12 +56,10 @@ def write_report(run: Path, out: Path, *, h5: Path | None = None, device: str = 
         raise DataError(f"{run}: no run folder: there is no {FILE_NAME} in it")
     faces = None if h5 is None else _faces_of(h5, saved)
     page = render("pggan.report", _content(run, saved, faces, chosen), FILTERS)
-    try:
+    with as_data_error(f"--out {out}"):
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(out) as temporary:
             temporary.write_bytes(page)
-    except OSError as error:
-        raise DataError(f"--out {out}: cannot be written: {error.strerror}") from error
     return out
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from datatools.errors import one_line
 from datatools.files import atomic_path, partial_path
 
 VERSION = 1
@@ -100,7 +101,7 @@ def load_checkpoint(checkpoint: Checkpoint) -> Values:
             raise ValueError(f"{len(data)} bytes that are not the {mark['bytes']} bytes written")
         values: Values = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises nearly anything for bytes that it did not write
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+        raise ValueError(one_line(error)) from error
     if not isinstance(values, dict):
         raise ValueError("it holds no values by name")
     if values.get("version") != VERSION:

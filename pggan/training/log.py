@@ -17,12 +17,11 @@ from typing import Any, Literal, TextIO
 import torch
 
 from datatools.console import say
-from datatools.errors import DataError
-from datatools.files import append_whole, atomic_path
+from datatools.errors import reason
+from datatools.files import append_whole, as_data_error, atomic_path
 from datatools.text import duration
 from pggan.config.schedule import ScheduleState
 from pggan.training.board import Board
-from pggan.training.saving import reason
 
 STATS, BOARD = "stats.jsonl", "tensorboard"
 EventKind = Literal[
@@ -223,14 +222,11 @@ class RunLog:
 
 def _is_cut(path: Path) -> bool:
     """Whether the last line of a file has no end, since the program or the machine was killed."""
-    try:
-        with path.open("ab+") as stream:
-            if not stream.tell():
-                return False
-            stream.seek(-1, os.SEEK_END)
-            return stream.read(1) != b"\n"
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {reason(error)}") from error
+    with as_data_error(path), path.open("ab+") as stream:
+        if not stream.tell():
+            return False
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) != b"\n"
 
 
 def _json_line(values: Mapping[str, Any]) -> str:

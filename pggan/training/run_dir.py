@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from datatools.errors import DataError
+from datatools.errors import DataError, one_line, reason
 from datatools.text import counted
 from pggan.data.stream import Source
 from pggan.model.files import BEST, CHECKPOINTS, FINAL, STORED, load_model, save_model
@@ -15,7 +15,7 @@ from pggan.model.networks import Network
 from pggan.training.checkpoints import Values, checkpoints
 from pggan.training.log import EventKind, Tick
 from pggan.training.run_config import RunConfig, SavedRun, read_saved_run
-from pggan.training.saving import reason, require_room
+from pggan.training.saving import require_room
 from pggan.training.step import Networks, Stepper
 from pggan.training.threads import cores
 
@@ -136,9 +136,8 @@ def restore(stepper: Stepper, values: Values) -> Position:
         networks.discriminator.load_state_dict(values["discriminator"])
         networks.ema.load_state_dict(values[STORED["ema"]])
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"the checkpoint's networks are of other shapes; --fork cannot change those: {reason}"
+            f"the checkpoint's networks are of other shapes; --fork cannot change those: {one_line(error, 200)}"
         ) from error
     for optimizer, state in (
         (networks.g_optimizer, values["g_optimizer"]),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from datatools.errors import DataError
+from datatools.errors import DataError, reason
 
 T = TypeVar("T")
 Kind = Literal["warning", "note"]
@@ -82,11 +82,6 @@ class Saving:
         if not self.folder.is_dir():
             return f"the run folder {self.folder} is gone: where it was moved, resume with --out and its new place"
         return "what was saved before is whole: make the folder writable and run the same command again to resume"
-
-
-def reason(error: OSError) -> str:
-    """Return the reason that an OSError gives, without its number and file name."""
-    return error.strerror or " ".join(str(error).split())
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:

@@ -125,7 +125,7 @@ def test_the_lock_goes_with_the_process_that_held_it(settings: BuildSettings) ->
 def test_an_output_that_cannot_be_written(name: str, settings: BuildSettings) -> None:
     path = settings.work_dir if name == "work" else settings.output_dir
     write(path)
-    with pytest.raises(DataError, match=r"--output-dir .*out cannot be written: "):
+    with pytest.raises(DataError, match=r"--output-dir .*out: cannot be written: "):
         lock_output(settings)
 
 

@@ -10,8 +10,7 @@ with colours at half resolution (4:2:0), compared with the JPEG itself.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from torch import nn
 from datatools.cli import NameOrPath, OneLineCommand, PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
-from datatools.files import PICTURE_ENDINGS, atomic_path, check_writable, list_pictures
+from datatools.files import PICTURE_ENDINGS, as_data_error, atomic_path, check_writable, list_pictures
 from datatools.images import ImageError, read_upright, save_png
 from datatools.progress import Progress
 from datatools.restore import Variant, bundled, external
@@ -202,7 +201,7 @@ def check_outputs(
     if json_file is not None and json_file.resolve() in {path.resolve() for path in (*files, weights)}:
         raise DataError(f"--json {json_file} is read by this command: it would be overwritten")
     if json_file is not None:
-        with _told(json_file):
+        with as_data_error(f"--json {json_file}"):
             check_writable(json_file)
     for folder in folders:
         if folder.resolve() == images.resolve():
@@ -266,11 +265,9 @@ def measure(
         seconds = time.perf_counter() - start
         images[path.name] = Scores(*_compare(picture, restored, task), *_compare(picture, baseline, task), seconds)
         if save is not None:
-            try:
+            with as_data_error(f"--save {save}"):
                 save.mkdir(parents=True, exist_ok=True)
                 save_png(save / f"{path.stem}.png", restored)
-            except OSError as error:
-                raise DataError(f"--save {save} cannot be written: {error.strerror or error}") from error
         progress(1)
     return Measured(images)
 
@@ -323,16 +320,8 @@ def table(first: str, rows: Sequence[tuple[str, Scores]], baseline: str) -> str:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write whole or not at all. Raises DataError where that cannot be."""
-    with _told(path), atomic_path(path) as partial:
+    with as_data_error(f"--json {path}"), atomic_path(path) as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"--json {path} cannot be written: {error.strerror or error}") from error
 
 
 if __name__ == "__main__":

@@ -16,13 +16,12 @@ import click
 
 from datatools.cli import FiniteNumber, NameOrPath, OneLineCommand, PathOption, run_command
 from datatools.errors import DataError
-from datatools.files import check_writable
+from datatools.files import as_data_error, atomic_path, check_writable
 from datatools.progress import Progress
 from datatools.restore.devices import choose_device
 from datatools.restore.fit.dataset import Photos, matching, picture_files, split
 from datatools.restore.fit.distillation import Lessons, load_teacher
 from datatools.restore.fit.training import Fit, FitSettings, Validation, load_state, run, state_path
-from datatools.restore.weights import written_whole
 from datatools.text import counted
 
 VALIDATION_LEAST = 128
@@ -184,10 +183,8 @@ def check_out(out: Path) -> None:
     if out.suffix.lower() != ".safetensors":
         raise DataError(f"--out {out} has to end in .safetensors")
     for path in (out, state_path(out), curve_path(out)):
-        try:
+        with as_data_error(path):
             check_writable(path)
-        except OSError as error:
-            raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def curve_path(out: Path) -> Path:
@@ -235,7 +232,7 @@ def plot_curve(curve: list[dict[str, float]], path: Path, settings: FitSettings)
     axes.plot(steps, [row["baseline"] for row in curve], "--", label="bicubic" if settings.task == "sr" else "JPEG")
     axes.set(xlabel="step", ylabel="validation PSNR (dB, RGB)", title=f"{settings.task}, {settings.variant}")
     axes.legend()
-    with written_whole(path) as partial:
+    with as_data_error(path), atomic_path(path) as partial:
         figure.savefig(partial, dpi=110, format="png")
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datatools.errors import DataError
+from datatools.files import as_data_error, atomic_path
 from datatools.restore.base import Picture
 from datatools.restore.fit.dataset import Photos
 from datatools.restore.fit.degrade import (
@@ -40,7 +41,7 @@ from datatools.restore.fit.losses import (
 )
 from datatools.restore.fit.optimizer import MuonAndAdam
 from datatools.restore.networks import Critic, ResidualBlock, SuperResolver
-from datatools.restore.weights import NETWORKS, Network, load_remover, load_weights, save_weights, written_whole
+from datatools.restore.weights import NETWORKS, Network, load_remover, load_weights, save_weights
 
 VALIDATION_SIDE = 256
 VALIDATION_QUALITIES = (10, 25, 50, 75)
@@ -417,7 +418,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write whole or not at all. Raises DataError where that cannot be."""
     content = io.BytesIO()  # torch's own writing to a file does not say why it failed
     torch.save(state, content)
-    with written_whole(path) as partial:
+    with as_data_error(path), atomic_path(path) as partial:
         partial.write_bytes(content.getbuffer())
 
 

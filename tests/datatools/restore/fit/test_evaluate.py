@@ -243,7 +243,7 @@ def test_mistaken_folders(images: Path, weights: dict[str, Path], tmp_path: Path
     assert "does not exist" in refused(*base, images, "--json", tmp_path / "nowhere" / "scores.json")
     assert "overwritten" in refused(*base, images, "--save", images / "more" / "..")
     os.mkfifo(tmp_path / "pipe")
-    assert "pipe cannot be written: is no regular file" in refused(*base, images, "--json", tmp_path / "pipe")
+    assert "pipe: cannot be written: is no regular file" in refused(*base, images, "--json", tmp_path / "pipe")
     assert (tmp_path / "pipe").is_fifo()
     assert "is no folder" in refused(*base, images, "--save", images / "notes.txt")
 

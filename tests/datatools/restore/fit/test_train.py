@@ -461,7 +461,7 @@ def test_the_commands_mistakes(call: Any, tmp_path: Path) -> None:
     assert "is not in the range" in line_of(call("--seed", 2**32))
     assert "--keep-size *.gif matches no photo" in line_of(call("--keep-size", "*.gif"))
     (tmp_path / "curve.safetensors.png").mkdir()
-    assert "curve.safetensors.png cannot be written" in line_of(call("--out", tmp_path / "curve.safetensors"))
+    assert "curve.safetensors.png: cannot be written" in line_of(call("--out", tmp_path / "curve.safetensors"))
     (tmp_path / "sr.safetensors.state").write_text("text")
     assert "delete it to begin again" in line_of(call())
 
@@ -520,7 +520,7 @@ def test_a_full_disk_is_told_in_one_line(name: str, call: Any, tmp_path: Path, m
             patch.setattr(Figure, "savefig", no_space)
         result = call()
     assert isinstance(result.exception, SystemExit), result.exception
-    assert f"{name} cannot be written: No space left on device\n" in result.output
+    assert f"{name}: cannot be written: No space left on device\n" in result.output
     assert not any(path.name.endswith(".partial") for path in tmp_path.iterdir())
     assert call().exit_code == 0
 
@@ -529,7 +529,7 @@ def test_a_full_disk_is_named_where_it_is_real(tmp_path: Path) -> None:
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
-        with pytest.raises(DataError, match=r"net\.state cannot be written: File too large$"):
+        with pytest.raises(DataError, match=r"net\.state: cannot be written: File too large$"):
             training.save_state(tmp_path / "net.state", {"values": torch.zeros(10_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
