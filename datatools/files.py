@@ -277,6 +277,8 @@ def read_lines(path: Path, *, tolerant: bool = False) -> list[str]:
     Raises:
         DataError: a file that cannot be read, or is UTF-16; without `tolerant`, one that is not text either.
     """
+    if os.path.islink(path) and not os.path.exists(path):
+        raise DataError(f"{path} is a link that leads nowhere, or to itself")
     with as_data_error(path, "read"):
         data = Path(path).read_bytes()
     encoding = next((name for mark, name in _UTF16.items() if data.startswith(mark)), None)

@@ -87,11 +87,13 @@ class _Folder:
     path: Path
     folders: tuple[str, ...]
     files: frozenset[str]
+    broken: tuple[str, ...]
+    """Links that lead nowhere, or to themselves."""
 
 
 def _look_into(path: Path) -> _Folder:
     """List a folder; nothing for one that cannot be read. Types come with the names, without a stat per file."""
-    folders, files = [], set()
+    folders, files, broken = [], set(), []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
@@ -103,11 +105,13 @@ def _look_into(path: Path) -> _Folder:
                         files.add(name)
                     elif entry.is_dir():
                         folders.append(name)
+                    elif not os.path.exists(entry):
+                        broken.append(name)
                 except OSError:  # a link that leads to itself
-                    continue
+                    broken.append(name)
     except OSError:
         pass
-    return _Folder(path, tuple(sorted(folders)), frozenset(files))
+    return _Folder(path, tuple(sorted(folders)), frozenset(files), tuple(sorted(broken)))
 
 
 def _look_below(base: Path) -> Layout:
@@ -118,14 +122,19 @@ def _look_below(base: Path) -> Layout:
             _look_into(folder.path / name) for folder in level for name in folder.folders if name.lower() in _SEARCHED
         ]
         folders += level
-    # a folder of that name too: reading it says so
-    texts = [f.path / name for f in folders for name in (*f.files, *f.folders) if name.lower().endswith(".txt")]
+    # a folder or a broken link of that name too: reading it says so
+    names = ((folder.path, name) for folder in folders for name in (*folder.files, *folder.folders, *folder.broken))
+    texts = [path / name for path, name in names if name.lower().endswith(".txt")]
 
     def annotation(name: str, place: str) -> Path | None:
         # a browser calls a second download "name (1).txt"
         pattern = re.compile(re.escape(name) + r"( ?\(\d+\))?\.txt", re.IGNORECASE)
         found = [path for path in texts if pattern.fullmatch(path.name)]
-        return min(found, key=lambda path: ("(" in path.name, path.parent.name.lower() != place), default=None)
+        return min(
+            found,
+            key=lambda path: (not os.path.exists(path), "(" in path.name, path.parent.name.lower() != place),
+            default=None,
+        )
 
     photos = [folder for folder in folders if any(is_photo(name) for name in folder.files)]
     archives = (folder.path / name for folder in folders for name in sorted(filter(_is_archive, folder.files)))
@@ -166,7 +175,14 @@ def _what_is_missing(root: Path, layout: Layout) -> str:
         similar = [path for folder in ("Anno", ".") for path in sorted((root / folder).glob("list_landmarks_celeba*"))]
         if similar:
             missing[-1] += f", though {similar[0]} is there"
-    return f"found no {' and no '.join(missing)}{_aligned_parts(root)}; {HOW_TO_GET}"
+    return f"found no {' and no '.join(missing)}{_broken_parts(root)}{_aligned_parts(root)}; {HOW_TO_GET}"
+
+
+def _broken_parts(root: Path) -> str:
+    """Name a part of the tree that is a link which leads nowhere."""
+    parts = [*IMAGE_DIRS, *LANDMARKS, "Img", "Anno", "Eval"]
+    broken = [root / part for part in parts if os.path.islink(root / part) and not os.path.exists(root / part)]
+    return f"; {broken[0]} is a link that leads nowhere, or to itself" if broken else ""
 
 
 def _pictures_elsewhere(root: Path) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -481,3 +482,28 @@ def test_half_of_the_photos_show_landmarks_of_another_size(tmp_path: Path) -> No
     check_sizes(records(4, 7))  # a little outside: for few photos, only far outside counts
     with pytest.raises(DataError, match=r"reach to \(90, 106.5\), .* has 100 x 100 pixels, and so for 4 of 8"):
         check_sizes(records(4, 8))
+
+
+ANNOTATIONS = ["Anno/list_landmarks_celeba.txt", "Anno/list_attr_celeba.txt", "Eval/list_eval_partition.txt"]
+
+
+@pytest.mark.parametrize("target", ["gone.txt", "itself"])
+@pytest.mark.parametrize("name", ANNOTATIONS)
+def test_annotation_files_that_are_broken_links(name: str, target: str, tmp_path: Path) -> None:
+    path = write_tree(tmp_path, PHOTOS) / name
+    good = path.rename(tmp_path / "kept")
+    path.symlink_to(path.name if target == "itself" else target)
+    with pytest.raises(DataError) as caught:
+        read_tree(tmp_path)
+    assert str(caught.value) == f"{path} is a link that leads nowhere, or to itself"
+    good.rename(tmp_path / path.name)
+    assert len(read_tree(tmp_path).records) == 6  # the file in another place is used
+
+
+@pytest.mark.parametrize(("name", "part"), [("Img/img_celeba", "photos"), ("Img", "photos"), ("Anno", "landmarks")])
+def test_folders_that_are_broken_links(name: str, part: str, tmp_path: Path) -> None:
+    path = write_tree(tmp_path, PHOTOS) / name
+    shutil.rmtree(path)
+    path.symlink_to("gone")
+    with pytest.raises(DataError, match=rf"^found no {part} .*; {path} is a link that leads nowhere, or to itself; "):
+        read_tree(tmp_path)
