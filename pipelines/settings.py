@@ -33,7 +33,7 @@ RECIPE_VERSION = 3
 
 
 class NoPhotosError(DataError):
-    """No row has a photo; the message says what was found."""
+    """No row, or too few, have a photo; the message says what was found."""
 
 
 def digest_of(*parts: object) -> str:
@@ -258,15 +258,15 @@ class BuildSettings:
         if not self.tree.records:
             raise NoPhotosError(missing or f"none of the rows of {self.celeba_dir} can be used")
         if not available and (self.selection == "all" or not needed):
-            raise DataError(f"none of the rows of {self.celeba_dir} has a photo to be used")
+            raise NoPhotosError(f"none of the rows of {self.celeba_dir} has a photo to be used")
         if self.selection == "official":
             if not available:
                 reason = f"; {missing}" if missing else ""
-                raise DataError(f"{self.celeba_dir} has no photos of the published set to be used{reason}")
+                raise NoPhotosError(f"{self.celeba_dir} has no photos of the published set to be used{reason}")
         elif available < needed:
             causes = "; ".join(filter(None, (missing, self.tree.describe_unannotated())))
             rest = f"{causes}; or give" if causes else "give"
-            raise DataError(
+            raise NoPhotosError(
                 f"--count {self.count}, but {self.celeba_dir} has only {available} rows with a photo"
                 f"{' that are not excluded' if self.excluded else ''}; {rest} --count {available}"
                 if available

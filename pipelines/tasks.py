@@ -415,9 +415,9 @@ class BuildCelebAHQ(BuildTask):
         return False
 
     def list_rejected(self) -> str:
-        """Write rejected.csv when there is nothing to build, but over nothing of an earlier build; say where it is."""
+        """Write rejected.csv when there is too little to build, over nothing of an earlier build; say where it is."""
         settings = self.settings
-        if self.dry_run or settings.pyramid_path.exists():
+        if self.dry_run or settings.pyramid_path.exists() or not settings.early_rejections:
             return ""
         path = settings.output_dir / "rejected.csv"
         try:
@@ -426,7 +426,7 @@ class BuildCelebAHQ(BuildTask):
                 write_rejected_csv(path, settings.early_rejections)
         except (DataError, OSError):  # another build is running there, or the folder cannot be written
             return ""
-        return f"; {path} lists them"
+        return f"; {path} lists the rejected entries"
 
     def run(self) -> None:
         settings = self.settings

@@ -196,10 +196,34 @@ def test_when_no_row_has_a_photo(
     assert f"8 of 8 rows name files that are not there, such as {first}; the folder has face-" in line
     assert not out.exists()
     line = refused(capsys, *command(tree, out)[1:])
-    assert line.endswith(f"; {out / 'rejected.csv'} lists them")
+    assert line.endswith(f"; {out / 'rejected.csv'} lists the rejected entries")
     with (out / "rejected.csv").open(newline="") as stream:
         rejected = [row["file_name"] for row in csv.DictReader(stream)]
     assert sorted(rejected) == sorted([*photos, *(f"face-{name}" for name in photos)])
+
+
+def test_when_too_few_rows_have_a_photo(
+    photos: Mapping[str, Photo], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree, out = make_tree(tmp_path / "CelebA", photos), tmp_path / "out"
+    first, second = list(photos)[:2]
+    for name in (first, second):
+        (tree / "Img" / "img_celeba" / name).unlink()
+    (tmp_path / "names.txt").write_text("".join(f"{name}\n" for name in list(photos)[2:]))
+    too_many = ["--count", "7"]
+    assert "rejected.csv" not in refused(capsys, *command(tree, out, *too_many, "--dry-run")[1:])
+    assert not out.exists()
+    for options, start in (
+        (too_many, f"error: --count 7, but {tree} has only 6 rows with a photo; 2 of 8 rows name files that are not"),
+        (["--selection", "all", "--exclude", str(tmp_path / "names.txt")], f"error: none of the rows of {tree} has a"),
+    ):
+        line = refused(capsys, *command(tree, out, *options)[1:])
+        assert line.startswith(start)
+        assert line.endswith(f"; {out / 'rejected.csv'} lists the rejected entries")
+        with (out / "rejected.csv").open(newline="") as stream:
+            rejected = {row["file_name"]: row["kind"] for row in csv.DictReader(stream)}
+        assert rejected[first] == rejected[second] == "no-file"
+        (out / "rejected.csv").unlink()
 
 
 def test_an_earlier_result_keeps_its_rejections(
@@ -212,7 +236,7 @@ def test_an_earlier_result_keeps_its_rejections(
         path.rename(path.with_name(f"face-{name}"))
     shutil.copytree(finished_build, out)
     before = (out / "rejected.csv").read_bytes()
-    assert "lists them" not in refused(capsys, *command(tree, out)[1:])
+    assert "rejected.csv" not in refused(capsys, *command(tree, out)[1:])
     assert (out / "rejected.csv").read_bytes() == before
 
 
