@@ -44,7 +44,8 @@ from pathlib import Path
 import numpy as np
 from datatools.sources.records import FaceRecord
 from datatools.restore import get_restorer
-from pipelines.shards import PhotoScorer, Recipe
+from pipelines.photo_work import Recipe
+from pipelines.score_shard import PhotoScorer
 
 path, landmarks = Path(sys.argv[1]), np.array(json.loads(sys.argv[2]))
 record = FaceRecord(path.name, path, 0, landmarks, -1, None, None, None)

@@ -24,70 +24,68 @@ from datatools.console import say
 from datatools.errors import DataError
 from datatools.files import atomic_path
 from datatools.pyramid import Pyramid
-from pipelines.settings import BuildSettings
-from pipelines.shards import pyramid_is, stamps_path
+from pipelines.layout import BuildLayout
+from pipelines.score_shard import stamps_path
 
 _checked: dict[tuple[Path, int, int], bool] = {}
 """Score shard (path, inode, time of the last change) -> whether it is fresh. Photos are looked at once per process."""
 
 
-def scores_are_fresh(settings: BuildSettings, index: int) -> bool:
+def scores_are_fresh(layout: BuildLayout, index: int) -> bool:
     """Whether a score shard exists and is that of the photos as they are; reads those whose stamps have changed."""
-    path = settings.score_path(index)
+    path = layout.score_path(index)
     try:
         status = path.stat()
     except OSError:
         return False
     key = (path, status.st_ino, status.st_mtime_ns)
     if key not in _checked:
-        _checked[key] = _photos_are_those_of(settings, index)
+        _checked[key] = _photos_are_those_of(layout, index)
     return _checked[key]
 
 
-def forget_scores(settings: BuildSettings, index: int) -> None:
-    """Remove what follows from the scores of a shard that is about to be made, and what of it cannot be used."""
-    settings.forget("ranking")
-    path = settings.score_path(index)
-    unused = set(settings.work_dir.glob(f"faces/{path.stem}-*.rgb"))
-    if settings.keep_faces and not path.exists():
-        unused.discard(settings.faces_path(index))  # of a run that was killed before it wrote the scores
-    for file in (*unused, stamps_path(path), path):
-        file.unlink(missing_ok=True)
-
-
-def ranking_is_fresh(settings: BuildSettings) -> bool:
+def ranking_is_fresh(layout: BuildLayout) -> bool:
     """Whether the ranking and its tables exist, and their scores are those of the photos as they are."""
-    files = (settings.ranking_path, settings.output_dir / "ranking.csv", settings.output_dir / "rejected.csv")
+    files = (layout.ranking_path, layout.ranking_csv, layout.rejected_csv)
     return all(file.exists() for file in files) and all(
-        scores_are_fresh(settings, index) for index in range(settings.score_shards)
+        scores_are_fresh(layout, index) for index in range(layout.score_shards)
     )
 
 
-def read_ranking(settings: BuildSettings) -> dict[str, Any]:
+def read_ranking(layout: BuildLayout) -> dict[str, Any]:
     """Return the content of the ranking, a list for each of its columns."""
-    status = settings.ranking_path.stat()
-    return _read_json(settings.ranking_path, status.st_ino, status.st_mtime_ns)
+    status = layout.ranking_path.stat()
+    return _read_json(layout.ranking_path, status.st_ino, status.st_mtime_ns)
 
 
-def build_shard_is_fresh(settings: BuildSettings, index: int) -> bool:
+def build_shard_is_fresh(layout: BuildLayout, index: int) -> bool:
     """Whether a build shard is complete, and holds the faces that the ranking has there; it has to be fresh."""
-    size = settings.shard_size
-    return _holds(settings, settings.build_path(index), slice(index * size, (index + 1) * size))
+    size = layout.shard_size
+    return _holds(layout, layout.build_path(index), slice(index * size, (index + 1) * size))
 
 
-def pyramid_is_fresh(settings: BuildSettings) -> bool:
+def pyramid_is(path: Path, build_digest: str) -> bool:
+    """Whether `path` is a complete pyramid of that build."""
+    try:
+        with Pyramid(path) as pyramid:
+            return bool(pyramid.settings.get("build_digest") == build_digest)
+    except (DataError, OSError):
+        return False
+
+
+def pyramid_is_fresh(layout: BuildLayout) -> bool:
     """Whether the finished file is of this build and, as far as its scores and ranking are there, of today's photos."""
-    if not pyramid_is(settings.pyramid_path, settings.build_digest):
+    if not pyramid_is(layout.pyramid_path, layout.build_digest):
         return False
-    scored = (index for index in range(settings.score_shards) if settings.score_path(index).exists())
-    if not all(scores_are_fresh(settings, index) for index in scored):
+    scored = (index for index in range(layout.score_shards) if layout.score_path(index).exists())
+    if not all(scores_are_fresh(layout, index) for index in scored):
         return False
-    return not settings.ranking_path.exists() or _holds(settings, settings.pyramid_path, slice(None))
+    return not layout.ranking_path.exists() or _holds(layout, layout.pyramid_path, slice(None))
 
 
-def _photos_are_those_of(settings: BuildSettings, index: int) -> bool:
-    path = settings.score_path(index)
-    records, stamps = settings.shard_candidates(index), settings.shard_stamps(index)
+def _photos_are_those_of(layout: BuildLayout, index: int) -> bool:
+    path = layout.score_path(index)
+    records, stamps = layout.shard_candidates(index), layout.shard_stamps(index)
     scored = _read_stamps(stamps_path(path), stamps.shape)
     changed = np.flatnonzero((stamps != scored).any(axis=1)).tolist() if scored is not None else range(len(records))
     if not changed:
@@ -135,11 +133,11 @@ def _scored_md5(path: Path, photos: int) -> NDArray[np.str_]:
     return digests
 
 
-def _holds(settings: BuildSettings, path: Path, rows: slice) -> bool:
+def _holds(layout: BuildLayout, path: Path, rows: slice) -> bool:
     """Whether a complete pyramid consists of these rows of the ranking."""
-    ranking = read_ranking(settings)
+    ranking = read_ranking(layout)
     wanted = {
-        "file_name": [settings.candidates[position].file_name for position in ranking["chosen"][rows]],
+        "file_name": [layout.candidates[position].file_name for position in ranking["chosen"][rows]],
         **{name: ranking[name][rows] for name in ("source_md5", "score", "rank")},
     }
     try:

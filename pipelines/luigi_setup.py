@@ -18,7 +18,8 @@ from luigi.configuration import get_config
 from datatools.console import stderr_lost
 from datatools.errors import DataError
 from datatools.parallel import check_processes, end_children_with_parent
-from pipelines.parameters import Number
+from pipelines.options import RunOptions
+from pipelines.parameters import parameters
 
 TASK = "BuildCelebAHQ"
 """The task that users start; its section of luigi.cfg holds their options."""
@@ -76,6 +77,18 @@ def do_without_semaphores() -> None:
         vars(multiprocessing)["Queue"] = _ResultQueue.for_one_process
 
 
+class _CheckingWorker(luigi.worker.Worker):
+    """Luigi's worker, which lets the task that is started look for mistakes before anything is asked of it.
+
+    `complete` and `requires` would be the first that Luigi calls; they are questions that may be asked at any time.
+    """
+
+    def add(self, task: luigi.Task, *args: Any, **kwargs: Any) -> bool:
+        if hasattr(task, "before_work"):
+            task.before_work()
+        return bool(super().add(task, *args, **kwargs))
+
+
 class _LostLog(logging.Handler):
     """Writes to a file what Luigi logs while stderr does not arrive, and the line before, which may be lost, too."""
 
@@ -120,6 +133,7 @@ def apply_luigi_defaults() -> None:
     if not wants_scheduler:
         default("core", "local_scheduler", "true")
     _take_workers(config)
+    vars(luigi.worker)["Worker"] = _CheckingWorker
     # Luigi's own warning has two lines, and a place in its code.
     warnings.filterwarnings("ignore", f".* is not consumed by the task '{TASK}'")
     logger = logging.getLogger("luigi-interface")
@@ -131,7 +145,7 @@ def apply_luigi_defaults() -> None:
 
 def _take_workers(config: Any) -> None:
     """Make --workers an option of the build: in its help, and in its section of luigi.cfg as well as in [core]."""
-    workers = Number(default=1, description="shards side by side, each with --jobs processes", always_in_help=True)
+    workers = parameters(RunOptions)["workers"]
     workers.__set_name__(luigi.interface.core, "workers")
     luigi.interface.core.workers = workers
     luigi.interface.core.help.description = f"show these options; with {TASK} before it, all of a build"

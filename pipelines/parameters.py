@@ -1,12 +1,40 @@
-"""Command line parameters: each is listed once with its default, and a wrong value ends the program in one line."""
+"""Luigi's parameters, made from the options: each is listed once in the help, and a wrong value ends in one line."""
 
 import argparse
+from dataclasses import Field, fields
 from typing import Any
 
 import luigi
 
 from datatools.cli import expand_home
 from datatools.errors import DataError
+from pipelines.options import BuildOptions, RunOptions, choices_of, flag
+
+
+def parameters(options: type[BuildOptions] | type[RunOptions]) -> dict[str, Any]:
+    """Return a parameter for every option of the class, by name."""
+    return {item.name: parameter(item) for item in fields(options)}
+
+
+def parameter(item: Field[Any]) -> "_Parameter":
+    """Return the parameter of one option."""
+    significant = item.name in BuildOptions.__dataclass_fields__
+    choices = [str(choice) for choice in choices_of(item)]
+    default, text = item.default, item.metadata["help"]
+    if choices:
+        return Choice(str(default), description=text, choices=choices)
+    if isinstance(default, bool):
+        return Flag(description=text)
+    if isinstance(default, int):
+        return Number(default, description=text, significant=significant, always_in_help=item.name == "workers")
+    is_path = item.metadata["is_path"] or not isinstance(default, str)
+    return (PathText if is_path else Text)(str(default), description=text)
+
+
+def value_of(item: Field[Any], parameter: Any) -> Any:
+    """Return the option's value for its parameter's, which is text for choices and paths."""
+    default: Any = item.default
+    return type(default)(parameter)
 
 
 class _Hidden(argparse.Action):
@@ -19,8 +47,8 @@ class _Hidden(argparse.Action):
         setattr(namespace, self.dest, True if self.nargs == 0 else values)
 
 
-class _Option:
-    """Knows its name on the command line, to tell it when its value is wrong, and describes its default."""
+class _Parameter:
+    """Knows its name on the command line, to name it when its value is wrong, and describes its default."""
 
     metavar: str | None = None
     """What stands for its value in the help."""
@@ -33,7 +61,7 @@ class _Option:
 
     def __set_name__(self, owner: type, name: str) -> None:
         super().__set_name__(owner, name)  # type: ignore[misc]
-        self._flag = "--" + name.replace("_", "-")
+        self._flag = flag(name)
 
     def _parser_kwargs(self, param_name: str, task_name: str | None = None) -> dict[str, Any]:
         kwargs: dict[str, Any] = super()._parser_kwargs(param_name, task_name)  # type: ignore[misc]
@@ -47,13 +75,13 @@ class _Option:
         return SystemExit(f"error: {self._flag} {value}: {expected}")
 
 
-class Text(_Option, luigi.Parameter):
+class Text(_Parameter, luigi.Parameter):
     """Any text."""
 
     metavar = "NAME"
 
 
-class PathText(_Option, luigi.Parameter):
+class PathText(_Parameter, luigi.Parameter):
     """A path, or a name that stands for something; ~ is the home folder, whoever wrote it."""
 
     metavar = "PATH"
@@ -65,7 +93,7 @@ class PathText(_Option, luigi.Parameter):
             raise SystemExit(f"error: {self._flag} {error}") from None
 
 
-class Choice(_Option, luigi.ChoiceParameter):
+class Choice(_Parameter, luigi.ChoiceParameter):
     """A choice whose wrong value ends the program in one line."""
 
     def __init__(self, default: str, *, choices: list[str], description: str) -> None:
@@ -78,7 +106,7 @@ class Choice(_Option, luigi.ChoiceParameter):
         return value
 
 
-class Number(_Option, luigi.IntParameter):
+class Number(_Parameter, luigi.IntParameter):
     """A whole number; anything else ends the program in one line."""
 
     metavar = "N"
@@ -90,7 +118,7 @@ class Number(_Option, luigi.IntParameter):
             raise self.refuse(value, "a whole number is needed") from None
 
 
-class Flag(_Option, luigi.BoolParameter):
+class Flag(_Parameter, luigi.BoolParameter):
     """An option without a value; in luigi.cfg true or false."""
 
     def __init__(self, *, description: str) -> None:

@@ -1,9 +1,7 @@
-"""Before work starts: is everything there, will it fit, how long will it take."""
+"""Before work starts: can the options lead to a file, will it fit on the disk, is no other build at work there."""
 
 import fcntl
-import re
 import shutil
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,42 +9,97 @@ from typing import IO
 
 from datatools.console import say
 from datatools.errors import DataError
-from datatools.faces.ranking import KNOWN_FLAWS_NAME, required_count
+from datatools.faces.ranking import KNOWN_FLAWS_NAME, write_rejected_csv
 from datatools.files import as_data_error, partial_path
-from datatools.parallel import available_cores
-from datatools.progress import Progress
+from datatools.parallel import available_cores, check_processes
 from datatools.pyramid import Pyramid
 from datatools.pyramid.levels import level_resolutions
-from datatools.restore import Restorer
-from datatools.text import byte_size, counted, duration
+from datatools.report.write import check_replaceable
+from datatools.sources.celeba import check_sizes
+from datatools.text import byte_size, counted
+from pipelines.cleanup import forget
 from pipelines.freshness import pyramid_is_fresh, scores_are_fresh
-from pipelines.settings import BuildSettings
-from pipelines.shards import PhotoScorer, Recipe, map_photos
+from pipelines.layout import BuildLayout
+from pipelines.options import RunOptions, check_values
 from pipelines.unfinished import unfinished_path
 
-SHOWN = (
-    *("selection", "count", "resolution", "restore", "super_resolution", "score_on", "final_filter", "compression"),
-    *("min_level", "order", "duplicates", "exclude", "excluded"),
-)
-"""Settings that a file carries which are worth naming where it will be replaced."""
-
-TRIAL_PHOTOS = 6
-"""Photos that `--dry-run` really makes, to estimate the time."""
+_locks: dict[Path, IO[bytes]] = {}
+"""Work folder -> its lock, open for as long as this process lives."""
 
 LOCK_PATIENCE = 3.0
 """Seconds to wait for the lock of another build, which may have been killed just now."""
 
-_SHARD = r"\d{5}-[0-9a-f]{16}"
-LEFTOVERS = {
-    "": r"(ranking|verified|reported|finished)-[0-9a-f]{16}\.json|\..*-[0-9a-f]{16}\.json\.partial",
-    "scores": rf"\.{_SHARD}\.(npz|json|csv|stamps)\.partial|\.{_SHARD}\.npz\.unfinished|{_SHARD}\.csv",
-    "faces": rf"{_SHARD}-\d+\.rgb|\.{_SHARD}-\d+\.rgb\.(partial|unfinished)",
-    "build": rf"{_SHARD}\.h5|\.{_SHARD}\.(h5|rgb)\.(partial|unfinished)",
-    "times": r"\.?[A-Za-z]+-[0-9a-f]{10}\.(json|csv)(\.partial)?",
-}
-"""Folder in the work folder -> names of files in it that a finished build no longer needs.
 
-Timings were .csv files in versions before."""
+class NoPhotosError(DataError):
+    """No row, or too few, have a photo; the message says what was found."""
+
+
+def check(layout: BuildLayout, run: RunOptions) -> None:
+    """Raise DataError for options that cannot lead to a file. Where photos are missing, rejected.csv lists them."""
+    check_values(run)
+    try:
+        check_options(layout)
+    except NoPhotosError as error:
+        raise DataError(f"{error}{'' if run.dry_run else _list_rejected(layout)}") from error
+    if job_count(layout, run) > 1 and layout.score_restorer.batch_size == 1:
+        check_processes()
+
+
+def check_options(layout: BuildLayout) -> None:
+    """Raise DataError for options that cannot lead to a file; of a few photos the size is read."""
+    check_values(layout)
+    _ = layout.restorer  # raises for an unknown name, a damaged file, a device that is not there
+    needed, available = layout.needed_count, len(layout.candidates)
+    missing = layout.tree.describe_missing()
+    if not layout.tree.records:
+        raise NoPhotosError(missing or f"none of the rows of {layout.celeba_dir} can be used")
+    if not available and (layout.selection == "all" or not needed):
+        raise NoPhotosError(f"none of the rows of {layout.celeba_dir} has a photo to be used")
+    if layout.selection == "official":
+        if not available:
+            reason = f"; {missing}" if missing else ""
+            raise NoPhotosError(f"{layout.celeba_dir} has no photos of the published set to be used{reason}")
+    elif available < needed:
+        raise NoPhotosError(f"--count {layout.count}, but {layout.celeba_dir} has {_too_few(layout)}")
+    check_sizes(layout.candidates)
+
+
+def _too_few(layout: BuildLayout) -> str:
+    available = len(layout.candidates)
+    if not available:
+        return "no rows with a photo that are not excluded"
+    causes = "; ".join(filter(None, (layout.tree.describe_missing(), layout.tree.describe_unannotated())))
+    rest = f"{causes}; or give" if causes else "give"
+    which = " that are not excluded" if layout.excluded else ""
+    return f"only {available} rows with a photo{which}; {rest} --count {available}"
+
+
+def _list_rejected(layout: BuildLayout) -> str:
+    """Write rejected.csv when there is too little to build, over nothing of an earlier build; say where it is."""
+    if layout.pyramid_path.exists() or not layout.early_rejections:
+        return ""
+    try:
+        with lock_output(layout):
+            forget(layout, "ranking")
+            write_rejected_csv(layout.rejected_csv, layout.early_rejections)
+    except (DataError, OSError):  # another build is running there, or the folder cannot be written
+        return ""
+    return f"; {layout.rejected_csv} lists the rejected entries"
+
+
+def claim_output(layout: BuildLayout) -> bool:
+    """Check the output folder, say what is notable about the source, and lock the folder until this process ends.
+
+    Returns whether this was done; False where this process holds the lock already.
+    """
+    if layout.work_dir in _locks:
+        return False
+    check_replaceable(layout.report_dir)
+    check_space(layout)
+    for note in notes(layout):
+        say(note)
+    _locks[layout.work_dir] = lock_output(layout)
+    return True
 
 
 @dataclass(frozen=True)
@@ -57,36 +110,36 @@ class DiskNeed:
     peak: int
 
 
-def image_bytes(settings: BuildSettings) -> int:
+def image_bytes(layout: BuildLayout) -> int:
     """Bytes of one image with all its levels."""
-    return 3 * sum(level * level for level in level_resolutions(settings.resolution, settings.min_level))
+    return 3 * sum(level * level for level in level_resolutions(layout.resolution, layout.min_level))
 
 
-def disk_need(settings: BuildSettings) -> DiskNeed:
+def disk_need(layout: BuildLayout) -> DiskNeed:
     """Upper bound, for uncompressed levels."""
-    file_bytes = settings.chosen_count * image_bytes(settings)
-    kept = len(settings.candidates) * 3 * settings.resolution**2 if settings.keep_faces else 0
+    file_bytes = layout.chosen_count * image_bytes(layout)
+    kept = len(layout.candidates) * 3 * layout.resolution**2 if layout.keep_faces else 0
     # Shards and the finished file lie side by side until the join is done. Faces of unfinished build shards are smaller
     # than the finished file, which comes after them.
     return DiskNeed(file_bytes, 2 * file_bytes + kept)
 
 
-def still_needed(settings: BuildSettings) -> int:
+def still_needed(layout: BuildLayout) -> int:
     """Bytes of `disk_need` that this build will yet claim, given what an earlier run has finished."""
-    if pyramid_is_fresh(settings):
+    if pyramid_is_fresh(layout):
         return 0
-    size, need = settings.shard_size, disk_need(settings).finished
+    size, need = layout.shard_size, disk_need(layout).finished
     # What an earlier run left will be continued, removed, or written over.
-    unfinished = [partial_path(settings.pyramid_path), *settings.work_dir.glob("*/.*.partial")]
-    for index in range(settings.build_shards):
-        path = settings.build_path(index)
+    unfinished = [partial_path(layout.pyramid_path), *layout.work_dir.glob("*/.*.partial")]
+    for index in range(layout.build_shards):
+        path = layout.build_path(index)
         if not path.exists():
-            need += image_bytes(settings) * min(size, settings.chosen_count - index * size)
+            need += image_bytes(layout) * min(size, layout.chosen_count - index * size)
             unfinished.append(unfinished_path(path.with_suffix(".rgb")))
-    for index in range(settings.score_shards if settings.keep_faces else 0):
-        if not scores_are_fresh(settings, index):
-            need += 3 * settings.resolution**2 * len(settings.shard_candidates(index))
-            unfinished.append(unfinished_path(settings.faces_path(index)))
+    for index in range(layout.score_shards if layout.keep_faces else 0):
+        if not scores_are_fresh(layout, index):
+            need += 3 * layout.resolution**2 * len(layout.shard_candidates(index))
+            unfinished.append(unfinished_path(layout.faces_path(index)))
     return max(need - sum(path.stat().st_size for path in unfinished if path.exists()), 0)
 
 
@@ -100,26 +153,26 @@ def free_space(folder: Path) -> int:
     return usage.free
 
 
-def check_space(settings: BuildSettings) -> None:
+def check_space(layout: BuildLayout) -> None:
     """Raise DataError when the build will not fit on the disk; writes nothing."""
-    need, free = still_needed(settings), free_space(settings.output_dir)
+    need, free = still_needed(layout), free_space(layout.output_dir)
     if need > free:
         raise DataError(
-            f"--output-dir {settings.output_dir}: the build needs up to {byte_size(need)} of free disk, there are "
+            f"--output-dir {layout.output_dir}: the build needs up to {byte_size(need)} of free disk, there are "
             f"{byte_size(free)}; free some, choose another folder, or lower --count or --resolution"
         )
 
 
-def lock_output(settings: BuildSettings) -> IO[bytes]:
+def lock_output(layout: BuildLayout) -> IO[bytes]:
     """Make the output folder and keep other builds away from it while the returned file is open (the system releases
     it when the process ends, however). Raises DataError when another build holds it, or it cannot be written."""
-    probe = partial_path(settings.output_dir / "write-test")
-    with as_data_error(f"--output-dir {settings.output_dir}"):
-        settings.work_dir.mkdir(parents=True, exist_ok=True)
-        stream = (settings.work_dir / "lock").open("ab")
+    probe = partial_path(layout.output_dir / "write-test")
+    with as_data_error(f"--output-dir {layout.output_dir}"):
+        layout.work_dir.mkdir(parents=True, exist_ok=True)
+        stream = (layout.work_dir / "lock").open("ab")
         if not _locked(stream):
             stream.close()
-            raise DataError(f"another build is running in {settings.output_dir}; wait for it or choose another folder")
+            raise DataError(f"another build is running in {layout.output_dir}; wait for it or choose another folder")
         probe.write_bytes(b"x")
         probe.unlink()
     return stream
@@ -141,65 +194,28 @@ def _locked(stream: IO[bytes]) -> bool:
             return True
 
 
-def describe_plan(settings: BuildSettings, jobs: int) -> str:
-    """What a build would do, in a few lines; makes a few faces to estimate the time."""
-    candidates = settings.candidates
-    scored, made, again = _finished(settings)
-    scoring, score_time = _estimate(
-        "scoring", settings, settings.score_restorer, len(candidates) - scored, scored, jobs
-    )
-    making, make_time = (
-        (0.0, "kept from scoring")
-        if settings.keep_faces and not again
-        else _estimate("making", settings, settings.restorer, again, made, jobs)
-    )
-    need = disk_need(settings)
-    published = sum(record.celebahq_index >= 0 for record in candidates)
-    lines = [
-        f"source        {settings.celeba_dir}: {counted(len(settings.tree.records), 'photo')} with landmarks, "
-        f"{counted(len(settings.early_rejections), 'entry')} rejected or excluded before any photo is opened",
-        f"selection     {settings.selection}: {counted(len(candidates), 'candidate')} "
-        f"({published:,} of them in the published set), {settings.chosen_count:,} to be chosen",
-        *(f"note          {note}" for note in notes(settings)),
-        f"recipe        restore {settings.restore}, score on {settings.score_on}, "
-        f"final filter {settings.final_filter}, "
-        f"{settings.resolution} x {settings.resolution} down to {settings.min_level} x {settings.min_level}",
-        f"work          {counted(settings.score_shards, 'score shard')}, "
-        f"{counted(settings.build_shards, 'build shard')} of at most {counted(settings.shard_size, 'photo')}; "
-        f"faces of the first pass are {'kept' if settings.keep_faces else 'made again'}",
-        f"finished      {scored:,} of {counted(len(candidates), 'photo')} scored, "
-        f"{made:,} of {counted(settings.chosen_count, 'face')} made",
-        f"disk          {byte_size(need.finished)} for {settings.pyramid_path} (before compression), "
-        f"{byte_size(need.peak)} at most while building, {byte_size(free_space(settings.output_dir))} free",
-        f"time          about {duration(scoring + making)}, plus copying {byte_size(need.finished)}",
-        f"  scores      {score_time}",
-        f"  faces       {make_time}",
-    ]
-    return "\n".join(lines)
-
-
-def notes(settings: BuildSettings) -> list[str]:
+def notes(layout: BuildLayout) -> list[str]:
     """What a build should say about its source: photos that are missing or have another format, exclusions."""
-    lines = [settings.tree.describe_missing(), settings.tree.describe_unannotated()]
-    converted = settings.tree.converted
+    lines = [layout.tree.describe_missing(), layout.tree.describe_unannotated()]
+    converted = layout.tree.converted
     if converted:
         lines.append(
             f"{counted(len(converted), 'photo')} found under another ending than in the annotations, "
             f"such as {converted[0].path.name} for {converted[0].file_name}: used, but not CelebA's own files"
         )
-    wanted = required_count(settings.selection, settings.count, settings.excluded)
-    if settings.selection == "official" and len(settings.candidates) < wanted:
-        lines.append(f"{len(settings.candidates)} of the {wanted} wanted photos of the published set are there")
-    if settings.excluded:
-        lines.append(describe_exclusions(settings))
-    lines.append(describe_replaced(settings))
+    there, wanted = len(layout.candidates), layout.needed_count
+    if layout.selection == "official" and there < wanted:
+        lines.append(f"{there} of the {wanted} wanted photos of the published set are there")
+    if layout.excluded:
+        lines.append(describe_exclusions(layout))
+    lines.append(describe_replaced(layout))
     return [line for line in lines if line]
 
 
-def describe_replaced(settings: BuildSettings) -> str:
+def describe_replaced(layout: BuildLayout) -> str:
     """Say in one line that the build will replace a file that holds something else; "" where it will not."""
-    path = settings.pyramid_path
-    if not path.exists() or pyramid_is_fresh(settings):
+    path = layout.pyramid_path
+    if not path.exists() or pyramid_is_fresh(layout):
         return ""
     try:
         with Pyramid(path) as pyramid:
@@ -208,73 +224,23 @@ def describe_replaced(settings: BuildSettings) -> str:
         return f"{path} is no complete pyramid file and will be replaced"
     if "selection" not in old:
         return f"{path} holds a pyramid of another source and will be replaced"
-    new = settings.as_attributes()
+    new, shown = layout.as_attributes(), [*layout.stored(), "excluded"]
     differing = [
-        f"{name.replace('_', ' ')} {old[name] or 'none'}" for name in SHOWN if name in old and old[name] != new[name]
+        f"{name.replace('_', ' ')} {old[name] or 'none'}" for name in shown if name in old and old[name] != new[name]
     ]
     if not differing:
         return f"{path} holds a build of other photos, annotations, weights or versions and will be replaced"
     return f"{path} holds a build with other settings ({', '.join(differing)}) and will be replaced"
 
 
-def _finished(settings: BuildSettings) -> tuple[int, int, int]:
-    """Return how many photos are scored and faces made by an earlier run, and how many faces photos must yet give."""
-    chosen, size = settings.chosen_count, settings.shard_size
-    if pyramid_is_fresh(settings):
-        return len(settings.candidates), chosen, 0
-    made = sum(
-        min(size, chosen - i * size) if (path := settings.build_path(i)).exists() else _kept_rows(path)
-        for i in range(settings.build_shards)
-    )
-    scored = kept = 0
-    for index in range(settings.score_shards):
-        photos = len(settings.shard_candidates(index))
-        there = scores_are_fresh(settings, index)
-        made *= there or not settings.score_path(index).exists()  # of a ranking that will be another
-        scored += photos if there else _kept_rows(settings.score_path(index))
-        kept += photos * (settings.keep_faces and (not there or settings.faces_path(index).exists()))
-    # Which photos will be chosen is not known: as many of every shard, as far as this knows.
-    return scored, made, round((chosen - made) * (1 - kept / len(settings.candidates)))
-
-
-def _kept_rows(path: Path) -> int:
-    """Return how many photos an interrupted run has kept of a shard."""
-    unfinished = unfinished_path(path)
-    return unfinished.read_bytes().count(b"\n") if unfinished.exists() else 0
-
-
-def _estimate(
-    what: str, settings: BuildSettings, restorer: Restorer, photos: int, finished: int, jobs: int
-) -> tuple[float, str]:
-    """Return the seconds that a pass over `photos` photos will take, and the line that says so, after a trial."""
-    if not photos:
-        return 0.0, "the one is there" if finished == 1 else f"all {finished:,} are there"
-    candidates = settings.candidates
-    trial = candidates[:: max(len(candidates) // TRIAL_PHOTOS, 1)][:TRIAL_PHOTOS]
-    scorer = PhotoScorer(Recipe(restorer, settings.final_filter, settings.resolution), keep_face=True)
-    grouped = restorer.batch_size > 1
-    say(f"trial: {what} {counted(len(trial), 'photo')}, to estimate the time", sys.stderr)
-    with Progress("trial", len(trial) + 1, "photo") as progress:
-        for _ in map_photos(scorer, trial[:1], jobs if grouped else 1):  # the first call loads and warms up
-            progress(1)
-        start = time.perf_counter()
-        for _ in map_photos(scorer, trial, jobs if grouped else 1):
-            progress(1)
-    per_photo = (time.perf_counter() - start) / len(trial)
-    spread, workers = (1, counted(jobs, "thread")) if grouped else (jobs, counted(jobs, "process", "processes"))
-    seconds = per_photo * photos / spread
-    rate = f"{per_photo:.3f} s per photo in a trial of {len(trial)}"
-    return seconds, f"{photos:,} in {duration(seconds)} with {workers} ({rate})"
-
-
-def describe_exclusions(settings: BuildSettings) -> str:
+def describe_exclusions(layout: BuildLayout) -> str:
     """How many of the names in --exclude are photos, and examples of those that are not."""
-    unknown = sorted(settings.excluded - {record.file_name for record in settings.tree.records})
-    known = len(settings.excluded) - len(unknown)
-    names, are = counted(len(settings.excluded), "name"), "is a photo" if known == 1 else "are photos"
-    text = f"{known} of {names} in --exclude {settings.exclude} {are} of {settings.celeba_dir}"
+    unknown = sorted(layout.excluded - {record.file_name for record in layout.tree.records})
+    known = len(layout.excluded) - len(unknown)
+    names, are = counted(len(layout.excluded), "name"), "is a photo" if known == 1 else "are photos"
+    text = f"{known} of {names} in --exclude {layout.exclude} {are} of {layout.celeba_dir}"
     # not every photo of the known flaws has to be there
-    if unknown and settings.exclude != KNOWN_FLAWS_NAME:
+    if unknown and layout.exclude != KNOWN_FLAWS_NAME:
         text += f"; not so {', '.join(unknown[:3])}{' ...' if len(unknown) > 3 else ''}"
     return text
 
@@ -284,23 +250,8 @@ def count_jobs(workers: int) -> int:
     return max(available_cores() // max(workers, 1), 1)
 
 
-def leftovers(settings: BuildSettings) -> list[Path]:
-    """List the files that a finished build no longer needs; scores stay, so that other choices are cheap.
-
-    The output folder may be any, and hold a folder "work" of the user's: nothing is listed but files with our names.
-    """
-    needed = {settings.ranking_path, settings.marker("verified"), settings.marker("reported")}
-    files = [partial_path(settings.output_dir / name) for name in ("celebahq.h5", "ranking.csv", "rejected.csv")]
-    for name, pattern in LEFTOVERS.items():
-        files += [path for path in (settings.work_dir / name).glob("*") if re.fullmatch(pattern, path.name)]
-    return [path for path in files if path not in needed and path.exists()]
-
-
-def clean_up(settings: BuildSettings) -> None:
-    """Remove the leftovers of a finished build, and folders that are empty without them."""
-    for path in leftovers(settings):
-        path.unlink()
-    for name in filter(None, LEFTOVERS):
-        folder = settings.work_dir / name
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+def job_count(layout: BuildLayout, run: RunOptions) -> int:
+    """Processes per shard; threads of the one process that has the GPU, where that restores photos together."""
+    if layout.restorer.batch_size > 1 and run.workers > 1:
+        raise DataError(f"--device {layout.device} works in one process: leave --workers at 1; --jobs are threads")
+    return run.jobs or count_jobs(run.workers)

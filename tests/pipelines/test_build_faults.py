@@ -21,7 +21,7 @@ from datatools.images import decode_rgb
 from datatools.pyramid import Pyramid, verify
 from datatools.restore import NoRestorer
 from datatools.sources.published import celebahq_index_by_file
-from pipelines.preflight import describe_plan
+from pipelines.dry_run import describe_plan
 from pipelines.tasks import BuildCelebAHQ
 from tests.faults import pictures
 from tests.faults.trees import landmark_row
@@ -304,7 +304,7 @@ OPTIONS = MappingProxyType(
 def test_several_workers_cannot_share_a_graphics_processor(
     tiny_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.settings.get_restorer", lambda *_, **__: NoRestorer(batch_size=2))
+    monkeypatch.setattr("pipelines.layout.get_restorer", lambda *_, **__: NoRestorer(batch_size=2))
     out = tmp_path / "out"
     words = command(tiny_tree, out, "--device", "cuda", "--workers", 2, "--count", 8)[1:]
     assert "--device cuda works in one process: leave --workers at 1" in refused(capsys, *words)

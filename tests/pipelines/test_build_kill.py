@@ -180,10 +180,10 @@ def test_kills_at_random_moments(tiny_tree: Path, tmp_path: Path) -> None:
 LAUNCHER = """
 import hashlib, sys, time
 import luigi.cmdline
-from pipelines import interruption, shards
+from pipelines import interruption, photo_work
 
 log, slow, opening, how = sys.argv[1:5]
-read_photo = shards.read_photo
+read_photo = photo_work.read_photo
 if how == "native for ever":
     interruption.DEADLINE = 3600.0
 
@@ -198,7 +198,7 @@ def note(path):
         hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
     return read_photo(path)
 
-shards.read_photo = note
+photo_work.read_photo = note
 luigi.cmdline.luigi_run(sys.argv[5:])
 """
 """`luigi`, with a list of the photos that are opened, and one that takes ten minutes."""

@@ -19,9 +19,11 @@ from datatools.restore import NoRestorer
 from datatools.restore.weights import save_weights
 from datatools.sources.celeba import read_tree
 from pipelines import freshness
+from pipelines.build_shard import ChosenFace, FaceMaker
 from pipelines.freshness import scores_are_fresh
-from pipelines.settings import BuildSettings
-from pipelines.shards import ChosenFace, FaceMaker, Recipe, read_photo, read_score_shards, write_score_shard
+from pipelines.layout import BuildLayout
+from pipelines.photo_work import Recipe, read_photo
+from pipelines.score_shard import read_score_shards, write_score_shard
 from tests.support.builds import Photo, build, digest, file_states, make_tree
 from tests.support.restore_samples import tiny_network
 
@@ -161,7 +163,7 @@ def test_only_photos_with_new_stamps_are_read(folder: Path, monkeypatch: pytest.
         """As a process that has just begun."""
         read.clear()
         freshness._checked.clear()
-        settings = BuildSettings(folder / "CelebA", folder / "out", "all", 30000, 3, 256, "none")
+        settings = BuildLayout(folder / "CelebA", folder / "out", "all", 30000, 3, 256, "none")
         return all(scores_are_fresh(settings, index) for index in range(settings.score_shards))
 
     assert look()  # a copy has other times than its original
@@ -221,7 +223,7 @@ def test_photos_of_an_interrupted_shard_that_changed_are_made_again(
     os.utime(records[0].path, ns=(LONG_AGO, LONG_AGO))
     write_in_place(records[1].path, bytes(records[1].path.stat().st_size), time=None)
     read: list[Path] = []
-    monkeypatch.setattr("pipelines.shards.read_photo", lambda path: (read.append(path), read_photo(path))[1])
+    monkeypatch.setattr("pipelines.photo_work.read_photo", lambda path: (read.append(path), read_photo(path))[1])
     write_score_shard(shard, None, records, recipe, 1)
     assert read == [record.path for record in records[1:]]  # the first was there, though touched
     table = read_score_shards([shard], 4)
@@ -231,7 +233,7 @@ def test_photos_of_an_interrupted_shard_that_changed_are_made_again(
 
 def test_a_photo_that_changes_between_the_passes(photos: Mapping[str, Photo], tmp_path: Path) -> None:
     """The row of provenance would tell of another file."""
-    settings = BuildSettings(make_tree(tmp_path / "CelebA", photos), tmp_path, resolution=256, restore="none")
+    settings = BuildLayout(make_tree(tmp_path / "CelebA", photos), tmp_path, resolution=256, restore="none")
     record = settings.candidates[0]
     data = record.path.read_bytes()
     row = Provenance(record.file_name, hashlib.md5(data).hexdigest(), 1, 1, -1, np.zeros((4, 2)), record.landmarks)
@@ -246,7 +248,7 @@ def test_a_photo_that_changes_between_the_passes(photos: Mapping[str, Photo], tm
 def test_a_weight_file_that_changes_at_its_size(tiny_tree: Path, tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     save_weights(path, tiny_network("sr"), "sr", {})
-    settings = BuildSettings(tiny_tree, tmp_path, count=4, resolution=256, restore=str(path))
+    settings = BuildLayout(tiny_tree, tmp_path, count=4, resolution=256, restore=str(path))
     before = settings.build_digest
     data = bytearray(path.read_bytes())
     data[-1] ^= 1

@@ -10,15 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import luigi
 import pytest
 
 from datatools.errors import DataError
 from datatools.sources.records import FaceRecord
+from pipelines.cleanup import clean_up
+from pipelines.dry_run import describe_plan
+from pipelines.layout import BuildLayout
 from pipelines.preflight import (
     check_space,
-    clean_up,
     count_jobs,
-    describe_plan,
     describe_replaced,
     disk_need,
     free_space,
@@ -26,8 +28,7 @@ from pipelines.preflight import (
     notes,
     still_needed,
 )
-from pipelines.settings import BuildSettings
-from pipelines.shards import PhotoScorer
+from pipelines.score_shard import PhotoScorer
 from pipelines.tasks import BuildCelebAHQ
 from pipelines.unfinished import unfinished_path
 from tests.support.builds import CHOSEN, environment, file_names
@@ -39,8 +40,8 @@ FACE = 3 * 256 * 256
 
 
 @pytest.fixture
-def settings(tiny_tree: Path, tmp_path: Path) -> BuildSettings:
-    return BuildSettings(tiny_tree, tmp_path / "out", count=CHOSEN, shard_size=3, resolution=256, restore="none")
+def settings(tiny_tree: Path, tmp_path: Path) -> BuildLayout:
+    return BuildLayout(tiny_tree, tmp_path / "out", count=CHOSEN, shard_size=3, resolution=256, restore="none")
 
 
 def write(path: Path, size: int = 1) -> None:
@@ -48,7 +49,7 @@ def write(path: Path, size: int = 1) -> None:
     path.write_bytes(bytes(size))
 
 
-def test_disk_need(settings: BuildSettings, finished_build: Path) -> None:
+def test_disk_need(settings: BuildLayout, finished_build: Path) -> None:
     need = disk_need(settings)
     assert need.finished == CHOSEN * IMAGE
     assert need.peak == 2 * CHOSEN * IMAGE + 8 * FACE
@@ -58,7 +59,7 @@ def test_disk_need(settings: BuildSettings, finished_build: Path) -> None:
     assert disk_need(few).peak == 2 * disk_need(few).finished == 4 * IMAGE
 
 
-def test_what_is_still_needed(settings: BuildSettings) -> None:
+def test_what_is_still_needed(settings: BuildLayout) -> None:
     assert still_needed(settings) == disk_need(settings).peak
     write(settings.score_path(1))
     assert still_needed(settings) == disk_need(settings).peak - 3 * FACE
@@ -79,11 +80,11 @@ def test_what_is_still_needed(settings: BuildSettings) -> None:
     assert still_needed(settings) == (CHOSEN + 1) * IMAGE - 2234
 
 
-def test_nothing_is_needed_for_a_finished_file(settings: BuildSettings, finished_build: Path) -> None:
+def test_nothing_is_needed_for_a_finished_file(settings: BuildLayout, finished_build: Path) -> None:
     assert still_needed(replace(settings, output_dir=finished_build)) == 0
 
 
-def test_a_disk_that_is_too_small(settings: BuildSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_small(settings: BuildLayout, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     need = disk_need(settings).peak
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 0, need))
@@ -101,7 +102,7 @@ def test_free_space_of_a_folder_that_does_not_exist_yet(tmp_path: Path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lock(settings: BuildSettings) -> None:
+def test_lock(settings: BuildLayout) -> None:
     with lock_output(settings):
         with pytest.raises(DataError, match="another build is running in"):
             lock_output(settings)
@@ -109,11 +110,11 @@ def test_lock(settings: BuildSettings) -> None:
     lock_output(settings).close()  # free again
 
 
-def test_the_lock_goes_with_the_process_that_held_it(settings: BuildSettings) -> None:
+def test_the_lock_goes_with_the_process_that_held_it(settings: BuildLayout) -> None:
     code = (
         "import os, sys, signal; from pathlib import Path; from pipelines.preflight import lock_output; "
-        "from pipelines.settings import BuildSettings; "
-        "kept = lock_output(BuildSettings(Path(sys.argv[1]), Path(sys.argv[2]))); os.kill(os.getpid(), signal.SIGKILL)"
+        "from pipelines.layout import BuildLayout; "
+        "kept = lock_output(BuildLayout(Path(sys.argv[1]), Path(sys.argv[2]))); os.kill(os.getpid(), signal.SIGKILL)"
     )
     words = [sys.executable, "-c", code, str(settings.celeba_dir), str(settings.output_dir)]
     assert subprocess.run(words, env=environment()).returncode < 0
@@ -122,14 +123,14 @@ def test_the_lock_goes_with_the_process_that_held_it(settings: BuildSettings) ->
 
 
 @pytest.mark.parametrize("name", ["work", "out"])
-def test_an_output_that_cannot_be_written(name: str, settings: BuildSettings) -> None:
+def test_an_output_that_cannot_be_written(name: str, settings: BuildLayout) -> None:
     path = settings.work_dir if name == "work" else settings.output_dir
     write(path)
     with pytest.raises(DataError, match=r"--output-dir .*out: cannot be written: "):
         lock_output(settings)
 
 
-def test_cleaning_up(settings: BuildSettings) -> None:
+def test_cleaning_up(settings: BuildLayout) -> None:
     other = replace(settings, count=2)
     kept = [
         settings.ranking_path,
@@ -176,6 +177,34 @@ def test_cleaning_up(settings: BuildSettings) -> None:
     assert not (settings.work_dir / "times").exists()
 
 
+def test_whether_a_build_is_complete_may_be_asked_at_any_time(
+    settings: BuildLayout, finished_build: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints, locks and makes nothing."""
+    options = {"count": CHOSEN, "shard_size": 3, "resolution": "256", "restore": "none"}
+    folders = [str(settings.output_dir), str(finished_build)]
+    before = file_names(finished_build)
+    answers = [
+        BuildCelebAHQ(celeba_dir=str(settings.celeba_dir), output_dir=folder, **options).complete()
+        for folder in folders
+    ]
+    assert answers == [False, True]
+    assert capsys.readouterr().out == ""
+    assert not settings.output_dir.exists()
+    assert file_names(finished_build) == before
+    lock_output(replace(settings, output_dir=finished_build)).close()  # nobody holds it
+
+
+def test_luigi_lets_the_build_look_for_mistakes_first(
+    settings: BuildLayout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = BuildCelebAHQ(celeba_dir=str(settings.celeba_dir), output_dir=str(settings.output_dir), count=9)
+    with pytest.raises(SystemExit, match=r"^error: --count 9, but .* has only 8 rows with a photo; give --count 8$"):
+        luigi.build([task], local_scheduler=True, workers=1)
+    assert not settings.output_dir.exists()
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_jobs_fill_the_machine() -> None:
     available = len(os.sched_getaffinity(0))
     assert count_jobs(1) == available
@@ -184,7 +213,7 @@ def test_jobs_fill_the_machine() -> None:
 
 
 def test_the_plan_is_told_even_if_the_build_will_not_fit(
-    settings: BuildSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    settings: BuildLayout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 10**9, 0))
@@ -212,7 +241,7 @@ def test_the_plan_is_told_even_if_the_build_will_not_fit(
     ],
 )
 def test_the_estimate_is_of_both_passes(
-    options: dict[str, object], scores: str, faces: str, settings: BuildSettings, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, object], scores: str, faces: str, settings: BuildLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With two seconds for a photo without networks, and ten with them."""
     clock = [0.0]
@@ -222,8 +251,8 @@ def test_the_estimate_is_of_both_passes(
             clock[0] += 2 if work.recipe.restorer.name == "none" else 10
             yield
 
-    monkeypatch.setattr("pipelines.preflight.map_photos", make)
-    monkeypatch.setattr("pipelines.preflight.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("pipelines.dry_run.map_photos", make)
+    monkeypatch.setattr("pipelines.dry_run.time.perf_counter", lambda: clock[0])
     lines = describe_plan(replace(settings, **{"restore": "bundled", **options}), 2).splitlines()
     assert lines[-2].startswith(f"  scores      {scores}")
     assert lines[-1].startswith(f"  faces       {faces}")
@@ -237,7 +266,7 @@ def test_an_output_folder_that_is_on_no_disk(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_the_plan_counts_what_is_finished(
-    settings: BuildSettings, finished_build: Path, capsys: pytest.CaptureFixture[str]
+    settings: BuildLayout, finished_build: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = describe_plan(settings, 1)
     assert "finished      0 of 8 photos scored, 0 of 4 faces made" in first
@@ -256,7 +285,7 @@ def test_the_plan_counts_what_is_finished(
     assert "  faces       5 in " in other
 
 
-def test_a_file_that_will_be_replaced_is_named(settings: BuildSettings, finished_build: Path) -> None:
+def test_a_file_that_will_be_replaced_is_named(settings: BuildLayout, finished_build: Path) -> None:
     there = replace(settings, output_dir=finished_build)
     path = there.pyramid_path
     assert describe_replaced(settings) == describe_replaced(there) == ""
@@ -275,7 +304,7 @@ def test_a_file_that_will_be_replaced_is_named(settings: BuildSettings, finished
     assert "of other photos, annotations, weights or versions" in describe_replaced(settings)
 
 
-def test_the_plan_counts_photos_that_an_interrupted_shard_kept(settings: BuildSettings) -> None:
+def test_the_plan_counts_photos_that_an_interrupted_shard_kept(settings: BuildLayout) -> None:
     unfinished = unfinished_path(settings.score_path(1))
     unfinished.parent.mkdir(parents=True)
     unfinished.write_text("{}\n{}\n")

@@ -17,7 +17,7 @@ from datatools.pyramid import Pyramid
 from datatools.restore import Crop, NoRestorer, Plan
 from datatools.restore.base import cut
 from datatools.sources.celeba import read_tree
-from pipelines.settings import BuildSettings
+from pipelines.layout import BuildLayout
 from pipelines.tasks import Rank, Verify
 from tests.support.builds import CHOSEN, digest
 
@@ -42,7 +42,7 @@ class Darkener:
 @pytest.fixture
 def darkener(monkeypatch: pytest.MonkeyPatch) -> Darkener:
     restorer = Darkener()
-    monkeypatch.setattr("pipelines.settings.get_restorer", lambda *_, **__: restorer)
+    monkeypatch.setattr("pipelines.layout.get_restorer", lambda *_, **__: restorer)
     return restorer
 
 
@@ -124,7 +124,7 @@ def test_another_restorer_keeps_the_scores(
 
 
 def test_faces_are_kept_where_they_are_those_of_the_file(tiny_tree: Path, tmp_path: Path) -> None:
-    settings = BuildSettings(tiny_tree, tmp_path, count=8, resolution=256)
+    settings = BuildLayout(tiny_tree, tmp_path, count=8, resolution=256)
     assert [
         replace(settings, restore=restore, score_on=score_on).keep_faces
         for restore in ("none", "bundled")

@@ -15,14 +15,9 @@ from datatools.restore.restorers import network_restorer
 from datatools.restore.weights import save_weights
 from datatools.sources.celeba import read_tree
 from datatools.sources.records import FaceRecord
-from pipelines.shards import (
-    ChosenFace,
-    Recipe,
-    ScoreTable,
-    read_score_shards,
-    write_build_shard,
-    write_score_shard,
-)
+from pipelines.build_shard import ChosenFace, write_build_shard
+from pipelines.photo_work import Recipe
+from pipelines.score_shard import ScoreTable, read_score_shards, write_score_shard
 from tests.support.builds import Photo, make_tree
 from tests.support.restore_samples import tiny_network
 

@@ -266,7 +266,7 @@ def test_torch_is_not_loaded_for_builds_without_networks() -> None:
     code = (
         "import sys, datatools.restore, pipelines, pipelines.tasks\n"
         "datatools.restore.get_restorer('none').plan(100.0)\n"
-        "print('torch' in sys.modules, 'pipelines.settings' in sys.modules)"
+        "print('torch' in sys.modules, 'pipelines.layout' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]

@@ -1,4 +1,4 @@
-"""`pipelines.settings`: counts, and digests that change with everything that changes bytes, and with nothing else."""
+"""`pipelines.layout`: counts, and digests that change with everything that changes bytes, and with nothing else."""
 
 import io
 import shutil
@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import luigi
 import pytest
 from PIL import Image
 
 from datatools.errors import DataError
 from datatools.restore.weights import save_weights
-from pipelines import settings as module
-from pipelines.preflight import describe_plan, notes
-from pipelines.settings import BuildSettings, NoPhotosError
+from pipelines import layout as module
+from pipelines.dry_run import describe_plan
+from pipelines.layout import BuildLayout
+from pipelines.preflight import NoPhotosError, check_options, notes
 from pipelines.tasks import BuildCelebAHQ
 from tests.support.builds import Photo, make_tree
 from tests.support.restore_samples import tiny_network
@@ -25,15 +25,15 @@ BASE = {"count": 4, "shard_size": 3, "resolution": 256}
 
 
 @pytest.fixture
-def settings(tiny_tree: Path, tmp_path: Path) -> BuildSettings:
-    return BuildSettings(tiny_tree, tmp_path / "out", **BASE)
+def settings(tiny_tree: Path, tmp_path: Path) -> BuildLayout:
+    return BuildLayout(tiny_tree, tmp_path / "out", **BASE)
 
 
-def scores(settings: BuildSettings) -> list[str]:
+def scores(settings: BuildLayout) -> list[str]:
     return [settings.score_path(index).name for index in range(settings.score_shards)]
 
 
-def test_shards_hold_every_candidate_once(settings: BuildSettings) -> None:
+def test_shards_hold_every_candidate_once(settings: BuildLayout) -> None:
     shards = [settings.shard_candidates(index) for index in range(settings.score_shards)]
     assert [len(shard) for shard in shards] == [3, 3, 2]
     assert sum(shards, ()) == settings.candidates
@@ -55,7 +55,7 @@ def test_shards_hold_every_candidate_once(settings: BuildSettings) -> None:
         ({"restore": "bundled", "selection": "all"}, 8, 3, False),
     ],
 )
-def test_counts(settings: BuildSettings, changes: dict[str, Any], chosen: int, build_shards: int, kept: bool) -> None:
+def test_counts(settings: BuildLayout, changes: dict[str, Any], chosen: int, build_shards: int, kept: bool) -> None:
     changed = replace(settings, **{"restore": "none", **changes})
     assert (changed.chosen_count, changed.build_shards, changed.keep_faces) == (chosen, build_shards, kept)
 
@@ -76,7 +76,7 @@ def test_counts(settings: BuildSettings, changes: dict[str, Any], chosen: int, b
         {"exclude": "known-flaws"},
     ],
 )
-def test_what_changes_bytes_changes_the_build(settings: BuildSettings, change: dict[str, Any]) -> None:
+def test_what_changes_bytes_changes_the_build(settings: BuildLayout, change: dict[str, Any]) -> None:
     changed = replace(settings, **change)
     assert changed.build_digest != settings.build_digest
     assert changed.build_path(0) != settings.build_path(0)
@@ -87,12 +87,12 @@ def test_what_changes_bytes_changes_the_build(settings: BuildSettings, change: d
     assert (changed.ranking_path == settings.ranking_path) == ranked_alike
 
 
-def test_faces_are_kept_by_their_size(settings: BuildSettings) -> None:
+def test_faces_are_kept_by_their_size(settings: BuildLayout) -> None:
     assert replace(settings, resolution=512).faces_path(0) != settings.faces_path(0)
 
 
 @pytest.mark.parametrize("name", ["RECIPE_VERSION", "_library_versions"])
-def test_another_recipe_or_library(settings: BuildSettings, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_recipe_or_library(settings: BuildLayout, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = scores(settings)
     value: object = module.RECIPE_VERSION + 1 if name == "RECIPE_VERSION" else lambda: {"numpy": "99"}
     monkeypatch.setattr(module, name, value)
@@ -101,7 +101,7 @@ def test_another_recipe_or_library(settings: BuildSettings, name: str, monkeypat
 
 @pytest.mark.parametrize("restore", ["none", "bundled-distortion"])
 def test_another_torch_matters_to_networks_alone(
-    settings: BuildSettings, restore: str, monkeypatch: pytest.MonkeyPatch
+    settings: BuildLayout, restore: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = replace(settings, restore=restore)
     names, digest = {score_on: scores(replace(before, score_on=score_on)) for score_on in SCORE_ON}, before.build_digest
@@ -115,7 +115,7 @@ def test_another_torch_matters_to_networks_alone(
 
 @pytest.mark.parametrize("score_on", SCORE_ON)
 def test_scores_depend_on_the_restorer_only_where_restored_faces_are_scored(
-    settings: BuildSettings, score_on: str
+    settings: BuildLayout, score_on: str
 ) -> None:
     plain, restored, other = (
         replace(settings, score_on=score_on, restore=name) for name in ("none", "bundled", "bundled-perceptual")
@@ -129,11 +129,11 @@ def test_scores_depend_on_the_restorer_only_where_restored_faces_are_scored(
     assert scores(plain) == scores(replace(plain, score_on="original"))
 
 
-def test_where_it_runs_changes_nothing(settings: BuildSettings, tmp_path: Path) -> None:
+def test_where_it_runs_changes_nothing(settings: BuildLayout, tmp_path: Path) -> None:
     """Not the folders, nor the way in which they are written; processes are no settings at all."""
     moved = tmp_path / "moved"
     shutil.copytree(settings.celeba_dir, moved)
-    other = BuildSettings(moved, tmp_path / "elsewhere", **BASE)
+    other = BuildLayout(moved, tmp_path / "elsewhere", **BASE)
     assert other.build_digest == settings.build_digest
     assert scores(other) == scores(settings)
     assert str(tmp_path) not in str(other.as_attributes())
@@ -144,7 +144,7 @@ def test_where_it_runs_changes_nothing(settings: BuildSettings, tmp_path: Path) 
         weights.append(replace(settings, restore=str(folder / "net.safetensors")))
     assert weights[0].as_attributes() == weights[1].as_attributes()
     assert weights[0].as_attributes()["restore"] == "net.safetensors"
-    assert not {"jobs", "workers"} & set(BuildSettings.__dataclass_fields__)
+    assert not {"jobs", "workers"} & set(BuildLayout.__dataclass_fields__)
     assert not BuildCelebAHQ.jobs.significant
 
 
@@ -178,15 +178,15 @@ def test_annotations_and_photos_are_part_of_the_name(
     change: Callable[[Path], None], rescored: int, photos: Mapping[str, Photo], tmp_path: Path
 ) -> None:
     """Shards of other photos stay as they are."""
-    before = BuildSettings(make_tree(tmp_path / "before", photos), tmp_path, **BASE)
+    before = BuildLayout(make_tree(tmp_path / "before", photos), tmp_path, **BASE)
     tree = make_tree(tmp_path / "after", photos)
     change(tree)
-    after = BuildSettings(tree, tmp_path, **BASE)
+    after = BuildLayout(tree, tmp_path, **BASE)
     assert after.build_digest != before.build_digest
     assert sum(one != other for one, other in zip(scores(before), scores(after), strict=True)) == rescored
 
 
-def test_shards_of_another_size_are_other_files_of_the_same_build(settings: BuildSettings) -> None:
+def test_shards_of_another_size_are_other_files_of_the_same_build(settings: BuildLayout) -> None:
     changed = replace(settings, shard_size=settings.shard_size + 1)
     assert changed.build_digest == settings.build_digest
     assert changed.build_path(0) != settings.build_path(0)
@@ -194,7 +194,7 @@ def test_shards_of_another_size_are_other_files_of_the_same_build(settings: Buil
 
 
 def test_a_photo_that_vanishes_is_left_to_the_first_pass(photos: Mapping[str, Photo], tmp_path: Path) -> None:
-    settings = BuildSettings(make_tree(tmp_path / "CelebA", photos), tmp_path, **BASE)
+    settings = BuildLayout(make_tree(tmp_path / "CelebA", photos), tmp_path, **BASE)
     assert len(settings.candidates) == 8
     settings.candidates[0].path.unlink()
     assert len(scores(settings)) == 3
@@ -210,15 +210,15 @@ def test_a_photo_that_vanishes_is_left_to_the_first_pass(photos: Mapping[str, Ph
         ({"count": 9}, "give --count 8"),
     ],
 )
-def test_check(settings: BuildSettings, change: dict[str, Any], told: str) -> None:
-    settings.check()
+def test_check(settings: BuildLayout, change: dict[str, Any], told: str) -> None:
+    check_options(settings)
     with pytest.raises(DataError, match=told):
-        replace(settings, **change).check()
+        check_options(replace(settings, **change))
 
 
-def test_official_takes_what_there_is(settings: BuildSettings) -> None:
+def test_official_takes_what_there_is(settings: BuildLayout) -> None:
     official = replace(settings, selection="official", count=4)
-    official.check()
+    check_options(official)
     assert official.chosen_count == len(official.candidates) == 3
     assert "3 of the 4 wanted photos of the published set are there" in notes(official)
     assert notes(replace(official, count=3)) == []
@@ -231,15 +231,15 @@ def test_missing_photos_are_counted_before_another_count_is_advised(
     tree = make_tree(tmp_path / "CelebA", photos)
     for name in sorted(photos)[2:]:
         (tree / "Img" / "img_celeba" / name).unlink()
-    settings = BuildSettings(tree, tmp_path / "out", **BASE)
+    settings = BuildLayout(tree, tmp_path / "out", **BASE)
     with pytest.raises(DataError) as caught:
-        settings.check()
+        check_options(settings)
     line = str(caught.value)
     assert "6 of 8 rows name files that are not there" in line
     assert "unpacked whole (7z x img_celeba.7z.001)" in line
     assert line.endswith("; or give --count 2")
     enough = replace(settings, count=2)
-    enough.check()
+    check_options(enough)
     (note,) = notes(enough)
     assert note.startswith("6 of 8 rows name files that are not there, such as ")
     assert note in describe_plan(replace(enough, restore="none"), jobs=1)
@@ -249,9 +249,9 @@ def test_a_landmarks_file_that_was_cut_off(photos: Mapping[str, Photo], tmp_path
     tree = make_tree(tmp_path / "CelebA", photos)
     path = tree / "Anno" / "list_landmarks_celeba.txt"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:5]))
-    settings = BuildSettings(tree, tmp_path / "out", **BASE)
+    settings = BuildLayout(tree, tmp_path / "out", **BASE)
     with pytest.raises(DataError, match=r"only 3 rows with a photo; 5 files in .* without a row .*; or give --count 3"):
-        settings.check()
+        check_options(settings)
     (note,) = notes(replace(settings, count=3))
     assert note.startswith("5 files in ")
 
@@ -262,7 +262,7 @@ def test_no_photo_fits(photos: Mapping[str, Photo], tmp_path: Path) -> None:
         path = tree / "Img" / "img_celeba" / name
         path.rename(path.with_name(f"img_{name}"))
     with pytest.raises(NoPhotosError) as caught:
-        BuildSettings(tree, tmp_path / "out", **BASE).check()
+        check_options(BuildLayout(tree, tmp_path / "out", **BASE))
     first = next(iter(photos))
     assert f"8 of 8 rows name files that are not there, such as {first}; the folder has img_" in str(caught.value)
 
@@ -274,7 +274,7 @@ def test_photos_of_the_aligned_set(selection: Any, photos: Mapping[str, Photo], 
     Image.new("RGB", (178, 218)).save(stream, format="JPEG")
     tree = make_tree(tmp_path / "CelebA", {name: Photo(stream.getvalue(), photos[name].row) for name in photos})
     with pytest.raises(DataError, match=r"are the aligned pictures: [38] of [38] looked at have 178 x 218 pixels"):
-        BuildSettings(tree, tmp_path / "out", selection=selection, **BASE).check()
+        check_options(BuildLayout(tree, tmp_path / "out", selection=selection, **BASE))
 
 
 def test_photos_that_were_made_smaller(photos: Mapping[str, Photo], tmp_path: Path) -> None:
@@ -283,13 +283,13 @@ def test_photos_that_were_made_smaller(photos: Mapping[str, Photo], tmp_path: Pa
     Image.new("RGB", (64, 64)).save(stream, format="JPEG")
     small = {name: Photo(stream.getvalue(), photos[name].row) for name in photos}
     with pytest.raises(DataError, match=r"do not belong together: those of \d+\.jpg reach to .* has 64 x 64 pixels"):
-        BuildSettings(make_tree(tmp_path / "all", small), tmp_path / "out", **BASE).check()
+        check_options(BuildLayout(make_tree(tmp_path / "all", small), tmp_path / "out", **BASE))
     # one of them is a row of rejected.csv
-    BuildSettings(make_tree(tmp_path / "one", {**photos, first: small[first]}), tmp_path / "out", **BASE).check()
+    check_options(BuildLayout(make_tree(tmp_path / "one", {**photos, first: small[first]}), tmp_path / "out", **BASE))
 
 
 @pytest.mark.parametrize("ending", [".JPG", ".png", ".jpeg"])
-def test_exclusions_with_another_ending(ending: str, settings: BuildSettings, tmp_path: Path) -> None:
+def test_exclusions_with_another_ending(ending: str, settings: BuildLayout, tmp_path: Path) -> None:
     names = [record.file_name for record in settings.candidates]
     unwanted = tmp_path / "unwanted.txt"
     unwanted.write_bytes(b"\xef\xbb\xbf" + f"{Path(names[0]).stem}{ending}\r\n{names[1]} \r\nno.jpg\r\n".encode())
@@ -307,8 +307,8 @@ def test_converted_photos_are_used_and_noted(photos: Mapping[str, Photo], tmp_pa
     folder = tree / "Img" / "img_celeba"
     (folder / first).rename(folder / first.replace(".jpg", ".png"))
     (folder / second).rename(folder / second.replace(".jpg", ".JPG"))
-    settings = BuildSettings(tree, tmp_path / "out", **BASE)
-    settings.check()
+    settings = BuildLayout(tree, tmp_path / "out", **BASE)
+    check_options(settings)
     assert {record.file_name for record in settings.candidates} == set(photos)
     (note,) = notes(settings)
     assert note.startswith(
@@ -316,19 +316,9 @@ def test_converted_photos_are_used_and_noted(photos: Mapping[str, Photo], tmp_pa
     )
 
 
-def test_check_when_everything_is_excluded(settings: BuildSettings, tmp_path: Path) -> None:
+def test_check_when_everything_is_excluded(settings: BuildLayout, tmp_path: Path) -> None:
     unwanted = tmp_path / "unwanted.txt"
     unwanted.write_text("\n".join(record.file_name for record in settings.candidates))
     for selection in ("score", "official", "all"):
         with pytest.raises(DataError, match=r"has no|none of the rows|has only"):
-            replace(settings, exclude=str(unwanted), selection=selection).check()
-
-
-def test_the_command_line_has_every_setting_with_its_default() -> None:
-    defaults = {name: parameter._default for name, parameter in BuildCelebAHQ.get_params()}
-    fields = BuildSettings.__dataclass_fields__
-    assert set(fields) | {"jobs", "dry_run"} == set(defaults)
-    for name, field in fields.items():
-        if name not in ("celeba_dir", "output_dir"):
-            assert str(field.default) == str(defaults[name]), name
-    assert isinstance(BuildCelebAHQ(), luigi.Task)
+            check_options(replace(settings, exclude=str(unwanted), selection=selection))

@@ -1,0 +1,111 @@
+"""`--dry-run`: what a build would do, with disk and time, which a few photos are made to estimate."""
+
+import sys
+import time
+from pathlib import Path
+
+from datatools.console import check_printed, say
+from datatools.progress import Progress
+from datatools.restore import Restorer
+from datatools.text import byte_size, counted, duration
+from pipelines.freshness import pyramid_is_fresh, scores_are_fresh
+from pipelines.layout import BuildLayout
+from pipelines.photo_work import map_photos
+from pipelines.preflight import check_space, disk_need, free_space, notes
+from pipelines.score_shard import PhotoScorer
+from pipelines.unfinished import unfinished_path
+
+TRIAL_PHOTOS = 6
+"""Photos that `--dry-run` really makes, to estimate the time."""
+
+
+def print_plan(layout: BuildLayout, jobs: int) -> None:
+    """Print the plan. Raises DataError when it could not be printed, or the build will not fit on the disk."""
+    say(describe_plan(layout, jobs))
+    check_printed()
+    check_space(layout)
+
+
+def describe_plan(layout: BuildLayout, jobs: int) -> str:
+    """What a build would do, in a few lines; makes a few faces to estimate the time."""
+    candidates = layout.candidates
+    scored, made, again = _finished(layout)
+    scoring, score_time = _estimate("scoring", layout, layout.score_restorer, len(candidates) - scored, scored, jobs)
+    making, make_time = (
+        (0.0, "kept from scoring")
+        if layout.keep_faces and not again
+        else _estimate("making", layout, layout.restorer, again, made, jobs)
+    )
+    need = disk_need(layout)
+    published = sum(record.celebahq_index >= 0 for record in candidates)
+    lines = [
+        f"source        {layout.celeba_dir}: {counted(len(layout.tree.records), 'photo')} with landmarks, "
+        f"{counted(len(layout.early_rejections), 'entry')} rejected or excluded before any photo is opened",
+        f"selection     {layout.selection}: {counted(len(candidates), 'candidate')} "
+        f"({published:,} of them in the published set), {layout.chosen_count:,} to be chosen",
+        *(f"note          {note}" for note in notes(layout)),
+        f"recipe        restore {layout.restore}, score on {layout.score_on}, "
+        f"final filter {layout.final_filter}, "
+        f"{layout.resolution} x {layout.resolution} down to {layout.min_level} x {layout.min_level}",
+        f"work          {counted(layout.score_shards, 'score shard')}, "
+        f"{counted(layout.build_shards, 'build shard')} of at most {counted(layout.shard_size, 'photo')}; "
+        f"faces of the first pass are {'kept' if layout.keep_faces else 'made again'}",
+        f"finished      {scored:,} of {counted(len(candidates), 'photo')} scored, "
+        f"{made:,} of {counted(layout.chosen_count, 'face')} made",
+        f"disk          {byte_size(need.finished)} for {layout.pyramid_path} (before compression), "
+        f"{byte_size(need.peak)} at most while building, {byte_size(free_space(layout.output_dir))} free",
+        f"time          about {duration(scoring + making)}, plus copying {byte_size(need.finished)}",
+        f"  scores      {score_time}",
+        f"  faces       {make_time}",
+    ]
+    return "\n".join(lines)
+
+
+def _finished(layout: BuildLayout) -> tuple[int, int, int]:
+    """Return how many photos are scored and faces made by an earlier run, and how many faces photos must yet give."""
+    chosen, size = layout.chosen_count, layout.shard_size
+    if pyramid_is_fresh(layout):
+        return len(layout.candidates), chosen, 0
+    made = sum(
+        min(size, chosen - i * size) if (path := layout.build_path(i)).exists() else _kept_rows(path)
+        for i in range(layout.build_shards)
+    )
+    scored = kept = 0
+    for index in range(layout.score_shards):
+        photos = len(layout.shard_candidates(index))
+        there = scores_are_fresh(layout, index)
+        made *= there or not layout.score_path(index).exists()  # of a ranking that will be another
+        scored += photos if there else _kept_rows(layout.score_path(index))
+        kept += photos * (layout.keep_faces and (not there or layout.faces_path(index).exists()))
+    # Which photos will be chosen is not known: as many of every shard, as far as this knows.
+    return scored, made, round((chosen - made) * (1 - kept / len(layout.candidates)))
+
+
+def _kept_rows(path: Path) -> int:
+    """Return how many photos an interrupted run has kept of a shard."""
+    unfinished = unfinished_path(path)
+    return unfinished.read_bytes().count(b"\n") if unfinished.exists() else 0
+
+
+def _estimate(
+    what: str, layout: BuildLayout, restorer: Restorer, photos: int, finished: int, jobs: int
+) -> tuple[float, str]:
+    """Return the seconds that a pass over `photos` photos will take, and the line that says so, after a trial."""
+    if not photos:
+        return 0.0, "the one is there" if finished == 1 else f"all {finished:,} are there"
+    candidates = layout.candidates
+    trial = candidates[:: max(len(candidates) // TRIAL_PHOTOS, 1)][:TRIAL_PHOTOS]
+    scorer = PhotoScorer(layout.recipe(restorer), keep_face=True)
+    grouped = restorer.batch_size > 1
+    say(f"trial: {what} {counted(len(trial), 'photo')}, to estimate the time", sys.stderr)
+    with Progress("trial", len(trial) + 1, "photo") as progress:
+        for _ in map_photos(scorer, trial[:1], jobs if grouped else 1):  # the first call loads and warms up
+            progress(1)
+        start = time.perf_counter()
+        for _ in map_photos(scorer, trial, jobs if grouped else 1):
+            progress(1)
+    per_photo = (time.perf_counter() - start) / len(trial)
+    spread, workers = (1, counted(jobs, "thread")) if grouped else (jobs, counted(jobs, "process", "processes"))
+    seconds = per_photo * photos / spread
+    rate = f"{per_photo:.3f} s per photo in a trial of {len(trial)}"
+    return seconds, f"{photos:,} in {duration(seconds)} with {workers} ({rate})"

@@ -1,0 +1,69 @@
+"""What the options mean for a source: its photos, those that are excluded, those that become candidates."""
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+from datatools.faces.ranking import read_exclusions, required_count, select_candidates
+from datatools.sources.celeba import CelebATree, read_tree
+from datatools.sources.celeba_layout import PhotoNames
+from datatools.sources.records import FaceRecord, Rejection, RejectionKind
+from pipelines.options import BuildOptions
+
+
+@cache
+def _cached_tree(root: Path) -> CelebATree:
+    return read_tree(root)
+
+
+@dataclass(frozen=True)
+class BuildInputs(BuildOptions):
+    """The options, and the photos that they select; annotations are read when they are first asked for."""
+
+    @property
+    def tree(self) -> CelebATree:
+        # Read once per process: worker processes are forked from the one that checked the options.
+        return _cached_tree(self.celeba_dir)
+
+    @cached_property
+    def excluded(self) -> frozenset[str]:
+        """Names in --exclude: as in the annotations where they mean a photo of the tree, else as they are written."""
+        names = read_exclusions(self.exclude) if self.exclude else frozenset()
+        photos = PhotoNames({record.file_name for record in self.tree.records}, names)
+        return frozenset(photos.find(name) or name for name in sorted(names))
+
+    @cached_property
+    def candidates(self) -> tuple[FaceRecord, ...]:
+        """The photos that are turned into faces and scored, in the order of CelebA's rows."""
+        return select_candidates(self.tree.records, selection=self.selection, count=self.count, excluded=self.excluded)
+
+    @cached_property
+    def left_out(self) -> tuple[Rejection, ...]:
+        """The photos that "official" has no use for; nobody looks at them."""
+        known = {record.file_name for record in self.candidates} | self.excluded
+        beyond = f"beyond the first {self.count} of the published set"
+        return tuple(
+            Rejection(RejectionKind.BEYOND_COUNT, r.file_name, beyond)
+            if r.celebahq_index >= 0
+            else Rejection(RejectionKind.NOT_PUBLISHED, r.file_name, "not in the published set")
+            for r in self.tree.records
+            if r.file_name not in known
+        )
+
+    @cached_property
+    def early_rejections(self) -> tuple[Rejection, ...]:
+        """Entries that are out before any photo is opened."""
+        excluded = (r for r in self.tree.records if r.file_name in self.excluded)
+        return self.tree.rejections + tuple(
+            Rejection(RejectionKind.EXCLUDED, r.file_name, f"listed in {Path(self.exclude).name}") for r in excluded
+        )
+
+    @property
+    def needed_count(self) -> int:
+        """Photos without which there is no build; for "official" as many as the published list has left."""
+        return required_count(self.selection, self.count, self.excluded)
+
+    @property
+    def chosen_count(self) -> int:
+        """Images in the finished file, if no photo turns out to be bad."""
+        return len(self.candidates) if self.selection == "all" else min(self.needed_count, len(self.candidates))

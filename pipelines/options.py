@@ -1,0 +1,139 @@
+"""Every option of a build once: name, type, default, choices, help, and what in the results it decides.
+
+Luigi's parameters (`pipelines.parameters`), digests, attributes of the finished file and checks follow from the fields
+of these classes; a test compares docs/build.md and luigi.cfg with them.
+"""
+
+# ruff: noqa: RUF009 - `option` returns a field of a dataclass
+
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from datatools.errors import DataError
+from datatools.faces.ranking import Order, Selection
+from datatools.faces.resample import FinalFilter
+from datatools.restore import SuperResolution
+
+Compression = Literal["none", "gzip", "lzf"]
+Duplicates = Literal["report", "drop"]
+ScoreOn = Literal["original", "restored"]
+
+Decides = Literal["face", "scores", "choice", "layout"]
+"""What an option decides: a face's pixels, which face is scored, the faces in the file, how the file holds them."""
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    decides: Decides | None = None,
+    choices: tuple[int, ...] = (),
+    minimum: int | None = None,
+    needed: str = "",
+    is_path: bool = False,
+) -> Any:
+    """Define an option as a field of a dataclass.
+
+    decides: None where the option changes no byte of the results. choices: of a number; a Literal names its own.
+    needed: what to say of a number below `minimum`. is_path: a text that may be the path of a file.
+    """
+    metadata = {"help": help, "decides": decides, "choices": choices, "minimum": minimum, "is_path": is_path}
+    return field(default=default, metadata={**metadata, "needed": needed or f"at least {minimum} is needed"})
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """The options that say what is built, and where."""
+
+    celeba_dir: Path = option(Path("CelebA"), "CelebA's folder, with Img/img_celeba (or img_celeba) and Anno")
+    output_dir: Path = option(Path(), "where celebahq.h5, ranking.csv, rejected.csv and report/ go")
+    selection: Selection = option(
+        "score",
+        "score: the best --count faces; official: the photos of the published CelebA-HQ; all: every face",
+        decides="choice",
+    )
+    count: int = option(30000, "number of images (at most, for --selection official)", decides="choice", minimum=1)
+    shard_size: int = option(1000, "photos per unit of work", minimum=1)
+    resolution: int = option(1024, "largest level of the file", decides="layout", choices=(256, 512, 1024))
+    restore: str = option(
+        "bundled",
+        "restoration before the face is cut out: bundled, bundled-distortion, bundled-perceptual, none, realesrgan, "
+        "or a weight file",
+        decides="face",
+        is_path=True,
+    )
+    super_resolution: SuperResolution = option(
+        "auto",
+        "part of the restoration; auto: where the face has less than 1024 pixels in the photo",
+        decides="face",
+    )
+    device: str = option("cpu", "where the restoration is computed: cpu, cuda, cuda:1, mps")
+    score_on: ScoreOn = option(
+        "original",
+        "the face that is scored. original: made without networks, so that only chosen photos are restored; restored: "
+        "restore every photo, then score (paper)",
+        decides="scores",
+    )
+    final_filter: FinalFilter = option("lanczos", "lanczos (data set) or box (paper)", decides="face")
+    min_level: int = option(4, "smallest level; 1 for readers of 2017", decides="layout", choices=(4, 1))
+    compression: Compression = option("none", "of the finished file", decides="layout")
+    order: Order = option(
+        "auto",
+        "of the images; auto: official for --selection official, else rank (best first)",
+        decides="choice",
+    )
+    duplicates: Duplicates = option("report", "list photos that occur twice, or keep the better only", decides="choice")
+    exclude: str = option("", "text file of photos not to use, or known-flaws", decides="choice", is_path=True)
+
+    def values(self, decides: Decides) -> list[Any]:
+        """Return the values of the options that decide about this, in their order."""
+        return [getattr(self, item.name) for item in fields(BuildOptions) if item.metadata["decides"] == decides]
+
+    def stored(self) -> dict[str, str | int]:
+        """Return what the finished file says of the options: those that decide about it, without folders of paths."""
+        kept = [item for item in fields(BuildOptions) if item.metadata["decides"]]
+        values = {item.name: getattr(self, item.name) for item in kept}
+        return values | {item.name: Path(values[item.name]).name for item in kept if item.metadata["is_path"]}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options that say how the work is done; results do not depend on them."""
+
+    jobs: int = option(
+        0,
+        "processes per shard, threads with a GPU; 0: as many as fill the machine",
+        minimum=0,
+        needed="a number of processes, or 0 for as many as fill the machine",
+    )
+    workers: int = option(1, "shards side by side, each with --jobs processes", minimum=1)
+    dry_run: bool = option(False, "say what would be done, with disk and time, and stop")
+
+
+def all_options() -> Iterator[Field[Any]]:
+    """Return the options of a build, as fields."""
+    yield from fields(BuildOptions)
+    yield from fields(RunOptions)
+
+
+def choices_of(item: Field[Any]) -> tuple[Any, ...]:
+    """Return the values that an option may have; () for any."""
+    kind = (get_type_hints(BuildOptions) | get_type_hints(RunOptions))[item.name]
+    return get_args(kind) if get_origin(kind) is Literal else item.metadata["choices"]
+
+
+def flag(name: str) -> str:
+    """Return the option's name on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def check_values(options: BuildOptions | RunOptions) -> None:
+    """Raise DataError for a number that is too small, or a value that is not among the choices."""
+    for item in (item for item in all_options() if hasattr(options, item.name)):
+        value, minimum, choices = getattr(options, item.name), item.metadata["minimum"], choices_of(item)
+        if minimum is not None and value < minimum:
+            raise DataError(f"{flag(item.name)} {value}: {item.metadata['needed']}")
+        if choices and value not in choices:
+            raise DataError(f"{flag(item.name)} {value}: one of {', '.join(map(str, choices))} is needed")

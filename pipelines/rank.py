@@ -1,0 +1,67 @@
+"""All scores -> which faces, in which order; ranking.csv and rejected.csv."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from datatools.console import say
+from datatools.errors import DataError
+from datatools.faces.duplicates import DuplicatePair, find_duplicates
+from datatools.faces.ranking import Ranking, rank_faces, write_ranking_csv, write_rejected_csv
+from datatools.files import atomic_path
+from datatools.sources.records import FaceRecord, RejectionKind
+from datatools.text import counted
+from pipelines.cleanup import forget
+from pipelines.layout import BuildLayout
+from pipelines.score_shard import ScoreTable, read_score_shards
+
+
+def write_ranking(layout: BuildLayout) -> None:
+    """Rank the scored faces, choose, and write both tables and the ranking. Raises DataError where there is no face."""
+    forget(layout, "ranking", "reported", "finished")
+    table = read_score_shards([layout.score_path(i) for i in range(layout.score_shards)], layout.shard_size)
+    rejections = layout.early_rejections + table.rejections
+    write_rejected_csv(layout.rejected_csv, rejections)
+    if not len(table.position):
+        raise DataError(
+            f"none of {counted(len(layout.candidates), 'photo')} gave a face; {layout.rejected_csv} tells why of each"
+        )
+    records = [layout.candidates[i] for i in table.position]
+    pairs = find_duplicates(table.hash)
+    ranking = rank_faces(
+        records,
+        table.score,
+        selection=layout.selection,
+        count=layout.count,
+        order=layout.order,
+        drop=pairs if layout.duplicates == "drop" else (),
+    )
+    write_ranking_csv(layout.ranking_csv, records, table.score, ranking, (*rejections, *layout.left_out))
+    if len(ranking.chosen) < layout.chosen_count:
+        _warn_of_missing(layout, table, ranking)
+    with atomic_path(layout.ranking_path) as temporary:
+        temporary.write_text(json.dumps(_content(records, table, ranking, pairs)), encoding="utf-8")
+
+
+def _warn_of_missing(layout: BuildLayout, table: ScoreTable, ranking: Ranking) -> None:
+    dropped = sum(r is not None and r.kind is RejectionKind.DUPLICATE for r in ranking.rejections)
+    say(
+        f"warning: {counted(len(ranking.chosen), 'image')} instead of {layout.chosen_count:,}: "
+        f"{counted(len(table.rejections), 'photo')} could not be used (rejected.csv), "
+        f"{counted(dropped, 'photo')} dropped as duplicate{'' if dropped == 1 else 's'} (ranking.csv)",
+        sys.stderr,
+    )
+
+
+def _content(
+    records: Sequence[FaceRecord], table: ScoreTable, ranking: Ranking, pairs: Sequence[DuplicatePair]
+) -> dict[str, list[object]]:
+    """What later tasks read (`pipelines.freshness.read_ranking`): a list for each column of the chosen faces."""
+    return {
+        "chosen": [int(table.position[i]) for i in ranking.chosen],
+        "rank": [int(ranking.rank[i]) for i in ranking.chosen],
+        "score": [float(table.score[i]) for i in ranking.chosen],
+        "source_md5": [str(table.source_md5[i]) for i in ranking.chosen],
+        "quad": [table.quad[i].tolist() for i in ranking.chosen],
+        "duplicates": [(records[p.first].file_name, records[p.second].file_name, p.distance) for p in pairs],
+    }

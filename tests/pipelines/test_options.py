@@ -1,0 +1,120 @@
+"""`pipelines.options`: each option once; the command line, luigi.cfg, docs and the finished file agree with it."""
+
+import configparser
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import luigi
+import pytest
+
+from datatools.errors import DataError
+from pipelines.layout import BuildLayout
+from pipelines.options import BuildOptions, RunOptions, all_options, check_values, choices_of, flag
+from pipelines.tasks import BuildCelebAHQ
+from tests.support.paths import ROOT
+
+OPTIONS = {item.name: item for item in all_options()}
+OTHER: dict[str, Any] = {
+    "selection": "all",
+    "count": 5,
+    "resolution": 512,
+    "restore": "none",
+    "super_resolution": "never",
+    "score_on": "restored",
+    "final_filter": "box",
+    "min_level": 1,
+    "compression": "gzip",
+    "order": "source",
+    "duplicates": "drop",
+    "exclude": "known-flaws",
+    "device": "cpu:0",
+    "shard_size": 2,
+    "output_dir": Path("elsewhere"),
+}
+"""Another value for each option, the folder of photos aside."""
+
+
+def documented_rows() -> dict[str, tuple[str, str]]:
+    """Flag -> (values, default) of the table of options in docs/build.md."""
+    lines = (ROOT / "docs" / "build.md").read_text(encoding="utf-8").splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith("| option | default |"))
+    rows = {}
+    for line in lines[begin + 2 :]:
+        if not line.startswith("|"):
+            break
+        option, default, _ = (cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:4])
+        name, _, values = option.strip("`").partition(" ")
+        rows[name] = (values, default.strip("`"))
+    return rows
+
+
+def shown(default: object) -> str:
+    """A default as tables have it."""
+    return "" if default == "" or default is False else str(default)
+
+
+def test_the_docs_have_every_option_with_its_choices_and_default() -> None:
+    rows = documented_rows()
+    assert set(rows) == {flag(name) for name in OPTIONS}
+    for name, item in OPTIONS.items():
+        values, default = rows[flag(name)]
+        assert default == shown(item.default), name
+        if choices_of(item):
+            assert values.split("|") == list(map(str, choices_of(item))), name
+        else:
+            assert "|" not in values or name == "device", name
+
+
+def test_luigi_cfg_has_the_defaults() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "luigi.cfg", encoding="utf-8")
+    values = dict(config["BuildCelebAHQ"])
+    assert set(OPTIONS) - set(values) == {"exclude", "jobs", "dry_run"}  # what they mean by default needs no line
+    assert values == {name: str(OPTIONS[name].default) for name in values}
+
+
+def test_the_command_line_has_every_option_with_its_default() -> None:
+    defaults = {name: parameter._default for name, parameter in BuildCelebAHQ.get_params()}
+    defaults["workers"] = luigi.interface.core.workers._default
+    assert {name: str(value) for name, value in defaults.items()} == {
+        name: str(item.default) for name, item in OPTIONS.items()
+    }
+    task = BuildCelebAHQ(resolution="256", celeba_dir="photos")
+    assert task.settings == BuildLayout(Path("photos"), resolution=256)
+    assert task.run_options == RunOptions()
+
+
+def test_an_option_decides_about_the_file_as_it_says(tiny_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its digest changes with the options that decide about bytes, and with no other; so do its attributes."""
+
+    def restorer(name: str, *, super_resolution: str, device: str) -> SimpleNamespace:
+        return SimpleNamespace(digest=name + super_resolution, device=device)
+
+    monkeypatch.setattr("pipelines.layout.get_restorer", restorer)
+    layout = BuildLayout(tiny_tree, count=4, shard_size=3, resolution=256)
+    assert set(OTHER) | {"celeba_dir"} == set(BuildOptions.__dataclass_fields__)
+    for name, value in OTHER.items():
+        changed = replace(layout, **{name: value})
+        decides = OPTIONS[name].metadata["decides"] is not None
+        assert (changed.build_digest != layout.build_digest) == decides, name
+        assert (changed.stored() != layout.stored()) == decides, name
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (BuildOptions(count=0), "--count 0: at least 1 is needed"),
+        (BuildOptions(min_level=2), "--min-level 2: one of 4, 1 is needed"),
+        (BuildOptions(order="random"), "--order random: one of auto, rank, source, official is needed"),  # type: ignore[arg-type]
+        (RunOptions(workers=0), "--workers 0: at least 1 is needed"),
+        (RunOptions(jobs=-1), "--jobs -1: a number of processes, or 0 for as many as fill the machine"),
+    ],
+)
+def test_a_wrong_value_is_named(options: BuildOptions | RunOptions, line: str) -> None:
+    check_values(BuildOptions())
+    check_values(RunOptions())
+    with pytest.raises(DataError, match=f"^{re.escape(line)}$"):
+        check_values(options)
