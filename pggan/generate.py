@@ -4,7 +4,7 @@
 --seeds      a PNG file for every seed, or with --grid for every grid of them
 --slerp      a PNG file, each row of which goes from one seed to the next
 --video      a film in which all pictures change smoothly, and that has no end
---progress   with --video: how a training's pictures came about
+--progress   with --video: time-lapse of a training run
 """
 
 import itertools
@@ -154,40 +154,40 @@ def main(
     with as_data_error(f"--out {out}"):
         out.mkdir(parents=True, exist_ok=True)
         if slerp_seeds is not None:
-            told = write_strip(loaded, out, chosen, steps, zoom or 1, label, change)
+            written = write_strip(loaded, out, chosen, steps, zoom or 1, label, change)
         else:
             if curate is not None:
                 chosen = curated(loaded, chosen, curate, label, change)
-            told = write_pictures(loaded, out, chosen, size, label, change)
-    click.echo(f"{told} in {out}")
+            written = write_pictures(loaded, out, chosen, size, label, change)
+    click.echo(f"{written} in {out}")
 
 
 def check_options(context: click.Context, use: str) -> None:
-    """DataError for options that were given but have no say in what is done, and for those that it needs."""
+    """Raise DataError for options that have no effect, and for missing ones."""
     words, used = USES[use]
     for option in context.command.params:
         name = str(option.name)
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         if given and name not in used:
-            raise DataError(f"{option.opts[0]} has no say in {words}; leave it out")
+            raise DataError(f"{option.opts[0]} has no effect with {words}; remove it")
         if name in used & {"model", "out", "video"} and context.params[name] is None:
             raise DataError(f"{option.opts[0]} is missing, for {words}")
     video, centre = context.params["video"], context.params["centre"]
     if video is not None and video.suffix.lower() != ".mp4":
         raise DataError(f"--video {video}: the name of a film must end in .mp4")
     if centre is not None and context.params["truncation"] == 1:
-        raise DataError("--centre has no say without a --truncation below 1")
+        raise DataError("--centre has no effect without a --truncation below 1")
 
 
 def pictures_of(model: Model, seeds: Sequence[int], label: int | None, change: Change) -> NDArray[np.uint8]:
-    """(n, r, r, 3) uint8: as `Model.pictures`, the latents changed before."""
+    """Return (n, r, r, 3) uint8: `Model.pictures` of changed latents."""
     return render(model.ema, change(model.latents(seeds)), model.labels(label, seeds), model.lod)
 
 
 def write_pictures(
     model: Model, out: Path, seeds: Sequence[int], size: tuple[int, int] | None, label: int | None, change: Change
 ) -> str:
-    """A file for every seed, or for every grid of (columns, rows) seeds; says what was written."""
+    """Write a file for every seed or every grid of (columns, rows) seeds; return what was written, in words."""
     written, side = 0, 0
     with Progress("generate", len(seeds), "picture") as progress:
         for some in batches(seeds, BATCH if size is None else size[0] * size[1]):
@@ -208,7 +208,7 @@ def write_pictures(
 def write_strip(
     model: Model, out: Path, seeds: Sequence[int], steps: int, zoom: int, label: int | None, change: Change
 ) -> str:
-    """A file, a row for each two neighbouring seeds: `steps` pictures at equal distances on the arc between the two.
+    """Write a file with a row for each two neighbouring seeds: `steps` pictures at equal distances on their arc.
 
     Of a model with labels a row keeps the class of its first seed: the network knows nothing between two classes.
     """
@@ -226,7 +226,7 @@ def write_strip(
 
 
 def curated(model: Model, seeds: Sequence[int], count: int, label: int | None, change: Change) -> list[int]:
-    """The `count` seeds whose pictures the discriminator scores best, best first; says which, and how they compare."""
+    """Return the `count` seeds with the best scores of the discriminator, best first, and print them."""
     if count > len(seeds):
         raise DataError(f"--curate {count}: more than the {counted(len(seeds), 'seed')}")
     with Progress("curate", len(seeds), "picture") as progress:
@@ -246,7 +246,7 @@ def curated(model: Model, seeds: Sequence[int], count: int, label: int | None, c
 
 
 def make_film(video: Path, frames: Iterator[Frame], count: int, fps: int) -> None:
-    """Writes the film, or PNG files when nothing can encode it, and says so."""
+    """Write the film, or PNG files when nothing can encode it, and print which."""
     encoder = find_encoder()
     if encoder is None:
         folder = frames_folder(video)
@@ -260,13 +260,13 @@ def make_film(video: Path, frames: Iterator[Frame], count: int, fps: int) -> Non
 
 
 def batches(seeds: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """The seeds, so many at a time."""
+    """Yield the seeds in batches."""
     for start in range(0, len(seeds), size):
         yield seeds[start : start + size]
 
 
 def parse_grid(text: str) -> tuple[int, int]:
-    """(columns, rows) of "8x4"."""
+    """Return (columns, rows) of "8x4"."""
     columns, _, rows = text.lower().partition("x")
     if not (columns.isdecimal() and rows.isdecimal() and 0 < int(columns) <= 1000 and 0 < int(rows) <= 1000):
         raise DataError(f"--grid {text!r}: must be columns x rows, such as 8x4")

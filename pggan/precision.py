@@ -13,19 +13,19 @@ DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(precision: PrecisionName, device: torch.device) -> AbstractContextManager[Any]:
-    """Forward passes within it compute in that precision; nothing for fp32."""
+    """Compute forward passes in that precision, inside this context; no change for fp32."""
     return torch.autocast(device.type, DTYPES[precision]) if precision in DTYPES else nullcontext()
 
 
 def allow_tf32(allowed: bool) -> None:
-    """On CUDA, float32 products may keep 10 bits of mantissa: several times as fast."""
+    """Allow TF32 on CUDA: products keep 10 bits of mantissa and are several times as fast."""
     torch.set_float32_matmul_precision("high" if allowed else "highest")
     torch.backends.cudnn.allow_tf32 = allowed
 
 
 @contextmanager
 def full_products() -> Iterator[None]:
-    """Float32 products of matrices within it keep all bits, whatever the process allows otherwise."""
+    """Keep all bits of float32 products of matrices, inside this context, whatever the process allows."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -52,7 +52,7 @@ class LossScale:
         return cls(precision == "fp16", 2.0**12 if precision == "fp16" else 1.0)
 
     def after(self, finite: bool) -> bool:
-        """Notes how an update went; False when not even the smallest scale helps: the values themselves are bad."""
+        """Adapt the scale to an update; return False when not even the smallest scale helps."""
         if not self.enabled:
             return finite
         if finite:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Level:
-    """A level of networks of `full` pixels, while it fades in over the level below or alone.
+    """A level of networks of `full` pixels, alone or while it fades in over the level below.
 
     `lod` counts levels from the top: 0 is the full resolution, 1 half of it, 1.25 a quarter of the way from half of it
     back to a fourth. It is what schedules compute and files store; everything else follows from it, since `1 - alpha`

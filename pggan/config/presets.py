@@ -1,4 +1,4 @@
-"""Named settings: everything that decides what a training computes, as frozen values, and one table of them.
+"""Named settings: everything that decides what a run computes, as frozen values, and a table of presets.
 
 `celebahq` is the paper's own run (appendix A.1), `celebahq-v2` the faster one that its authors published in 2018,
 `table1-a` ... `table1-h` are the rows of the paper's table 1, `no-growing` its section 6.3 comparison.
@@ -65,12 +65,12 @@ class NetworkConfig:
         check_least(self, 0, "classes", "stddev_group", "d_noise")
 
     def fmaps(self, resolution: int) -> int:
-        """Feature maps of the level of `resolution` x `resolution` pixels."""
+        """Return the feature maps of the level of `resolution` x `resolution` pixels."""
         stage = resolution.bit_length() - 2  # log2(resolution) - 1
         return self.fmaps_of_stage(stage)
 
     def fmaps_of_stage(self, stage: int) -> int:
-        """The paper's nf(stage); stage 0 is the discriminator's last hidden layer."""
+        """Return the paper's nf(stage); stage 0 is the discriminator's last hidden layer."""
         return max(1, min(int(self.fmap_base / 2.0 ** (stage * self.fmap_decay)), self.fmap_max))
 
     @property
@@ -129,7 +129,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class Preset:
-    """Everything that decides a training's results, but for the data, the seed and the precision."""
+    """Everything that decides a run's results except the data, the seed and the precision."""
 
     name: str
     network: NetworkConfig
@@ -155,11 +155,11 @@ class Preset:
             )
 
     def with_lsgan(self) -> "Preset":
-        """The same training with the least-squares loss and the discriminator's adaptive noise (appendix B)."""
+        """Return the preset with the least-squares loss and the discriminator's adaptive noise (appendix B)."""
         return replace(self, network=replace(self.network, d_noise=LSGAN_NOISE), loss=replace(self.loss, kind="lsgan"))
 
     def with_resolution(self, resolution: int) -> "Preset":
-        """The same settings for data of another resolution; a schedule without growing stays without."""
+        """Return the preset for data of another resolution; a schedule without growing stays without."""
         start = self.schedule.start_resolution
         start = resolution if start == self.schedule.resolution else min(start, resolution)
         return replace(
@@ -169,11 +169,11 @@ class Preset:
         )
 
     def with_classes(self, classes: int) -> "Preset":
-        """The same settings for data with labels of that many classes (AC-GAN); 0 is without labels."""
+        """Return the preset for data with labels of that many classes (AC-GAN); 0: without labels."""
         return replace(self, network=replace(self.network, classes=classes))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for json.dump; `preset_from_json` gives the same preset again."""
+        """Return plain values for json.dump; `preset_from_json` reads them."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return values
 
@@ -204,17 +204,17 @@ def _from_json(kind: type[T], values: Mapping[str, Any], where: str) -> T:
 
 
 def preset_from_json(values: Mapping[str, Any]) -> Preset:
-    """The preset that `Preset.to_json` wrote; DataError for unknown or missing settings, which it names."""
+    """Return the preset that `Preset.to_json` wrote; DataError names unknown and missing settings."""
     return _from_json(Preset, values, "preset")
 
 
 def network_from_json(values: Mapping[str, Any]) -> NetworkConfig:
-    """The networks' settings from the plain values of `asdict(config)`, as a model file holds them."""
+    """Return the networks' settings from the plain values of `asdict(config)`, as a model file holds them."""
     return _from_json(NetworkConfig, values, "network")
 
 
 def differences(first: Preset, second: Preset) -> tuple[tuple[str, Any, Any], ...]:
-    """(setting, value in first, value in second) of the settings that differ; names such as `network.fmap_max`."""
+    """Return (setting, value in first, value in second) where they differ; names such as `network.fmap_max`."""
     found: list[tuple[str, Any, Any]] = []
     for item in fields(Preset):
         a, b = getattr(first, item.name), getattr(second, item.name)
@@ -229,7 +229,7 @@ def differences(first: Preset, second: Preset) -> tuple[tuple[str, Any, Any], ..
 
 
 def _v2(devices: int, resolution: int = 1024, **schedule: Any) -> ScheduleConfig:
-    """The 2018 schedule: minibatches and rates by number of devices."""
+    """Return the 2018 schedule: minibatches and rates by number of devices."""
     minibatches = {
         1: ((4, 128), (8, 128), (16, 128), (32, 64), (64, 32), (128, 16), (256, 8), (512, 4)),
         2: ((4, 256), (8, 256), (16, 128), (32, 64), (64, 32), (128, 16), (256, 8)),
@@ -255,7 +255,7 @@ def _v2(devices: int, resolution: int = 1024, **schedule: Any) -> ScheduleConfig
 
 
 def _table1() -> dict[str, Preset]:
-    """The rows of the paper's table 1, each made from the one that the paper changes."""
+    """Return the rows of the paper's table 1, each made from the one that the paper changes."""
     plain_network = NetworkConfig(
         128,
         fmap_base=2048,
@@ -316,7 +316,7 @@ def _table1() -> dict[str, Preset]:
 
 
 def _long(resolution: int, kimg: float, total: float, **more: Any) -> ScheduleConfig:
-    """A 2017 schedule: phases of `kimg` each way, minibatch 16."""
+    """Return a 2017 schedule: phases of `kimg` each way, minibatch 16."""
     return ScheduleConfig(resolution, training_kimg=kimg, transition_kimg=kimg, total_kimg=total, **more)
 
 
@@ -381,7 +381,7 @@ _BY_DEVICES = (1, 2, 4, 8)
 
 
 def get_preset(name: str, devices: int = 1) -> Preset:
-    """The preset of that name; `celebahq-v2` takes the row of the largest published number of devices <= `devices`.
+    """Return the preset of that name; `celebahq-v2`: the row of the largest published number of devices <= `devices`.
 
     DataError for an unknown name, which lists the known ones.
     """

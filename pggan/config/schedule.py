@@ -75,7 +75,7 @@ class ScheduleConfig:
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """Resolutions that the training visits, smallest first."""
+        """Resolutions that a run visits, smallest first."""
         first, last = int(math.log2(self.start_resolution)), int(math.log2(self.resolution))
         return tuple(2**level for level in range(first, last + 1))
 
@@ -123,7 +123,7 @@ def _at_level(table: LevelTable, base: float, resolution: int) -> float:
 
 
 def lod_at(config: ScheduleConfig, images: int) -> float:
-    """Level of detail after `images` reals, counted down from log2(resolution / start) to 0."""
+    """Return the level of detail after `images` reals, counted down from log2(resolution / start) to 0."""
     kimg = images / 1000.0
     phase_kimg = config.training_kimg + config.transition_kimg
     phase = math.floor(kimg / phase_kimg) if phase_kimg > 0 else 0
@@ -135,7 +135,7 @@ def lod_at(config: ScheduleConfig, images: int) -> float:
 
 
 def state_at(config: ScheduleConfig, images: int) -> ScheduleState:
-    """State of the round that starts after `images` reals."""
+    """Return the state of the round that starts after `images` reals."""
     if images < 0:
         raise ValueError(f"images {images}: must be 0 or more")
     level = Level(config.resolution, lod_at(config, images))
@@ -155,7 +155,7 @@ def state_at(config: ScheduleConfig, images: int) -> ScheduleState:
 
 
 def rounds(config: ScheduleConfig, images: int = 0) -> Iterator[ScheduleState]:
-    """Every round from `images` on, up to the last one that starts before `total_kimg`."""
+    """Yield every round from `images` on, up to the last one that starts before `total_kimg`."""
     while images < config.total_kimg * 1000:
         state = state_at(config, images)
         yield state
@@ -176,7 +176,7 @@ class Stage:
 
 
 def stages(config: ScheduleConfig) -> tuple[Stage, ...]:
-    """The whole training as stages, in order; `end_image` of the last one is where the training ends."""
+    """Return all stages of a run, in order; it ends at the last one's `end_image`."""
     found: list[Stage] = []
     images, total = 0, config.total_kimg * 1000
     while images < total:

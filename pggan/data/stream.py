@@ -1,6 +1,6 @@
-"""The pyramid's level of the moment as a stream of batches that is a pure function of (seed, images seen).
+"""Batches of the pyramid's current level: a pure function of (seed, images seen).
 
-The i-th image of a training (i counts from 0 over all epochs) is image `Order.at(i)` of the file, mirrored or not.
+The i-th image of a run (i counts from 0 over all epochs) is image `Order.at(i)` of the file, mirrored or not.
 Small levels are read into memory when their turn comes; larger ones are read ahead by threads.
 """
 
@@ -28,7 +28,7 @@ from pggan.rng import rng
 MEMORY_BYTES = 512 << 20
 """A level of at most so many bytes is held in memory."""
 BATCHES_AHEAD = 2
-"""Batches that are read before their turn, for every thread that reads: more of them leave the processor's cache."""
+"""Batches that are read before their turn, for every thread that reads: more do not fit into the CPU's cache."""
 
 Places = tuple[NDArray[np.int64], NDArray[np.bool_]]
 """Index in the file, whether mirrored; each (n,)."""
@@ -44,7 +44,7 @@ class Order:
     _epochs: dict[int, tuple[NDArray[np.int64], NDArray[np.bool_]]] = field(default_factory=dict, repr=False)
 
     def at(self, positions: NDArray[np.int64]) -> Places:
-        """Where the images of the training's `positions`, (n,), lie in the file."""
+        """Return where the images at `positions`, (n,), lie in the file."""
         epochs, inside = np.divmod(positions, self.count)
         indices = np.empty(len(positions), np.int64)
         flips = np.empty(len(positions), bool)
@@ -67,7 +67,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Request:
-    """Images at `positions` of the training, in the level of `resolution` pixels."""
+    """A request for the images at `positions` of the run, in the level of `resolution` pixels."""
 
     resolution: int
     positions: NDArray[np.int64]
@@ -77,8 +77,7 @@ class Request:
 class Batch:
     """`images` (n, 3, r, r) uint8 as stored; `flips` (n,) bool: which are to be mirrored; `indices` (n,) in the file.
 
-    `seconds` is what reading took, by whomever. Mirroring is left to `as_floats`: it costs more than reading, unless a
-    device does it.
+    `seconds`: time spent reading. Mirroring is left to `as_floats`: on a CPU it costs more than reading.
     """
 
     images: Tensor
@@ -88,7 +87,7 @@ class Batch:
 
 
 def requests(schedule: ScheduleConfig, images: int, rows: Callable[[int], NDArray[np.int64]]) -> Iterator[Request]:
-    """What a device reads in every step of the discriminator, from `images` seen to the end of the training.
+    """Yield what a device reads in every step of the discriminator, from `images` seen to the end of the run.
 
     `rows`: minibatch -> the positions in it that the device handles.
     """
@@ -124,12 +123,12 @@ class Source:
         return 0 if self.labels is None else self.labels.shape[1]
 
     def digest(self) -> str:
-        """64 hexadecimal digits that depend on every pixel of the largest level and on the labels."""
+        """Return 64 hexadecimal digits that depend on every pixel of the largest level and on the labels."""
         return self.pyramid.digest(self.resolution, b"" if self.labels is None else self.labels.tobytes())
 
 
 class Reader:
-    """Reads images of the level of `resolution` pixels, from memory when `small`; threads may share it.
+    """Reader of images of the level of `resolution` pixels, from memory when `small`; threads may share it.
 
     `pinned`: into page-locked memory.
     """
@@ -162,10 +161,10 @@ def stream(
     pin_memory: bool = False,
     memory_bytes: int | None = None,
 ) -> Iterator[Batch]:
-    """One batch for every request, in their order; requests of a level follow each other.
+    """Yield one batch for every request, in order; requests of a level follow each other.
 
     `workers` threads read levels of more than `memory_bytes` (None: MEMORY_BYTES) ahead; 0 reads them when they are
-    asked for. The memory of a batch is used again once nothing refers to its images.
+    requested. The memory of a batch is used again once nothing refers to its images.
     """
     limit = MEMORY_BYTES if memory_bytes is None else memory_bytes
     for resolution, group in itertools.groupby(wanted, key=lambda request: request.resolution):
@@ -181,7 +180,7 @@ def stream(
 
 
 def as_floats(batch: Batch, device: torch.device) -> Tensor:
-    """The images of a batch, mirrored where they are to be, (n, 3, r, r) float32 in -1..1 on `device`."""
+    """Return a batch's images, mirrored as its `flips` say, (n, 3, r, r) float32 in -1..1 on `device`."""
     # Only of page-locked memory does PyTorch know that a copy is under way, and keeps it from being used again.
     images = batch.images.to(device, non_blocking=batch.images.is_pinned())
     if batch.flips.any():

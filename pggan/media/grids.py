@@ -1,4 +1,4 @@
-"""Grids of pictures, as large as a screen, from latents that stay the same for the whole training."""
+"""Grids of pictures, as large as a screen, from latents that stay the same for a whole run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +14,14 @@ ROWS = (2, 32)
 
 
 def grid_size(resolution: int) -> tuple[int, int]:
-    """(columns, rows) of pictures of that side: as many as fill a 1080p screen, within limits."""
+    """Return (columns, rows) of pictures of that side: as many as fill a 1080p screen, within limits."""
     columns = min(max(SCREEN[0] // resolution, COLUMNS[0]), COLUMNS[1])
     rows = min(max(SCREEN[1] // resolution, ROWS[0]), ROWS[1])
     return columns, rows
 
 
 def tile(pictures: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:
-    """(n, r, r, 3) -> (rows r, columns r, 3), row by row without gaps; what is missing in the last row is black."""
+    """Arrange (n, r, r, 3) as (rows r, columns r, 3), row by row without gaps; missing ones are black."""
     images = np.asarray(pictures)
     count, side = len(images), images.shape[1]
     rows = -(-count // columns)

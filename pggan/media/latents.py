@@ -17,7 +17,7 @@ from pggan.model.files import BATCH_PIXELS, Model, render
 from pggan.pixels import to_floats
 from pggan.rng import normals
 
-COMPANIONS_CLOCK, LOOP_CLOCK = 8, 16  # draws of the purpose "grid": a training takes 0, 1 and 2
+COMPANIONS_CLOCK, LOOP_CLOCK = 8, 16  # draws of the purpose "grid": training takes 0, 1 and 2
 COMPANIONS = 3  # with the one to be judged a group of four, as most presets train with
 WEAKEST = 1e-4  # weight below which a harmonic moves no pixel
 LOOP_BYTES = 4 << 30
@@ -26,7 +26,9 @@ Change = Callable[[Tensor], Tensor]
 
 
 def slerp(first: Tensor, second: Tensor, share: Tensor | float) -> Tensor:
-    """From `first` (share 0) to `second` (share 1) on the great circle through both directions, lengths in proportion.
+    """Interpolate from `first` (share 0) to `second` (share 1) on the great circle through both.
+
+    Lengths are interpolated in proportion.
 
     Args:
         first, second: (..., d), broadcast against each other.
@@ -45,7 +47,7 @@ def slerp(first: Tensor, second: Tensor, share: Tensor | float) -> Tensor:
 
 
 def truncation_of(model: Model, strength: float, centre: int | None) -> Change:
-    """What truncation does to latents (n, latent_size): less variety, for pictures that are nearer to the usual.
+    """Return the change that truncation makes to latents (n, latent_size): less variety, more typical pictures.
 
     Where the model normalizes its latents there is no mean to pull them to: the sphere has none, and a shorter latent
     is the same latent. They are pulled along great circles to the latents of the seed `centre` (None: 0), and what
@@ -96,24 +98,24 @@ class Loop:
         self.coefficients = torch.stack(drawn, dim=1).flatten(1)  # (rows, cells size)
 
     def smoothed(self, times: NDArray[np.float64]) -> Tensor:
-        """(n, cells, size) float32 of variance 1 at times 0..1 of the film; times 0 and 1 are the same."""
+        """Return (n, cells, size) float32 of variance 1 at times 0..1 of the film; times 0 and 1 are the same."""
         phases = 2 * np.pi * (times[:, None] * self.orders % 1.0)  # (n, harmonics)
         waves = np.stack([np.cos(phases), np.sin(phases)], axis=2).reshape(len(times), -1)
         basis = np.concatenate([np.ones((len(times), 1)), waves], axis=1) * self.weights  # (n, rows)
         return (torch.from_numpy(basis.astype(np.float32)) @ self.coefficients).unflatten(1, self.shape)
 
     def __call__(self, times: NDArray[np.float64]) -> Tensor:
-        """`smoothed`, each latent then brought to the mean square 1 that normal ones have."""
+        """Return `smoothed`, each latent scaled to the mean square 1 that normal ones have."""
         latents = self.smoothed(times)
         return latents / latents.square().mean(dim=-1, keepdim=True).sqrt()
 
 
 @torch.no_grad()
 def critic_scores(model: Model, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """How real the trained discriminator finds each of the pictures, (n, r, r, 3) uint8 of the model's level; (n,).
+    """Return the discriminator's score (n,) of pictures (n, r, r, 3) uint8 of the model's level.
 
     Higher is more real; scores of different models cannot be compared. A discriminator that judges minibatches sees
-    each picture beside the same three others, so that its score depends on nothing but itself.
+    each picture with the same three others, so that its score depends only on itself.
     """
     config = model.config
     others = np.empty((0, *pictures.shape[1:]), np.uint8)
@@ -122,11 +124,12 @@ def critic_scores(model: Model, pictures: NDArray[np.uint8]) -> NDArray[np.float
         others = render(model.ema, latents, model.labels(None, range(COMPANIONS)), model.lod)
     group = 1 + len(others)
     step = max(1, BATCH_PIXELS // (group * pictures.shape[1] ** 2))
-    beside = torch.from_numpy(others)
+    companions = torch.from_numpy(others)
     scores = []
     for start in range(0, len(pictures), step):
         some = torch.from_numpy(np.ascontiguousarray(pictures[start : start + step]))
-        batches = torch.cat([some[:, None], beside.expand(len(some), *beside.shape)], dim=1)  # (n, group, r, r, 3)
+        repeated = companions.expand(len(some), *companions.shape)
+        batches = torch.cat([some[:, None], repeated], dim=1)  # (n, group, r, r, 3)
         images = batches.flatten(0, 1).permute(0, 3, 1, 2).to(model.device)
         found, _ = model.discriminator(to_floats(images), model.lod, batches=len(some))
         scores.append(found.view(len(some), group)[:, 0].cpu())
@@ -135,5 +138,5 @@ def critic_scores(model: Model, pictures: NDArray[np.uint8]) -> NDArray[np.float
 
 
 def best_first(seeds: Sequence[int], scores: NDArray[np.float32]) -> list[int]:
-    """The seeds by falling score; equal ones stay in order."""
+    """Return the seeds by falling score; equal ones stay in order."""
     return [seeds[place] for place in np.argsort(-scores, kind="stable")]

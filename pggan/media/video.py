@@ -1,4 +1,4 @@
-"""Films: a walk through the latents that comes back to its start, and the progress of a training.
+"""Films: a walk through the latents that returns to its start, and the time-lapse of a run.
 
 Frames are made, written and forgotten one after the other. They go to ffmpeg, which the package imageio-ffmpeg brings
 along (`pip install 'celebahq[video]'`) or the system has; without it each becomes a PNG file.
@@ -31,7 +31,7 @@ Frame = NDArray[np.uint8]  # (H, W, 3) RGB
 
 LARGEST = 8192  # pixels on a side: what players of H.264 show at most
 ENLARGED = (1920, 512)  # pixels across and lines that films of small pictures are enlarged to, at most
-WARP = 1.5  # as in the authors' films: a training's beginning, when pictures change most, is shown at length
+WARP = 1.5  # as in the authors' films: the beginning of a run, when pictures change most, is shown at length
 STANDSTILL = 2.0  # seconds that the last snapshot stays, but at most a quarter of the film
 THREADS = 4  # the encoder's bytes depend on it, so that it does not follow the machine
 PICTURE = "frame{:06d}.png"
@@ -40,7 +40,7 @@ _SNAPSHOT = re.compile(r"fakes(\d+)(?:_(\d{3}))?\.png")
 
 
 def frame_count(seconds: float, fps: int) -> int:
-    """Frames of a film of that length."""
+    """Return the number of frames of a film of that length."""
     return max(1, round(seconds * fps))
 
 
@@ -73,7 +73,7 @@ class Walk:
         return self.smooth_seconds > 0.34 * self.seconds
 
     def enlargement(self, resolution: int) -> int:
-        """How often pixels of pictures of that resolution are repeated; DataError for frames that are too large."""
+        """Return how often pixels are repeated at that resolution; DataError for frames that are too large."""
         fits = (limit // (count * resolution) for limit, count in zip(ENLARGED, self.grid, strict=True))
         zoom = self.zoom or max(1, min(fits))
         width, height = (count * resolution * zoom for count in self.grid)
@@ -86,7 +86,7 @@ class Walk:
 
 
 def walk_frames(model: Model, walk: Walk, *, label: int | None = None, change: Change | None = None) -> Iterator[Frame]:
-    """Frames of an interpolation film; a function of the model and the arguments.
+    """Yield frames of an interpolation film; a function of the model and the arguments.
 
     The paper's films in the same way: latents of all frames drawn, smoothed over time with a Gaussian with wrap-around,
     and normalized (section 6.3 and its video). Labels stay as they are for the whole film: all of class `label`, or the
@@ -116,7 +116,7 @@ def walk_frames(model: Model, walk: Walk, *, label: int | None = None, change: C
 
 
 def enlarged(picture: Frame, zoom: int) -> Frame:
-    """Every pixel repeated on both axes."""
+    """Repeat every pixel on both axes."""
     return picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 
@@ -130,7 +130,7 @@ def snapshots(run: Path) -> list[tuple[float, Path]]:
 
 
 def schedule_of(kimg: list[float], frames: int, standing: int) -> list[int]:
-    """Which snapshot each frame shows: the nearest to the last one's kimg times (frame / moving frames)^1.5.
+    """Return which snapshot each frame shows: the nearest to the last one's kimg times (frame / moving frames)^1.5.
 
     Args:
         kimg: of the snapshots, rising.
@@ -147,7 +147,7 @@ def schedule_of(kimg: list[float], frames: int, standing: int) -> list[int]:
 
 
 def progress_frames(run: Path, seconds: float = 20.0, fps: int = 30) -> Iterator[Frame]:
-    """Frames of the snapshots that a training left, each under a line that tells its kimg, without blending.
+    """Yield frames of a run's snapshots, each under a line with its kimg, without blending.
 
     Raises DataError where there are none, or for one that cannot be read.
     """
@@ -169,7 +169,7 @@ def progress_frames(run: Path, seconds: float = 20.0, fps: int = 30) -> Iterator
 
 
 def captioned(picture: Frame, text: str) -> Frame:
-    """The picture under a black line with white text, which is about a 24th as high, 24 pixels at least."""
+    """Put the picture under a black line with white text, which is about a 24th as high, 24 pixels at least."""
     height, width = picture.shape[:2]
     line = Image.new("RGB", (width, max(24, height // 24)))
     font = ImageFont.load_default(line.height * 0.7)
@@ -178,7 +178,7 @@ def captioned(picture: Frame, text: str) -> Frame:
 
 
 def find_encoder() -> str | None:
-    """ffmpeg's program, that of imageio-ffmpeg before that of the system; None where there is neither."""
+    """Return the path of ffmpeg, imageio-ffmpeg's before the system's; None where there is neither."""
     try:
         return str(importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
     except (ImportError, RuntimeError):
@@ -186,7 +186,7 @@ def find_encoder() -> str | None:
 
 
 def frames_folder(path: Path) -> Path:
-    """Where the PNG files of a film are written that cannot be encoded."""
+    """Return the folder for a film's PNG files when nothing can encode it."""
     return path.with_name(f"{path.stem}-frames")
 
 
@@ -199,7 +199,7 @@ def write_film(path: Path, frames: Iterable[Frame], fps: int, encoder: str | Non
         path: of the film, .mp4.
         encoder: as `find_encoder` gives it.
 
-    Returns the file, or the folder of frame000000.png and so on beside it. Raises DataError for an encoder that fails,
+    Returns the file, or the folder of frame000000.png and so on next to it. Raises DataError for an encoder that fails,
     and for files that cannot be written.
     """
     with as_data_error(path):
@@ -247,12 +247,12 @@ def _encode(path: Path, frames: Iterable[Frame], fps: int, encoder: str) -> None
         if status or not whole:
             complaints.seek(0)
             lines = complaints.read().decode(errors="replace").splitlines()  # the first has the cause
-            told = next((line.strip() for line in lines if line.strip()), f"exit code {status}")
-            raise DataError(f"{path}: the encoder {encoder} failed: {told[:300]}")
+            message = next((line.strip() for line in lines if line.strip()), f"exit code {status}")
+            raise DataError(f"{path}: the encoder {encoder} failed: {message[:300]}")
 
 
 def _arguments(width: int, height: int, fps: int) -> list[str]:
-    """Raw RGB in, H.264 that every player shows out: 4:2:0, its colours defined, nothing of time or machine in it."""
+    """Return ffmpeg's arguments: raw RGB in, H.264 out that every player shows (4:2:0), the same on every machine."""
     scaling = "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int+bitexact"
     colours = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
     return [
@@ -266,7 +266,7 @@ def _arguments(width: int, height: int, fps: int) -> list[str]:
 
 
 def even(frame: Frame) -> Frame:
-    """The frame, its last row or column repeated where their number is odd, since two pixels share a colour."""
+    """Repeat the last row or column where their number is odd, since two pixels share a colour."""
     height, width = frame.shape[:2]
     return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if height % 2 or width % 2 else frame
 

@@ -1,4 +1,4 @@
-"""What the measures share: pictures as NumPy arrays, worked on in chunks by threads, or as tensors on a device."""
+"""Shared by the metrics: pictures as NumPy arrays, in chunks on threads, or as tensors on a device."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -17,11 +17,11 @@ Array = TypeVar("Array", Floats, Tensor)
 Result = TypeVar("Result")
 
 DEVICE_VALUES = 1 << 25
-"""Values of a chunk on a device: enough to keep it busy, little beside its memory."""
+"""Values of a chunk on a device: enough to keep it busy, little compared with its memory."""
 
 
 def require_rgb(images: Tensor | Bytes, resolution: int | None = None) -> None:
-    """Raises DataError for anything but RGB bytes (n, 3, h, w), of that side if given."""
+    """Raise DataError for anything but RGB bytes (n, 3, h, w), of that side if given."""
     shape = tuple(images.shape)
     sides = ("h", "w") if resolution is None else (resolution, resolution)
     fits = len(shape) == 4 and shape[1] == 3 and (resolution is None or shape[2:] == sides)
@@ -31,17 +31,17 @@ def require_rgb(images: Tensor | Bytes, resolution: int | None = None) -> None:
 
 
 def as_numpy(images: Tensor | Bytes) -> Bytes:
-    """The same bytes on the processor."""
+    """Return the same bytes on the CPU."""
     return images.cpu().numpy() if isinstance(images, Tensor) else images
 
 
 def chunk_length(image_values: int, cached: int, device: torch.device) -> int:
-    """Images of so many values to work on at a time: `cached` values on the processor, more on a device."""
+    """Return how many images to work on at a time: `cached` values on a CPU, more on a device."""
     return max((cached if device.type == "cpu" else DEVICE_VALUES) // image_values, 1)
 
 
 def in_threads(work: Callable[[int], Result], items: Iterable[int], device: torch.device | None = None) -> list[Result]:
-    """Results in order. NumPy lets other threads run while it computes; a device orders its work itself."""
+    """Return results in order: from threads on a CPU, since NumPy releases them; one by one on a device."""
     if device is not None and device.type != "cpu":
         return [work(item) for item in items]
     return list(map_in_threads(work, items, torch.get_num_threads()))

@@ -1,9 +1,8 @@
-"""Measures of a set of images beside a set of reals, and of these reals beside others of their kind.
+"""Compare a set of images with real images, and the reals with each other (the floor).
 
-    images, reals  ->  one pass over each, for everything that is asked for  ->  numbers
+    images, reals  ->  one pass over each, for all requested metrics  ->  numbers
 
-What depends on the reals alone is kept in a folder, under the digest of the data and every setting that decides about
-it: it is found again for the same question only.
+Results that depend on the reals alone are cached by the digest of the data and every setting that they depend on.
 """
 
 import tempfile
@@ -55,14 +54,14 @@ VERSION = 2
 
 @dataclass(frozen=True)
 class Options:
-    """How to measure; what is compared must have been measured alike.
+    """How to measure; only numbers with the same options can be compared.
 
     Attributes:
         count: images of either set; FID and precision take all reals all the same. seed: of patches, directions and
-            mirroring. mirror: whether half of the reals are mirrored, as a training with mirroring sees them.
+            mirroring. mirror: whether half of the reals are mirrored, as a run with mirroring sees them.
         patches, repeats, directions: of the sliced Wasserstein distance; those of the paper.
         floor: whether reals are compared with other reals, where there are enough.
-        device: where is computed; in place of "mps", which has no float64, the processor.
+        device: where to compute; the CPU in place of "mps", which has no float64.
         cache: folder for what depends on the reals alone; None keeps nothing.
         extractor: network of FID, inception score, precision and recall.
     """
@@ -81,7 +80,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Levels:
-    """Sliced Wasserstein distances times 1000 by the size of the level, the largest first."""
+    """Sliced Wasserstein distances times 1000 by the size of the level, largest first."""
 
     by_size: dict[int, float]
 
@@ -90,18 +89,18 @@ class Levels:
         return float(np.mean(list(self.by_size.values())))
 
     def to_json(self) -> dict[str, Any]:
-        """{"levels": {"64": ...}, "average": ...}."""
+        """Return {"levels": {"64": ...}, "average": ...}."""
         return {"levels": {str(size): value for size, value in self.by_size.items()}, "average": self.average}
 
     @classmethod
     def of(cls, value: dict[str, Any]) -> "Levels":
-        """From what `to_json` gave."""
+        """Return the levels that `to_json` wrote."""
         return cls({int(size): float(number) for size, number in value["levels"].items()})
 
 
 @dataclass(frozen=True)
 class Results:
-    """What was found; None for what was not asked for. `floor` and `ms_ssim_reals` are of reals alone.
+    """Results of a measurement; None for what was not requested. `floor` and `ms_ssim_reals` are of reals alone.
 
     `figures`: FID and the others by names that state the number of images. `notes`: lines for the user.
     """
@@ -116,7 +115,7 @@ class Results:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """{"swd": {"levels", "average", "floor"} or null, "ms_ssim": number or null, ...}."""
+        """Return {"swd": {"levels", "average", "floor"} or null, "ms_ssim": number or null, ...}."""
         distances = None
         if self.swd is not None:
             distances = {**self.swd.to_json(), "floor": None if self.floor is None else self.floor.to_json()}
@@ -138,7 +137,7 @@ def measure(
     options: Options,
     progress: Progress = lambda *_: None,
 ) -> Results:
-    """Measure `images` beside `reals`: metrics "swd", "ms-ssim", "fid", "is", "pr".
+    """Measure `images` against `reals`: metrics "swd", "ms-ssim", "fid", "is", "pr".
 
     Raises DataError, before any work, for sizes that differ or are too small, for too few images, and for too little
     room for temporary files.
@@ -169,7 +168,7 @@ def measure(
 
 
 def check(images: ImageSet, reals: ImageSet, metrics: Sequence[MetricName], options: Options) -> None:
-    """Raises DataError where the sets do not suit the metrics."""
+    """Raise DataError where the sets do not suit the metrics."""
     for metric in metrics:
         if metric not in METRICS:
             raise DataError(f"{metric!r} is no metric; known: {', '.join(METRICS)}")
@@ -208,14 +207,14 @@ def check(images: ImageSet, reals: ImageSet, metrics: Sequence[MetricName], opti
 
 @dataclass(frozen=True)
 class PassResult:
-    """What one pass over a set gave."""
+    """Results of one pass over a set."""
 
     ms_ssim: float | None = None
     features: InceptionFeatures | None = None
 
 
 class ImagePasses:
-    """What is done to one set or to two, with the same options and the same progress bar."""
+    """Passes over sets of images with the same options and the same progress bar."""
 
     def __init__(self, options: Options, progress: Progress) -> None:
         self.options, self.progress = options, progress
@@ -223,9 +222,9 @@ class ImagePasses:
         self.device = torch.device("cpu") if device.type == "mps" else device
 
     def require_room(self, resolution: int) -> None:
-        """Raises DataError where the folder of temporary files has no room for two sets.
+        """Raise DataError where the folder of temporary files has no room for two sets.
 
-        Two are filled at a time: the other reals are gone before the first image is looked at.
+        Two are filled at a time: those of the other reals are deleted before the first image is read.
         """
         if folder := self._folder(resolution):
             require_room(folder, 2 * self._bytes(resolution))
@@ -237,7 +236,7 @@ class ImagePasses:
         return None if self._bytes(resolution) <= IN_MEMORY else Path(tempfile.gettempdir())
 
     def descriptors(self, resolution: int, which: int) -> Descriptors:
-        """For set number `which`: patches of sets that are compared lie at different places."""
+        """Return descriptors for set number `which`: patches of compared sets lie at different places."""
         options = self.options
         return Descriptors(
             options.count,
@@ -260,7 +259,7 @@ class ImagePasses:
         pairs: bool = False,
         extractor: Extractor | None = None,
     ) -> PassResult:
-        """One pass over `count` images from `start` on. Images 2k and 2k + 1 are compared as pairs."""
+        """Read `count` images from `start` on once, for all metrics. Images 2k and 2k + 1 are compared as pairs."""
         similarities: list[NDArray[np.float64]] = []
         features: list[InceptionFeatures] = []
         size = min(max(BATCH_VALUES // (3 * images.resolution**2) // 2 * 2, 2), LARGEST_BATCH)  # even: whole pairs
@@ -287,7 +286,7 @@ class ImagePasses:
 def _reals_alone(
     passes: ImagePasses, reals: ImageSet, gathered: Descriptors | None, pairs: bool, cache: Cache
 ) -> Results:
-    """Gathers the reals' descriptors, and compares reals with others of their kind unless that is known."""
+    """Gather the reals' descriptors, and compare reals with other reals unless the cache has it."""
     options = passes.options
     count = min(options.count, reals.count)
     found = Results(reals.resolution, options.count)
@@ -318,7 +317,7 @@ def _reals_alone(
 
 
 def _features(passes: ImagePasses, reals: ImageSet, cache: Cache) -> InceptionFeatures:
-    """Of all reals, as is the custom for FID: it depends on their number."""
+    """Return the features of all reals, as usual for FID, which depends on their number."""
     options = passes.options
     assert options.extractor is not None
     key = _key(reals, options) | {"images": reals.count, "recipe": options.extractor.recipe}
@@ -333,13 +332,13 @@ def _features(passes: ImagePasses, reals: ImageSet, cache: Cache) -> InceptionFe
 
 
 def _key(reals: ImageSet, options: Options) -> Key:
-    """What decides about the images."""
+    """Return what the images depend on."""
     about = {"mirror": options.mirror, "seed": options.seed, "version": VERSION}
     return {"digest": reals.digest, **reals.settings, **about}
 
 
 def inception_metrics(metrics: Sequence[MetricName]) -> list[fidelity.Metric]:
-    """Those that need an extractor."""
+    """Return the metrics that need an extractor."""
     return [metric for metric in metrics if metric in ("fid", "is", "pr")]
 
 

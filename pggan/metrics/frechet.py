@@ -23,7 +23,7 @@ class Gaussian:
 
 
 class Moments:
-    """Collects mean and unbiased covariance of features (n, d) that come in batches; memory does not grow with them.
+    """Mean and unbiased covariance of features (n, d) that come in batches; memory does not grow with them.
 
     The first batch's mean is subtracted from all features before they are squared, which keeps the digits of small
     variances around large means.
@@ -46,7 +46,7 @@ class Moments:
         self.count += len(values)
 
     def gaussian(self) -> Gaussian:
-        """Raises ValueError for fewer than two samples."""
+        """Return the fitted distribution; ValueError for fewer than two samples."""
         if self.count < 2:
             raise ValueError(f"{self.count} samples have no covariance")
         mean = self._sum / self.count
@@ -55,7 +55,7 @@ class Moments:
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), at least 0; 0 for equal distributions.
+    """Return |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), at least 0; 0 for equal distributions.
 
     The root's trace comes from eigenvalues of the symmetric S1^(1/2) S2 S1^(1/2), which are those of S1 S2: they are
     real and stay so where a covariance has no full rank, as with fewer samples than features.

@@ -1,4 +1,4 @@
-"""Sets of images that are measured: a level of a pyramid, a folder of pictures, or what a network makes.
+"""Sets of images to measure: a level of a pyramid, a folder of pictures, or the pictures of a network.
 
     reals = PyramidSet(Path("celebahq.h5"), 128, shuffle=0)
     for images in reals.batches(1000, 64):
@@ -33,7 +33,7 @@ Bytes = NDArray[np.uint8]
 
 UNLIMITED = sys.maxsize
 DEVICE_PIXELS = 1 << 22
-"""Pixels that a network makes at a time on a device other than the processor."""
+"""Pixels that a network makes at a time on a device other than the CPU."""
 
 # Clocks of the random numbers called "metrics"; latents of the image i have i + LATENTS.
 ORDER, COINS, CLASSES, LATENTS = 0, 1, 2, 3
@@ -44,11 +44,11 @@ class ImageSet(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name of the set in messages."""
 
     @property
     def count(self) -> int:
-        """Number of images; UNLIMITED where they are made."""
+        """Number of images; UNLIMITED for those of a network."""
 
     @property
     def resolution(self) -> int:
@@ -56,14 +56,14 @@ class ImageSet(Protocol):
 
     @property
     def digest(self) -> str | None:
-        """Tells data apart, pixel by pixel; None where that cannot be known without reading everything."""
+        """Depends on every pixel; None where only reading all images could give it."""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What else decides about the images and their order, ready for JSON."""
+        """Everything else that the images and their order depend on, ready for JSON."""
 
     def batches(self, count: int, size: int, *, start: int = 0, mirror_seed: int | None = None) -> Iterator[Bytes]:
-        """Images number `start` to `start + count`, `size` at a time: (n, 3, r, r) uint8.
+        """Yield images number `start` to `start + count`, `size` at a time: (n, 3, r, r) uint8.
 
         With a `mirror_seed` a coin decides for every image whether it is mirrored; it depends on the seed and the
         image's number alone.
@@ -71,7 +71,7 @@ class ImageSet(Protocol):
 
 
 class PyramidSet:
-    """The level of `resolution` pixels of a pyramid file, the largest unless told otherwise.
+    """The level of `resolution` pixels of a pyramid file; None: the largest.
 
     Args:
         fading: weight of the next smaller level, 0 to 1, as the networks see reals while a level fades in; the images
@@ -156,7 +156,7 @@ class FolderSet:
 
 
 class ModelSet:
-    """What the generator's EMA of a model makes, at the resolution that it had grown to.
+    """Pictures of a model's EMA, at the resolution that it had grown to.
 
     The latents of an image depend on the seed and its number alone; the pictures do but for rounding.
 
@@ -203,7 +203,7 @@ class ModelSet:
 
 
 def open_set(path: Path, resolution: int | None = None, *, fading: float = 0.0, shuffle: int | None = None) -> ImageSet:
-    """A pyramid file at that resolution, or a folder of pictures, which has one size and does not fade."""
+    """Open a pyramid file at that resolution, or a folder of pictures, which has one size and does not fade."""
     if not path.is_dir():
         return PyramidSet(path, resolution, fading=fading, shuffle=shuffle)
     if fading:
@@ -212,7 +212,7 @@ def open_set(path: Path, resolution: int | None = None, *, fading: float = 0.0, 
 
 
 def _side(path: Path) -> int:
-    """Of a square RGB picture, from its header."""
+    """Return the side of a square RGB picture, from its header."""
     try:
         with Image.open(path) as picture:
             mode, (width, height) = picture.mode, picture.size

@@ -37,12 +37,12 @@ DISTANCE_ROWS = 10_000
 
 
 class Extractor(Protocol):
-    """Network that describes images; `recipe` says which one, ready for JSON."""
+    """A network that describes images; `recipe` identifies it, ready for JSON."""
 
     recipe: dict[str, str]
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, 3, h, w) uint8 on the processor -> features (n, d), logits (n, c), float32 there too."""
+        """(n, 3, h, w) uint8 on the CPU -> features (n, d), logits (n, c), float32, on the CPU."""
 
 
 class Inception:
@@ -97,7 +97,7 @@ class InceptionFeatures:
 
 
 def describe(batches: Iterable[Tensor | Bytes], extractor: Extractor) -> InceptionFeatures:
-    """Features of a set that comes in batches (n, 3, h, w) uint8. Raises DataError for a set without images."""
+    """Return features of a set that comes in batches (n, 3, h, w) uint8. Raises DataError for a set without images."""
     features, logits = [], []
     for batch in batches:
         require_rgb(batch)
@@ -110,14 +110,14 @@ def describe(batches: Iterable[Tensor | Bytes], extractor: Extractor) -> Incepti
 
 
 def figure_name(metric: Metric, count: int) -> str:
-    """The metric and how many images of the set were measured: fid50k, is2048."""
+    """Return the metric with the number of images: fid50k, is2048."""
     return f"{metric}{count // 1000}k" if count and count % 1000 == 0 else f"{metric}{count}"
 
 
 def figures(
     fakes: InceptionFeatures, reals: InceptionFeatures | None, metrics: Sequence[Metric], recipe: dict[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """JSON-ready records by `figure_name`: the numbers, how many images they stand on, and the extractor's `recipe`.
+    """Return JSON-ready records by `figure_name`: the numbers, the numbers of images, and the extractor's `recipe`.
 
     The inception score needs no reals. Raises DataError for too few images and for unknown metrics.
     """
@@ -139,7 +139,7 @@ def figures(
 
 
 def fid(fakes: InceptionFeatures, reals: InceptionFeatures) -> dict[str, Any]:
-    """Fréchet distance of normal distributions fitted to the features: {"value"}."""
+    """Return the Fréchet distance of normal distributions fitted to the features: {"value"}."""
     fitted = []
     for described in (fakes, reals):
         if len(described.features) < 2:
@@ -152,7 +152,7 @@ def fid(fakes: InceptionFeatures, reals: InceptionFeatures) -> dict[str, Any]:
 
 
 def inception_score(fakes: InceptionFeatures) -> dict[str, Any]:
-    """Mean and standard deviation over `SPLITS` parts of the set, shuffled as the library does: {"mean", ...}."""
+    """Return mean and standard deviation over `SPLITS` parts of the set, in the library's order: {"mean", ...}."""
     if len(fakes.logits) < SPLITS:
         raise DataError(f"the inception score of {SPLITS} parts needs at least as many images, not {len(fakes.logits)}")
     scores = _library("metric_isc").isc_features_to_metric(torch.from_numpy(fakes.logits), splits=SPLITS)
@@ -164,7 +164,7 @@ def inception_score(fakes: InceptionFeatures) -> dict[str, Any]:
 
 
 def precision_recall(fakes: InceptionFeatures, reals: InceptionFeatures) -> dict[str, Any]:
-    """How many fakes lie near reals, and how many reals near fakes: {"precision", "recall", ...}, each 0 to 1."""
+    """Return the shares of fakes near reals and of reals near fakes: {"precision", "recall", ...}, each 0 to 1."""
     if min(len(fakes.features), len(reals.features)) <= NEIGHBOURHOOD:
         raise DataError(f"precision and recall need more than {NEIGHBOURHOOD} images of either set")
     scores = _library("metric_prc").prc_features_to_metric(
@@ -188,7 +188,7 @@ def _library(module: str) -> Any:
 
 
 def _require_state(path: Path) -> None:
-    """The library would run code that the file may hold; plain tensors pass."""
+    """Raise DataError for a file that is not plain tensors: the library would run code that it may hold."""
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise DataError(f"{path}: is no file; name the file of the Inception network's weights")
     try:

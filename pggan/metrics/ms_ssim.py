@@ -23,13 +23,13 @@ SMALLEST = 1 << (len(SCALE_WEIGHTS) - 1)
 CENTRE = 127.5
 """Subtracted from the pixels before they are squared: small squares lose fewer digits in float32."""
 CHUNK_VALUES = 1 << 17
-"""Pictures are compared so many values at a time: they stay in the processor's cache."""
+"""Pictures are compared so many values at a time: they stay in the CPU's cache."""
 
 Means = NDArray[np.float64]
 
 
 def ms_ssim(first: Tensor | Bytes, second: Tensor | Bytes, *, device: str | torch.device = "cpu") -> Means:
-    """Similarity of n pairs of pictures (n, 3, h, w) uint8: (n,) values from 0 to 1, 1 for equal pictures.
+    """Return the similarity of n pairs of pictures (n, 3, h, w) uint8: (n,) values from 0 to 1, 1 for equal pictures.
 
     Raises DataError for other shapes, and for sides that are no multiples of 16.
     """
@@ -39,7 +39,7 @@ def ms_ssim(first: Tensor | Bytes, second: Tensor | Bytes, *, device: str | torc
 def statistics(
     first: Tensor | Bytes, second: Tensor | Bytes, *, device: str | torch.device = "cpu"
 ) -> tuple[Means, Means]:
-    """Means over pixels and channels of n pairs of pictures at the five scales.
+    """Return means over pixels and channels of n pairs of pictures at the five scales.
 
     Two arrays (n, 5): of contrast times structure, and of that times luminance. Between the scales lies a 2 x 2 box.
     """
@@ -66,7 +66,7 @@ def statistics(
 
 
 def combine(contrast: Means, similarity: Means) -> Means:
-    """The product over the scales of (n, 5) means to their weights, (n,): luminance counts at the last scale alone.
+    """Multiply (n, 5) means over the scales, raised to their weights: (n,). Luminance counts at the last scale alone.
 
     Negative means count as 0.
     """
@@ -75,7 +75,7 @@ def combine(contrast: Means, similarity: Means) -> Means:
 
 
 def _chunk_means(x: Array, y: Array) -> Means:
-    """(n, 2, 5) of pictures 0..255, float32."""
+    """Return (n, 2, 5) for pictures 0..255, float32."""
     x -= CENTRE
     y -= CENTRE
     scales = []
@@ -87,7 +87,7 @@ def _chunk_means(x: Array, y: Array) -> Means:
 
 
 def _means(x: Array, y: Array) -> Means:
-    """(n, 2) of one scale, of pictures less CENTRE."""
+    """Return (n, 2) of one scale, for pictures less CENTRE."""
     weights = gaussian(min(WINDOW, *x.shape[-2:]))
     mx, my, products = _blur(x, weights), _blur(y, weights), _blur(x * y, weights)
     squares = x * x
@@ -122,14 +122,14 @@ def _picture_means(x: Array) -> Means:
 
 
 def gaussian(size: int) -> NDArray[np.float64]:
-    """Weights (size,) of sum 1; smaller windows are narrower in proportion, even ones are centred between pixels."""
+    """Return weights (size,) of sum 1; smaller windows are narrower in proportion, even ones lie between pixels."""
     x = np.arange(size) - (size - 1) / 2
     bell = np.exp(-(x**2) / (2 * (SIGMA * size / WINDOW) ** 2))
     return bell / bell.sum()
 
 
 def _blur(x: Array, weights: NDArray[np.float64]) -> Array:
-    """Weighted means of all windows inside the picture, across rows, then columns; equal weights at once."""
+    """Return weighted means of all windows inside the picture: rows first, then columns; equal weights at once."""
     half, odd = divmod(len(weights), 2)
     rows, columns = x.shape[-2] - len(weights) + 1, x.shape[-1] - len(weights) + 1
     tall = x[..., half : half + rows, :] * float(weights[half] if odd else 0)

@@ -34,7 +34,7 @@ class Neighbours:
 
 
 def face_descriptor(images: Tensor) -> Tensor:
-    """Laplacian levels of the central face crop: (n, 3, r, r) uint8, r a power of two of at least 8 -> (n, d) float32.
+    """Return Laplacian levels of the central face crop: (n, 3, r, r) uint8, r a power of two >= 8 -> (n, d) float32.
 
     Every level is divided by the root of its number of values: the distance is the root of the summed mean squares of
     the levels' differences, in steps of 8-bit values. Coarse shapes count as much as the many pixels of fine detail.
@@ -62,13 +62,13 @@ def nearest(
     descriptor: Descriptor = face_descriptor,
     device: str | torch.device = "cpu",
 ) -> Neighbours:
-    """The `k` reals nearest to each of the queries (n, 3, r, r) uint8; `reals` come in batches of such images.
+    """Find the `k` reals nearest to each of the queries (n, 3, r, r) uint8; `reals` come in batches of such images.
 
     Every real is compared with every query; memory does not grow with their number. Of equally near ones the earlier
     comes first. Raises DataError where there are fewer than `k` reals, or their size differs from that of the queries.
     """
     if k < 1:
-        raise DataError(f"{k} neighbours: at least 1 must be asked for")
+        raise DataError(f"{k} neighbours: give at least 1")
     require_rgb(queries)
     wanted = descriptor(torch.as_tensor(queries).to(device))
     distances = torch.full((len(wanted), 0), torch.inf, device=wanted.device)

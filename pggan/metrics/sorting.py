@@ -1,4 +1,4 @@
-"""Sorting float32 values in place, the way that is faster on this processor: the result is the same to the last bit.
+"""Sorting float32 values in place, the way that is faster on this CPU: the result is the same to the last bit.
 
 NumPy's sort is the fastest where the vector instructions that it uses are; AMD's Zen 4 has them and runs them at a
 fifth of the speed (it stores compressed vectors in microcode). There a radix sort of coarse keys comes before; a whole
@@ -28,7 +28,7 @@ def plain_sort(values: Floats) -> None:
 
 
 def bucket_sort(values: Floats) -> None:
-    """By 16-bit keys first, which NumPy does in linear time, then exactly within short windows.
+    """Sort by 16-bit keys first, which NumPy does in linear time, then exactly within short windows.
 
     Keys never fall where values rise, so that only values of equal keys are out of order, and lie side by side. Windows
     of twice the longest such run, and the same windows moved by half their width, hold each run whole once.

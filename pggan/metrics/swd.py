@@ -31,7 +31,7 @@ PATCH = 7
 VALUES = 3 * PATCH**2
 """Values of a patch, ordered by channel, row, column."""
 CHUNK_VALUES = 1 << 19
-"""Pictures are filtered so many values at a time: they stay in the processor's cache."""
+"""Pictures are filtered so many values at a time: they stay in the CPU's cache."""
 CHUNK_PATCHES = 1 << 13
 """Patches that are normalized at a time."""
 BLOCK_BYTES = 256 << 20
@@ -40,7 +40,7 @@ REMEDY = "set TMPDIR to a folder on a disk with room"
 
 
 def levels(resolution: int) -> list[int]:
-    """Sizes of the levels of pictures of that side: 64 -> [64, 32, 16]. Raises DataError for sides that have none."""
+    """Return the sizes of the levels of pictures of that side: 64 -> [64, 32, 16]. DataError if there are none."""
     if resolution < SMALLEST or resolution & (resolution - 1):
         raise DataError(
             f"images of {resolution} x {resolution} pixels have no sliced Wasserstein distance: "
@@ -50,7 +50,7 @@ def levels(resolution: int) -> list[int]:
 
 
 def laplacian(pictures: Array, smallest: int = SMALLEST) -> dict[int, Array]:
-    """The levels of pictures (n, 3, r, r) float32 by their size, (n, 3, size, size) each; destroys `pictures`.
+    """Return the levels of pictures (n, 3, r, r) float32 by size, (n, 3, size, size) each; overwrites `pictures`.
 
     A level is what the next smaller picture, enlarged again, lacks; the last one is the low-pass picture itself. Both
     ways the kernel is the binomial (1 4 6 4 1) / 16, borders are mirrored without repeating the edge (Burt and Adelson
@@ -108,7 +108,7 @@ def _subtract_enlarged(x: Array, lower: Array) -> None:
 
 
 def patches(level: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Array:
-    """Patches of 7 x 7 pixels around centres (n, p) in a level (n, 3, s, s): (n p, 147)."""
+    """Return patches of 7 x 7 pixels around centres (n, p) in a level (n, 3, s, s): (n p, 147)."""
     top, left = rows - PATCH // 2, columns - PATCH // 2
     image = np.arange(len(rows))[:, None]
     if isinstance(level, Tensor):
@@ -121,12 +121,12 @@ def patches(level: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -
 
 
 def descriptor_bytes(count: int, resolution: int, patches: int) -> int:
-    """What the descriptors of a set take, all levels together."""
+    """Return the bytes that the descriptors of a set take, all levels together."""
     return 4 * VALUES * patches * count * len(levels(resolution))
 
 
 def require_room(folder: Path, needed: int) -> None:
-    """Raises DataError where fewer bytes are free."""
+    """Raise DataError where fewer bytes are free."""
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
@@ -177,7 +177,7 @@ class Descriptors:
         self._store = _Memory(self.sizes, rows) if folder is None else _Files(self.sizes, rows, folder)
 
     def add(self, images: Tensor | Bytes) -> None:
-        """The set's next images, (n, 3, r, r) uint8."""
+        """Add the set's next images, (n, 3, r, r) uint8."""
         require_rgb(images, self.resolution)
         if self.added + len(images) > self.count:
             raise DataError(f"{self.added + len(images)} images were given: {self.count} are expected")
@@ -202,7 +202,7 @@ class Descriptors:
         self.added += len(images)
 
     def level(self, size: int) -> Floats:
-        """All patches of one level, (count * patches, 147) float32, not normalized; the caller may change the array."""
+        """Return all patches of one level, (count * patches, 147) float32, not normalized; the caller owns them."""
         if self.added < self.count:
             raise DataError(f"{self.added} images were given: {self.count} are needed; lower the number of images")
         return self._store.read(size)
@@ -220,7 +220,7 @@ class Descriptors:
 
 
 def _all_patches(pyramid: dict[int, Array], centres: dict[int, NDArray[np.int64]]) -> dict[int, Floats]:
-    """By size: the patches around centres (n, p, 2) of every level."""
+    """Return by size the patches around centres (n, p, 2) of every level."""
     found = {}
     for size, level in pyramid.items():
         gathered = patches(level, centres[size][..., 0], centres[size][..., 1])
@@ -276,7 +276,7 @@ class _Files:
 
 
 def normalize(descriptors: Array, out: Array | None = None) -> Array:
-    """Patches of a set (N, 147) with mean 0 and standard deviation 1 of every colour channel, over patches and pixels.
+    """Normalize patches (N, 147) to mean 0 and standard deviation 1 per colour channel, over patches and pixels.
 
     Into `out` where it is given, which may be `descriptors`. A channel without any contrast stays 0.
     """
@@ -308,7 +308,11 @@ def normalize(descriptors: Array, out: Array | None = None) -> Array:
 
 
 def sliced_distance(a: Array, b: Array, directions: NDArray[np.floating]) -> float:
-    """Mean absolute difference of sorted projections: normalized patches (N, 147) of two sets, directions (147, k)."""
+    """Return the mean absolute difference of sorted projections.
+
+    Args:
+        a, b: normalized patches (N, 147) of two sets. directions: (147, k).
+    """
     if a.shape != b.shape:
         raise ValueError(f"sets of {len(a)} and {len(b)} patches: both must have as many")
     axes = np.ascontiguousarray(directions.T, np.float32)  # (k, 147)
@@ -317,7 +321,7 @@ def sliced_distance(a: Array, b: Array, directions: NDArray[np.floating]) -> flo
     for start in range(0, len(axes), step):
         some = axes[start : start + step]
         if isinstance(a, Tensor):
-            with full_products():  # a training may allow TF32, whose errors a small distance would not stand out from
+            with full_products():  # a run may allow TF32, whose errors are as large as small distances
                 first, second = ((torch.from_numpy(some).to(x) @ x.T).sort(dim=1).values for x in (a, b))
             total += float((first - second).abs().mean(1).double().sum())
         else:
@@ -326,7 +330,7 @@ def sliced_distance(a: Array, b: Array, directions: NDArray[np.floating]) -> flo
 
 
 def _summed_distances(first: Floats, second: Floats) -> float:
-    """Of projections (k, N), which are overwritten: what is sorted together lies in a row."""
+    """Return the sum of distances of projections (k, N), which are overwritten."""
 
     def distance(row: int) -> float:
         a, b = first[row], second[row]
@@ -345,7 +349,7 @@ def swd(
     directions: int = 128,
     progress: Callable[[], object] = lambda: None,
 ) -> dict[int, float]:
-    """Distance of two sets, times 1000, by the size of the level: mean over `repeats` of random unit `directions`.
+    """Return the distance of two sets, times 1000, by size of level: mean over `repeats` of random unit `directions`.
 
     Level by level: the descriptors of one and a block of projections are in memory, 2.7 GB for 16,384 images.
     `progress` is called after every one of the `repeats`.
@@ -370,7 +374,7 @@ def swd(
 
 
 def unit_directions(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """Uniform over the sphere, (147, count)."""
+    """Return unit vectors uniform over the sphere, (147, count)."""
     normals = rng.standard_normal((VALUES, count))
     return normals / np.linalg.norm(normals, axis=0)
 

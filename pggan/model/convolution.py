@@ -5,7 +5,7 @@ through a convolution with kernels as large as the image, and that of leaky ReLU
 layer below. Here the gradient of a convolution is again made of convolutions, and the slopes of leaky ReLU are taken
 as the constants that they are.
 
-Resampling shares its work with the 3 x 3 convolution beside it. A convolution followed by the average of 2 x 2 pixels
+Resampling shares its work with the 3 x 3 convolution next to it. A convolution followed by the average of 2 x 2 pixels
 is a 2 x 2 box filter followed by the convolution with stride 2; nearest 2x upsampling followed by a convolution is a
 transposed convolution with stride 2 followed by a 2 x 2 box filter. Both are exact, with a quarter of the
 multiplications; a single 4 x 4 kernel, the usual way to fuse the two, needs 16/9 as many.
@@ -25,7 +25,7 @@ _INPUT_ONLY: ContextVar[bool] = ContextVar("input_only", default=False)
 
 @contextmanager
 def without_weight_gradients() -> Iterator[None]:
-    """Within it, backward passes go to the activations alone: for gradients by the image, which need no others.
+    """Compute gradients of activations only, inside this context: gradients by the image need no others.
 
     Autograd tells a custom function what its inputs may need, not what the pass at hand asks for.
     """
@@ -39,7 +39,7 @@ def without_weight_gradients() -> Iterator[None]:
 def convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int = 0, transposed: bool = False
 ) -> Tensor:
-    """Convolution; x, weight and bias are of one type.
+    """Convolve x; x, weight and bias have one type.
 
     Args:
         x: (N, I, H, W).
@@ -50,12 +50,12 @@ def convolution(
 
 
 def leaky_relu_(x: Tensor, slope: float) -> Tensor:
-    """max(x, slope x) in place, slope 0 being ReLU; x must be a fresh result that nobody else keeps."""
+    """Compute max(x, slope x) in place (slope 0: ReLU); nothing else may use x."""
     return _LeakyReLU.apply(x, slope)
 
 
 def box(x: Tensor, padding: int, bias: Tensor | None = None) -> Tensor:
-    """Mean of 2 x 2 pixels at every place, plus bias (C,).
+    """Return the mean of 2 x 2 pixels at every place, plus bias (C,).
 
     (N, C, H, W) -> (N, C, H + 1, W + 1) with padding 1, where zeros outside count, or H - 1 and W - 1 without.
     """
@@ -157,7 +157,7 @@ class _LeakyReLU(torch.autograd.Function):
 
 
 class _Slopes(torch.autograd.Function):
-    """g times the slope at y, which is a constant almost everywhere: y gets no gradient."""
+    """Multiply g by the slope at y, which is constant almost everywhere: y gets no gradient."""
 
     @staticmethod
     def forward(ctx: Any, g: Tensor, y: Tensor, slope: float) -> Tensor:

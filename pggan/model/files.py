@@ -1,4 +1,4 @@
-"""Model files: safetensors with everything that rebuilds the networks, and nothing that tells when or where.
+"""Model files: safetensors with everything that rebuilds the networks; no date, path or machine.
 
 from pggan.model.files import load_model
 model = load_model("runs/faces")  # a run folder or a model file
@@ -45,9 +45,9 @@ TRIAL_PICTURES = 4  # made at once to find the fastest number of threads
 
 @dataclass
 class Model:
-    """Networks as a training left them: `ema` makes the pictures, the other two are for training on.
+    """Networks at the end of a run: `ema` makes the pictures; the other two are needed to continue training.
 
-    `lod` is how far the training had grown: 0 at the full resolution.
+    `lod`: how far they had grown; 0 is the full resolution.
     """
 
     ema: Generator
@@ -62,7 +62,7 @@ class Model:
 
     @property
     def level(self) -> Level:
-        """How far the training had grown."""
+        """How far the networks had grown."""
         return Level(self.config.resolution, self.lod)
 
     @property
@@ -70,17 +70,17 @@ class Model:
         return next(self.ema.parameters()).device
 
     def to(self, device: torch.device | str) -> "Model":
-        """The same model, its networks moved to `device`."""
+        """Move the networks to `device` and return the model."""
         for network in (self.ema, self.generator, self.discriminator):
             network.to(device)
         return self
 
     def latents(self, seeds: Iterable[int]) -> Tensor:
-        """(n, latent_size): a seed's latents depend on nothing but the seed."""
+        """Return (n, latent_size); a seed's latents depend only on the seed."""
         return torch.stack([normals(seed, "grid", 0, (self.config.latent_size,)) for seed in seeds])
 
     def labels(self, label: int | None, seeds: Iterable[int]) -> Tensor | None:
-        """(n, classes) one-hot: all of class `label`, or, when it is None, of a class drawn by each seed."""
+        """Return (n, classes) one-hot: all of class `label`, or, when it is None, of a class drawn by each seed."""
         classes = self.config.classes
         if not classes:
             if label is not None:
@@ -93,15 +93,16 @@ class Model:
 
     @torch.no_grad()
     def pictures(self, seeds: Iterable[int], *, label: int | None = None, full: bool = False) -> NDArray[np.uint8]:
-        """Pictures of the seeds, (n, r, r, 3) uint8 RGB; `full` repeats pixels of an unfinished training's smaller
-        pictures up to the full resolution.
+        """Return pictures of the seeds, (n, r, r, 3) uint8 RGB.
+
+        `full`: repeat pixels of networks that have not grown to the full resolution up to it.
         """
         seeds = list(seeds)
         latents, labels = self.latents(seeds), self.labels(label, seeds)
         return render(self.ema, latents, labels, self.lod, full=full)
 
     def settle_threads(self) -> None:
-        """Let torch make pictures on a CPU with the fastest number of threads; nothing on other devices."""
+        """Set torch to the number of threads that makes pictures fastest on a CPU; do nothing on other devices."""
         if next(self.ema.parameters()).device.type == "cpu":
             use_fastest(lambda: self.pictures(range(TRIAL_PICTURES)))
 
@@ -110,7 +111,7 @@ class Model:
 def render(
     generator: Generator, latents: Tensor, labels: Tensor | None, lod: float, *, full: bool = False
 ) -> NDArray[np.uint8]:
-    """(n, r, r, 3) uint8 RGB of the generator, a few at a time; in float32."""
+    """Return (n, r, r, 3) uint8 RGB of the generator, made a few at a time in float32."""
     device = next(generator.parameters()).device
     resolution = Level(generator.config.resolution, lod).resolution
     step = max(1, BATCH_PIXELS // resolution**2)
@@ -147,7 +148,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     """Return the model of a file or of a run folder.
 
     Of a folder: its final model, else its newest checkpoint, else its best snapshot. Raises DataError, in one line, for
-    anything else. Memory is asked for only when the file is seen to hold what its heading says.
+    anything else. Memory is allocated only after the file's tensors have been compared with its heading.
     """
     path = Path(path)
     with as_data_error(path, "read"):

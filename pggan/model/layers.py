@@ -29,7 +29,7 @@ Resample = Literal["up", "down"] | None
 
 
 def to_float32(x: Tensor) -> Tensor:
-    """x in float32, or in float64 when it is that already."""
+    """Return x in float32, or unchanged when it is float64."""
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -52,7 +52,7 @@ class _Scaled(nn.Module):
         self._shared: Tensor | None = None
 
     def effective_weight(self, dtype: torch.dtype) -> Tensor:
-        """The scaled weight in the layer's shape and the given type; kept while `shared_weights` is active."""
+        """Return the scaled weight in the layer's shape and the given type; kept while `shared_weights` is active."""
         if self._shared is not None and self._shared.dtype == dtype:
             return self._shared
         weight = self._effective_weight().to(dtype)
@@ -64,14 +64,14 @@ class _Scaled(nn.Module):
         return self.weight * self.scale if self.scale != 1.0 else self.weight
 
     def share(self, active: bool) -> None:
-        """Starts or ends keeping the scaled weight."""
+        """Start or stop keeping the scaled weight."""
         self.sharing = active
         self._shared = None
 
 
 @contextmanager
 def shared_weights(*networks: nn.Module) -> Iterator[None]:
-    """Within it, weights of the networks must not change, and every pass uses the same scaled weights.
+    """Scale each weight once, inside this context, for all passes; the weights must not change.
 
     Gradients of all passes then meet at the scaled weight, so that scaling is differentiated once per step.
     """
@@ -86,7 +86,7 @@ def shared_weights(*networks: nn.Module) -> Iterator[None]:
 
 
 class ScaledConv(_Scaled):
-    """Convolution, kernel 1 or 3, that keeps the size, or with resample "up" or "down" doubles or halves it.
+    """Convolution with kernel 1 or 3 that keeps the size, or doubles or halves it with resample "up" or "down".
 
     "up": nearest upsampling, then the convolution. "down": the convolution, then the average of 2 x 2 pixels.
     """
@@ -147,7 +147,7 @@ class ScaledDense(_Scaled):
 
 
 def pixel_norm(x: Tensor) -> Tensor:
-    """x / sqrt(mean of x^2 over axis 1 + 1e-8), the mean in float32 (section 4.2)."""
+    """Return x / sqrt(mean of x^2 over axis 1 + 1e-8), the mean in float32 (section 4.2)."""
     return _PixelNorm.apply(x)
 
 
@@ -192,7 +192,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class LayerNorm(nn.Module):
-    """Every sample to mean 0 and variance 1 over C, H, W; then one gain for all and a bias per map."""
+    """Layer normalization over C, H, W, then one gain for all and a bias per map."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -209,14 +209,14 @@ class LayerNorm(nn.Module):
 
 
 def stddev_group(samples: int, limit: int) -> int:
-    """Size of a stddev group: the largest number <= limit that divides the samples; limit 0 is all samples."""
+    """Return the size of a stddev group: the largest divisor of the samples <= limit; limit 0 is all samples."""
     if limit == 0 or limit >= samples:
         return samples
     return next(size for size in range(limit, 0, -1) if samples % size == 0)
 
 
 def minibatch_stddev(x: Tensor, group: int, batches: int = 1) -> Tensor:
-    """One more map: the average deviation within the sample's group (section 3; strided groups as of 2018).
+    """Append a map: the average deviation within the sample's group (section 3; strided groups as of 2018).
 
     Sample n of a batch of N belongs to group n mod (N / group). `batches` batches lie one after the other in x and
     know nothing of each other, so that reals and fakes may share one pass.
@@ -236,7 +236,7 @@ def minibatch_stddev(x: Tensor, group: int, batches: int = 1) -> Tensor:
 
 
 class MinibatchDiscrimination(nn.Module):
-    """Features that tell how near a sample is to the others (Salimans et al. 2016), appended to x.
+    """Append features of how near a sample is to the others (Salimans et al. 2016).
 
     theta is normalized per kernel dimension and scaled by exp(log_scale). Scale and bias start from data:
     `initialise` makes the mean smallest half-distance 1 and the mean feature 0.

@@ -54,7 +54,7 @@ def gradient_scale(config: LossConfig, level: Level) -> float:
 
 
 def gradient_norms(scores: Tensor, images: Tensor, loss_scale: float = 1.0) -> Tensor:
-    """Norm over pixels and channels of each score's gradient by its image (N,), float32, differentiable.
+    """Return the norm of each score's gradient by its image (N,), over pixels and channels; float32, differentiable.
 
     `loss_scale` keeps the gradients of float16 in range while they are taken.
     """
@@ -67,7 +67,7 @@ def gradient_norms(scores: Tensor, images: Tensor, loss_scale: float = 1.0) -> T
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (N, classes) to labels (N, classes), one-hot or weights that sum to 1."""
+    """Return the mean cross-entropy of logits (N, classes) to labels (N, classes), one-hot or weights that sum to 1."""
     return -(labels.to(logits) * functional.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
@@ -84,7 +84,7 @@ def d_step_terms(
     group: int | None = None,
     loss_scale: float = 1.0,
 ) -> LossTerms:
-    """The discriminator's loss.
+    """Return the discriminator's loss.
 
     Args:
         reals: (N, 3, r, r) in -1..1, already faded (`fade`), r the level of `lod`.
@@ -92,7 +92,7 @@ def d_step_terms(
         mixing: (N,) uniform in 0..1: mixed = reals + (fakes - reals) mixing. LSGAN does not use it.
         labels: (N, classes) of the reals, None without classes.
         fake_labels: (N, classes) that the fakes were made from; None: the same.
-        group: samples per stddev group, from `partition`; None: found from N.
+        group: samples per stddev group, from `partition`; None: derived from N.
         loss_scale: of float16's gradient scaler, for the inner gradient; 1 otherwise.
     """
     count, level = len(reals), Level(discriminator.config.resolution, lod)
@@ -131,7 +131,7 @@ def g_step_terms(
     labels: Tensor | None = None,
     group: int | None = None,
 ) -> LossTerms:
-    """The generator's loss, for fresh latents (N, latent_size) and their labels (N, classes)."""
+    """Return the generator's loss for fresh latents (N, latent_size) and their labels (N, classes)."""
     fakes = generator(latents, labels, lod)
     scores, logits = discriminator(fakes, lod, group=group)
     loss = scores.square().mean() if config.kind == "lsgan" else -scores.mean()
@@ -143,7 +143,7 @@ def g_step_terms(
 
 
 def combine(parts: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
-    """Statistics of a minibatch from those of its parts and their weights; with weights of 1 in sum these are means."""
+    """Sum the statistics of a minibatch's parts by their weights; weights that sum to 1 give means."""
     return {
         name: torch.stack([part[name] * weight for part, weight in zip(parts, weights, strict=True)]).sum()
         for name in parts[0]

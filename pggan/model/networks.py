@@ -39,18 +39,18 @@ NOISE_ONSET = 0.5
 
 
 def compute_dtype(parameter: Tensor) -> torch.dtype:
-    """Type of activations: autocast's where it is on, else the parameters' own."""
+    """Return the type of activations: autocast's where it is on, else the parameters' own."""
     kind = parameter.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else parameter.dtype
 
 
 def up2(x: Tensor) -> Tensor:
-    """Nearest 2x upsampling."""
+    """Upsample by 2, nearest neighbour."""
     return functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def down2(x: Tensor) -> Tensor:
-    """Average of 2 x 2 pixels."""
+    """Return the average of 2 x 2 pixels."""
     return functional.avg_pool2d(x, 2)
 
 
@@ -84,7 +84,7 @@ class GeneratorLevel(nn.Module):
         return {"pixel": PixelNorm(), "batch": BatchNorm(maps), "none": None}[config.g_norm]
 
     def _finish(self, x: Tensor, norm: nn.Module | None) -> Tensor:
-        """Activation and norm: batch norm goes before the activation, pixel norm after it."""
+        """Apply activation and norm: batch norm before the activation, pixel norm after it."""
         if norm is None:
             return leaky_relu_(x, self.slope)
         return leaky_relu_(norm(x), self.slope) if self.batch_norm else norm(leaky_relu_(x, self.slope))
@@ -110,13 +110,13 @@ class Generator(nn.Module):
         self.levels = nn.ModuleDict({str(r): GeneratorLevel(config, r) for r in config.levels})
 
     def level(self, resolution: int) -> GeneratorLevel:
-        """The layers of the level of `resolution` pixels."""
+        """Return the layers of the level of `resolution` pixels."""
         level = self.levels[str(resolution)]
         assert isinstance(level, GeneratorLevel)
         return level
 
     def forward(self, latents: Tensor, labels: Tensor | None = None, lod: float = 0.0) -> Tensor:
-        """Images of the level of `lod`.
+        """Return images of the level of `lod`.
 
         Args:
             latents: (N, latent_size), standard normal.
@@ -130,7 +130,7 @@ class Generator(nn.Module):
         return self.at_level(latents, labels, level.resolution, level.alpha)
 
     def at_level(self, latents: Tensor, labels: Tensor | None, resolution: int, alpha: float) -> Tensor:
-        """Images of `resolution`, that level having weight alpha and the enlarged one below it 1 - alpha."""
+        """Return images of `resolution`: that level with weight alpha and the enlarged one below with 1 - alpha."""
         parameter = self.level(4).to_rgb.weight
         dtype = compute_dtype(parameter)
         with torch.autocast(parameter.device.type, enabled=False):
@@ -148,7 +148,7 @@ class Generator(nn.Module):
             return torch.tanh(images) if self.config.g_tanh else images
 
     def _inputs(self, latents: Tensor, labels: Tensor | None) -> Tensor:
-        """Latents and labels, normalized: (N, latent_size + classes)."""
+        """Return latents and labels, normalized: (N, latent_size + classes)."""
         config = self.config
         expected = (latents.shape[0], config.classes)
         if config.classes and (labels is None or labels.shape != expected):
@@ -244,7 +244,7 @@ class Discriminator(nn.Module):
             self.register_buffer("noise_strength", torch.zeros(()))
 
     def level(self, resolution: int) -> DiscriminatorLevel:
-        """The layers of the level of `resolution` pixels."""
+        """Return the layers of the level of `resolution` pixels."""
         level = self.levels[str(resolution)]
         assert isinstance(level, DiscriminatorLevel)
         return level
@@ -252,7 +252,7 @@ class Discriminator(nn.Module):
     def forward(
         self, images: Tensor, lod: float = 0.0, *, batches: int = 1, group: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Scores and logits of images at the level of `lod`.
+        """Return scores and logits of images at the level of `lod`.
 
         Args:
             images: (batches N, 3, r, r); the batches lie one after the other and know nothing of each other.
@@ -269,7 +269,7 @@ class Discriminator(nn.Module):
     def at_level(
         self, images: Tensor, resolution: int, alpha: float, *, batches: int = 1, group: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """`forward` at `resolution`, that level having weight alpha and the halved images' own 1 - alpha."""
+        """Run `forward` at `resolution`: that level with weight alpha and the halved images with 1 - alpha."""
         features = self.features(images, resolution, alpha, batches=batches, group=group)
         with torch.autocast(images.device.type, enabled=False):
             out = self.level(4).finish(features, batches)
@@ -278,7 +278,7 @@ class Discriminator(nn.Module):
     def features(
         self, images: Tensor, resolution: int, alpha: float, *, batches: int = 1, group: int | None = None
     ) -> Tensor:
-        """Activations before minibatch discrimination and the last dense layer, (batches N, nf(0))."""
+        """Return activations before minibatch discrimination and the last dense layer, (batches N, nf(0))."""
         if images.shape[1:] != (3, resolution, resolution) or images.shape[0] % batches:
             raise ValueError(
                 f"images of shape {tuple(images.shape)}: expected ({batches} N, 3, {resolution}, {resolution})"
@@ -306,14 +306,14 @@ class Discriminator(nn.Module):
 
     @torch.no_grad()
     def initialise(self, reals: Tensor, lod: float) -> None:
-        """Starts minibatch discrimination from reals (500 in the paper's table 1, row e*) at the level of `lod`."""
+        """Initialise minibatch discrimination from reals (500 in the paper's row e*) at the level of `lod`."""
         level = Level(self.config.resolution, lod)
         features = self.features(reals, level.resolution, level.alpha)
         self.level(4).discrimination.initialise(features)
 
     @torch.no_grad()
     def update_noise(self, mean_fake_score: Tensor) -> None:
-        """Once after every minibatch: the noise grows when fakes pass for reals (appendix B); nothing without noise.
+        """Update the noise after a minibatch: it grows when fakes pass for reals (appendix B).
 
         `mean_fake_score` is the mean over the whole minibatch, of all devices.
         """
@@ -328,7 +328,7 @@ Network = Generator | Discriminator
 
 
 def used_parameters(network: Network, lod: float) -> Iterator[tuple[str, nn.Parameter]]:
-    """(name, parameter) of what works at `lod`, in a fixed order; the others get no gradient."""
+    """Yield (name, parameter) of the layers used at `lod`, in a fixed order; the others get no gradient."""
     at = Level(network.config.resolution, lod)
     color = "to_rgb" if isinstance(network, Generator) else "from_rgb"
     for name, parameter in network.named_parameters():
@@ -342,7 +342,7 @@ def used_parameters(network: Network, lod: float) -> Iterator[tuple[str, nn.Para
 
 
 def require_gradients(network: Network, lod: float | None) -> None:
-    """Only parameters that work at `lod` take gradients; None: no parameter does."""
+    """Let only the parameters used at `lod` take gradients; None: no parameter does."""
     wanted = {name for name, _ in used_parameters(network, lod)} if lod is not None else set()
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in wanted)

@@ -113,11 +113,11 @@ def test_mistakes_are_told_in_a_line(folder: Path, tmp_path: Path) -> None:
         (("--model", folder / "done", "--slerp", "3"), "--slerp: two seeds are needed"),
         (("--model", folder / "done", "--slerp", "3,x"), "--slerp: 'x' is neither"),
         (("--model", folder / "done", "--curate", "4", "--seeds", "0-2"), "--curate 4: more than the 3 seeds"),
-        (("--model", folder / "done", "--steps", "4"), "--steps has no say in pictures of --seeds"),
-        (("--model", folder / "done", "--video", "a.mp4"), "--out has no say in the film of --video"),
-        (("--model", folder / "done", "--centre", "4"), "--centre has no say without a --truncation"),
+        (("--model", folder / "done", "--steps", "4"), "--steps has no effect with pictures of --seeds"),
+        (("--model", folder / "done", "--video", "a.mp4"), "--out has no effect with the film of --video"),
+        (("--model", folder / "done", "--centre", "4"), "--centre has no effect without a --truncation"),
         (("--seeds", "3"), "--model is missing, for pictures of --seeds"),
-        (("--progress", folder / "done"), "--out has no say in the film of --progress"),
+        (("--progress", folder / "done"), "--out has no effect with the film of --progress"),
     ):
         result = run("--out", tmp_path / "out", *arguments)
         assert result.exit_code == 1
