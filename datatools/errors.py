@@ -27,6 +27,10 @@ class SettingError(DataError):
         return f"--{self.setting.replace('_', '-')} {self.problem}"
 
 
+class ArrayError(DataError, ValueError):
+    """An array of a wrong shape or type, given by the caller: a ValueError, too, as NumPy's own functions raise."""
+
+
 def one_line(error: BaseException, length: int | None = None) -> str:
     """Return an error's message on one line, cut to `length` characters; its type where it has no message."""
     return (" ".join(str(error).split()) or type(error).__name__)[:length]

@@ -25,7 +25,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from datatools.errors import DataError, one_line, reason
+from datatools.errors import ArrayError, DataError, one_line, reason
 from datatools.files import atomic_path
 
 MAX_PIXELS = 150_000_000
@@ -172,7 +172,7 @@ def save_jpeg(path: Path, array: NDArray[np.uint8], quality: int = 90) -> None:
 
 def _save(path: Path, array: NDArray[np.uint8], **options: Any) -> None:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
-        raise ValueError(f"expected (H, W, 3) uint8, found {array.shape} {array.dtype}")
+        raise ArrayError(f"expected (H, W, 3) uint8, found {array.shape} {array.dtype}")
     encoded = io.BytesIO()  # Pillow's own writing to a file does not say why it failed
     Image.fromarray(array).save(encoded, **options)
     with atomic_path(Path(path)) as temporary:

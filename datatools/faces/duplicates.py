@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from datatools.errors import ArrayError
+
 MAX_DISTANCE = 32
 """Of 256 bits. Judged by eye on 5,637 CelebA faces of 128 x 128: the 97 pairs up to 41 bits show the same photo, two
 shots of one person appear at 52, different people at 55. Chance pairs grow with the square of the number of faces:
@@ -42,7 +44,7 @@ def perceptual_hash(face: NDArray[np.uint8]) -> NDArray[np.uint64]:
     Bit i is set when the i-th lowest frequency (the mean aside) of the 32 x 32 grey version has a positive coefficient.
     """
     if face.dtype != np.uint8 or face.ndim != 3 or face.shape[2] != 3 or min(face.shape[:2]) < _SIDE:
-        raise ValueError(f"expected (r, r, 3) uint8 with r >= {_SIDE}, found {face.shape} {face.dtype}")
+        raise ArrayError(f"expected (r, r, 3) uint8 with r >= {_SIDE}, found {face.shape} {face.dtype}")
     # Grey comes last: reducing first makes it cheap, and on floats nothing is rounded in between.
     small = cv2.resize(face, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float64)
     spectrum = cv2.dct(small @ np.array([0.299, 0.587, 0.114]))
@@ -58,7 +60,7 @@ def find_duplicates(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE
     for CelebA's 202,599 faces on one core.
     """
     if hashes.ndim != 2 or hashes.shape[1] != 4 or hashes.dtype != np.uint64:
-        raise ValueError(f"expected (N, 4) uint64, found {hashes.shape} {hashes.dtype}")
+        raise ArrayError(f"expected (N, 4) uint64, found {hashes.shape} {hashes.dtype}")
     if not 0 <= max_distance < _BITS // 2:  # half of the bits differ by chance
         raise ValueError(f"max_distance must lie in 0..{_BITS // 2 - 1}, not {max_distance}")
     words = np.ascontiguousarray(hashes.T)  # (4, N)

@@ -13,6 +13,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from datatools.errors import ArrayError
+
 LEAST_SIZE = 64
 """Smaller pictures have too few frequencies for the bands."""
 
@@ -162,12 +164,12 @@ def quality_score(face: NDArray[np.uint8]) -> float:
     """Bits of detail per frequency: 0 for a picture without any, about 6 for the sharpest faces.
 
     `face`: (r, r, 3) uint8 RGB, r >= 64; the constants are tuned for r = 1024. The result is finite, never negative,
-    and the same to the bit for the same pixels. Raises ValueError for any other shape or type.
+    and the same to the bit for the same pixels. Raises ArrayError for any other shape or type.
     """
     if not isinstance(face, np.ndarray) or face.dtype != np.uint8:
-        raise ValueError(f"face is {getattr(face, 'dtype', type(face).__name__)}: give a uint8 array of RGB pixels")
+        raise ArrayError(f"face is {getattr(face, 'dtype', type(face).__name__)}: give a uint8 array of RGB pixels")
     if face.ndim != 3 or face.shape[2] != 3 or face.shape[0] != face.shape[1] or face.shape[0] < LEAST_SIZE:
-        raise ValueError(f"face has shape {face.shape}: give (r, r, 3) with r of at least {LEAST_SIZE}")
+        raise ArrayError(f"face has shape {face.shape}: give (r, r, 3) with r of at least {LEAST_SIZE}")
     # An 8-bit picture enlarged until `frequency` is its highest has rounding noise that many times as dense.
     rounding = ROUNDING_MARGIN * LUMA_ROUNDING * (0.5 / FREQUENCIES) ** 2
     details = []

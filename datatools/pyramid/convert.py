@@ -15,11 +15,11 @@ from datatools.files import as_data_error, atomic_path
 from datatools.pyramid.format import (
     FORMAT_NAME,
     UNKNOWN_ORIGIN,
-    damage_told,
-    ignore,
+    damage_as_data_error,
     image_checksum,
     level_name,
     level_shape,
+    no_progress,
     open_pyramid,
     provenance_checksums,
     provenance_tables,
@@ -84,7 +84,7 @@ def convert(
     Raises: DataError for a file of another layout, damaged or contradictory levels, and a disk that cannot be written.
     """
     old, new = Path(old), Path(new)
-    with open_pyramid(old) as file, damage_told(old):
+    with open_pyramid(old) as file, damage_as_data_error(old):
         stored = _stored_levels(file, old)
         top = max(stored)
         count = int(stored[top].dataset.shape[0])
@@ -116,7 +116,7 @@ def convert(
                         target.write(resolution, index, image)
                         target.checksums[resolution][index] = image_checksum(image)
                 target.done += len(images)
-                (progress or ignore)(len(images))
+                (progress or no_progress)(len(images))
             tables = provenance_tables([UNKNOWN_ORIGIN] * count, ())
             target.finish(tables, (), provenance_checksums(tables))
     if labels is not None:
@@ -126,7 +126,7 @@ def convert(
 
 def count_images(old: Path) -> int:
     """Return the number of images in a file of the 2017 layout. Raises DataError as `convert`."""
-    with open_pyramid(old) as file, damage_told(old):
+    with open_pyramid(old) as file, damage_as_data_error(old):
         stored = _stored_levels(file, old)
         return int(stored[max(stored)].dataset.shape[0])
 

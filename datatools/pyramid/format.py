@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from datatools.errors import DataError, one_line
+from datatools.errors import ArrayError, DataError, one_line
 from datatools.pyramid.levels import level_resolutions
 from datatools.text import counted
 
@@ -92,7 +92,7 @@ class Provenance:
 
     def __post_init__(self) -> None:
         if np.shape(self.quad) != (4, 2) or np.shape(self.landmarks) != (5, 2):
-            raise ValueError(f"quad is (4, 2), landmarks (5, 2), not {np.shape(self.quad)}, {np.shape(self.landmarks)}")
+            raise ArrayError(f"quad is (4, 2), landmarks (5, 2), not {np.shape(self.quad)}, {np.shape(self.landmarks)}")
         if self.file_name == self.source_md5 == "":
             return  # of unknown origin
         if not self.file_name or Path(self.file_name).name != self.file_name or "\0" in self.file_name:
@@ -142,8 +142,8 @@ def image_checksum(image: NDArray[np.uint8]) -> int:
     return zlib.crc32(np.ascontiguousarray(image).data)
 
 
-def ignore(images: int) -> None:
-    """Progress that nobody watches."""
+def no_progress(images: int) -> None:
+    """Do nothing: the default progress callback."""
 
 
 def _open_unlocked_if_need_be(path: Path) -> h5py.File:
@@ -174,8 +174,8 @@ def open_pyramid(path: Path) -> h5py.File:
 
 
 @contextmanager
-def damage_told(path: Path) -> Iterator[None]:
-    """Turn what h5py makes of overwritten bytes into a DataError of one line."""
+def damage_as_data_error(path: Path) -> Iterator[None]:
+    """Turn what h5py raises for overwritten bytes into a DataError of one line."""
     try:
         yield
     except (KeyError, OSError, RuntimeError) as error:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
-from datatools.pyramid.format import CHECKSUMS, PROVENANCE, ignore, images_per_chunk, level_name
+from datatools.pyramid.format import CHECKSUMS, PROVENANCE, images_per_chunk, level_name, no_progress
 from datatools.pyramid.reader import OpenFile, Pyramid
 from datatools.pyramid.writer import Layout, Setting, UnfinishedFile, new_file, write_at
 
@@ -45,7 +45,7 @@ def join(
     with new_file(Path(out), layout, settings or {}) as target:
         for pyramid in pyramids:
             with pyramid:
-                _append_images(target, pyramid, progress or ignore)
+                _append_images(target, pyramid, progress or no_progress)
                 stored = pyramid.handles().file
                 row_checksums.append(stored[f"{CHECKSUMS}/{PROVENANCE}"][...])
                 for name, columns in tables.items():
@@ -60,7 +60,9 @@ def _append_images(target: UnfinishedFile, part: Pyramid, progress: Callable[[in
         checksums[target.done : target.done + len(part)] = source.file[f"{CHECKSUMS}/{level_name(resolution)}"][...]
     if target.layout.compression == part.compression == "none":
         for resolution in reversed(part.levels):  # the top level last: its bytes are what takes the time
-            _copy_level(target, source, resolution, len(part), progress if resolution == part.resolution else ignore)
+            _copy_level(
+                target, source, resolution, len(part), progress if resolution == part.resolution else no_progress
+            )
         target.done += len(part)
         return
     for index in range(len(part)):
@@ -76,7 +78,7 @@ def _append_images(target: UnfinishedFile, part: Pyramid, progress: Callable[[in
 def _copy_chunk(target: UnfinishedFile, source: OpenFile, resolution: int, index: int) -> None:
     """Take an image's chunk over without decompressing it; compressing alike is what costs most otherwise."""
     filters_skipped, chunk = source.levels[resolution].dataset.id.read_direct_chunk((index, 0, 0, 0))
-    with target.told_plainly():
+    with target.as_data_error():
         target.reserve(len(chunk))
         target.levels[resolution].id.write_direct_chunk((target.done, 0, 0, 0), chunk, filters_skipped)
 
@@ -91,7 +93,7 @@ def _copy_level(
         images = min(batch, count - start)
         read_at = (level.offset or 0) + start * level.image_bytes
         write_to = target.levels[resolution].id.get_offset() + (target.done + start) * level.image_bytes
-        with target.told_plainly():
+        with target.as_data_error():
             _copy_range(level.descriptor, target.descriptor, images * level.image_bytes, read_at, write_to)
         progress(images)
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from datatools.errors import DataError
+from datatools.errors import ArrayError, DataError
 
 CACHED_SUMS = 1 << 16  # as many as stay in the processor's cache
 
@@ -28,7 +28,7 @@ def build_levels(face: NDArray[np.uint8], min_level: int = 4) -> dict[int, NDArr
     even, exactly: the picture that is halved again and again is never rounded on its way.
     """
     if face.ndim != 3 or face.shape[0] != face.shape[1] or face.shape[2] != 3 or face.dtype != np.uint8:
-        raise ValueError(f"a face is (r, r, 3) uint8, not {face.shape} {face.dtype}")
+        raise ArrayError(f"a face is (r, r, 3) uint8, not {face.shape} {face.dtype}")
     resolutions = level_resolutions(face.shape[0], min_level)
     top = np.ascontiguousarray(face.transpose(2, 0, 1))
     return {face.shape[0]: top, **reduced_levels(top, resolutions[1:])}

@@ -20,7 +20,7 @@ from datatools.pyramid.format import (
     COLUMNS,
     PROVENANCE,
     SETTINGS,
-    damage_told,
+    damage_as_data_error,
     level_name,
     level_shape,
     open_pyramid,
@@ -74,7 +74,7 @@ class OpenFile:
     def __init__(self, path: Path, resolutions: tuple[int, ...]) -> None:
         self.process = os.getpid()
         self.file = open_pyramid(path)
-        with damage_told(path):
+        with damage_as_data_error(path):
             self.levels = {r: StoredLevel(self.file, self.file[level_name(r)]) for r in resolutions}
 
 
@@ -168,7 +168,7 @@ class Pyramid:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._handles: OpenFile | None = None
-        with open_pyramid(self.path) as file, damage_told(self.path):
+        with open_pyramid(self.path) as file, damage_as_data_error(self.path):
             problems = structure_problems(file)
             if problems:
                 more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -213,7 +213,7 @@ class Pyramid:
         if name not in self.provenance_names:
             raise DataError(_unknown(f"{self.path}: no provenance column", name, self.provenance_names))
         file = self.handles().file
-        with damage_told(self.path):
+        with damage_as_data_error(self.path):
             values = file[f"{PROVENANCE}/{name}"][...]
         return np.char.decode(values, "utf-8", "surrogateescape") if values.dtype.kind == "S" else values
 
@@ -229,7 +229,7 @@ class Pyramid:
         They are made from the checksums in the file: a file that was changed since is damaged, which `verify` finds.
         """
         level = self[resolution]
-        with damage_told(self.path):
+        with damage_as_data_error(self.path):
             checksums = self.handles().file[f"{CHECKSUMS}/{level_name(level.resolution)}"][...]
         return hashlib.sha256(checksums.tobytes() + extra).hexdigest()
 

@@ -17,12 +17,12 @@ from datatools.pyramid.format import (
     CHECKSUMS,
     COLUMNS,
     PROVENANCE,
-    damage_told,
+    damage_as_data_error,
     header_problems,
-    ignore,
     image_checksum,
     level_name,
     level_shape,
+    no_progress,
     open_pyramid,
     provenance_checksums,
     structure_problems,
@@ -61,12 +61,12 @@ def verify(path: str | Path, progress: Callable[[int], object] | None = None) ->
     (some ten images) whatever the size of the file; images are checked by as many threads as there are cores.
     """
     try:
-        with open_pyramid(Path(path)) as file, damage_told(Path(path)):
+        with open_pyramid(Path(path)) as file, damage_as_data_error(Path(path)):
             problems = structure_problems(file)
             if header_problems(file):
                 return problems
             tables_are_sound = not any(PROVENANCE in problem for problem in problems)
-            problems += _content_problems(file, progress or ignore)
+            problems += _content_problems(file, progress or no_progress)
             return problems + (_provenance_problems(file) if tables_are_sound else [])
     except DataError as error:
         return [str(error)]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datatools import __version__
-from datatools.errors import DataError, one_line
+from datatools.errors import ArrayError, DataError, one_line
 from datatools.files import atomic_path
 from datatools.pyramid.format import (
     ATTRIBUTES,
@@ -97,7 +97,7 @@ class PyramidWriter:
         """Add one face, (r, r, 3) uint8 RGB with r = resolution, and where it comes from."""
         resolutions = self._layout.resolutions
         if face.shape != (resolutions[0], resolutions[0], 3):
-            raise ValueError(f"faces of this pyramid have side {resolutions[0]}, not the shape {face.shape}")
+            raise ArrayError(f"faces of this pyramid have side {resolutions[0]}, not the shape {face.shape}")
         if provenance.attributes is not None and len(provenance.attributes) != len(self._attribute_names):
             raise ValueError(f"{len(provenance.attributes)} attributes for {len(self._attribute_names)} names")
         index = len(self._rows)
@@ -155,7 +155,7 @@ class UnfinishedFile:
         if index >= self.layout.count:
             raise DataError(f"{self.path}: announced for {counted(self.layout.count, 'face')}, more were appended")
         level = self.levels[resolution]
-        with self.told_plainly():
+        with self.as_data_error():
             if level.chunks is None:
                 write_at(self.descriptor, image.data.cast("B"), level.id.get_offset() + index * image.nbytes)
                 return
@@ -184,7 +184,7 @@ class UnfinishedFile:
         if self.done != self.layout.count:
             appended = f"{self.done:,} {'was' if self.done == 1 else 'were'} appended"
             raise DataError(f"{self.path}: announced for {counted(self.layout.count, 'face')}, {appended}")
-        with self.told_plainly():
+        with self.as_data_error():
             everything = (*self.checksums.values(), row_checksums, *tables.values())
             self.reserve(sum(values.nbytes for values in everything))
             for resolution, values in self.checksums.items():
@@ -202,7 +202,7 @@ class UnfinishedFile:
             self.file.close()
 
     @contextmanager
-    def told_plainly(self) -> Iterator[None]:
+    def as_data_error(self) -> Iterator[None]:
         """Turn a failure of the file system into a DataError of one line."""
         try:
             yield

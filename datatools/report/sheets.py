@@ -7,6 +7,8 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from datatools.errors import ArrayError
+
 GAP = 4  # pixels between tiles, and around them
 PAPER = 255  # grey level of the gaps
 
@@ -65,7 +67,7 @@ def contact_sheet(images: Sequence[NDArray[np.uint8]], columns: int, tile: int) 
     sheet = np.full((rows * step + GAP, columns * step + GAP, 3), PAPER, np.uint8)
     for number, image in enumerate(images):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise ValueError(f"picture {number} is {image.dtype} of shape {image.shape}, expected uint8 (r, r, 3)")
+            raise ArrayError(f"picture {number} is {image.dtype} of shape {image.shape}, expected uint8 (r, r, 3)")
         fitted = fit_picture(image, tile, tile)
         height, width = fitted.shape[:2]
         top = GAP + number // columns * step + (tile - height) // 2

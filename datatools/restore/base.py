@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datatools.errors import DataError
+from datatools.errors import ArrayError, DataError
 from datatools.images import Box
 
 Picture = NDArray[np.uint8]
@@ -110,9 +110,9 @@ def check_picture(picture: Picture) -> None:
     """Raise DataError for anything but an (h, w, 3) uint8 array with at least one pixel."""
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
         kind = picture.dtype if isinstance(picture, np.ndarray) else type(picture).__name__
-        raise DataError(f"a picture to restore has to be an array of uint8, 0..255, not {kind}")
+        raise ArrayError(f"a picture to restore has to be an array of uint8, 0..255, not {kind}")
     if picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-        raise DataError(f"a picture to restore has the shape (height, width, 3), not {picture.shape}")
+        raise ArrayError(f"a picture to restore has the shape (height, width, 3), not {picture.shape}")
 
 
 def check_part(picture: Picture, box: Box) -> None:

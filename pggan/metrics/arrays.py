@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datatools.errors import DataError
+from datatools.errors import ArrayError
 from datatools.parallel import map_in_threads
 
 Bytes = NDArray[np.uint8]
@@ -21,13 +21,13 @@ DEVICE_VALUES = 1 << 25
 
 
 def require_rgb(images: Tensor | Bytes, resolution: int | None = None) -> None:
-    """Raise DataError for anything but RGB bytes (n, 3, h, w), of that side if given."""
+    """Raise ArrayError for anything but RGB bytes (n, 3, h, w), of that side if given."""
     shape = tuple(images.shape)
     sides = ("h", "w") if resolution is None else (resolution, resolution)
     fits = len(shape) == 4 and shape[1] == 3 and (resolution is None or shape[2:] == sides)
     if not fits or images.dtype not in (np.uint8, torch.uint8):
         wanted = f"(n, 3, {sides[0]}, {sides[1]})"
-        raise DataError(f"images of shape {shape} and type {images.dtype}: expected RGB bytes, {wanted} uint8")
+        raise ArrayError(f"images of shape {shape} and type {images.dtype}: expected RGB bytes, {wanted} uint8")
 
 
 def as_numpy(images: Tensor | Bytes) -> Bytes:

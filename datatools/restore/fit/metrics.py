@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from datatools.errors import DataError
+from datatools.errors import ArrayError, DataError
 from datatools.restore.base import Picture
 
 Plane = NDArray[np.float64]
@@ -67,7 +67,7 @@ def ssim_y(first: Picture, second: Picture, border: int = 0) -> float:
 
 def _inside(first: Picture, second: Picture, border: int) -> tuple[Picture, Picture]:
     if first.shape != second.shape:
-        raise DataError(f"pictures of {first.shape} and {second.shape} cannot be compared: their shapes differ")
+        raise ArrayError(f"pictures of {first.shape} and {second.shape} cannot be compared: their shapes differ")
     height, width = first.shape[:2]
     if min(height, width) <= 2 * border:
         raise DataError(f"nothing of a picture of {width} x {height} pixels lies inside a border of {border}")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from datatools.errors import ArrayError
 from datatools.faces import duplicates
 from datatools.faces.duplicates import MAX_DISTANCE, DuplicatePair, find_duplicates, perceptual_hash
 from datatools.images import decode_rgb, read_rgb
@@ -94,11 +95,11 @@ def test_flat_faces_have_no_bits() -> None:
 
 
 def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="r >= 32"):
+    with pytest.raises(ArrayError, match="r >= 32"):
         perceptual_hash(np.zeros((16, 16, 3), np.uint8))
-    with pytest.raises(ValueError, match="uint8"):
+    with pytest.raises(ArrayError, match="uint8"):
         perceptual_hash(np.zeros((64, 64, 3)))
-    with pytest.raises(ValueError, match="uint64"):
+    with pytest.raises(ArrayError, match="uint64"):
         find_duplicates(np.zeros((3, 4), np.int64))
     with pytest.raises(ValueError, match="max_distance"):
         find_duplicates(np.zeros((3, 4), np.uint64), 128)

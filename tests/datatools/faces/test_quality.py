@@ -21,6 +21,7 @@ from benchmarks.quality import (
     recompress,
     reduce_and_enlarge,
 )
+from datatools.errors import ArrayError
 from datatools.faces.quality import quality_score
 from datatools.faces.recipe import make_face
 from datatools.restore import get_restorer
@@ -207,7 +208,7 @@ def test_the_same_pixels_give_the_same_bits_and_are_left_alone() -> None:
     ],
 )
 def test_wrong_input_is_refused_with_what_was_found(face: object, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ArrayError, match=message):
         quality_score(face)  # type: ignore[arg-type]
 
 
