@@ -1,4 +1,4 @@
-"""The weights that come with the program: docs/restoration.md says what they were trained on and how good they are."""
+"""Locate the bundled weights; docs/restoration.md describes their training and quality."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ FOLDER = Path(__file__).with_name("data")
 
 
 def bundled_weights(task: str, variant: Variant) -> Path:
-    """Weight file for "jpeg" (of which there is one) or "sr"."""
+    """Return the weight file for "jpeg" (there is only one) or "sr"."""
     path = FOLDER / ("jpeg.safetensors" if task == "jpeg" else f"sr-{variant}.safetensors")
     if not path.is_file():
         raise DataError(f"{path} is missing: the installation is damaged, install the program again")

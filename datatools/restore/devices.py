@@ -1,4 +1,4 @@
-"""Where networks are computed."""
+"""Choose the device that computes networks."""
 
 import re
 
@@ -8,14 +8,14 @@ from datatools.errors import DataError, one_line
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA where there is one. Raises DataError for one that is not there."""
+    """Return the device of that name; "auto" is CUDA if available, else the CPU. Raise DataError if it is missing."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # there and back: "meta" exists everywhere and holds nothing
     except (RuntimeError, AssertionError, ImportError) as error:
-        # torch goes on with a list of all that is there, and what its developers should look at
+        # the first sentence: torch adds a list of devices and hints for its developers
         reason = re.split(r"(?<=\.)\s", one_line(error), maxsplit=1)[0]
         raise DataError(f"--device {name} is not available here: {reason}") from error
     return device

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+Orientations = Literal[1, 2, 4]
+
 MIDDLE = 0.5
-"""Taken off before the first layer: with inputs that are never negative, whole layers of ReLUs die early on."""
+"""Subtracted before the first layer: with inputs that are never negative, whole layers of ReLUs die early."""
 
 
 def _conv(inputs: int, outputs: int, *, stride: int = 1, gain: float = 1.0) -> nn.Conv2d:
@@ -30,25 +32,25 @@ def _conv(inputs: int, outputs: int, *, stride: int = 1, gain: float = 1.0) -> n
     return layer
 
 
-def turned(restore: Callable[[Tensor], Tensor], pictures: Tensor, turns: int) -> Tensor:
-    """Mean of what comes out for the picture in `turns` orientations: 1, 2 (upright, upside down) or 4.
+def average_orientations(restore: Callable[[Tensor], Tensor], pictures: Tensor, count: int) -> Tensor:
+    """Return the mean result for the picture in `count` orientations: 1, 2 (upright, upside down) or 4.
 
-    Errors that a network makes in one orientation alone cancel (R. Timofte et al., "Seven ways to improve example-based
+    Errors that a network makes in only one orientation cancel (R. Timofte et al., "Seven ways to improve example-based
     single image super resolution", CVPR 2016).
     """
     total: Tensor | int = 0
-    for quarter in range(0, 4, 4 // turns):
+    for quarter in range(0, 4, 4 // count):
         picture = torch.rot90(pictures, quarter, (2, 3)).contiguous(memory_format=torch.channels_last)
         total = total + torch.rot90(restore(picture), -quarter, (2, 3))
     assert isinstance(total, Tensor)
-    return total / turns
+    return total / count
 
 
-def _checked_turns(turns: Literal[1, 2, 4]) -> Literal[1, 2, 4]:
-    """The number as it is. Raises ValueError for one that `turned` has no orientations for."""
-    if type(turns) is not int or turns not in (1, 2, 4):  # 2.0, as JSON may hold it, would fail only when it is used
-        raise ValueError(f"a picture can be turned into 1, 2 or 4 orientations, not {turns!r}")
-    return turns
+def _check_self_ensemble(count: Orientations) -> Orientations:
+    """Return the number of orientations. Raise ValueError for one that `average_orientations` cannot use."""
+    if type(count) is not int or count not in (1, 2, 4):  # 2.0, as JSON may hold it, would fail only when it is used
+        raise ValueError(f"a picture can be turned into 1, 2 or 4 orientations, not {count!r}")
+    return count
 
 
 class ResidualBlock(nn.Module):
@@ -74,24 +76,28 @@ class ArtifactRemover(nn.Module):
     """Encoder-decoder with symmetric skips (Mao et al. 2016), which predicts what JPEG changed. The size is kept.
 
     Blocks of 2 x 2 pixels become channels, a strided convolution halves once more, and a transposed one leads back;
-    each step up receives the features of its own size from the way down. At full size there is no layer: there, a
-    processor would spend its time on moving features rather than on multiplying them.
+    each step up receives the features of its own size from the way down. There is no layer at full size, where a CPU
+    would spend its time on moving features rather than on multiplying them.
     """
 
     scale: ClassVar[int] = 1
     grid: ClassVar[int] = 8
 
     def __init__(
-        self, channels: tuple[int, int] = (64, 96), blocks: tuple[int, int] = (4, 6), turns: Literal[1, 2, 4] = 1
+        self,
+        channels: tuple[int, int] = (64, 96),
+        blocks: tuple[int, int] = (4, 6),
+        self_ensemble: Orientations = 1,
     ) -> None:
-        """`channels` and residual `blocks` at half size (as many again on the way up) and at a quarter; out of training
-        the result is the mean over `turns` orientations of the picture.
+        """Set `channels` and residual `blocks` at half size (as many again on the way up) and at a quarter.
+
+        In evaluation the result is the mean over `self_ensemble` orientations of the picture.
         """
         super().__init__()
-        self.settings = {"channels": list(channels), "blocks": list(blocks), "turns": turns}
-        self.turns = _checked_turns(turns)
+        self.settings = {"channels": list(channels), "blocks": list(blocks), "self_ensemble": self_ensemble}
+        self.self_ensemble = _check_self_ensemble(self_ensemble)
         self.strength = 1.0
-        """Share of the change that is made: a photo cleaned wholly has lost some grain of its own."""
+        """Share of the change that is made: with the whole change, a photo loses some of its own grain."""
         self.margin = 4 * (2 * blocks[1] + 2) + 2 * (4 * blocks[0] + 4)
         half, quarter = channels
         self.entry = _conv(3 * 4 + 4, half)
@@ -103,8 +109,8 @@ class ArtifactRemover(nn.Module):
         self.exit = _conv(half, 3 * 4, gain=0.1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """(n, 3, h, w), h and w multiples of 8 -> the same shape, not clipped. JPEG's blocks begin at the corner."""
-        restored = turned(self._restore, pictures, 1 if self.training else self.turns)
+        """Map (n, 3, h, w), h and w multiples of 8, to the same shape, unclipped. JPEG's blocks start at the corner."""
+        restored = average_orientations(self._restore, pictures, 1 if self.training else self.self_ensemble)
         return restored if self.strength == 1 else torch.lerp(pictures, restored, self.strength)
 
     def _restore(self, pictures: Tensor) -> Tensor:
@@ -119,7 +125,7 @@ class ArtifactRemover(nn.Module):
 
 
 def _places(pictures: Tensor) -> Tensor:
-    """(n, 4, h / 2, w / 2): where 2 x 2 pixels lie in JPEG's blocks of 8 x 8, as points on two circles."""
+    """Return the places of 2 x 2 pixels in JPEG's blocks of 8 x 8 as points on two circles, (n, 4, h / 2, w / 2)."""
     n, _, height, width = pictures.shape
     rows, columns = (
         torch.arange(size // 2, device=pictures.device, dtype=pictures.dtype) * (torch.pi / 2)
@@ -138,13 +144,14 @@ class SuperResolver(nn.Module):
 
     scale: ClassVar[int] = 4
 
-    def __init__(self, channels: int = 64, blocks: int = 12, texture: int = 0, turns: Literal[1, 2, 4] = 1) -> None:
-        """`texture`: channels of the layers that make grain, 0 for none. Out of training the result is the mean over
-        `turns` orientations of the picture.
+    def __init__(self, channels: int = 64, blocks: int = 12, texture: int = 0, self_ensemble: Orientations = 1) -> None:
+        """Set `channels` and residual `blocks`, and the channels of the layers that make grain (`texture`, 0: none).
+
+        In evaluation the result is the mean over `self_ensemble` orientations of the picture.
         """
         super().__init__()
-        self.settings = {"channels": channels, "blocks": blocks, "texture": texture, "turns": turns}
-        self.turns = _checked_turns(turns)
+        self.settings = {"channels": channels, "blocks": blocks, "texture": texture, "self_ensemble": self_ensemble}
+        self.self_ensemble = _check_self_ensemble(self_ensemble)
         self.margin = 2 * blocks + 3
         self.grid = 1
         self.entry = _conv(3, channels)
@@ -158,8 +165,8 @@ class SuperResolver(nn.Module):
             self.grid = Texture.PERIOD
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """(n, 3, h, w) -> (n, 3, 4 h, 4 w), not clipped. The corner is at a multiple of `grid` in the photo."""
-        return turned(self._restore, pictures, 1 if self.training else self.turns)
+        """Map (n, 3, h, w) to (n, 3, 4 h, 4 w), not clipped. The corner is at a multiple of `grid` in the photo."""
+        return average_orientations(self._restore, pictures, 1 if self.training else self.self_ensemble)
 
     def _restore(self, pictures: Tensor) -> Tensor:
         x = self.entry(pictures - MIDDLE)
@@ -173,17 +180,17 @@ class SuperResolver(nn.Module):
 
 
 class Texture(nn.Module):
-    """Adds what the small picture cannot tell: grain, pores, hair, made of white noise by a few layers of convolutions.
+    """Adds what the small picture does not contain: grain, pores, hair, made from white noise by a few convolutions.
 
     A network without noise has to make texture out of the input's own pixels, and repeats itself with the pixel
     shuffle's grid. The noise is part of the weights, lies fixed on the photo's pixels and repeats every `PERIOD` pixels
-    of the input: parts of a photo get the same grain as the whole. In training it is drawn anew.
+    of the input: parts of a photo get the same grain as the whole. In training it is drawn anew for each step.
     """
 
     PERIOD: ClassVar[int] = 64
     MARGIN: ClassVar[int] = 4
-    """Pixels of the input that it looks at further than the network without it: three convolutions and the bicubic
-    enlargement's two, instead of the last convolution's one."""
+    """Pixels of the input by which it enlarges the receptive field: three convolutions and the bicubic enlargement's
+    two, instead of the last convolution's one."""
     NOISE: ClassVar[int] = 4
     """Channels of noise, at either size."""
 
@@ -203,11 +210,11 @@ class Texture(nn.Module):
         self.exit = _conv(channels, 3, gain=0.03)
 
     def forward(self, features: Tensor, enlarged: Tensor) -> Tensor:
-        """(n, features, h, w) and (n, 3, h * scale, w * scale) -> what to add to the latter."""
+        """Map (n, features, h, w) and (n, 3, h * scale, w * scale) to the texture to add to the latter."""
         control = functional.leaky_relu(self.control(features), 0.2)
         small = torch.cat([control, self._placed(self.small_noise, control)], dim=1)
         small = self.small_exit(functional.leaky_relu(self.small(small), 0.2)).float()
-        # enlarged smoothly, for what a pixel shuffle leaves behind is what this module is meant to avoid
+        # enlarged smoothly: this module exists to avoid the patterns of a pixel shuffle
         coarse = functional.interpolate(small, scale_factor=self.scale, mode="bicubic", align_corners=False)
         control = functional.interpolate(control, scale_factor=self.scale, mode="bilinear", align_corners=False)
         x = torch.cat([control, self._placed(self.noise, control), (enlarged - MIDDLE).to(control.dtype)], dim=1)
@@ -216,14 +223,14 @@ class Texture(nn.Module):
         return coarse + fine.float()
 
     def scale_by(self, strength: float) -> None:
-        """Add that many times as much from now on."""
+        """Multiply the texture by a factor."""
         with torch.no_grad():
             for layer in (self.small_exit, self.exit):
                 layer.weight.mul_(strength)
                 layer.bias.mul_(strength)  # type: ignore[union-attr]
 
     def _placed(self, noise: Tensor, like: Tensor) -> Tensor:
-        """(n, NOISE, h, w) of the size of `like`."""
+        """Return (n, NOISE, h, w) noise of the size of `like`."""
         n, _, height, width = like.shape
         if self.training:
             return torch.randn(n, self.NOISE, height, width, device=like.device).to(like.dtype)
@@ -248,6 +255,6 @@ class Critic(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """(n, 3, h, w), h and w at least 16 -> (n, 1, h / 16, w / 16) scores."""
+        """Map (n, 3, h, w), h and w at least 16, to (n, 1, h / 16, w / 16) scores."""
         scores: Tensor = self.layers(pictures * 2 - 1)
         return scores

@@ -30,7 +30,7 @@ from datatools.restore.bundled import bundled_weights
 from datatools.restore.devices import choose_device
 from datatools.restore.external import REALESRGAN, load_model
 from datatools.restore.external import digest as external_digest
-from datatools.restore.tiling import BATCHES, Precision, best_precision, network_shape, restore_parts
+from datatools.restore.tiling import GPU_TILING, Precision, best_precision, network_shape, restore_parts
 from datatools.restore.weights import file_digest, load_remover, load_weights, task_of
 
 SHARP_SIDE = 1024.0
@@ -118,7 +118,7 @@ class NetworkRestorer:
                 inputs,
                 device=self.device,
                 precision=self.precision,
-                tiling=BATCHES if self.batch_size > 1 else None,
+                tiling=GPU_TILING if self.batch_size > 1 else None,
             )
             for job, (_, box), result in zip(due, inputs, results, strict=True):
                 job.advance(box, result)
@@ -203,7 +203,8 @@ def network_restorer(name: str, *, super_resolution: SuperResolution, device: st
 def _bundled(variant: Variant) -> list[Step]:
     """Return both bundled networks; the enlargement's model card says how strong the remover was in its training."""
     enlargement = bundled_weights("sr", variant)
-    strength = float(load_weights(enlargement, "sr")[1].get("after_strength", 1.0))
+    card = load_weights(enlargement, "sr")[1]
+    strength = float(card.get("degrade_strength", card.get("after_strength", 1.0)))  # the name before
     remover = replace(_own("jpeg", bundled_weights("jpeg", variant)), strength=strength)
     return [remover, _own("sr", enlargement)]
 

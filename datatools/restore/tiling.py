@@ -1,9 +1,9 @@
-"""Runs a restoration network over pictures of any size, in tiles that give the same pixels as the whole would.
+"""Run a restoration network over pictures of any size, in tiles that give the same pixels as the whole picture.
 
-Seams are exact rather than blended: every tile sees `margin` pixels more than it keeps, and begins at a multiple of
-`grid`. The zeros with which convolutions pad act at the true edges of the picture alone, as in training.
+Seams are exact rather than blended: a tile is computed from a window that is `margin` pixels larger, and begins at a
+multiple of `grid`. Convolutions pad with zeros only at the true edges of the picture, as in training.
 
-A GPU takes tiles of several pictures at once, for which what the network sees of them has to be equally large.
+A GPU takes tiles of several pictures at once if their windows are equally large.
 """
 
 import contextlib
@@ -28,11 +28,10 @@ class Tiling:
     """How pictures become tiles, and tiles batches. Numbers are pixels of the network's input.
 
     Attributes:
-        tile: largest side of what a tile keeps.
-        step: 1: the network sees no more than it needs. Larger: sides of tiles are multiples of it, and the network
-            sees equally much for all tiles of one size, which can be a batch then; only where a picture is too small
-            for that it sees less.
-        batch: tiles of one size go through the network together up to this many pixels, margins counted.
+        tile: largest side of a tile, without its margin.
+        step: 1: windows are as small as possible. Larger: sides of tiles are multiples of it, and all tiles of one size
+            have windows of one size, which form a batch; windows are smaller only if the picture is.
+        batch: largest number of pixels of a batch, margins included.
     """
 
     tile: int
@@ -40,21 +39,20 @@ class Tiling:
     batch: int
 
 
-def alone(scale: int) -> Tiling:
-    """For processors: tile after tile, by a network that enlarges by `scale`.
+def cpu_tiling(scale: int) -> Tiling:
+    """Return the tiling for a CPU, one tile at a time, and a network that enlarges by `scale`.
 
-    Larger tiles save margins and take memory by their square, most of it where pictures are enlarged.
+    Larger tiles save margins, but need memory in proportion to their area, most of it if pictures are enlarged.
     """
     return Tiling(tile=max(768 // scale, 256), step=1, batch=0)
 
 
-BATCHES = Tiling(tile=512, step=128, batch=2**19)
-"""For GPUs: half a million pixels keep a large one busy, and fit into a small one with a network as large as
-Real-ESRGAN."""
+GPU_TILING = Tiling(tile=512, step=128, batch=2**19)
+"""Half a million pixels keep a large GPU busy, and fit into a small one with a network as large as Real-ESRGAN."""
 
 
 class PictureNetwork(Protocol):
-    """What a network says about itself beside being a `torch.nn.Module`.
+    """Attributes of a restoration network besides those of `torch.nn.Module`.
 
     It maps (n, 3, h, w) floats, 0..1, h and w multiples of `grid`, to (n, 3, h * scale, w * scale) floats, which may
     leave 0..1. An output pixel depends on no input pixel further than `margin` away.
@@ -79,7 +77,7 @@ def restore(
     precision: Precision = "fp32",
     tiling: Tiling | None = None,
 ) -> Picture:
-    """Restore a picture, or the part of it that is wanted; see `restore_parts`. `inner`: None for all of it."""
+    """Restore a picture, or the part `inner` of it; see `restore_parts`."""
     check_picture(picture)
     part = inner or (0, 0, picture.shape[1], picture.shape[0])
     return restore_parts(network, [(picture, part)], device=device, precision=precision, tiling=tiling)[0]
@@ -98,24 +96,24 @@ def restore_parts(
     Args:
         network: as `PictureNetwork` describes; moved to `device` and into evaluation mode.
         parts: pictures, (h, w, 3) uint8 RGB, from 1 x 1 up, and (left, top, right, bottom) of what is wanted of each,
-            in its pixels. The network sees as much around it as it needs, where the picture has it. Sides that are no
+            in its pixels. The network uses the pixels around it as far as the picture has them. Sides that are not
             multiples of the network's grid are extended by their last row or column for the network, and cut again.
         precision: "bf16" computes the convolutions in bfloat16. With "fp32", tiles equal the whole within 1 of 255, and
-            pictures that go through the network together equal single ones as closely.
+            pictures in a batch equal single ones as closely.
 
     Returns:
         ((bottom - top) * scale, (right - left) * scale, 3) uint8 RGB for every part.
 
     Raises:
-        DataError: what is no such picture, a part outside of it, a network whose values are not finite, a device
-            without enough memory.
+        DataError: an input that is not an (h, w, 3) uint8 array, a part outside of it, a network whose values are not
+            finite, a device without enough memory.
     """
     if precision not in ("fp32", "bf16"):
         raise DataError(f"precision {precision!r} is unknown; known: fp32, bf16")
     for picture, inner in parts:
         check_part(picture, inner)
     scale, margin, grid = network_shape(network)
-    tiling = tiling or alone(scale)
+    tiling = tiling or cpu_tiling(scale)
     results = [
         np.empty(((bottom - top) * scale, (right - left) * scale, 3), np.uint8)
         for _, (left, top, right, bottom) in parts
@@ -134,7 +132,7 @@ def restore_parts(
             except torch.OutOfMemoryError as error:
                 raise DataError(
                     f"{where} has too little free memory for {type(network).__name__} on {len(batch)} x "
-                    f"{batch[0].size[0]} x {batch[0].size[1]} pixels; end what else uses it, or give --device cpu"
+                    f"{batch[0].size[0]} x {batch[0].size[1]} pixels; end other programs on it, or give --device cpu"
                 ) from error
             for tile, output in zip(batch, outputs, strict=True):
                 _place(output, tile, results[tile.picture], parts[tile.picture][1], scale)
@@ -142,7 +140,7 @@ def restore_parts(
 
 
 def best_precision(device: torch.device) -> Precision:
-    """ "bf16" where the device computes with it, which is about twice as fast as "fp32"; "fp32" elsewhere."""
+    """Return "bf16" for a device that has instructions for it, which is about twice as fast, else "fp32"."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     # without instructions of its own a CPU converts to fp32 and back, which is slower than fp32
@@ -152,18 +150,18 @@ def best_precision(device: torch.device) -> Precision:
 
 
 def network_shape(network: nn.Module) -> tuple[int, int, int]:
-    """(scale, margin, grid) of a network, see `PictureNetwork`."""
+    """Return (scale, margin, grid) of a network, see `PictureNetwork`."""
     return tuple(int(getattr(network, name)) for name in ("scale", "margin", "grid"))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """What goes through the network at once.
+    """A tile of a picture.
 
     Attributes:
         picture: index of the picture that it belongs to.
-        kept: (left, top, right, bottom) of what it restores.
-        window: the same of what the network sees for that; its sides are multiples of the grid.
+        kept: (left, top, right, bottom) of the pixels that it restores.
+        window: the same of the network's input; its sides are multiples of the grid.
     """
 
     picture: int
@@ -172,7 +170,7 @@ class _Tile:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the window."""
+        """Return width and height of the window."""
         return self.window[2] - self.window[0], self.window[3] - self.window[1]
 
 
@@ -181,15 +179,15 @@ def _tiles(index: int, picture: Picture, inner: Box, tiling: Tiling, margin: int
     left, top, right, bottom = inner
     rows = list(_intervals(top, bottom, height, tiling, margin, grid))
     columns = list(_intervals(left, right, width, tiling, margin, grid))
-    for (y, y_end), (y_seen, y_seen_end) in rows:
-        for (x, x_end), (x_seen, x_seen_end) in columns:
-            yield _Tile(index, (x, y, x_end, y_end), (x_seen, y_seen, x_seen_end, y_seen_end))
+    for (y, y_end), (y_window, y_window_end) in rows:
+        for (x, x_end), (x_window, x_window_end) in columns:
+            yield _Tile(index, (x, y, x_end, y_end), (x_window, y_window, x_window_end, y_window_end))
 
 
 def _intervals(
     start: int, stop: int, size: int, tiling: Tiling, margin: int, grid: int
 ) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """What tiles keep along one side of a picture, of about one length, and what the network sees for them.
+    """Yield the tiles along one side of a picture, of about one length, and their windows.
 
     A tile begins at a multiple of `grid`, the first one at or before `start`.
     """
@@ -199,48 +197,48 @@ def _intervals(
     end_of_picture = _up(size, grid)
     for begin in range(first, stop, side):
         end = min(begin + side, stop)
-        seen, seen_end = max(begin - margin, 0) // grid * grid, _up(min(end + margin, size), grid)
+        window, window_end = max(begin - margin, 0) // grid * grid, _up(min(end + margin, size), grid)
         if tiling.step > 1:
             length = side + 2 * _up(margin, grid)
             if end + margin <= size:
-                seen_end = seen + length  # may lie beyond the picture: what is there, the kept part does not feel
+                window_end = window + length  # may lie beyond the picture, out of reach of the kept pixels
             else:
-                seen, seen_end = max(end_of_picture - length, 0), end_of_picture
-        yield (begin, end), (seen, seen_end)
+                window, window_end = max(end_of_picture - length, 0), end_of_picture
+        yield (begin, end), (window, window_end)
 
 
 def _up(number: int, unit: int) -> int:
-    """The next multiple of `unit`."""
+    """Return the next multiple of `unit`."""
     return -(-number // unit) * unit
 
 
 def _batches(tiles: Sequence[_Tile], pixels: int) -> Iterator[list[_Tile]]:
-    """Tiles with windows of one size, as many as have no more than that many pixels together, but at least one."""
-    alike: dict[tuple[int, int], list[_Tile]] = {}
+    """Yield groups of tiles with windows of one size, of at most that many pixels or of one tile."""
+    by_size: dict[tuple[int, int], list[_Tile]] = {}
     for tile in tiles:
-        alike.setdefault(tile.size, []).append(tile)
-    for (width, height), group in alike.items():
+        by_size.setdefault(tile.size, []).append(tile)
+    for (width, height), group in by_size.items():
         count = max(pixels // (width * height), 1)
         for start in range(0, len(group), count):
             yield group[start : start + count]
 
 
 def _cut(picture: Picture, window: Box) -> Picture:
-    """A window of a picture; where it lies beyond the picture, the last row and column are repeated."""
+    """Return a window of a picture; beyond the picture, the last row and column are repeated."""
     left, top, right, bottom = window
     part = picture[top:bottom, left:right]  # a slice ends where the picture does
     return np.pad(part, ((0, bottom - top - part.shape[0]), (0, right - left - part.shape[1]), (0, 0)), mode="edge")
 
 
 def _run(network: nn.Module, windows: Sequence[tuple[Picture, Box]], device: torch.device) -> Picture:
-    """(n, h * scale, w * scale, 3) uint8: the network's output for windows of one size."""
+    """Return the network's output for windows of one size, (n, h * scale, w * scale, 3) uint8."""
     stacked = np.stack([_cut(picture, window) for picture, window in windows])
     inputs = torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2)  # (n, 3, h, w), channels last in memory
     output: Tensor = network(inputs.float() / 255)
     scale = network_shape(network)[0]
     wanted = (len(windows), 3, inputs.shape[2] * scale, inputs.shape[3] * scale)
     if output.shape != wanted:
-        raise DataError(f"the network made {tuple(output.shape)} of {tuple(inputs.shape)}, not {wanted}")
+        raise DataError(f"the network's output for {tuple(inputs.shape)} is {tuple(output.shape)}, not {wanted}")
     output = output.float()
     finite = output.isfinite().flatten(1).all(dim=1).tolist()
     if not all(finite):
@@ -254,7 +252,7 @@ def _run(network: nn.Module, windows: Sequence[tuple[Picture, Box]], device: tor
 
 
 def _place(output: Picture, tile: _Tile, result: Picture, inner: Box, scale: int) -> None:
-    """Copy what a tile keeps, as far as it is wanted, from the network's output for its window into the result."""
+    """Copy the wanted pixels of a tile from the network's output for its window into the result."""
     x, y = max(tile.kept[0], inner[0]), max(tile.kept[1], inner[1])
     x_end, y_end = tile.kept[2:]
 
@@ -267,7 +265,7 @@ def _place(output: Picture, tile: _Tile, result: Picture, inner: Box, scale: int
 
 @contextlib.contextmanager
 def _arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
-    """bfloat16 convolutions, or true fp32 ones: CUDA would else round to 10 bits. The same in every run."""
+    """Set bfloat16 or true fp32 convolutions (CUDA's default rounds to 10 bits), the same in every run."""
     with contextlib.ExitStack() as stack:
         if precision == "bf16":
             stack.enter_context(torch.autocast(device.type, torch.bfloat16))

@@ -1,6 +1,6 @@
-"""Weight files of the restoration networks: safetensors in half precision, with what rebuilds the network beside them.
+"""Weight files of the restoration networks: safetensors in half precision, with the settings of the network.
 
-A file holds no code: reading a foreign or damaged one gives an error, never more.
+A file holds no code: reading a damaged file, or one of another kind, only gives an error.
 """
 
 import hashlib
@@ -21,10 +21,12 @@ from datatools.restore.networks import ArtifactRemover, SuperResolver
 
 Network = ArtifactRemover | SuperResolver
 NETWORKS: dict[str, type[Network]] = {"jpeg": ArtifactRemover, "sr": SuperResolver}
-"""The network of every task."""
+"""Network of each task."""
 
 FORMAT = "celebahq-restorer 1"
 MAX_BYTES = 64 * 1024**2
+RENAMED = {"turns": "self_ensemble"}
+"""Settings of networks by the names that files written before have."""
 MAX_SETTING = 1024
 """Largest number in a network's settings: more channels or blocks do not fit into MAX_BYTES."""
 
@@ -32,7 +34,8 @@ MAX_SETTING = 1024
 def save_weights(path: Path, network: Network, task: str, card: Mapping[str, Any]) -> None:
     """Write a network's weights as fp16, with its task, its settings and a model card (anything JSON can hold).
 
-    Raises DataError where that cannot be.
+    Raises:
+        DataError: the file cannot be written.
     """
     tensors = {
         name: value.detach().to("cpu", torch.float16).contiguous() for name, value in network.state_dict().items()
@@ -43,7 +46,7 @@ def save_weights(path: Path, network: Network, task: str, card: Mapping[str, Any
 
 
 def _ordered(content: bytes) -> bytes:
-    """The same file with its header in order: safetensors shuffles it, and equal weights are equal bytes."""
+    """Return the file with a sorted header, so that equal weights give equal bytes: safetensors shuffles it."""
     length = int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True).encode()
     header += b" " * (-len(header) % 8)  # tensors begin at multiples of 8 bytes
@@ -51,23 +54,23 @@ def _ordered(content: bytes) -> bytes:
 
 
 def check_readable(path: Path) -> None:
-    """Raises DataError for what is no file, or cannot be read."""
+    """Raise DataError for a path that is not a file, or cannot be read."""
     check_file(path, "weight file", "a weight file (.safetensors, .pth)")
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal. Raises DataError as `check_readable`, and where reading fails."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal. Raise DataError if it cannot be read."""
     check_readable(path)
     with as_data_error(path, "read"), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def task_of(path: Path) -> str | None:
-    """The task of a weight file of ours; None for files that are not called .safetensors, or are not ours.
+    """Return the task of a weight file of this project; None for other files and for names without .safetensors.
 
     Raises:
-        DataError: a .safetensors file that is not there or cannot be read, or a folder of that name; one of ours that
-            names no task.
+        DataError: a .safetensors file that does not exist or cannot be read, a folder of that name, or a file of this
+            project that names no task.
     """
     if path.suffix.lower() != ".safetensors":
         return None
@@ -76,50 +79,50 @@ def task_of(path: Path) -> str | None:
         with utf8_path(path) as readable, safe_open(readable, framework="pt") as file:
             header = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged or no weight file: {unlike(path) or error}") from error
+        raise DataError(f"{path} is damaged or not a weight file: {unlike(path) or error}") from error
     if header.get("format") != FORMAT:
         return None
     if "task" not in header:
-        raise DataError(f"{path} does not say which task its weights are for: the file is damaged")
+        raise DataError(f"{path} does not name the task of its weights: the file is damaged")
     return str(header["task"])
 
 
 def load_weights(path: Path, task: str) -> tuple[Network, dict[str, Any]]:
-    """The network of a weight file in evaluation mode, fp32, and its model card.
+    """Return the network of a weight file in evaluation mode, fp32, and its model card.
 
     Raises:
-        DataError: no weight file, one for another task, a damaged or a foreign one.
+        DataError: the file is missing, damaged, of another kind, or for another task.
     """
     check_readable(path)
     if path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{path} is larger than any weight file of ours ({MAX_BYTES >> 20} MiB)")
+        raise DataError(f"{path} is larger than any weight file of this project ({MAX_BYTES >> 20} MiB)")
     try:
         with utf8_path(path) as readable, safe_open(readable, framework="pt") as file:
             header = file.metadata() or {}
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged or no weight file: {unlike(path) or error}") from error
+        raise DataError(f"{path} is damaged or not a weight file: {unlike(path) or error}") from error
     if header.get("format") != FORMAT:
-        raise DataError(f"{path} is no weight file of these networks (its format is {header.get('format')!r})")
+        raise DataError(f"{path} is not a weight file of these networks (its format is {header.get('format')!r})")
     if header.get("task") != task:
         raise DataError(f"{path} holds weights for the task {header.get('task')!r}, needed is {task!r}")
     try:
-        settings = json.loads(header["settings"])
+        settings = {RENAMED.get(name, name): value for name, value in json.loads(header["settings"]).items()}
         numbers = [n for value in settings.values() for n in (value if isinstance(value, list) else [value])]
         widths = settings["channels"] if isinstance(settings["channels"], list) else [settings["channels"]]
         if not all(0 <= number <= MAX_SETTING for number in numbers) or not all(width >= 1 for width in widths):
             raise ValueError(f"settings {settings} are out of range")
         if not all(value.is_floating_point() for value in tensors.values()):
             raise TypeError("weights are real numbers")
-        with torch.device("meta"):  # a network of any size costs nothing before its weights are seen to fit
+        with torch.device("meta"):  # costs no memory until the weights are known to fit
             network = NETWORKS[task](**settings)
         network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
         card = json.loads(header["card"])
         if not isinstance(card, dict):
-            raise TypeError("the model card is none")
+            raise TypeError("the model card is not a JSON object")
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"{path}: the weights do not fit the network they name: {str(error).splitlines()[0]}"
+            f"{path}: the weights do not fit the network in the file: {str(error).splitlines()[0]}"
         ) from error
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
         raise DataError(f"{path} holds values that are not finite: the file is damaged")
@@ -127,7 +130,7 @@ def load_weights(path: Path, task: str) -> tuple[Network, dict[str, Any]]:
 
 
 def load_remover(path: Path, strength: float) -> ArtifactRemover:
-    """An artifact remover that makes that share of its change. Raises DataError as `load_weights`."""
+    """Return an artifact remover that makes that share of its change. Raise DataError as `load_weights`."""
     network, _ = load_weights(path, "jpeg")
     assert isinstance(network, ArtifactRemover)
     network.strength = strength

@@ -1,4 +1,4 @@
-"""Photos to train the restoration networks on: read once, handed out in random parts."""
+"""Read photos for training restoration networks, once, and draw random parts and training pairs from them."""
 
 import fnmatch
 import glob
@@ -17,20 +17,29 @@ from datatools.errors import DataError
 from datatools.files import list_pictures
 from datatools.images import ImageError, read_upright
 from datatools.restore.base import Picture, halve
-from datatools.restore.fit.degrade import random_part
+from datatools.restore.fit.degrade import (
+    SCALE,
+    TRIM,
+    compress,
+    draw_reduction,
+    jpeg_pair,
+    random_part,
+    reduce_picture,
+)
+from datatools.restore.fit.settings import FitSettings
 from datatools.text import counted
 
 SHARP = 1.0
-"""Contrast of the finest octave over the next one's, from which on a photo counts as sharp at the pixel level. Photos
-that look sharp there lie between 0.9 and 2, softly focused or enlarged ones below."""
+"""Contrast of the finest octave over that of the next one, from which a photo counts as sharp at the pixel level:
+0.9 to 2 for photos that look sharp, less for softly focused or enlarged ones."""
 
 LARGE = 1000
-"""Photos with both sides above this are halved half of the time: they hold detail at either size."""
+"""Photos with both sides above this are halved half of the time: they have detail at both sizes."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo, (h, w, 3) uint8 RGB, its half where that is worth training on, and the chance of being picked."""
+    """A photo, (h, w, 3) uint8 RGB, its half if it is large, and whether it is sharp."""
 
     name: str
     pixels: Picture
@@ -38,7 +47,7 @@ class Photo:
     sharp: bool
 
     def versions(self) -> list[Picture]:
-        """What is trained on: the half alone of a large photo that is not sharp, both of one that is."""
+        """Return the pictures used for training: of a large photo its half, and itself only if it is sharp."""
         if self.half is None:
             return [self.pixels]
         return [self.pixels, self.half] if self.sharp else [self.half]
@@ -48,37 +57,37 @@ def picture_files(folders: Sequence[Path], exclude: Sequence[str] = ()) -> list[
     """List all pictures below the folders, in order; `exclude` holds patterns as `matching` takes them.
 
     Raises:
-        DataError: a folder that is missing, none that holds pictures, or a pattern that excludes nothing.
+        DataError: a folder is missing, no folder has pictures, or a pattern excludes nothing.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
-            raise DataError(f"{folder} is no folder; --photos takes folders with photos")
-        found += list_pictures(folder, recursive=True).pictures
-    left_out = matching(found, exclude, "--exclude")
-    kept = [path for path in found if path not in left_out]
-    if not kept:
+            raise DataError(f"{folder} is not a folder; --photos takes folders with photos")
+        files += list_pictures(folder, recursive=True).pictures
+    excluded = matching(files, exclude, "--exclude")
+    files = [path for path in files if path not in excluded]
+    if not files:
         raise DataError(f"no photos in {', '.join(str(f) for f in folders)}")
-    return kept
+    return files
 
 
 def matching(files: Sequence[Path], patterns: Sequence[str], option: str) -> set[Path]:
-    """Files whose whole path is like one of the patterns, such as `*/face_0?.jpg`.
+    """Return the files whose whole path matches one of the patterns, such as `*/face_0?.jpg`.
 
     Raises:
-        DataError: a pattern that matches none; the line names `option`.
+        DataError: a pattern that matches none; the message names `option`.
     """
-    found: set[Path] = set()
+    matches: set[Path] = set()
     for pattern in patterns:
-        those = {path for path in files if fnmatch.fnmatch(path.as_posix(), pattern)}
-        if not those:
-            raise DataError(f"{option} {pattern} matches no photo: check the pattern, it is for whole paths")
-        found |= those
-    return found
+        new = {path for path in files if fnmatch.fnmatch(path.as_posix(), pattern)}
+        if not new:
+            raise DataError(f"{option} {pattern} matches no photo: the pattern has to match the whole path")
+        matches |= new
+    return matches
 
 
 def sharpness(picture: Picture) -> float:
-    """Standard deviation of the finest Laplacian level over that of the next one, of the grey picture."""
+    """Return the standard deviation of the finest Laplacian level of the grey picture over that of the next one."""
     level: NDArray[Any] = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
     deviations = []
     for _ in range(2):
@@ -89,13 +98,17 @@ def sharpness(picture: Picture) -> float:
 
 
 class Photos:
-    """Photos in memory, and random parts of them, a photo being picked as often as it has pixels (at most `CAP`)."""
+    """Photos in memory, from which random parts are drawn in proportion to their pixels (at most `CAP`)."""
 
     CAP = 1_500_000
-    """Pixels above which a photo is not picked more often: one large photo must not outweigh ten others."""
+    """Pixels above which a photo is not drawn more often, so that one large photo does not outweigh ten others."""
 
     def __init__(self, files: Sequence[Path], least: int, keep_size: Collection[Path] = ()) -> None:
-        """`least`: smallest side, in pixels, of a photo that is used; `keep_size`: files that are never halved."""
+        """Read photos, except those with a side below `least` pixels; those of `keep_size` are never halved.
+
+        Raises:
+            DataError: a damaged file, or no photo that is large enough.
+        """
         self.photos: list[Photo] = []
         for path in files:
             try:
@@ -112,7 +125,7 @@ class Photos:
                 f"none of the {counted(len(files), 'photo')} is {least} pixels wide and high; give larger ones"
             )
         self.least = min(min((p.pixels if p.half is None else p.half).shape[:2]) for p in self.photos)
-        """Largest side of a part that every pick has room for."""
+        """Smallest side of all pictures that may be drawn."""
         sizes = np.array([min(p.pixels.shape[0] * p.pixels.shape[1], self.CAP) for p in self.photos], np.float64)
         self.chances = sizes / sizes.sum()
 
@@ -120,27 +133,44 @@ class Photos:
         return len(self.photos)
 
     def digest(self) -> str:
-        """Of the photos' names: tells other photos from these."""
+        """Return a hash of the photos' names."""
         return hashlib.sha256("\n".join(sorted(photo.name for photo in self.photos)).encode()).hexdigest()[:16]
 
     def pick(self, rng: np.random.Generator) -> Picture:
-        """One of the versions of a photo, at random."""
+        """Return one of the versions of a photo, at random."""
         versions = self.photos[int(rng.choice(len(self.photos), p=self.chances))].versions()
         return versions[int(rng.integers(len(versions)))]
 
     def part(self, size: int, rng: np.random.Generator) -> Picture:
-        """A (size, size, 3) part, turned and mirrored at random."""
+        """Return a (size, size, 3) part, rotated and mirrored at random."""
         return turn(random_part(self.pick(rng), size, rng), int(rng.integers(8)))
 
 
 def turn(picture: NDArray[np.uint8], way: int) -> NDArray[np.uint8]:
-    """One of the eight ways to turn and mirror a square."""
+    """Rotate and mirror a square in one of eight ways."""
     picture = np.rot90(picture, way % 4)
     return np.ascontiguousarray(picture[:, ::-1] if way >= 4 else picture)
 
 
 def split(files: Sequence[Path], validation: int) -> tuple[list[Path], list[Path]]:
-    """(training, validation): held out are the photos whose names' hashes come first, in any order of the folders."""
+    """Return (training, validation) files; the validation photos are those whose names have the smallest hashes."""
     ordered = sorted(files, key=lambda path: hashlib.sha256(path.name.encode()).hexdigest())
     held_out = set(ordered[:validation])
     return [path for path in files if path not in held_out], ordered[:validation]
+
+
+def training_pair(photos: Photos, settings: FitSettings, rng: np.random.Generator) -> tuple[Picture, Picture]:
+    """Return (input, target) of one training example: (p, p, 3) and (p * scale, p * scale, 3) uint8."""
+    if settings.task == "jpeg":
+        # room for pictures that are reduced between two compressions; photos without that much are used as they are
+        room = min(settings.side() * 2, photos.least)
+        return jpeg_pair(photos.part(room, rng), settings.patch, rng)
+    clean = photos.part(settings.side(), rng)
+    small = reduce_picture(clean, draw_reduction(rng, bicubic=settings.bicubic))
+    if settings.variant == "perceptual" and rng.random() < 0.7:
+        small = compress(small, int(rng.integers(60, 96)), subsampling=("4:4:4", "4:2:0")[int(rng.integers(2))])
+    cut = TRIM // SCALE
+    return (
+        np.ascontiguousarray(small[cut:-cut, cut:-cut]),
+        np.ascontiguousarray(clean[TRIM:-TRIM, TRIM:-TRIM]),
+    )

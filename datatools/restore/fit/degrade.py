@@ -1,7 +1,7 @@
-"""What photos suffer on their way to a data set: JPEG compression and reduction, drawn at random for training.
+"""Degrade photos for training as data sets do: random JPEG compression and reduction.
 
-Everything is drawn from a `numpy.random.Generator`, so that a seed reproduces every pixel. Pictures are (h, w, 3) uint8
-RGB throughout.
+All random numbers come from a `numpy.random.Generator`, so that a seed reproduces every pixel. Pictures are
+(h, w, 3) uint8 RGB.
 """
 
 import io
@@ -16,24 +16,27 @@ from datatools.restore.base import Picture
 SCALE = 4
 """Factor of `reduce_picture`: the super-resolver's, too."""
 
+TRIM = 16
+"""Pixels of the large picture cut from every side after a reduction, whose kernel reached beyond the part's edges."""
+
 LOWEST_QUALITY, HIGHEST_QUALITY = 10, 95
 UNTOUCHED = 0.08
-"""Part of the training pairs that is left as it is: the artifact remover has to learn when to do nothing."""
+"""Share of the training pairs without compression: the artifact remover has to learn when to do nothing."""
 TWICE = 1 / 3
-"""Part of the compressed pictures that was compressed before, on another grid of blocks."""
+"""Share of the compressed pictures that is compressed twice, on different grids of blocks."""
 RESCALED = 0.4
-"""Part of the pictures compressed twice that was reduced in between."""
+"""Share of the pictures compressed twice that is reduced in between."""
 OFF_GRID = 0.1
-"""Part of the pictures compressed once whose blocks begin anywhere, as in photos cut after JPEG and saved without."""
+"""Share of the pictures compressed once whose blocks begin anywhere, as in photos cropped after JPEG."""
 GRAINY = 0.2
-"""Part of the pictures that gets film grain or sensor noise before it is compressed. Grain belongs to the photo: a
-remover that has seen clean photos alone takes it for the work of JPEG."""
+"""Share of the pictures that gets film grain or sensor noise before compression. Grain belongs to the photo: a remover
+that is trained only on clean photos treats it as an artifact."""
 GRAIN = (0.5, 8.0)
 """Standard deviation of the grain, in grey levels."""
 GRAIN_SIZE = 1.2
 """Largest standard deviation of the blur that makes grain coarse, in pixels."""
 SHIFTS = 8
-"""A picture compressed twice moved by 0..7 pixels in between: JPEG's blocks are 8 pixels wide."""
+"""A picture compressed twice is shifted by 0..7 pixels in between: JPEG's blocks are 8 pixels wide."""
 
 GAUSSIAN_SIGMA = (0.6, 1.6)
 """Standard deviation of Gaussian reduction kernels, in pixels of the reduced picture."""
@@ -62,22 +65,22 @@ _FILTERS = {
 
 
 def compress(picture: Picture, quality: int, *, subsampling: str = "4:2:0") -> Picture:
-    """Through JPEG and back, with Pillow's encoder; `subsampling` of the colours "4:4:4" or "4:2:0"."""
+    """Compress with Pillow's JPEG encoder and decode; `subsampling` of the colours is "4:4:4" or "4:2:0"."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=quality, subsampling=subsampling)
     return np.array(Image.open(buffer).convert("RGB"))
 
 
-def _compress_somehow(picture: Picture, rng: np.random.Generator) -> Picture:
+def _compress_randomly(picture: Picture, rng: np.random.Generator) -> Picture:
     quality = int(rng.integers(LOWEST_QUALITY, HIGHEST_QUALITY + 1))
     return compress(picture, quality, subsampling=("4:4:4", "4:2:0")[int(rng.integers(2))])
 
 
 def jpeg_pair(picture: Picture, size: int, rng: np.random.Generator) -> tuple[Picture, Picture]:
-    """A (size, size, 3) part of a picture after JPEG compression, and what it should have been.
+    """Return a (size, size, 3) part of a picture after JPEG compression, and the same part before it.
 
-    Quality uniform in 10..95, colours at full or half resolution; a third of the pictures is compressed twice, shifted
-    and sometimes reduced in between; some are left untouched. Some get grain first, which stays in what they should be.
+    Quality is uniform in 10..95, colours have full or half resolution; a third of the pictures is compressed twice,
+    shifted and sometimes reduced in between; some are not compressed. Some get grain, which both parts have.
 
     Raises:
         ValueError: a picture smaller than `size`.
@@ -92,14 +95,14 @@ def jpeg_pair(picture: Picture, size: int, rng: np.random.Generator) -> tuple[Pi
         return clean, clean
     if rng.random() >= TWICE:
         clean, shift = _with_room(picture, size, rng)
-        degraded = _compress_somehow(clean, rng)
+        degraded = _compress_randomly(clean, rng)
         if rng.random() >= OFF_GRID:
             shift = (0, 0)
         return _at(degraded, shift, size), _at(clean, shift, size)
     factor = float(rng.uniform(0.5, 1.0)) if rng.random() < RESCALED else 1.0
     source = min(int(np.ceil((size + SHIFTS) / factor)), height, width)
     clean = random_part(picture, source, rng)
-    degraded = _compress_somehow(clean, rng)
+    degraded = _compress_randomly(clean, rng)
     if factor < 1 and source > size:
         target = max(size, round(source * factor))
         clean, degraded = (
@@ -107,12 +110,12 @@ def jpeg_pair(picture: Picture, size: int, rng: np.random.Generator) -> tuple[Pi
         )
     room = min(clean.shape[0] - size, SHIFTS - 1)
     shift = (int(rng.integers(room + 1)), int(rng.integers(room + 1)))
-    degraded = _compress_somehow(_at(degraded, shift, size), rng)
+    degraded = _compress_randomly(_at(degraded, shift, size), rng)
     return degraded, _at(clean, shift, size)
 
 
 def add_grain(picture: Picture, rng: np.random.Generator) -> Picture:
-    """The picture with noise of random strength and coarseness, mostly the same in all three colours."""
+    """Return the picture with noise of random strength and coarseness, mostly the same in all three colours."""
     noise = rng.standard_normal(picture.shape, np.float32) * np.float32(rng.uniform(0, 0.6))
     noise += rng.standard_normal((*picture.shape[:2], 1), np.float32)
     if (blur := float(rng.uniform(-0.5, GRAIN_SIZE))) > 0.2:
@@ -121,7 +124,7 @@ def add_grain(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def random_part(picture: Picture, size: int, rng: np.random.Generator) -> Picture:
-    """A (size, size, 3) part at a random place."""
+    """Return a (size, size, 3) part at a random place."""
     top = int(rng.integers(picture.shape[0] - size + 1))
     left = int(rng.integers(picture.shape[1] - size + 1))
     return _at(picture, (top, left), size)
@@ -137,8 +140,10 @@ def _at(picture: Picture, corner: tuple[int, int], size: int) -> Picture:
 
 
 def draw_reduction(rng: np.random.Generator, *, bicubic: float = 0.25) -> Reduction:
-    """A kernel at random: bicubic with the given probability, else box, Lanczos-3 or a Gaussian, one in three of these
-    longer than wide."""
+    """Return a random kernel: bicubic with the given probability, else box, Lanczos-3 or Gaussian.
+
+    A third of the Gaussians is elliptical.
+    """
     if rng.random() < bicubic:
         return Reduction("bicubic")
     kernel = ("box", "lanczos", "gaussian")[int(rng.integers(3))]
@@ -151,15 +156,15 @@ def draw_reduction(rng: np.random.Generator, *, bicubic: float = 0.25) -> Reduct
 
 
 def reduce_picture(picture: Picture, reduction: Reduction | None = None) -> Picture:
-    """(4 h, 4 w, 3) -> (h, w, 3), pixel (0, 0) of the result covering the first 4 x 4 pixels; None: bicubic.
+    """Reduce (4 h, 4 w, 3) to (h, w, 3), the result's pixel (0, 0) covering the first 4 x 4 pixels; None: bicubic.
 
     Raises:
-        ValueError: sides that are no multiples of 4, or an unknown kernel.
+        ValueError: sides that are not multiples of 4, or an unknown kernel.
     """
     reduction = reduction or Reduction()
     height, width = picture.shape[:2]
     if height % SCALE or width % SCALE or not height or not width:
-        raise ValueError(f"a picture of {width} x {height} cannot be reduced by {SCALE}: its sides are no multiples")
+        raise ValueError(f"a picture of {width} x {height} cannot be reduced by {SCALE}: its sides are not multiples")
     if reduction.kernel == "gaussian":
         return _reduce_gaussian(picture, reduction)
     if reduction.kernel not in _FILTERS:

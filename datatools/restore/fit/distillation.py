@@ -1,7 +1,7 @@
-"""Training towards what another network makes of a picture, beside the true one.
+"""Knowledge distillation: another network's results as training targets, besides the photos.
 
-The true picture is full of what no network can know from the small one; steps towards it are mostly noise. Another
-network's result is without that noise, and a student comes near it in a fraction of the steps (G. Hinton, O. Vinyals,
+A photo has detail that no network can infer from the reduced picture, so gradients towards it are mostly noise. Another
+network's result has no such noise, and a network that imitates it needs a fraction of the steps (G. Hinton, O. Vinyals,
 J. Dean, "Distilling the Knowledge in a Neural Network", 2015).
 """
 
@@ -23,54 +23,58 @@ from datatools.restore.weights import load_weights, task_of
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """A photo in three forms: reduced by 4, (h, w, 3); as it is and as the teacher has it, (4 h, 4 w, 3); uint8 RGB."""
+class TeacherExample:
+    """A photo reduced by 4, (h, w, 3), the photo itself, and the teacher's result, (4 h, 4 w, 3); uint8 RGB."""
 
     small: Picture
     clean: Picture
-    taught: Picture
+    target: Picture
 
 
-class Lessons:
-    """Photos reduced once by the bicubic kernel, and what a teacher makes of them: parts of these cost nothing."""
+class TeacherTargets:
+    """Photos reduced by the bicubic kernel and the teacher's results, computed once; `part` cuts examples out."""
 
     def __init__(
         self, photos: Photos, teacher: nn.Module, device: torch.device, progress: Callable[[], object] = lambda: None
     ) -> None:
-        """`progress` is called after every photo. Raises DataError for a teacher that does not enlarge by 4."""
+        """Run the teacher on all photos; `progress` is called after each.
+
+        Raises:
+            DataError: a teacher that does not enlarge by 4.
+        """
         if getattr(teacher, "scale", None) != SCALE:
-            raise DataError(f"the teacher enlarges {getattr(teacher, 'scale', '?')}x; needed is one for {SCALE}x")
+            raise DataError(f"the teacher enlarges {getattr(teacher, 'scale', '?')}x; give one for {SCALE}x")
         self.photos = photos
-        self.lessons: list[list[Lesson]] = []
+        self.examples: list[list[TeacherExample]] = []
         for photo in photos.photos:
-            self.lessons.append([_lesson(version, teacher, device) for version in photo.versions()])
+            self.examples.append([_example(version, teacher, device) for version in photo.versions()])
             progress()
 
-    def part(self, size: int, rng: np.random.Generator) -> Lesson:
-        """A part with a reduced side of `size` pixels, at random as `Photos.part` gives them."""
-        versions = self.lessons[int(rng.choice(len(self.lessons), p=self.photos.chances))]
-        lesson = versions[int(rng.integers(len(versions)))]
-        top, left = (int(rng.integers(side - size + 1)) for side in lesson.small.shape[:2])
+    def part(self, size: int, rng: np.random.Generator) -> TeacherExample:
+        """Return a random part with a reduced side of `size` pixels, drawn as `Photos.part` does."""
+        versions = self.examples[int(rng.choice(len(self.examples), p=self.photos.chances))]
+        example = versions[int(rng.integers(len(versions)))]
+        top, left = (int(rng.integers(side - size + 1)) for side in example.small.shape[:2])
         way = int(rng.integers(8))
 
         def cut(picture: Picture, scale: int) -> Picture:
             rows, columns = (slice(start * scale, (start + size) * scale) for start in (top, left))
             return turn(picture[rows, columns], way)
 
-        return Lesson(cut(lesson.small, 1), cut(lesson.clean, SCALE), cut(lesson.taught, SCALE))
+        return TeacherExample(cut(example.small, 1), cut(example.clean, SCALE), cut(example.target, SCALE))
 
 
 def load_teacher(name_or_path: str) -> nn.Module:
-    """A network by name or file, of ours or of others. Raises DataError as `load_weights` and `load_model`."""
+    """Return a network by name or file. Raise DataError as `load_weights` and `load_model`."""
     if task_of(Path(name_or_path)) is not None:
         return load_weights(Path(name_or_path), "sr")[0]
     return load_model(name_or_path)
 
 
-def _lesson(picture: Picture, teacher: nn.Module, device: torch.device) -> Lesson:
+def _example(picture: Picture, teacher: nn.Module, device: torch.device) -> TeacherExample:
     height, width = (side // SCALE * SCALE for side in picture.shape[:2])
     clean = picture[:height, :width]
     small = reduce_picture(clean)
     box = (0, 0, small.shape[1], small.shape[0])
-    (taught,) = restore_parts(teacher, [(small, box)], device=device, precision=best_precision(device))
-    return Lesson(small, clean, taught)
+    (target,) = restore_parts(teacher, [(small, box)], device=device, precision=best_precision(device))
+    return TeacherExample(small, clean, target)

@@ -1,11 +1,11 @@
-"""Command line: measure a restoration network on a folder of pictures.
+"""Measure a restoration network on a folder of pictures (command line).
 
     python -m datatools.restore.evaluate --task sr --images Set5
     python -m datatools.restore.evaluate --task jpeg --images Kodak24 --quality 10,25,50,75,95 --json kodak.json
 
 Every picture is degraded, restored, and compared with itself. Super-resolution: reduced by 4 with Pillow's bicubic
-filter, compared with bicubic enlargement, 4 pixels at every side left out, as papers do. JPEG: through Pillow's encoder
-with colours at half resolution (4:2:0), compared with the JPEG itself.
+filter, with bicubic enlargement as the baseline; 4 pixels at every side are left out, as in papers. JPEG: compressed by
+Pillow with colours at half resolution (4:2:0), with the JPEG itself as the baseline.
 """
 
 import json
@@ -39,7 +39,7 @@ from datatools.text import counted
 LOSSLESS = "lossless"
 DEFAULT_QUALITY = "75"
 BORDER = {"sr": 4, "jpeg": 0}
-"""Pixels at every side that do not count."""
+"""Pixels at every side that are left out of the scores."""
 NETWORK_SCALE = {"sr": SCALE, "jpeg": 1}
 
 Restore = Callable[[Picture], Picture]
@@ -47,7 +47,7 @@ Restore = Callable[[Picture], Picture]
 
 @dataclass(frozen=True)
 class Scores:
-    """One picture, or the mean of several: decibels (100 for equal pictures), SSIM, and seconds of the restoring."""
+    """Scores of one picture, or the mean of several: dB (100 for equal pictures), SSIM, and seconds of restoration."""
 
     psnr_y: float
     psnr_rgb: float
@@ -59,18 +59,20 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Measured:
+class PictureScores:
     """Scores by the pictures' file names."""
 
     images: dict[str, Scores]
 
     @property
     def mean(self) -> Scores:
+        """Return the mean over the pictures."""
         return Scores(
             *(float(np.mean([getattr(s, field.name) for s in self.images.values()])) for field in fields(Scores))
         )
 
     def as_json(self) -> dict[str, Any]:
+        """Return the mean and the pictures' scores as plain values."""
         return {"mean": asdict(self.mean), "images": {name: asdict(scores) for name, scores in self.images.items()}}
 
 
@@ -84,11 +86,13 @@ class Measured:
 @click.option(
     "--quality",
     metavar="LIST",
-    help=f"JPEG qualities such as 10,25,50,{LOSSLESS}; tables and JSON then hold one part for each.  "
-    f"[default: {DEFAULT_QUALITY}]",
+    help=f"JPEG qualities such as 10,25,50,{LOSSLESS}; output has one part for each.  [default: {DEFAULT_QUALITY}]",
 )
 @click.option(
-    "--variant", type=click.Choice(["distortion", "perceptual"]), default="distortion", help="Which bundled network."
+    "--variant",
+    type=click.Choice(["distortion", "perceptual"]),
+    default="distortion",
+    help="Bundled network.",
 )
 @click.option(
     "--restore",
@@ -96,21 +100,21 @@ class Measured:
     type=NameOrPath(),
     metavar="NAME|FILE",
     default="bundled",
-    help=f"{', '.join([*BUNDLED, external.REALESRGAN])}, or a file of weights.",
+    help=f"Network: {', '.join([*BUNDLED, external.REALESRGAN])}, or a weight file.",
 )
-@click.option("--json", "json_file", metavar="FILE", type=PathOption(), help="Write all numbers here.")
+@click.option("--json", "json_file", metavar="FILE", type=PathOption(), help="File for all scores.")
 @click.option(
     "--save",
     metavar="DIR",
     type=PathOption(),
-    help="Write restored pictures here, as PNG under their names; with several qualities in DIR/10, DIR/25 ...",
+    help="Folder for restored pictures, as PNG; with several qualities DIR/10, DIR/25 ...",
 )
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto.")
+@click.option("--device", default="auto", help="Device: cpu, cuda, cuda:1, mps, or auto.")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16"]),
     default="auto",
-    help="auto: bf16 where the device computes with it, fp32 elsewhere.",
+    help="Precision of convolutions; auto: bf16 if the device has instructions for it, else fp32.",
 )
 def main(
     *,
@@ -124,7 +128,7 @@ def main(
     device: str,
     precision: str,
 ) -> None:
-    """Measure a restoration network: PSNR and SSIM beside the JPEG's own, or bicubic enlargement's."""
+    """Measure PSNR and SSIM of a restoration network, compared with the JPEG or with bicubic enlargement."""
     qualities = parse_qualities(quality, task)
     files = picture_files(images)
     folders = result_folders(save, qualities)
@@ -136,47 +140,51 @@ def main(
     def run(picture: Picture) -> Picture:
         return restore(network, picture, device=where, precision=how)
 
-    run(np.zeros((16, 16, 3), np.uint8))  # whatever happens only once does not count
-    parts: dict[str, Measured] = {}
+    run(np.zeros((16, 16, 3), np.uint8))  # leaves one-time costs out of the seconds
+    parts: dict[str, PictureScores] = {}
     with Progress("evaluate", len(files) * len(qualities), "picture") as progress:
         for q in qualities:
             parts[q] = measure(task, q, files, run, folders.get(q), progress=progress)
     baseline = "bicubic" if task == "sr" else "JPEG"
     click.echo(f"{task}, {type(network).__name__}, {where}, {how}, {counted(len(files), 'picture')}")
     if len(qualities) == 1:
-        (found,) = parts.values()
-        click.echo(table("picture", [*found.images.items(), ("mean", found.mean)], baseline))
+        (scores,) = parts.values()
+        click.echo(table("picture", [*scores.images.items(), ("mean", scores.mean)], baseline))
     else:
-        click.echo(table("quality", [(q, found.mean) for q, found in parts.items()], baseline))
+        click.echo(table("quality", [(q, scores.mean) for q, scores in parts.items()], baseline))
     if json_file is None:
         check_printed()
     else:
-        content = {q: found.as_json() for q, found in parts.items()}
+        content = {q: scores.as_json() for q, scores in parts.items()}
         write_json(json_file, content if quality is not None else content[qualities[0]])
 
 
 def parse_qualities(text: str | None, task: str) -> list[str]:
-    """Qualities of "10,25,lossless", each once, in that order; [""] for super-resolution. Raises DataError."""
+    """Return the qualities of "10,25,lossless", each once, in that order; [""] for super-resolution.
+
+    Raises:
+        DataError: a value that is not a quality, or any for super-resolution.
+    """
     if task == "sr":
         if text is not None:
-            raise DataError("--quality is for --task jpeg alone")
+            raise DataError("--quality is only for --task jpeg")
         return [""]
-    found: list[str] = []
+    qualities: list[str] = []
     for item in (text if text is not None else DEFAULT_QUALITY).split(","):
         item = item.strip().lower()
         if item != LOSSLESS:
             if not (item.isascii() and item.isdecimal() and 1 <= int(item) <= 100):
                 raise DataError(f"--quality: {item!r} is neither a number from 1 to 100 nor {LOSSLESS}")
             item = str(int(item))
-        if item not in found:
-            found.append(item)
-    return found
+        if item not in qualities:
+            qualities.append(item)
+    return qualities
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """List the pictures that lie in a folder, by name. Raises DataError when there is none."""
+    """List the pictures of a folder by name. Raise DataError if there is none."""
     if not folder.is_dir():
-        raise DataError(f"--images {folder} is no folder")
+        raise DataError(f"--images {folder} is not a folder")
     files = list_pictures(folder)
     if not files.pictures:
         raise DataError(f"--images {folder} holds no pictures ({', '.join(sorted(PICTURE_ENDINGS))}){files.hint}")
@@ -186,7 +194,7 @@ def picture_files(folder: Path) -> list[Path]:
 
 
 def result_folders(save: Path | None, qualities: Sequence[str]) -> dict[str, Path]:
-    """Where restored pictures of every quality go; empty where they are not kept."""
+    """Return the folder for the restored pictures of each quality; empty if they are not saved."""
     if save is None:
         return {}
     return {q: save / q if len(qualities) > 1 else save for q in qualities}
@@ -195,7 +203,7 @@ def result_folders(save: Path | None, qualities: Sequence[str]) -> dict[str, Pat
 def check_outputs(
     images: Path, files: Sequence[Path], weights: Path, json_file: Path | None, folders: Sequence[Path]
 ) -> None:
-    """Raises DataError for outputs that could not be written, or that would overwrite pictures or the weight file."""
+    """Raise DataError for outputs that could not be written, or that would overwrite pictures or the weight file."""
     if json_file is not None and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
         raise DataError(f"--json {json_file} is a folder, or lies in one that does not exist")
     if json_file is not None and json_file.resolve() in {path.resolve() for path in (*files, weights)}:
@@ -208,7 +216,7 @@ def check_outputs(
             raise DataError(f"--save: {folder} is the folder of --images: its pictures would be overwritten")
         for path in (folder.parent, folder):
             if path.exists() and not path.is_dir():
-                raise DataError(f"--save: {path} is no folder")
+                raise DataError(f"--save: {path} is not a folder")
     if not folders:
         return
     stems = [path.stem for path in files]
@@ -218,20 +226,20 @@ def check_outputs(
 
 
 def load_network(task: str, variant: Variant, name: str) -> nn.Module:
-    """The network that --restore names, in evaluation mode.
+    """Return the network that --restore names, in evaluation mode.
 
     Raises:
         DataError: no such network or file, a damaged one, or one for another task.
     """
     if task == "jpeg" and variant != "distortion":
-        raise DataError("--variant perceptual is for --task sr alone")
+        raise DataError("--variant perceptual is only for --task sr")
     chosen = variant if name == "bundled" else BUNDLED.get(name)
     if chosen is not None and variant in ("distortion", chosen):
         if task == "jpeg" and chosen != "distortion":
-            raise DataError(f"--restore {name} is for --task sr alone; there is one artifact remover: bundled")
+            raise DataError(f"--restore {name} is only for --task sr; there is one artifact remover: bundled")
         return load_weights(bundled.bundled_weights(task, chosen), task)[0]
     if variant != "distortion":
-        raise DataError(f"--variant {variant} chooses a bundled network; it says nothing about --restore {name}")
+        raise DataError(f"--variant {variant} chooses a bundled network; it has no effect with --restore {name}")
     if name == "none":
         raise DataError("--restore none changes nothing: there is nothing to measure")
     if task_of(Path(name)) is not None:
@@ -250,18 +258,18 @@ def measure(
     run: Restore,
     save: Path | None,
     progress: Callable[[int], object] = lambda _: None,
-) -> Measured:
+) -> PictureScores:
     """Degrade, restore and compare every picture.
 
     Raises:
-        DataError: a file that is no picture or too small, or a folder that cannot be written.
+        DataError: a file that is not a picture, a picture that is too small, or a folder that cannot be written.
     """
     images: dict[str, Scores] = {}
     for path in files:
         picture = read_picture(path, task)
-        given, baseline = degraded(picture, task, quality)
+        degraded, baseline = degrade(picture, task, quality)
         start = time.perf_counter()
-        restored = run(given)
+        restored = run(degraded)
         seconds = time.perf_counter() - start
         images[path.name] = Scores(*_compare(picture, restored, task), *_compare(picture, baseline, task), seconds)
         if save is not None:
@@ -269,7 +277,7 @@ def measure(
                 save.mkdir(parents=True, exist_ok=True)
                 save_png(save / f"{path.stem}.png", restored)
         progress(1)
-    return Measured(images)
+    return PictureScores(images)
 
 
 def _compare(picture: Picture, other: Picture, task: str) -> tuple[float, float, float]:
@@ -278,7 +286,7 @@ def _compare(picture: Picture, other: Picture, task: str) -> tuple[float, float,
 
 
 def read_picture(path: Path, task: str) -> Picture:
-    """A picture whose sides fit the task: cut at the right and at the bottom. Raises DataError."""
+    """Return a picture whose sides fit the task, cut at the right and at the bottom. Raise DataError for others."""
     try:
         picture = read_upright(path)
     except ImageError as error:
@@ -291,35 +299,35 @@ def read_picture(path: Path, task: str) -> Picture:
     return np.ascontiguousarray(picture[:height, :width])
 
 
-def degraded(picture: Picture, task: str, quality: str) -> tuple[Picture, Picture]:
-    """What the network gets, and what it has to beat at the picture's size."""
+def degrade(picture: Picture, task: str, quality: str) -> tuple[Picture, Picture]:
+    """Return the network's input, and the baseline at the picture's size."""
     if task == "sr":
         small = reduce_picture(picture)
         size = (picture.shape[1], picture.shape[0])
         return small, np.array(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
-    given = picture if quality == LOSSLESS else compress(picture, int(quality))
-    return given, given
+    degraded = picture if quality == LOSSLESS else compress(picture, int(quality))
+    return degraded, degraded
 
 
 def table(first: str, rows: Sequence[tuple[str, Scores]], baseline: str) -> str:
-    """Scores in columns: the baseline's, ours, and what was gained."""
+    """Return the scores as text in columns: baseline, restored, and gain."""
     pairs = (("PSNR Y", "psnr_y", 2), ("PSNR RGB", "psnr_rgb", 2), ("SSIM Y", "ssim_y", 4))
-    wide = max(len(first), *(len(name) for name, _ in rows))
+    width = max(len(first), *(len(name) for name, _ in rows))
     lines = [
-        " " * wide + "".join(f"  {title:^25}" for title, _, _ in pairs),
-        f"{first:{wide}}" + f"  {baseline:>8} {'restored':>8} {'gain':>7}" * len(pairs) + "  seconds",
+        " " * width + "".join(f"  {title:^25}" for title, _, _ in pairs),
+        f"{first:{width}}" + f"  {baseline:>8} {'restored':>8} {'gain':>7}" * len(pairs) + "  seconds",
     ]
     for name, scores in rows:
-        line = f"{name:{wide}}"
+        line = f"{name:{width}}"
         for _, key, digits in pairs:
-            ours, plain = getattr(scores, key), getattr(scores, f"baseline_{key}")
-            line += f"  {plain:8.{digits}f} {ours:8.{digits}f} {ours - plain:+7.{digits}f}"
+            restored, plain = getattr(scores, key), getattr(scores, f"baseline_{key}")
+            line += f"  {plain:8.{digits}f} {restored:8.{digits}f} {restored - plain:+7.{digits}f}"
         lines.append(f"{line}  {scores.seconds:7.3f}")
     return "\n".join(lines)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write whole or not at all. Raises DataError where that cannot be."""
+    """Write a JSON file whole or not at all. Raise DataError if it cannot be written."""
     with as_data_error(f"--json {path}"), atomic_path(path) as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What the restoration networks are trained towards. Pictures are (n, 3, h, w) floats, 0..1."""
+"""Losses of the restoration networks. Pictures are (n, 3, h, w) floats, 0..1."""
 
 import torch
 from torch import Tensor
@@ -9,11 +9,11 @@ PATCH = 7
 LEVELS = 4
 """Laplacian levels that are compared, finest first."""
 DIRECTIONS = 64
-"""A quarter of them white, for whatever has no frequency of its own, the others waves."""
+"""Directions per level: a quarter of them is white noise, the others are waves."""
 LOWEST_WAVE = 0.1
-"""Cycles per pixel of a level, which holds little below."""
+"""Lowest frequency of the waves, in cycles per pixel of a level; a level has little below."""
 WINDOW = 64
-"""Side of the parts of a level within which patches are compared, in its pixels."""
+"""Side, in pixels, of the windows of a level within which patches are compared."""
 POSITIONS = 512
 """Patches per window."""
 
@@ -21,23 +21,22 @@ EPSILON = 1e-3
 
 
 def charbonnier(output: Tensor, target: Tensor) -> Tensor:
-    """sqrt(d^2 + 1e-6), mean of each picture: the absolute error, smooth at zero (W.-S. Lai et al., CVPR 2017)."""
+    """Return each picture's mean of sqrt(d^2 + 1e-6), an absolute error smooth at zero (Lai et al., CVPR 2017)."""
     return torch.sqrt((output - target).square() + EPSILON**2).mean(dim=(1, 2, 3))
 
 
 def balanced_error(output: Tensor, target: Tensor, given: Tensor) -> Tensor:
-    """Each picture's error over the square root of what was given, mean.
+    """Return the mean over pictures of the error divided by the square root of the input's error.
 
-    Undivided, the worst pictures would have all the say, and nearly perfect ones would be spoiled. Divided by the given
-    error itself, decibels would count the same at every quality, but nearly perfect pictures, of which there is little
-    to learn, would drown the rest in noise. Half a grey level is added to the given error, which is none in pictures
-    left alone.
+    Without the division, the worst pictures dominate, and nearly perfect ones get worse. Divided by the input's error
+    itself, decibels count the same at every quality, but nearly perfect pictures, which have little to learn from, make
+    the gradients noisy. Half a grey level is added to the input's error, which is zero for uncompressed pictures.
     """
     return (charbonnier(output, target) / (charbonnier(given, target) + 0.5 / 255).sqrt()).mean()
 
 
 def _blur(pictures: Tensor) -> Tensor:
-    """5 x 5 binomial filter, edges mirrored."""
+    """Apply a 5 x 5 binomial filter with mirrored edges."""
     x = functional.pad(pictures, (2, 2, 2, 2), mode="reflect")
     for axis in (2, 3):
         # sums of slices: on CPUs a convolution of single channels takes ten times as long
@@ -48,17 +47,17 @@ def _blur(pictures: Tensor) -> Tensor:
 
 
 def laplacian_levels(pictures: Tensor, levels: int) -> list[Tensor]:
-    """Differences between a picture and its blurred self, each level half the size of the one before."""
-    found = []
+    """Return the differences between a picture and its blurred copy, each level half the size of the one before."""
+    differences = []
     for _ in range(levels):
         blurred = _blur(pictures)
-        found.append(pictures - blurred)
+        differences.append(pictures - blurred)
         pictures = blurred[:, :, ::2, ::2]
-    return found
+    return differences
 
 
 def _windows(pictures: Tensor) -> Tensor:
-    """(n * windows, 3, WINDOW, WINDOW), a picture's windows side by side; smaller pictures are their own window."""
+    """Return the windows of pictures, (n * windows, 3, WINDOW, WINDOW); a smaller picture is one window."""
     for axis in (2, 3):
         if pictures.shape[axis] > WINDOW:
             pictures = torch.cat([part for part in pictures.split(WINDOW, axis) if part.shape[axis] == WINDOW])
@@ -66,23 +65,23 @@ def _windows(pictures: Tensor) -> Tensor:
 
 
 def _patches(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """(n, positions, 3 * PATCH * PATCH): patches at random places, the same in every picture."""
+    """Return patches at random places, the same in every picture: (n, positions, 3 * PATCH * PATCH)."""
     height, width = (size - PATCH + 1 for size in pictures.shape[2:])
     count = min(POSITIONS, height * width)
     places = torch.randperm(height * width, generator=generator)[:count]
     corners = places // width * pictures.shape[3] + places % width
     offsets = torch.arange(PATCH)[:, None] * pictures.shape[3] + torch.arange(PATCH)
     where = (corners[:, None] + offsets.flatten()).flatten().to(pictures.device)
-    found = pictures.flatten(2)[:, :, where].unflatten(2, (count, -1))  # (n, 3, positions, PATCH * PATCH)
-    return found.transpose(1, 2).flatten(2)
+    patches = pictures.flatten(2)[:, :, where].unflatten(2, (count, -1))  # (n, 3, positions, PATCH * PATCH)
+    return patches.transpose(1, 2).flatten(2)
 
 
 def _directions(generator: torch.Generator) -> Tensor:
-    """(DIRECTIONS, 3 * PATCH * PATCH) of unit length: a quarter random in every value, the others waves under a window.
+    """Return (DIRECTIONS, 3 * PATCH * PATCH) of unit length: a quarter is white noise, the others windowed waves.
 
-    White directions see all frequencies at once, and hardly notice a weave: grain that has its power along the axes,
-    where photographs have as much along the diagonals. A wave of random colour, frequency and angle sees its own alone.
-    Beyond half a cycle per pixel, in the corners of the spectrum, where photographs have least, there are no waves.
+    White directions respond to all frequencies at once and hardly to a weave: grain with its power along the axes,
+    where photographs have as much along the diagonals. A wave of random colour and angle responds to one frequency.
+    There are no waves beyond half a cycle per pixel, in the corners of the spectrum, where photographs have least.
     """
     waves = DIRECTIONS * 3 // 4
     white = torch.randn(DIRECTIONS - waves, 3, PATCH, PATCH, generator=generator)
@@ -92,18 +91,18 @@ def _directions(generator: torch.Generator) -> Tensor:
     along = torch.cos(angle) * place[:, None] + torch.sin(angle) * place
     window = torch.cos(torch.pi / (PATCH + 1) * place)
     wave = torch.cos(2 * torch.pi * frequency * along + phase) * window[:, None] * window
-    colour = 1 + torch.randn(waves, 3, 1, 1, generator=generator) / 2  # around grey, which most of a texture is
+    colour = 1 + torch.randn(waves, 3, 1, 1, generator=generator) / 2  # around grey: most texture is grey
     both = torch.cat([white, colour * wave[:, None]]).flatten(1)
     return both / both.norm(dim=1, keepdim=True)
 
 
 def sliced_distance(output: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
-    """Sliced Wasserstein distance between the patches of each output and those of its target, mean over levels.
+    """Return the sliced Wasserstein distance between the patches of outputs and targets, mean over levels.
 
     7 x 7 patches of four Laplacian levels are projected on random directions, sorted, and compared (J. Rabin et al.,
     2011; the progressive GAN's paper uses the same between data sets, section 5). Patches are compared within windows
-    of a level: this skin has to look like this skin, and what an eyebrow lacks must not be made up for by noise on the
-    cheek. Every level is divided by the target's standard deviation.
+    of a level, so that missing detail of an eyebrow is not compensated by noise on the cheek. Every level is divided by
+    the target's standard deviation.
     """
     device = output.device
     total = output.new_zeros(())
@@ -118,11 +117,13 @@ def sliced_distance(output: Tensor, target: Tensor, generator: torch.Generator) 
 
 
 def generator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Relativistic average loss of the network (A. Jolicoeur-Martineau, 2018): its pictures should look more like
-    photographs than photographs do, on average. Takes the critic's scores."""
+    """Return the network's relativistic average loss (A. Jolicoeur-Martineau, 2018) of the critic's scores.
+
+    It falls as the network's pictures score higher than the average photograph.
+    """
     return (functional.softplus(real - fake.mean()).mean() + functional.softplus(real.mean() - fake).mean()) / 2
 
 
 def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Relativistic average loss of the critic."""
+    """Return the critic's relativistic average loss of its scores."""
     return (functional.softplus(fake.mean() - real).mean() + functional.softplus(fake - real.mean()).mean()) / 2

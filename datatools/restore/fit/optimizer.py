@@ -6,23 +6,24 @@ import torch
 from torch import Tensor, nn
 
 KERNEL_RATE = 20.0
-"""Muon's learning rate over Adam's: its steps have the rate as spectral norm, Adam's have it in every weight."""
+"""Muon's learning rate over Adam's: the spectral norm of Muon's steps, the size of Adam's in every weight."""
 OUTER = ("entry", "exit", "texture")
-"""Layers between pixels and features, and those of a few channels. Muon's steps, which change all directions alike,
-suit features only."""
+"""Layers between pixels and features, and those of a few channels. Muon's steps, which change all directions equally,
+suit only features."""
 
 
 class MuonAndAdam:
     """Orthogonalized momentum for kernels (K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks",
     2024), taken as matrices with a row per output channel; Adam (Kingma, Ba 2015) for biases and the outer layers.
 
-    With the same rate, data and time the networks here get to the same error in a fraction of Adam's steps:
+    With the same learning rate, data and time the networks here reach the same error in a fraction of Adam's steps:
     docs/decisions/restorer-training.md has the figures.
     """
 
     def __init__(self, network: nn.Module, rate: float) -> None:
-        """`network`: in channels-last format, as its kernels are seen as matrices in place. What needs no gradients
-        stays as it is.
+        """Optimize a network in channels-last format, whose kernels are viewed as matrices in place.
+
+        Parameters that need no gradient stay unchanged.
         """
         self.kernels: list[Tensor] = []
         rest: list[Tensor] = []
@@ -37,14 +38,14 @@ class MuonAndAdam:
             self.muon = torch.optim.Muon(self.matrices, rate * KERNEL_RATE, weight_decay=0.0)
 
     def set_rate(self, rate: float) -> None:
-        """Adam's learning rate from now on; Muon's follows."""
+        """Set Adam's learning rate, and Muon's in proportion."""
         for group in self.adam.param_groups:
             group["lr"] = rate
         for group in self.muon.param_groups if self.muon else []:
             group["lr"] = rate * KERNEL_RATE
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         self.adam.zero_grad()
         for kernel in self.kernels:
             kernel.grad = None
@@ -59,18 +60,18 @@ class MuonAndAdam:
             self.muon.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """What going on needs."""
+        """Return everything that resuming needs."""
         return {"adam": self.adam.state_dict(), "muon": self.muon.state_dict() if self.muon else None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Resume from `state`."""
         self.adam.load_state_dict(state["adam"])
         if self.muon:
             self.muon.load_state_dict(state["muon"])
 
 
 def _matrix(kernel: Tensor) -> Tensor:
-    """The same memory as a matrix. Raises ValueError for a kernel that is not in channels-last format."""
+    """View a kernel as a matrix. Raise ValueError for one that is not in channels-last format."""
     matrix = kernel.detach().permute(0, 2, 3, 1).flatten(1)
     if matrix.data_ptr() != kernel.data_ptr():
         raise ValueError("the network is not in channels-last format")

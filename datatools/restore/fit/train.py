@@ -1,12 +1,12 @@
-"""Command line: train a restoration network from a folder of photos.
+"""Train a restoration network from a folder of photos (command line).
 
     python -m datatools.restore.fit --task jpeg --photos PHOTOS --out jpeg.safetensors
     python -m datatools.restore.fit --task sr --photos PHOTOS --out sr.safetensors
-    python -m datatools.restore.fit --task sr --variant perceptual --init sr.safetensors --photos PHOTOS \\
+    python -m datatools.restore.fit --task sr --variant perceptual --init-from sr.safetensors --photos PHOTOS \\
         --out sharp.safetensors
 
-The same command goes on after an interruption. Beside FILE lie FILE.state (what going on needs; delete it when done)
-and FILE.png (the learning curve).
+Run the same command again to resume. FILE.state has what resuming needs (delete it in the end), FILE.png shows the
+learning curve.
 """
 
 from pathlib import Path
@@ -20,13 +20,15 @@ from datatools.files import as_data_error, atomic_path, check_writable
 from datatools.progress import Progress
 from datatools.restore.devices import choose_device
 from datatools.restore.fit.dataset import Photos, matching, picture_files, split
-from datatools.restore.fit.distillation import Lessons, load_teacher
-from datatools.restore.fit.training import Fit, FitSettings, Validation, load_state, run, state_path
+from datatools.restore.fit.distillation import TeacherTargets, load_teacher
+from datatools.restore.fit.settings import FitSettings
+from datatools.restore.fit.training import Fit, load_state, run, state_path
+from datatools.restore.fit.validation import Validation
 from datatools.text import counted
 
 VALIDATION_LEAST = 128
-PERCEPTUAL = ("pixels", "texture", "adversarial", "strength")
-"""Options that say nothing about another variant."""
+PERCEPTUAL = ("pixel_weight", "texture_weight", "adversarial_weight", "texture_strength")
+"""Options that have no effect with the other variant."""
 
 
 @click.command(
@@ -47,21 +49,22 @@ PERCEPTUAL = ("pixels", "texture", "adversarial", "strength")
     "--keep-size",
     type=NameOrPath(),
     multiple=True,
-    help="Pattern of paths of large photos that are used at their own size alone, as they were reduced before.",
+    help="Pattern of paths of large photos that are not halved, because they were reduced before; repeatable.",
 )
 @click.option("--out", type=PathOption(), required=True, help="Weight file to write (.safetensors).")
-@click.option("--init", type=PathOption(), help="Weight file to begin from.")
-@click.option("--after", type=PathOption(), help="Artifact remover that the inputs of --task sr go through first.")
+@click.option("--init-from", type=PathOption(), help="Weight file to start from.")
+@click.option("--degrade-with", type=PathOption(), help="Artifact remover to apply to the inputs of --task sr.")
 @click.option(
-    "--after-strength",
+    "--degrade-strength",
     type=FiniteNumber(0, 1),
-    default=FitSettings.after_strength,
+    default=FitSettings.degrade_strength,
     help="Share of that remover's change that is made.",
 )
 @click.option(
     "--blocks",
     type=click.IntRange(1, 64),
-    help="Residual blocks of --task sr; more than --init has begin by changing nothing. [default: 12, or --init's]",
+    help="Residual blocks of --task sr; those that --init-from lacks start as identities.  [default: 12, or those of "
+    "--init-from]",
 )
 @click.option(
     "--teacher",
@@ -70,66 +73,68 @@ PERCEPTUAL = ("pixels", "texture", "adversarial", "strength")
     help="Weight file of a 4x network whose results are targets, too.",
 )
 @click.option(
-    "--truth",
+    "--ground-truth-weight",
     type=FiniteNumber(min=0),
-    default=FitSettings.truth,
-    help="Weight of the true pictures' error beside that of the --teacher's.",
+    default=FitSettings.ground_truth_weight,
+    help="Weight of the error to the photos; the error to the --teacher's results has the weight 1.",
 )
-@click.option("--steps", type=click.IntRange(min=1), default=FitSettings.steps, help="Steps of the optimizer.")
-@click.option("--batch", type=click.IntRange(min=1), default=FitSettings.batch, help="Pictures per step.")
+@click.option("--steps", type=click.IntRange(min=1), default=FitSettings.steps, help="Number of optimizer steps.")
+@click.option("--minibatch", type=click.IntRange(min=1), default=FitSettings.minibatch, help="Pictures per step.")
 @click.option(
     "--patch",
     type=click.IntRange(min=24, max=512),
     help="Side of the network's input, a multiple of 4. [default: 48; 96 for jpeg]",
 )
 @click.option(
-    "--rate",
+    "--learning-rate",
     type=FiniteNumber(min=0, min_open=True, max=1),
-    default=FitSettings.rate,
+    default=FitSettings.learning_rate,
     help="Highest learning rate.",
 )
 @click.option(
     "--bicubic",
     type=FiniteNumber(0, 1),
     default=FitSettings.bicubic,
-    help="Part of the pictures reduced by the bicubic kernel.",
+    help="Share of the pictures that is reduced by the bicubic kernel.",
 )
 @click.option(
-    "--pixels",
+    "--pixel-weight",
     type=FiniteNumber(min=0),
-    default=FitSettings.pixels,
-    help="Weight of every pixel's error (perceptual).",
+    default=FitSettings.pixel_weight,
+    help="Weight of the error of every pixel (perceptual).",
 )
 @click.option(
-    "--texture",
+    "--texture-weight",
     type=FiniteNumber(min=0),
-    default=FitSettings.texture,
-    help="Weight of the patches' distance (perceptual).",
+    default=FitSettings.texture_weight,
+    help="Weight of the distance between patches (perceptual).",
 )
 @click.option(
-    "--adversarial",
+    "--adversarial-weight",
     type=FiniteNumber(min=0),
-    default=FitSettings.adversarial,
+    default=FitSettings.adversarial_weight,
     help="Weight of the critic (perceptual).",
 )
 @click.option(
-    "--strength",
+    "--texture-strength",
     type=FiniteNumber(0, 2),
-    default=FitSettings.strength,
+    default=FitSettings.texture_strength,
     help="Share of the learned texture that the finished network adds (perceptual).",
 )
 @click.option(
-    "--turns",
+    "--self-ensemble",
     type=click.Choice(["1", "2", "4"]),
-    default=str(FitSettings.turns),
+    default=str(FitSettings.self_ensemble),
     callback=lambda _context, _option, value: int(value),
-    help="Orientations of a picture that the finished network averages over: less error for more time.",
+    help="Orientations of a picture that the finished network averages over: less error, but slower.",
 )
-@click.option("--validation", type=click.IntRange(min=1), default=12, help="Photos held out to measure on.")
-@click.option("--every", type=click.IntRange(min=1), default=250, help="Steps between measurements, which also save.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=FitSettings.seed)
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default=FitSettings.precision)
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto.")
+@click.option("--validation", type=click.IntRange(min=1), default=12, help="Number of photos held out for validation.")
+@click.option("--every", type=click.IntRange(min=1), default=250, help="Steps between validations, which also save.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=FitSettings.seed, help="Seed of all random numbers.")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "bf16"]), default=FitSettings.precision, help="Precision of convolutions."
+)
+@click.option("--device", default="auto", help="Device: cpu, cuda, cuda:1, mps, or auto.")
 def main(
     photos: tuple[Path, ...],
     exclude: tuple[str, ...],
@@ -148,7 +153,7 @@ def main(
     training, held_out = split(files, validation)
     if not training:
         everything = "the only photo" if len(held_out) == 1 else f"all {len(held_out)} photos"
-        raise DataError(f"--validation {validation} holds out {everything}: none is left to train on")
+        raise DataError(f"--validation {validation} holds out {everything}: none is left for training")
     dataset = Photos(training, settings.side(), kept)
     held = Validation(settings.task, Photos(held_out, VALIDATION_LEAST, kept))
     where = choose_device(device)
@@ -156,15 +161,18 @@ def main(
     fit = Fit(settings, dataset, held, where)
     if state is not None:
         fit.load_state(state)
-        click.echo(f"goes on from step {fit.step}")
-    if settings.teacher is not None and fit.step < settings.steps:  # last, for it may take minutes
+        click.echo(f"resuming from step {fit.step}")
+    if settings.teacher is not None and fit.step < settings.steps:  # last, because it may take minutes
         teacher = load_teacher(settings.teacher)
         with Progress("teacher", len(dataset), "photo") as progress:
-            fit.lessons = Lessons(dataset, teacher, where, progress=progress)
-    click.echo(f"{counted(len(dataset), 'photo')} to train on, {len(fit.validation.pairs)} to measure on, {fit.device}")
-    card = {"variant": settings.variant, "photos": len(dataset), "batch": settings.batch, "patch": settings.patch}
-    if settings.after is not None:
-        card["after_strength"] = settings.after_strength
+            fit.teacher_targets = TeacherTargets(dataset, teacher, where, progress=progress)
+    click.echo(
+        f"{counted(len(dataset), 'photo')} for training, {len(fit.validation.pairs)} for validation, {fit.device}"
+    )
+    card: dict[str, Any] = {"variant": settings.variant, "photos": len(dataset)}
+    card |= {"minibatch": settings.minibatch, "patch": settings.patch}
+    if settings.degrade_with is not None:
+        card["degrade_strength"] = settings.degrade_strength
     with Progress("fit", settings.steps, "step", initial=fit.step) as progress:
         for row in run(fit, out, every=every, card=card, progress=progress):
             progress.say(
@@ -175,7 +183,7 @@ def main(
 
 
 def check_out(out: Path) -> None:
-    """Raises DataError for a file that could not be written, or that restorers would not take for ours by its name."""
+    """Raise DataError for an output that could not be written, or whose name does not end in .safetensors."""
     if not out.parent.is_dir():
         raise DataError(f"{out.parent}, the folder of --out, does not exist")
     if out.is_dir():
@@ -188,42 +196,42 @@ def check_out(out: Path) -> None:
 
 
 def curve_path(out: Path) -> Path:
-    """Where the learning curve of the run that writes `out` is drawn."""
+    """Return the path of the plot of the learning curve."""
     return out.with_name(out.name + ".png")
 
 
 def settings_from(options: dict[str, Any]) -> FitSettings:
-    """Checked settings. Raises DataError for options that do not go together."""
+    """Return checked settings. Raise DataError for options that exclude each other."""
     task, variant = options["task"], options["variant"]
     patch = options.pop("patch") or (96 if task == "jpeg" else FitSettings.patch)
     if patch % 4:
-        raise DataError(f"--patch {patch} is no multiple of 4")
-    if task == "jpeg" and (variant == "perceptual" or options["after"]):
-        raise DataError("--variant perceptual and --after are for --task sr alone")
+        raise DataError(f"--patch {patch} is not a multiple of 4")
+    if task == "jpeg" and (variant == "perceptual" or options["degrade_with"]):
+        raise DataError("--variant perceptual and --degrade-with are only for --task sr")
     blocks = options.pop("blocks")
     if task == "jpeg" and blocks is not None:
-        raise DataError("--blocks is for --task sr alone")
+        raise DataError("--blocks is only for --task sr")
     for name in PERCEPTUAL:
         if variant != "perceptual" and options[name] != getattr(FitSettings, name):
-            raise DataError(f"--{name} is for --variant perceptual alone")
+            raise DataError(f"--{name.replace('_', '-')} is only for --variant perceptual")
     if task == "jpeg" and options["bicubic"] != FitSettings.bicubic:
-        raise DataError("--bicubic is for --task sr alone")
-    if options["after_strength"] != 1 and not options["after"]:
-        raise DataError("--after-strength is the share of what --after changes: name that weight file, too")
+        raise DataError("--bicubic is only for --task sr")
+    if options["degrade_strength"] != 1 and not options["degrade_with"]:
+        raise DataError("--degrade-strength needs the weight file of an artifact remover: add --degrade-with FILE")
     if options["teacher"] and (task == "jpeg" or variant == "perceptual"):
-        raise DataError("--teacher is for --task sr --variant distortion alone")
-    if variant == "perceptual" and not options["init"]:
-        raise DataError("--variant perceptual refines a network: give the weight file of a distortion run with --init")
-    if options["truth"] != FitSettings.truth and not options["teacher"]:
-        raise DataError("--truth weighs the true pictures beside those of a --teacher: name one, too")
-    for name in ("init", "after"):
+        raise DataError("--teacher is only for --task sr --variant distortion")
+    if variant == "perceptual" and not options["init_from"]:
+        raise DataError("--variant perceptual starts from a distortion run: give its weight file with --init-from")
+    if options["ground_truth_weight"] != FitSettings.ground_truth_weight and not options["teacher"]:
+        raise DataError("--ground-truth-weight is relative to the error to a teacher's results: add --teacher FILE")
+    for name in ("init_from", "degrade_with"):
         options[name] = str(options[name]) if options[name] else None
     return FitSettings(patch=patch, network={} if blocks is None else {"blocks": blocks}, **options)
 
 
 def plot_curve(curve: list[dict[str, float]], path: Path, settings: FitSettings) -> None:
-    """PSNR on the validation pictures over the steps, as a PNG. Raises DataError where that cannot be written."""
-    from matplotlib.figure import Figure  # takes a second, and only this needs it
+    """Plot PSNR on the validation pictures over the steps, as a PNG. Raise DataError if it cannot be written."""
+    from matplotlib.figure import Figure  # takes a second to import
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()

@@ -131,36 +131,41 @@ def test_the_critic_scores_every_picture_alone() -> None:
     assert torch.allclose(critic(x)[1:2], critic(x[1:2]), atol=1e-6)
 
 
-@pytest.mark.parametrize("network", [ArtifactRemover((4, 6), (1, 1), turns=4), SuperResolver(4, 2, turns=4)])
-def test_turned_pictures_give_turned_results(network: SuperResolver) -> None:
+@pytest.mark.parametrize(
+    "network", [ArtifactRemover((4, 6), (1, 1), self_ensemble=4), SuperResolver(4, 2, self_ensemble=4)]
+)
+def test_rotated_pictures_give_rotated_results(network: SuperResolver) -> None:
     """With all four orientations averaged, nothing is left of the one that the picture came in."""
     network.eval()
     x = pictures(1, 16, 24)
     assert torch.allclose(network(x.rot90(1, (2, 3))), network(x).rot90(1, (2, 3)), atol=1e-5)
-    network.turns = 1
+    network.self_ensemble = 1
     assert not torch.allclose(network(x.rot90(1, (2, 3))), network(x).rot90(1, (2, 3)), atol=1e-3)
 
 
 def test_training_sees_one_orientation() -> None:
-    network = SuperResolver(4, 1, turns=4)
+    network = SuperResolver(4, 1, self_ensemble=4)
     x = pictures(1, 8, 8)
     trained = network.train()(x)
     assert not torch.allclose(trained, network.eval()(x))
-    network.turns = 1
+    network.self_ensemble = 1
     assert torch.equal(trained, network(x))
 
 
-@pytest.mark.parametrize("turns", [0, 3, 8, -1, 2.0, True, [1], [2], "2", None])
-def test_other_numbers_of_turns_are_refused(turns: Any) -> None:
+@pytest.mark.parametrize("count", [0, 3, 8, -1, 2.0, True, [1], [2], "2", None])
+def test_other_numbers_of_orientations_are_refused(count: Any) -> None:
     """By the constructors: a network that cannot be used is none."""
-    for build in (lambda: SuperResolver(4, 1, turns=turns), lambda: ArtifactRemover((4, 6), (1, 1), turns=turns)):
+    for build in (
+        lambda: SuperResolver(4, 1, self_ensemble=count),
+        lambda: ArtifactRemover((4, 6), (1, 1), self_ensemble=count),
+    ):
         with pytest.raises(ValueError, match=r"1, 2 or 4 orientations, not "):
             build()
 
 
 def test_removers_make_a_share_of_their_change() -> None:
     torch.manual_seed(0)
-    network = ArtifactRemover(channels=(4, 6), blocks=(1, 1), turns=2).eval()
+    network = ArtifactRemover(channels=(4, 6), blocks=(1, 1), self_ensemble=2).eval()
     x = pictures(2, 16, 24)
     with torch.no_grad():
         whole = network(x)

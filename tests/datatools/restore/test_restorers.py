@@ -128,7 +128,7 @@ def test_what_is_no_restorer_is_told_in_one_line(tmp_path: Path, monkeypatch: py
         str(folder): "folder.safetensors is a folder; name a weight file",
         str(tmp_path / "folder.pth"): "folder.pth is a folder; name a weight file",
         "x" * 300 + ".pth": "cannot be read: File name too long",
-        str(damaged): "damaged.safetensors is damaged or no weight file",
+        str(damaged): "damaged.safetensors is damaged or not a weight file",
         str(foreign): "spandrel",  # which does not know it, or is not installed
         str(other): "other.safetensors: the weights do not fit",
     }
@@ -201,16 +201,21 @@ Bundle = Callable[[dict[str, Any]], NetworkRestorer]
 
 def test_the_remover_is_as_strong_as_the_enlargements_card_says(bundle: Bundle) -> None:
     found = {}
-    for name, card in {"plain": {}, "whole": {"after_strength": 1.0}, "half": {"after_strength": 0.5}}.items():
+    cards: dict[str, dict[str, float]] = {
+        "plain": {},
+        "whole": {"degrade_strength": 1.0},
+        "half": {"degrade_strength": 0.5},
+    }
+    for name, card in (cards | {"name before": {"after_strength": 0.25}}).items():
         found[name] = bundle(card)
         remover, resolver = found[name].steps
-        assert (remover.strength, resolver.strength) == (card.get("after_strength", 1.0), 1.0)
+        assert (remover.strength, resolver.strength) == (next(iter(card.values()), 1.0), 1.0)
         assert load_step(remover).strength == remover.strength
-    assert len({restorer.digest for restorer in found.values()}) == 3
+    assert len({restorer.digest for restorer in found.values()}) == 4
 
     picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     inner = (0, 0, 32, 24)
-    none = bundle({"after_strength": 0})
+    none = bundle({"degrade_strength": 0})
     left, half, whole = (
         restore_part(restorer, 2000, picture, inner).astype(int) for restorer in (none, found["half"], found["plain"])
     )
@@ -606,7 +611,7 @@ def test_restorers_that_cannot_work_are_told_before_the_build(
     for options, told in (
         (("--restore", sound, "--device", "nonsense"), "--device nonsense is not available here"),
         (("--restore", "none", "--device", "nonsense"), "--device nonsense is not available here"),
-        (("--restore", str(damaged)), "damaged.safetensors is damaged or no weight file"),
+        (("--restore", str(damaged)), "damaged.safetensors is damaged or not a weight file"),
     ):
         with pytest.raises(SystemExit) as stopped:
             luigi.retcodes.run_with_retcodes(command(tiny_tree, out, *options)[1:])

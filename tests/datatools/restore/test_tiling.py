@@ -11,7 +11,7 @@ from datatools.errors import DataError
 from datatools.images import Box
 from datatools.restore.base import Picture
 from datatools.restore.networks import SuperResolver
-from datatools.restore.tiling import BATCHES, Tiling, restore, restore_parts
+from datatools.restore.tiling import GPU_TILING, Tiling, restore, restore_parts
 from tests.support.restore_samples import tiny_remover, tiny_resolver
 
 
@@ -158,13 +158,13 @@ def test_pictures_together_equal_single_ones(network: SuperResolver) -> None:
         for height, width, left, top in [(70, 61, 7, 9), (70, 61, 0, 0), (5, 90, 3, 1), (1, 1, 0, 0), (64, 64, 20, 2)]
     ]
     singles = [restore(network, picture, inner=inner) for picture, inner in parts]
-    for tiling in (BATCHES, Tiling(tile=24, step=8, batch=2**14), Tiling(tile=24, step=8, batch=1)):
+    for tiling in (GPU_TILING, Tiling(tile=24, step=8, batch=2**14), Tiling(tile=24, step=8, batch=1)):
         for single, result in zip(singles, restore_parts(network, parts, tiling=tiling), strict=True):
             assert far(single, result) <= 1
 
 
 def test_no_pictures_give_none() -> None:
-    assert restore_parts(REMOVER, [], tiling=BATCHES) == []
+    assert restore_parts(REMOVER, [], tiling=GPU_TILING) == []
 
 
 def test_a_full_device_is_told_in_one_line() -> None:

@@ -82,7 +82,7 @@ def test_a_file_that_names_no_task(file: Path) -> None:
         header = dict(opened.metadata())
     del header["task"]
     save_file(load_file(file), file, header)
-    with pytest.raises(DataError, match="does not say which task its weights are for"):
+    with pytest.raises(DataError, match="does not name the task of its weights"):
         task_of(file)
     with pytest.raises(DataError, match="for the task None, needed is 'sr'"):
         load_weights(file, "sr")
@@ -111,7 +111,7 @@ def test_removers_are_loaded_as_strong_as_asked_for(file: Path, tmp_path: Path) 
 def test_truncated_files(file: Path, kept: float) -> None:
     content = file.read_bytes()
     file.write_bytes(content[: int(kept * len(content)) if 0 < kept < 1 else int(kept)])
-    with pytest.raises(DataError, match="damaged or no weight file"):
+    with pytest.raises(DataError, match="damaged or not a weight file"):
         load_weights(file, "sr")
 
 
@@ -127,7 +127,7 @@ def test_damaged_headers_are_an_error_or_harmless(file: Path, position: int) -> 
 @pytest.mark.parametrize("content", [b"text, no weights", b"\x89PNG\r\n\x1a\n" + bytes(64), b"\xff" * 64, bytes(64)])
 def test_other_kinds_of_file(file: Path, content: bytes) -> None:
     file.write_bytes(content)
-    with pytest.raises(DataError, match="damaged or no weight file"):
+    with pytest.raises(DataError, match="damaged or not a weight file"):
         load_weights(file, "sr")
 
 
@@ -143,7 +143,7 @@ def test_other_kinds_of_file(file: Path, content: bytes) -> None:
 def test_what_the_file_is_instead_is_named(file: Path, content: bytes, told: str) -> None:
     file.write_bytes(content)
     for ask in (task_of, lambda path: load_weights(path, "sr")):
-        with pytest.raises(DataError, match=f"damaged or no weight file: {told}"):
+        with pytest.raises(DataError, match=f"damaged or not a weight file: {told}"):
             ask(file)
 
 
@@ -158,7 +158,7 @@ def test_somebody_elses_safetensors(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     for header in (None, {"format": "pt"}):
         save_file({"conv.weight": torch.zeros(3, 3)}, path, header)
-        with pytest.raises(DataError, match="no weight file of these networks"):
+        with pytest.raises(DataError, match="not a weight file of these networks"):
             load_weights(path, "sr")
 
 
@@ -182,14 +182,14 @@ def test_somebody_elses_safetensors(tmp_path: Path) -> None:
 )
 def test_headers_that_do_not_fit(file: Path, changed: dict[str, str]) -> None:
     rewrite(file, changed)
-    with pytest.raises(DataError, match="do not fit the network they name") as caught:
+    with pytest.raises(DataError, match="do not fit the network in the file") as caught:
         load_weights(file, "sr")
     assert "\n" not in str(caught.value)
 
 
 def test_complex_weights(file: Path) -> None:
     rewrite(file, **{name: value.to(torch.complex64) for name, value in load_file(file).items()})
-    with pytest.raises(DataError, match="do not fit the network they name: weights are real numbers"):
+    with pytest.raises(DataError, match="do not fit the network in the file: weights are real numbers"):
         load_weights(file, "sr")
 
 
@@ -203,8 +203,8 @@ RESOLVER = {"channels": 6, "blocks": 2}
         *[("jpeg", REMOVER | {"channels": channels}) for channels in ([0, 8], [6, 0])],
         *[("jpeg", REMOVER | {"blocks": blocks}) for blocks in ([1], [], 1)],
         *[("sr", RESOLVER | {"blocks": blocks}) for blocks in ([1], [])],
-        *[("jpeg", REMOVER | {"turns": turns}) for turns in (0, 3, 8, 2.0, [1], [2], True)],
-        *[("sr", RESOLVER | {"turns": turns}) for turns in (0, 3, 8, 2.0, [1], [2], True)],
+        *[("jpeg", REMOVER | {"turns": count}) for count in (0, 3, 8, 2.0, [1], [2], True)],
+        *[("sr", RESOLVER | {"self_ensemble": count}) for count in (0, 3, 8, 2.0, [1], [2], True)],
     ],
     ids=str,
 )
@@ -213,9 +213,17 @@ def test_settings_that_no_network_has(task: str, settings: dict[str, Any], tmp_p
     path = tmp_path / "net.safetensors"
     save_weights(path, tiny_network(task), task, {})
     rewrite(path, {"settings": json.dumps(settings)})
-    with pytest.raises(DataError, match="do not fit the network they name") as caught:
+    with pytest.raises(DataError, match="do not fit the network in the file") as caught:
         load_weights(path, task)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["self_ensemble", "turns"])
+def test_the_self_ensemble_is_read_by_its_old_name_too(name: str, file: Path) -> None:
+    rewrite(file, {"settings": json.dumps(RESOLVER | {name: 4})})
+    network, _ = load_weights(file, "sr")
+    assert network.self_ensemble == 4
+    assert network.settings == RESOLVER | {"texture": 0, "self_ensemble": 4}
 
 
 @pytest.mark.parametrize("settings", [{"channels": 10**6, "blocks": 2}, {"channels": 6, "blocks": 10**9}])
@@ -235,7 +243,7 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_tensors_that_do_not_fit(file: Path) -> None:
     rewrite(file, None, stranger=torch.zeros(3))
-    with pytest.raises(DataError, match="do not fit the network they name"):
+    with pytest.raises(DataError, match="do not fit the network in the file"):
         load_weights(file, "sr")
 
 
@@ -262,7 +270,7 @@ class Bomb:
 def test_a_pickle_is_refused_and_not_run(file: Path, tmp_path: Path, writer: Any) -> None:
     mark = tmp_path / "executed"
     writer({"weight": Bomb(mark)}, file)
-    with pytest.raises(DataError, match="damaged or no weight file"):
+    with pytest.raises(DataError, match="damaged or not a weight file"):
         load_weights(file, "sr")
     assert not mark.exists()
     pickle.loads(pickle.dumps(Bomb(mark)))

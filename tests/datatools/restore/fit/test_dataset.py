@@ -77,7 +77,7 @@ def test_files_are_excluded_by_pattern(folder: Path) -> None:
 
 
 def test_mistaken_folders_and_patterns(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere is no folder"):
+    with pytest.raises(DataError, match="nowhere is not a folder"):
         picture_files([folder, tmp_path / "nowhere"])
     with pytest.raises(DataError, match="no photos in"):
         picture_files([tmp_path])

@@ -190,7 +190,7 @@ def test_gaussians_have_a_direction() -> None:
 
 @pytest.mark.parametrize("size", [(6, 8), (8, 6), (0, 4), (3, 3)])
 def test_sides_that_are_no_multiples(size: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="no multiples"):
+    with pytest.raises(ValueError, match="not multiples"):
         reduce_picture(np.zeros((*size, 3), np.uint8))
 
 

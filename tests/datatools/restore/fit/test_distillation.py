@@ -1,4 +1,4 @@
-"""distillation: what a teacher makes of photos, cut so that a lesson's three pictures show the same."""
+"""distillation: a teacher's results as targets, cut so that an example's three pictures show the same."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from datatools.restore.base import Picture
 from datatools.restore.fit import distillation
 from datatools.restore.fit.dataset import LARGE, Photos, turn
 from datatools.restore.fit.degrade import reduce_picture
-from datatools.restore.fit.distillation import Lesson, Lessons, load_teacher
+from datatools.restore.fit.distillation import TeacherExample, TeacherTargets, load_teacher
 from datatools.restore.tiling import best_precision, restore
 from datatools.restore.weights import save_weights
 from datatools.sample_portraits import Portrait, render
@@ -73,41 +73,41 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
 
 
 @pytest.fixture(scope="module")
-def lessons(photos: Photos) -> Lessons:
-    return Lessons(photos, Repeating(), CPU)
+def teacher_targets(photos: Photos) -> TeacherTargets:
+    return TeacherTargets(photos, Repeating(), CPU)
 
 
-def part(lessons: Lessons, size: int, seed: int, way: int) -> Lesson:
+def part(teacher_targets: TeacherTargets, size: int, seed: int, way: int) -> TeacherExample:
     drawn = Drawn(seed, way)
-    found = lessons.part(size, drawn)  # type: ignore[arg-type]
+    found = teacher_targets.part(size, drawn)  # type: ignore[arg-type]
     assert drawn.ways == [way]
     return found
 
 
 @pytest.mark.parametrize("way", range(8))
-def test_the_three_pictures_show_the_same_part_turned_alike(lessons: Lessons, way: int) -> None:
+def test_the_three_pictures_show_the_same_part_turned_alike(teacher_targets: TeacherTargets, way: int) -> None:
     for seed in range(12):
-        found = part(lessons, 24, seed, way)
+        found = part(teacher_targets, 24, seed, way)
         assert found.small.shape == (24, 24, 3)
-        assert found.clean.shape == found.taught.shape == (96, 96, 3)
-        assert found.small.dtype == found.clean.dtype == found.taught.dtype == np.uint8
-        assert all(picture.flags.c_contiguous for picture in (found.small, found.clean, found.taught))
+        assert found.clean.shape == found.target.shape == (96, 96, 3)
+        assert found.small.dtype == found.clean.dtype == found.target.dtype == np.uint8
+        assert all(picture.flags.c_contiguous for picture in (found.small, found.clean, found.target))
         # the kernel reaches two small pixels far; turned pictures are rounded in another order
         again = reduce_picture(found.clean).astype(int)
         assert np.abs(again - found.small)[2:-2, 2:-2].max() <= 2
         assert found.small.std() > 5
-        assert np.array_equal(found.taught, np.repeat(np.repeat(255 - found.small, 4, axis=0), 4, axis=1))
+        assert np.array_equal(found.target, np.repeat(np.repeat(255 - found.small, 4, axis=0), 4, axis=1))
 
 
-def test_eight_ways_are_drawn_and_are_turns_of_one_part(lessons: Lessons) -> None:
-    upright, *others = (part(lessons, 24, 5, way) for way in range(8))
+def test_eight_ways_are_drawn_and_are_turns_of_one_part(teacher_targets: TeacherTargets) -> None:
+    upright, *others = (part(teacher_targets, 24, 5, way) for way in range(8))
     for way, found in enumerate(others, 1):
-        for name in ("small", "clean", "taught"):
+        for name in ("small", "clean", "target"):
             assert np.array_equal(getattr(found, name), turn(getattr(upright, name), way)), (way, name)
     assert len({found.small.tobytes() for found in (upright, *others)}) == 8
     rng = np.random.default_rng(0)
-    one = Lessons(lessons.photos, Repeating(), CPU)
-    one.lessons = [[Lesson(upright.small, upright.clean, upright.taught)]] * len(one.lessons)
+    one = TeacherTargets(teacher_targets.photos, Repeating(), CPU)
+    one.examples = [[TeacherExample(upright.small, upright.clean, upright.target)]] * len(one.examples)
     assert {one.part(24, rng).small.tobytes() for _ in range(100)} == {
         found.small.tobytes() for found in (upright, *others)
     }
@@ -120,96 +120,96 @@ def places(whole: Picture, wanted: Picture) -> list[tuple[int, int]]:
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
-def test_the_taught_part_is_cut_from_what_the_teacher_makes_of_the_whole_photo(photos: Photos) -> None:
+def test_the_target_is_cut_from_the_teachers_result_for_the_whole_photo(photos: Photos) -> None:
     teacher = tiny_network("sr")
-    lessons = Lessons(photos, teacher, CPU)
+    teacher_targets = TeacherTargets(photos, teacher, CPU)
     wholes = []
     for photo in photos.photos:
         height, width = (side // 4 * 4 for side in photo.pixels.shape[:2])
         small = reduce_picture(photo.pixels[:height, :width])
-        taught = restore(teacher, small, precision=best_precision(CPU))
-        wholes.append((photo.pixels, small, taught))
+        target = restore(teacher, small, precision=best_precision(CPU))
+        wholes.append((photo.pixels, small, target))
     used = set()
     for seed in range(10):
-        found = part(lessons, 24, seed, way=0)
+        found = part(teacher_targets, 24, seed, way=0)
         hits = [(n, *place) for n, (_, small, _) in enumerate(wholes) for place in places(small, found.small)]
         assert len(hits) == 1
         number, top, left = hits[0]
         used.add(number)
-        pixels, _, taught = wholes[number]
+        pixels, _, target = wholes[number]
         large = slice(4 * top, 4 * top + 96), slice(4 * left, 4 * left + 96)
         assert np.array_equal(found.clean, pixels[large])
-        assert np.array_equal(found.taught, taught[large])
+        assert np.array_equal(found.target, target[large])
     assert used == {0, 1, 2}
 
 
 def test_pictures_whose_sides_are_no_multiples_lose_the_last_pixels(tmp_path: Path) -> None:
     photos = Photos(folder_of(tmp_path, (131, 130), (129, 128)), 128)
     teacher = Repeating()
-    lessons = Lessons(photos, teacher, CPU)
+    teacher_targets = TeacherTargets(photos, teacher, CPU)
     assert teacher.sizes == [(32, 32), (32, 32)]
-    for photo, (lesson,) in zip(photos.photos, lessons.lessons, strict=True):
-        assert lesson.small.shape == (32, 32, 3)
-        assert np.array_equal(lesson.clean, photo.pixels[:128, :128])
-        assert lesson.taught.shape == (128, 128, 3)
-    whole = part(lessons, 32, 0, way=0)  # there is room for a part as large as the reduced photo
-    assert any(np.array_equal(whole.clean, lesson.clean) for (lesson,) in lessons.lessons)
+    for photo, (example,) in zip(photos.photos, teacher_targets.examples, strict=True):
+        assert example.small.shape == (32, 32, 3)
+        assert np.array_equal(example.clean, photo.pixels[:128, :128])
+        assert example.target.shape == (128, 128, 3)
+    whole = part(teacher_targets, 32, 0, way=0)  # there is room for a part as large as the reduced photo
+    assert any(np.array_equal(whole.clean, example.clean) for (example,) in teacher_targets.examples)
 
 
-def test_the_teacher_sees_every_photo_once(photos: Photos) -> None:
+def test_the_teacher_runs_on_every_photo_once(photos: Photos) -> None:
     teacher, told = Repeating(), []
-    lessons = Lessons(photos, teacher, CPU, progress=lambda: told.append(len(teacher.sizes)))
+    teacher_targets = TeacherTargets(photos, teacher, CPU, progress=lambda: told.append(len(teacher.sizes)))
     assert teacher.sizes == [(40, 36), (36, 33), (32, 38)]
     assert told == [1, 2, 3]
-    lessons.part(24, np.random.default_rng(0))
+    teacher_targets.part(24, np.random.default_rng(0))
     assert len(teacher.sizes) == 3
 
 
-def test_large_photos_are_taught_as_they_are_trained_on(tmp_path: Path) -> None:
+def test_large_photos_have_targets_at_the_sizes_that_training_uses(tmp_path: Path) -> None:
     """At half their size: beside the whole where they are sharp, alone where they are soft."""
     sharp = np.random.default_rng(0).integers(0, 256, (LARGE, LARGE + 6, 3), dtype=np.uint8)
     save_png(tmp_path / "sharp.png", sharp)
     save_png(tmp_path / "soft.png", np.asarray(cv2.GaussianBlur(sharp, (0, 0), 2), np.uint8))
     photos = Photos([tmp_path / "sharp.png", tmp_path / "soft.png"], 100)
     teacher = Repeating()
-    lessons = Lessons(photos, teacher, CPU)
+    teacher_targets = TeacherTargets(photos, teacher, CPU)
     whole, half = ((LARGE + 6) // 4, LARGE // 4), ((LARGE + 6) // 8, LARGE // 8)
-    sizes = [[lesson.small.shape[1::-1] for lesson in versions] for versions in lessons.lessons]
+    sizes = [[example.small.shape[1::-1] for example in versions] for versions in teacher_targets.examples]
     assert sizes == [[whole, half], [half]]
-    for photo, versions in zip(photos.photos, lessons.lessons, strict=True):
+    for photo, versions in zip(photos.photos, teacher_targets.examples, strict=True):
         assert photo.half is not None
         assert np.array_equal(versions[-1].clean, photo.half[: LARGE // 8 * 4, : (LARGE + 6) // 8 * 4])
     rng = np.random.default_rng(0)
-    everywhere = [lesson.small for versions in lessons.lessons for lesson in versions]
+    everywhere = [example.small for versions in teacher_targets.examples for example in versions]
     counts = [0, 0, 0]
     for _ in range(120):
-        found = lessons.part(half[1], rng).small
+        found = teacher_targets.part(half[1], rng).small
         spread = [abs(float(found.std()) - float(small.std())) for small in everywhere]
         counts[int(np.argmin(spread))] += 1
     assert counts == pytest.approx([30, 30, 60], abs=16)
 
 
-def test_parts_are_drawn_as_often_as_those_of_the_photos(photos: Photos, lessons: Lessons) -> None:
+def test_parts_are_drawn_as_often_as_those_of_the_photos(photos: Photos, teacher_targets: TeacherTargets) -> None:
     rng = np.random.default_rng(0)
-    sides = [versions[0].small for versions in lessons.lessons]
+    sides = [versions[0].small for versions in teacher_targets.examples]
     counts = np.zeros(len(sides))
     for _ in range(300):
-        found = lessons.part(32, rng).small
+        found = teacher_targets.part(32, rng).small
         counts[[any(places(small, turn(found, way)) for way in range(8)) for small in sides].index(True)] += 1
     assert counts / 300 == pytest.approx(photos.chances, abs=0.09)
 
 
-def test_a_seed_gives_the_same_parts(lessons: Lessons) -> None:
-    first, second, other = (lessons.part(24, np.random.default_rng(seed)) for seed in (7, 7, 8))
-    for name in ("small", "clean", "taught"):
+def test_a_seed_gives_the_same_parts(teacher_targets: TeacherTargets) -> None:
+    first, second, other = (teacher_targets.part(24, np.random.default_rng(seed)) for seed in (7, 7, 8))
+    for name in ("small", "clean", "target"):
         assert np.array_equal(getattr(first, name), getattr(second, name))
         assert not np.array_equal(getattr(first, name), getattr(other, name))
 
 
 def test_teachers_that_do_not_enlarge_by_four_are_refused(photos: Photos) -> None:
     for teacher, told in ((tiny_network("jpeg"), "1x"), (nn.Identity(), r"\?x")):
-        with pytest.raises(DataError, match=f"the teacher enlarges {told}; needed is one for 4x"):
-            Lessons(photos, teacher, CPU)
+        with pytest.raises(DataError, match=f"the teacher enlarges {told}; give one for 4x"):
+            TeacherTargets(photos, teacher, CPU)
 
 
 def test_teachers_by_name_and_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from datatools.images import read_rgb, save_png
-from datatools.restore import bundled
-from datatools.restore import external as foreign
+from datatools.restore import bundled, external
 from datatools.restore.base import Picture
 from datatools.restore.fit import evaluate
 from datatools.restore.fit.degrade import compress, reduce_picture
@@ -180,15 +179,15 @@ def test_bundled_networks_by_their_full_names(
     good(*base, "jpeg", "--restore", "bundled-distortion")
     assert asked == [("sr", "distortion"), ("sr", "perceptual"), ("sr", "perceptual"), ("jpeg", "distortion")]
     line = refused(*base, "sr", "--restore", "bundled-distortion", "--variant", "perceptual")
-    assert "says nothing about --restore bundled-distortion" in line
-    assert "--task sr alone" in refused(*base, "jpeg", "--restore", "bundled-perceptual")
+    assert "has no effect with --restore bundled-distortion" in line
+    assert "only for --task sr" in refused(*base, "jpeg", "--restore", "bundled-perceptual")
 
 
 def test_foreign_networks_go_through_their_own_loader(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foreign, "load_model", lambda _: tiny_network("sr"))
+    monkeypatch.setattr(external, "load_model", lambda _: tiny_network("sr"))
     assert "SuperResolver" in good("--task", "sr", "--images", images, "--restore", "realesrgan")
     assert "enlarges by 4" in refused("--task", "jpeg", "--images", images, "--restore", "realesrgan")
-    monkeypatch.setattr(foreign, "load_model", lambda _: tiny_network("jpeg"))
+    monkeypatch.setattr(external, "load_model", lambda _: tiny_network("jpeg"))
     assert "enlarges by 1" in refused("--task", "sr", "--images", images, "--restore", "some.pth")
 
 
@@ -201,7 +200,7 @@ def test_a_foreign_safetensors_file_is_not_taken_for_ours(
         asked.append(name)
         return tiny_network("sr")
 
-    monkeypatch.setattr(foreign, "load_model", fake)
+    monkeypatch.setattr(external, "load_model", fake)
     file = tmp_path / "other.safetensors"
     save_file({"conv.weight": torch.zeros(2, 2)}, file)
     good("--task", "sr", "--images", images, "--restore", file)
@@ -229,12 +228,12 @@ def test_mistaken_qualities(images: Path, weights: dict[str, Path], quality: str
 
 def test_quality_is_for_jpeg(images: Path, weights: dict[str, Path]) -> None:
     arguments = ["--task", "sr", "--images", images, "--restore", weights["sr"]]
-    assert "--task jpeg alone" in refused(*arguments, "--quality", "50")
+    assert "only for --task jpeg" in refused(*arguments, "--quality", "50")
 
 
 def test_mistaken_folders(images: Path, weights: dict[str, Path], tmp_path: Path) -> None:
     base = ["--task", "sr", "--restore", weights["sr"], "--images"]
-    assert "is no folder" in refused(*base, tmp_path / "nowhere")
+    assert "is not a folder" in refused(*base, tmp_path / "nowhere")
     assert "no pictures" in refused(*base, tmp_path)
     (tmp_path / "inside").mkdir()
     assert refused(*base, tmp_path).endswith(".webp)\n")
@@ -245,7 +244,7 @@ def test_mistaken_folders(images: Path, weights: dict[str, Path], tmp_path: Path
     os.mkfifo(tmp_path / "pipe")
     assert "pipe: cannot be written: is no regular file" in refused(*base, images, "--json", tmp_path / "pipe")
     assert (tmp_path / "pipe").is_fifo()
-    assert "is no folder" in refused(*base, images, "--save", images / "notes.txt")
+    assert "is not a folder" in refused(*base, images, "--save", images / "notes.txt")
 
 
 def test_nothing_that_is_read_is_written_over(weights: dict[str, Path], tmp_path: Path) -> None:
@@ -261,7 +260,7 @@ def test_nothing_that_is_read_is_written_over(weights: dict[str, Path], tmp_path
     assert "overwritten" in refused(*base, "--json", weights["jpeg"])
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "50").write_text("no folder")
-    assert "50 is no folder" in refused(*base, "--quality", "50,10", "--save", tmp_path / "other")
+    assert "50 is not a folder" in refused(*base, "--quality", "50,10", "--save", tmp_path / "other")
     assert (folder / "a.png").read_bytes() == before
     good(*base, "--quality", "50", "--save", tmp_path / "set")  # a single quality needs no folder of its own
     assert sorted(path.name for path in tmp_path.joinpath("set").iterdir()) == ["10", "a.png"]

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import resource
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,24 +14,16 @@ from matplotlib.figure import Figure
 
 from datatools.errors import DataError
 from datatools.images import read_rgb, save_png
-from datatools.restore.fit import losses as objectives
+from datatools.restore.fit import initial, losses, training
 from datatools.restore.fit import train as command
-from datatools.restore.fit import training
-from datatools.restore.fit.dataset import Photos, matching, picture_files, split
-from datatools.restore.fit.distillation import Lessons, load_teacher
+from datatools.restore.fit.dataset import Photos, matching, picture_files, split, training_pair
+from datatools.restore.fit.distillation import TeacherTargets, load_teacher
+from datatools.restore.fit.settings import FitSettings
 from datatools.restore.fit.train import choose_device, settings_from
-from datatools.restore.fit.training import (
-    Fit,
-    FitSettings,
-    Validation,
-    load_state,
-    run,
-    save_state,
-    state_path,
-    training_pair,
-)
-from datatools.restore.networks import Critic, SuperResolver
-from datatools.restore.weights import load_weights, save_weights
+from datatools.restore.fit.training import Fit, load_state, run, save_state, state_path
+from datatools.restore.fit.validation import Validation
+from datatools.restore.networks import Critic, Orientations, SuperResolver
+from datatools.restore.weights import NETWORKS, load_weights, save_weights
 from datatools.sample_portraits import Portrait, render
 from tests.support.restore_samples import TINY, tiny_network
 
@@ -70,11 +62,11 @@ def distortion(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def small_critic(monkeypatch: pytest.MonkeyPatch) -> None:
     """The critic and the patches cost more than everything else."""
     monkeypatch.setattr(training, "Critic", lambda: Critic(channels=4))
-    monkeypatch.setattr(objectives, "DIRECTIONS", 8)
+    monkeypatch.setattr(losses, "DIRECTIONS", 8)
 
 
 def settings(task: str = "sr", **changes: Any) -> FitSettings:
-    values = {"task": task, "steps": 4, "batch": 2, "patch": 24, "precision": "fp32", "network": TINY[task]}
+    values = {"task": task, "steps": 4, "minibatch": 2, "patch": 24, "precision": "fp32", "network": TINY[task]}
     return FitSettings(**(values | changes))
 
 
@@ -86,12 +78,12 @@ def kinds(distortion: dict[str, Path]) -> dict[str, FitSettings]:
     return {
         "jpeg": settings("jpeg"),
         "sr": settings(),
-        "after": settings(after=str(distortion["jpeg"])),
-        "perceptual": settings(variant="perceptual", init=str(distortion["sr"])),
+        "after": settings(degrade_with=str(distortion["jpeg"])),
+        "perceptual": settings(variant="perceptual", init_from=str(distortion["sr"])),
         "bf16": settings(precision="bf16"),
         "taught": settings(teacher=str(distortion["sr"]), bicubic=0.6),
         "taught after": settings(
-            teacher=str(distortion["sr"]), after=str(distortion["jpeg"]), after_strength=0.5, bicubic=0.6
+            teacher=str(distortion["sr"]), degrade_with=str(distortion["jpeg"]), degrade_strength=0.5, bicubic=0.6
         ),
     }
 
@@ -100,9 +92,9 @@ KINDS = pytest.mark.parametrize("kind", ["jpeg", "sr", "after", "perceptual", "b
 
 
 def begun(chosen: FitSettings, photos: Photos, validation: Validation) -> Fit:
-    """The run as the command begins it: lessons are made anew by every process."""
-    lessons = None if chosen.teacher is None else Lessons(photos, load_teacher(chosen.teacher), CPU)
-    return Fit(chosen, photos, validation, CPU, lessons)
+    """The run as the command begins it: each process computes the teacher's targets."""
+    teacher_targets = None if chosen.teacher is None else TeacherTargets(photos, load_teacher(chosen.teacher), CPU)
+    return Fit(chosen, photos, validation, CPU, teacher_targets)
 
 
 @KINDS
@@ -127,7 +119,7 @@ def test_stopped_and_gone_on_equals_straight_on(
     trained(second, tmp_path / "x", every=2)
     for name, value in straight.network.state_dict().items():
         assert torch.equal(value, second.network.state_dict()[name]), name
-        assert torch.equal(straight.average[name], second.average[name]), name
+        assert torch.equal(straight.ema[name], second.ema[name]), name
     plain = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
     assert plain == [{k: v for k, v in row.items() if k != "seconds"} for row in second.curve]
     ours, theirs = (load_weights(tmp_path / name, chosen.task)[0] for name in ("straight", "x"))
@@ -145,7 +137,7 @@ def test_every_kind_writes_a_network_that_loads(
     assert all(np.isfinite(list(row.values())).all() for row in rows)
     network, card = load_weights(tmp_path / "net", chosen.task)
     assert card == {"variant": chosen.variant, "steps": 4}
-    for name, value in fit.average.items():
+    for name, value in fit.ema.items():
         assert torch.equal(network.state_dict()[name], value.half().float())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net", "net.state"]
 
@@ -153,11 +145,11 @@ def test_every_kind_writes_a_network_that_loads(
 @pytest.mark.parametrize("task", ["jpeg", "sr"])
 def test_it_learns(task: str, photos: Photos, held_out: Photos) -> None:
     """A few dozen steps lower the loss on a batch that was never drawn."""
-    fit = Fit(settings(task, steps=40, rate=3e-3), photos, Validation(task, held_out), CPU)
+    fit = Fit(settings(task, steps=40, learning_rate=3e-3), photos, Validation(task, held_out), CPU)
 
     def loss() -> float:
         fit.step, kept = 10_000, fit.step
-        inputs, targets, _ = fit.batch()
+        inputs, targets, _ = fit.minibatch()
         fit.step = kept
         with torch.no_grad():
             return float((fit.network(inputs) - targets).abs().mean())
@@ -204,10 +196,10 @@ def test_super_resolution_pairs_are_in_place(photos: Photos) -> None:
 
 
 def test_the_rate_rises_and_falls(photos: Photos, held_out: Photos) -> None:
-    fit = Fit(settings(steps=1000, rate=0.5), photos, Validation("sr", held_out), CPU)
+    fit = Fit(settings(steps=1000, learning_rate=0.5), photos, Validation("sr", held_out), CPU)
     rates = []
     for fit.step in range(1000):
-        rates.append(fit.rate())
+        rates.append(fit.learning_rate())
     assert rates[0] < 0.01
     assert 0.4 < max(rates) <= 0.5
     assert rates[-1] < 1e-5
@@ -228,14 +220,14 @@ def test_validation_measures(held_out: Photos) -> None:
 
 CHANGES: dict[str, Any] = {
     "task": "jpeg",
-    "batch": 3,
+    "minibatch": 3,
     "patch": 28,
-    "rate": 0.1,
+    "learning_rate": 0.1,
     "seed": 5,
     "precision": "bf16",
     "bicubic": 0.1,
     "network": {"channels": 7, "blocks": 1},
-    "after_strength": 0.5,
+    "degrade_strength": 0.5,
     "teacher": "teacher.pth",
 }
 
@@ -246,17 +238,17 @@ def test_another_setting_is_refused_by_name(name: str, photos: Photos, held_out:
     changes = {name: CHANGES[name]} | ({"network": TINY["jpeg"]} if name == "task" else {})
     other = settings(**changes)
     fit = Fit(other, photos, Validation(other.task, held_out), CPU)
-    with pytest.raises(DataError, match=rf"has {name} .*asked for is .*\.state"):
+    with pytest.raises(DataError, match=rf"has {name} .*the options say .*\.state"):
         fit.load_state(state)
 
 
 def test_a_state_from_before_a_setting_existed_goes_on(photos: Photos, held_out: Photos) -> None:
     fit = Fit(settings(), photos, Validation("sr", held_out), CPU)
     state = fit.state()
-    del state["settings"]["after_strength"]
+    del state["settings"]["degrade_strength"]
     fit.load_state(state)
-    other = Fit(settings(after_strength=0.5), photos, Validation("sr", held_out), CPU)
-    with pytest.raises(DataError, match=r"has after_strength 1\.0, asked for is 0\.5"):
+    other = Fit(settings(degrade_strength=0.5), photos, Validation("sr", held_out), CPU)
+    with pytest.raises(DataError, match=r"has degrade_strength 1\.0, the options say 0\.5"):
         other.load_state(state)
 
 
@@ -269,7 +261,7 @@ def test_a_run_can_be_made_longer(photos: Photos, held_out: Photos, tmp_path: Pa
     assert [row["step"] for row in longer.curve] == [2, 4]
 
 
-@pytest.mark.parametrize("changes", [{"strength": 0.5}, {"turns": 4}, {"steps": 9}])
+@pytest.mark.parametrize("changes", [{"texture_strength": 0.5}, {"self_ensemble": 4}, {"steps": 9}])
 def test_what_says_nothing_about_training_may_change(changes: Any, photos: Photos, held_out: Photos) -> None:
     validation = Validation("sr", held_out)
     begun = Fit(settings(), photos, validation, CPU)
@@ -289,8 +281,8 @@ SPOILT: list[dict[str, Any]] = [
     {"network": {}},
     {"network": {"entry.weight": torch.zeros(2)}},
     {"network": None},
-    {"average": {}},
-    {"average": {"entry.weight": 1}},
+    {"ema": {}},
+    {"ema": {"entry.weight": 1}},
     {"optimizer": {}},
     {"optimizer": {"adam": {}, "muon": None}},
 ]
@@ -315,6 +307,15 @@ def test_a_damaged_state_is_named(kept: int, photos: Photos, held_out: Photos, t
         load_state(path)
 
 
+def test_a_state_of_an_earlier_version_is_refused(photos: Photos, held_out: Photos, tmp_path: Path) -> None:
+    """Its settings have other names."""
+    state = Fit(settings(), photos, Validation("sr", held_out), CPU).state()
+    state["average"] = state.pop("ema")
+    save_state(tmp_path / "net.state", state)
+    with pytest.raises(DataError, match=r"net\.state was written by an earlier version of the program; delete it"):
+        load_state(tmp_path / "net.state")
+
+
 def test_a_state_is_no_program(tmp_path: Path) -> None:
     torch.save({"settings": Path("/")}, tmp_path / "net.state")  # a class: only tensors and plain values may load
     with pytest.raises(DataError, match="cannot be read"):
@@ -325,7 +326,7 @@ def test_a_loss_that_is_not_finite_stops(photos: Photos, held_out: Photos) -> No
     fit = Fit(settings(), photos, Validation("sr", held_out), CPU)
     with torch.no_grad():
         fit.network.entry.bias.fill_(float("nan"))
-    with pytest.raises(DataError, match="not finite at step 0; lower --rate"):
+    with pytest.raises(DataError, match="not finite at step 0; lower --learning-rate"):
         fit.one_step()
 
 
@@ -334,10 +335,10 @@ def test_weights_to_begin_from_must_fit(
 ) -> None:
     validation = Validation("sr", held_out)
     with pytest.raises(DataError, match="needed is 'sr'"):
-        Fit(settings(init=str(distortion["jpeg"])), photos, validation, CPU)
+        Fit(settings(init_from=str(distortion["jpeg"])), photos, validation, CPU)
     with pytest.raises(DataError, match="no such weight file"):
-        Fit(settings(init=str(tmp_path / "none")), photos, validation, CPU)
-    fit = Fit(settings(init=str(distortion["sr"])), photos, validation, CPU)
+        Fit(settings(init_from=str(tmp_path / "none")), photos, validation, CPU)
+    fit = Fit(settings(init_from=str(distortion["sr"])), photos, validation, CPU)
     loaded = load_weights(distortion["sr"], "sr")[0]
     assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in fit.network.state_dict().items())
     assert all(p.requires_grad for p in fit.network.parameters())
@@ -348,12 +349,12 @@ def options(**changes: Any) -> dict[str, Any]:
         "task": "sr",
         "variant": "distortion",
         "patch": None,
-        "init": None,
-        "after": None,
+        "init_from": None,
+        "degrade_with": None,
         "teacher": None,
         "blocks": None,
-        "truth": 1.0,
-        "after_strength": 1.0,
+        "ground_truth_weight": 1.0,
+        "degrade_strength": 1.0,
         "bicubic": FitSettings.bicubic,
         **{name: getattr(FitSettings, name) for name in command.PERCEPTUAL},
     } | changes
@@ -362,28 +363,31 @@ def options(**changes: Any) -> dict[str, Any]:
 def test_settings_from_options() -> None:
     assert settings_from(options()).patch == 48
     assert settings_from(options(task="jpeg")).patch == 96
-    chosen = settings_from(options(patch=32, init=Path("a"), after=Path("b"), variant="perceptual"))
-    assert (chosen.patch, chosen.init, chosen.after, chosen.after_strength) == (32, "a", "b", 1.0)
-    chosen = settings_from(options(after=Path("b"), after_strength=0.0, teacher="teacher.pth"))
-    assert (chosen.after, chosen.after_strength, chosen.teacher) == ("b", 0.0, "teacher.pth")
+    chosen = settings_from(options(patch=32, init_from=Path("a"), degrade_with=Path("b"), variant="perceptual"))
+    assert (chosen.patch, chosen.init_from, chosen.degrade_with, chosen.degrade_strength) == (32, "a", "b", 1.0)
+    chosen = settings_from(options(degrade_with=Path("b"), degrade_strength=0.0, teacher="teacher.pth"))
+    assert (chosen.degrade_with, chosen.degrade_strength, chosen.teacher) == ("b", 0.0, "teacher.pth")
     assert (chosen.network, settings_from(options(blocks=18)).network) == ({}, {"blocks": 18})
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"patch": 50}, "--patch 50 is no multiple of 4"),
-        ({"task": "jpeg", "variant": "perceptual", "init": Path("a")}, "--task sr alone"),
-        ({"task": "jpeg", "after": Path("a")}, "--task sr alone"),
-        ({"variant": "perceptual"}, "--init"),
-        ({"task": "jpeg", "blocks": 18}, "--blocks is for --task sr alone"),
-        ({"task": "jpeg", "teacher": "teacher.pth"}, "--teacher is for --task sr --variant distortion alone"),
-        ({"variant": "perceptual", "init": Path("a"), "teacher": "teacher.pth"}, "--teacher is for --task sr"),
-        ({"texture": 3.0}, "--texture is for --variant perceptual alone"),
-        ({"task": "jpeg", "strength": 0.2}, "--strength is for --variant perceptual alone"),
-        ({"task": "jpeg", "bicubic": 0.1}, "--bicubic is for --task sr alone"),
-        ({"truth": 0.5}, "--truth weighs the true pictures beside those of a --teacher"),
-        ({"after_strength": 0.5}, "--after-strength is the share of what --after changes"),
+        ({"patch": 50}, "--patch 50 is not a multiple of 4"),
+        ({"task": "jpeg", "variant": "perceptual", "init_from": Path("a")}, "only for --task sr"),
+        ({"task": "jpeg", "degrade_with": Path("a")}, "only for --task sr"),
+        ({"variant": "perceptual"}, "--init-from"),
+        ({"task": "jpeg", "blocks": 18}, "--blocks is only for --task sr"),
+        ({"task": "jpeg", "teacher": "teacher.pth"}, "--teacher is only for --task sr --variant distortion"),
+        (
+            {"variant": "perceptual", "init_from": Path("a"), "teacher": "teacher.pth"},
+            "--teacher is only for --task sr",
+        ),
+        ({"texture_weight": 3.0}, "--texture-weight is only for --variant perceptual"),
+        ({"task": "jpeg", "texture_strength": 0.2}, "--texture-strength is only for --variant perceptual"),
+        ({"task": "jpeg", "bicubic": 0.1}, "--bicubic is only for --task sr"),
+        ({"ground_truth_weight": 0.5}, "--ground-truth-weight is relative to the error to a teacher's results"),
+        ({"degrade_strength": 0.5}, "--degrade-strength needs the weight file of an artifact remover"),
     ],
 )
 def test_options_that_do_not_go_together(changes: dict[str, Any], reason: str) -> None:
@@ -403,18 +407,18 @@ def test_devices() -> None:
 
 
 class Small(SuperResolver):
-    def __init__(self, channels: int = 6, blocks: int = 1, texture: int = 0, turns: Literal[1, 2, 4] = 1) -> None:
-        super().__init__(channels, blocks, texture, turns)
+    def __init__(self, channels: int = 6, blocks: int = 1, texture: int = 0, self_ensemble: Orientations = 1) -> None:
+        super().__init__(channels, blocks, texture, self_ensemble)
 
 
 @pytest.fixture
 def call(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command with a small network, on few photos, for few steps."""
-    monkeypatch.setitem(training.NETWORKS, "sr", Small)
+    monkeypatch.setitem(NETWORKS, "sr", Small)
 
     def invoke(*more: object) -> Result:
         base = ["--task", "sr", "--photos", folder, "--out", tmp_path / "sr.safetensors", "--device", "cpu"]
-        rest = ["--patch", 24, "--batch", 2, "--steps", 4, "--every", 2, "--validation", 1, "--precision", "fp32"]
+        rest = ["--patch", 24, "--minibatch", 2, "--steps", 4, "--every", 2, "--validation", 1, "--precision", "fp32"]
         return CliRunner().invoke(command.main, [str(a) for a in (*base, *rest, *more)])
 
     return invoke
@@ -429,7 +433,7 @@ def line_of(result: Result) -> str:
 def test_the_command(call: Any, tmp_path: Path) -> None:
     result = call()
     assert result.exit_code == 0, result.output
-    assert "4 photos to train on, 1 to measure on, cpu" in result.output
+    assert "4 photos for training, 1 for validation, cpu" in result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "sr.safetensors",
         "sr.safetensors.png",
@@ -437,44 +441,44 @@ def test_the_command(call: Any, tmp_path: Path) -> None:
     ]
     assert min(read_rgb(tmp_path / "sr.safetensors.png").shape[:2]) > 200
     _, card = load_weights(tmp_path / "sr.safetensors", "sr")
-    assert card == {"variant": "distortion", "photos": 4, "batch": 2, "patch": 24, "steps": 4}
+    assert card == {"variant": "distortion", "photos": 4, "minibatch": 2, "patch": 24, "steps": 4}
     before = (tmp_path / "sr.safetensors").read_bytes()
     again = call()
-    assert "goes on from step 4" in again.output
+    assert "resuming from step 4" in again.output
     assert again.exit_code == 0
     assert (tmp_path / "sr.safetensors").read_bytes() == before
-    assert "has batch 2, asked for is 3" in line_of(call("--batch", 3))
+    assert "has minibatch 2, the options say 3" in line_of(call("--minibatch", 3))
     assert call("--steps", 6).exit_code == 0
     assert load_weights(tmp_path / "sr.safetensors", "sr")[1]["steps"] == 6
 
 
 def test_the_commands_mistakes(call: Any, tmp_path: Path) -> None:
-    assert "is no folder" in line_of(call("--photos", tmp_path / "nowhere"))
+    assert "is not a folder" in line_of(call("--photos", tmp_path / "nowhere"))
     assert "matches no photo" in line_of(call("--exclude", "*.gif"))
     assert "does not exist" in line_of(call("--out", tmp_path / "nowhere" / "x"))
-    assert "no multiple of 4" in line_of(call("--patch", 30))
-    assert "--init" in line_of(call("--variant", "perceptual"))
+    assert "not a multiple of 4" in line_of(call("--patch", 30))
+    assert "--init-from" in line_of(call("--variant", "perceptual"))
     assert "is not available" in line_of(call("--device", "cuda:99"))
     assert "pixels wide and high" in line_of(call("--patch", 512))
     assert "is not in the range" in line_of(call("--steps", 0))
-    assert "'--rate': nan is no finite number" in line_of(call("--rate", "nan"))
+    assert "'--learning-rate': nan is no finite number" in line_of(call("--learning-rate", "nan"))
     assert "is not in the range" in line_of(call("--seed", 2**32))
     assert "--keep-size *.gif matches no photo" in line_of(call("--keep-size", "*.gif"))
     (tmp_path / "curve.safetensors.png").mkdir()
     assert "curve.safetensors.png: cannot be written" in line_of(call("--out", tmp_path / "curve.safetensors"))
     (tmp_path / "sr.safetensors.state").write_text("text")
-    assert "delete it to begin again" in line_of(call())
+    assert "delete it to start again" in line_of(call())
 
 
 def test_a_run_goes_on_with_its_own_photos_alone(call: Any, folder: Path, tmp_path: Path) -> None:
     """What was trained on must not be measured on."""
     assert call("--steps", 2).exit_code == 0
     for other in (("--validation", 2), ("--exclude", "*/0.png"), ("--exclude", f"*/{held_out_name(folder)}")):
-        assert "the run that is to go on has other photos" in line_of(call(*other))
+        assert "the run to resume has other photos" in line_of(call(*other))
     assert call("--seed", 2**32 - 1, "--out", tmp_path / "last.safetensors").exit_code == 0
     result = call()
     assert result.exit_code == 0, result.output
-    assert "goes on from step 2" in result.output
+    assert "resuming from step 2" in result.output
 
 
 def held_out_name(folder: Path) -> str:
@@ -560,14 +564,14 @@ def test_a_run_killed_before_its_last_weights_were_written_ends_well(
     assert load_weights(tmp_path / "sr.safetensors", "sr")[1]["steps"] == 4
 
 
-def test_turns_of_a_finished_run_may_change(call: Any, tmp_path: Path) -> None:
+def test_the_self_ensemble_of_a_finished_run_may_change(call: Any, tmp_path: Path) -> None:
     """Training does not know of them: the same weights, and another average."""
     assert call().exit_code == 0
     before = load_weights(tmp_path / "sr.safetensors", "sr")[0]
-    again = call("--turns", 2)
+    again = call("--self-ensemble", 2)
     assert again.exit_code == 0, again.output
     after = load_weights(tmp_path / "sr.safetensors", "sr")[0]
-    assert (before.turns, after.turns) == (1, 2)
+    assert (before.self_ensemble, after.self_ensemble) == (1, 2)
     assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
 
 
@@ -578,22 +582,22 @@ def test_holding_out_every_photo_is_a_mistake(call: Any) -> None:
 def test_the_perceptual_variant_trains_texture_alone(
     photos: Photos, held_out: Photos, distortion: dict[str, Path]
 ) -> None:
-    fit = Fit(settings(variant="perceptual", init=str(distortion["sr"])), photos, Validation("sr", held_out), CPU)
+    fit = Fit(settings(variant="perceptual", init_from=str(distortion["sr"])), photos, Validation("sr", held_out), CPU)
     loaded, _ = load_weights(distortion["sr"], "sr")
     fit.one_step()
     trained = fit.network.state_dict()
     for name, value in loaded.state_dict().items():
         assert torch.equal(value, trained[name]), name
-    assert fit.network.settings["texture"] == training.TEXTURE_CHANNELS
+    assert fit.network.settings["texture"] == initial.TEXTURE_CHANNELS
     assert any(name.startswith("texture.") for name in trained)
 
 
-def test_finished_networks_average_over_turns(photos: Photos, held_out: Photos, tmp_path: Path) -> None:
-    plain, turned = (Fit(settings(turns=n), photos, Validation("sr", held_out), CPU) for n in (1, 4))
+def test_finished_networks_average_over_orientations(photos: Photos, held_out: Photos, tmp_path: Path) -> None:
+    plain, turned = (Fit(settings(self_ensemble=n), photos, Validation("sr", held_out), CPU) for n in (1, 4))
     for fit, name in ((plain, "plain"), (turned, "turned")):
         trained(fit, tmp_path / name, every=4)
     first, second = (load_weights(tmp_path / name, "sr")[0] for name in ("plain", "turned"))
-    assert (first.settings["turns"], second.settings["turns"]) == (1, 4)
+    assert (first.settings["self_ensemble"], second.settings["self_ensemble"]) == (1, 4)
     assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
 
 
@@ -601,15 +605,15 @@ def test_balanced_errors_weigh_bad_pictures_by_the_root() -> None:
     target = torch.zeros(1, 3, 8, 8)
     given = torch.full_like(target, 0.1)
     worse = torch.full_like(target, 0.4)
-    same = objectives.balanced_error(given, target, given)
-    assert float(objectives.balanced_error(worse, target, worse) / same) == pytest.approx(2, rel=0.02)
-    assert float(objectives.balanced_error(target, target, target)) < 0.05  # left alone, and rightly so
-    assert float(objectives.balanced_error(given, target, target)) > 5 * float(same)  # spoiled
+    same = losses.balanced_error(given, target, given)
+    assert float(losses.balanced_error(worse, target, worse) / same) == pytest.approx(2, rel=0.02)
+    assert float(losses.balanced_error(target, target, target)) < 0.05  # left alone, and rightly so
+    assert float(losses.balanced_error(given, target, target)) > 5 * float(same)  # spoiled
 
 
 def test_weights_of_another_shape_are_refused(photos: Photos, held_out: Photos, distortion: dict[str, Path]) -> None:
-    chosen = settings(init=str(distortion["sr"]), network={"channels": 7})
-    with pytest.raises(DataError, match="does not fit the network asked for"):
+    chosen = settings(init_from=str(distortion["sr"]), network={"channels": 7})
+    with pytest.raises(DataError, match="does not fit the requested network"):
         Fit(chosen, photos, Validation("sr", held_out), CPU)
 
 
@@ -621,7 +625,7 @@ def test_new_blocks_change_nothing_before_they_are_trained(
     network = SuperResolver(channels=6, blocks=2)
     save_weights(tmp_path / "two.safetensors", network, "sr", {})
     two, _ = load_weights(tmp_path / "two.safetensors", "sr")
-    chosen = settings(init=str(tmp_path / "two.safetensors"), network={"blocks": blocks})
+    chosen = settings(init_from=str(tmp_path / "two.safetensors"), network={"blocks": blocks})
     fit = Fit(chosen, photos, Validation("sr", held_out), CPU)
     deep = fit.network
     assert isinstance(deep, SuperResolver)
@@ -637,22 +641,22 @@ def test_new_blocks_change_nothing_before_they_are_trained(
 
 def test_fewer_blocks_than_there_are_would_leave_some_out(photos: Photos, held_out: Photos, tmp_path: Path) -> None:
     save_weights(tmp_path / "two.safetensors", SuperResolver(channels=6, blocks=2), "sr", {})
-    chosen = settings(init=str(tmp_path / "two.safetensors"), network={"blocks": 1})
-    with pytest.raises(DataError, match=r"two.safetensors has 2 residual blocks, so --blocks 1 would leave some out"):
+    chosen = settings(init_from=str(tmp_path / "two.safetensors"), network={"blocks": 1})
+    with pytest.raises(DataError, match=r"two.safetensors has 2 residual blocks, so --blocks 1 is too few"):
         Fit(chosen, photos, Validation("sr", held_out), CPU)
 
 
 def test_the_finished_network_adds_a_share_of_the_texture(
     photos: Photos, held_out: Photos, distortion: dict[str, Path]
 ) -> None:
-    chosen = settings(variant="perceptual", init=str(distortion["sr"]), strength=0.5)
+    chosen = settings(variant="perceptual", init_from=str(distortion["sr"]), texture_strength=0.5)
     fit = Fit(chosen, photos, Validation("sr", held_out), CPU)
     fit.one_step()
-    half = fit.averaged_network().eval()
-    fit.settings = dataclasses.replace(chosen, strength=1.0)
-    whole = fit.averaged_network().eval()
-    fit.settings = dataclasses.replace(chosen, strength=0.0)
-    none = fit.averaged_network().eval()
+    half = fit.ema_network().eval()
+    fit.settings = dataclasses.replace(chosen, texture_strength=1.0)
+    whole = fit.ema_network().eval()
+    fit.settings = dataclasses.replace(chosen, texture_strength=0.0)
+    none = fit.ema_network().eval()
     x = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.allclose(half(x) - none(x), (whole(x) - none(x)) / 2, atol=1e-5)
@@ -672,8 +676,8 @@ class Negative(torch.nn.Module):
 
 
 def test_examples_hold_the_teachers_result_where_the_kernel_is_his(photos: Photos, held_out: Photos) -> None:
-    lessons = Lessons(photos, Negative(), CPU)
-    fit = Fit(settings(bicubic=0.6), photos, Validation("sr", held_out), CPU, lessons)
+    teacher_targets = TeacherTargets(photos, Negative(), CPU)
+    fit = Fit(settings(bicubic=0.6), photos, Validation("sr", held_out), CPU, teacher_targets)
     taught = 0
     for seed in range(60):
         small, clean, result = fit.example(np.random.default_rng(seed))
@@ -684,7 +688,7 @@ def test_examples_hold_the_teachers_result_where_the_kernel_is_his(photos: Photo
         taught += 1
         assert np.array_equal(result, np.repeat(np.repeat(255 - small, 4, axis=0), 4, axis=1))
     assert taught / 60 == pytest.approx(0.6, abs=0.2)
-    inputs, targets, results = fit.batch()
+    inputs, targets, results = fit.minibatch()
     assert inputs.shape == (2, 3, 24, 24)
     assert targets.shape == results.shape == (2, 3, 96, 96)
 
@@ -701,7 +705,7 @@ def test_other_kernels_than_the_teachers_are_never_his(
 
     monkeypatch.setattr(training, "training_pair", pair)
     validation = Validation("sr", held_out)
-    fit = Fit(settings(bicubic=0.6), photos, validation, CPU, Lessons(photos, Negative(), CPU))
+    fit = Fit(settings(bicubic=0.6), photos, validation, CPU, TeacherTargets(photos, Negative(), CPU))
     plain = Fit(settings(bicubic=0.6), photos, validation, CPU)
     for seed in range(10):
         fit.example(np.random.default_rng(seed))
@@ -715,18 +719,18 @@ def test_other_kernels_than_the_teachers_are_never_his(
 
 @pytest.mark.parametrize("truth", [1.0, 0.2, 0.0])
 def test_students_aim_at_the_photo_and_at_the_teachers_result(photos: Photos, held_out: Photos, truth: float) -> None:
-    chosen, validation = settings(bicubic=1.0, truth=truth), Validation("sr", held_out)
-    taught = Fit(chosen, photos, validation, CPU, Lessons(photos, Negative(), CPU))
-    inputs, targets, results = taught.batch()
+    chosen, validation = settings(bicubic=1.0, ground_truth_weight=truth), Validation("sr", held_out)
+    taught = Fit(chosen, photos, validation, CPU, TeacherTargets(photos, Negative(), CPU))
+    inputs, targets, results = taught.minibatch()
     with torch.no_grad():
         outputs = taught.network(inputs)
-    to_photo, to_teacher = (float(objectives.charbonnier(outputs, wanted).mean()) for wanted in (targets, results))
+    to_photo, to_teacher = (float(losses.charbonnier(outputs, wanted).mean()) for wanted in (targets, results))
     assert taught.one_step() == pytest.approx(truth * to_photo + to_teacher, rel=1e-4)
     assert min(to_photo, to_teacher) > 0.05
     alone = Fit(chosen, photos, validation, CPU)
-    inputs, targets, _ = alone.batch()
+    inputs, targets, _ = alone.minibatch()
     with torch.no_grad():
-        loss = float(objectives.charbonnier(alone.network(inputs), targets).mean())
+        loss = float(losses.charbonnier(alone.network(inputs), targets).mean())
     assert alone.one_step() == pytest.approx(loss, rel=1e-4)
 
 
@@ -736,8 +740,8 @@ def test_inputs_go_through_a_share_of_the_remover(
 ) -> None:
     validation, remover = Validation("sr", held_out), str(distortion["jpeg"])
     none, whole, share = (
-        Fit(settings(**changes), photos, validation, CPU).batch()[0]
-        for changes in ({}, {"after": remover}, {"after": remover, "after_strength": strength})
+        Fit(settings(**changes), photos, validation, CPU).minibatch()[0]
+        for changes in ({}, {"degrade_with": remover}, {"degrade_with": remover, "degrade_strength": strength})
     )
     assert (whole - none).abs().max() > 0.01
     inside = (whole > 0) & (whole < 1)  # what is clipped cannot be compared
@@ -748,30 +752,30 @@ def test_the_command_with_a_teacher(call: Any, tmp_path: Path, distortion: dict[
     teacher = ("--teacher", distortion["sr"])
     result = call(*teacher, "--steps", 2)
     assert result.exit_code == 0, result.output
-    assert "4 photos to train on, 1 to measure on, cpu" in result.output
+    assert "4 photos for training, 1 for validation, cpu" in result.output
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"sr.safetensors{end}" for end in ("", ".png", ".state")]
     again = call(*teacher, "--steps", 4)
     assert again.exit_code == 0, again.output
-    assert "goes on from step 2" in again.output
+    assert "resuming from step 2" in again.output
     _, card = load_weights(tmp_path / "sr.safetensors", "sr")
-    assert card == {"variant": "distortion", "photos": 4, "batch": 2, "patch": 24, "steps": 4}
+    assert card == {"variant": "distortion", "photos": 4, "minibatch": 2, "patch": 24, "steps": 4}
     assert "has teacher '" in line_of(call())
     other = tmp_path / "other.safetensors"
     assert call("--out", other).exit_code == 0
     ours, theirs = (load_weights(path, "sr")[0].state_dict() for path in (tmp_path / "sr.safetensors", other))
     assert not all(torch.equal(value, theirs[name]) for name, value in ours.items())
-    assert "has teacher None, asked for is '" in line_of(call(*teacher, "--out", other))
+    assert "has teacher None, the options say '" in line_of(call(*teacher, "--out", other))
 
 
 def test_the_commands_mistakes_with_teachers(call: Any, tmp_path: Path, distortion: dict[str, Path]) -> None:
-    assert "--teacher is for" in line_of(call("--teacher", "teacher.pth", "--task", "jpeg"))
-    perceptual = ("--variant", "perceptual", "--init", distortion["sr"])
-    assert "--teacher is for" in line_of(call("--teacher", "teacher.pth", *perceptual))
+    assert "--teacher is only for" in line_of(call("--teacher", "teacher.pth", "--task", "jpeg"))
+    perceptual = ("--variant", "perceptual", "--init-from", distortion["sr"])
+    assert "--teacher is only for" in line_of(call("--teacher", "teacher.pth", *perceptual))
     assert "no such weight file" in line_of(call("--teacher", tmp_path / "none.safetensors"))
     assert "no restorer's name and no weight file" in line_of(call("--teacher", "nobody"))
     assert "needed is 'sr'" in line_of(call("--teacher", distortion["jpeg"]))
-    assert "--after-strength is the share" in line_of(call("--after-strength", 0.5))
-    assert "is not in the range" in line_of(call("--after", distortion["jpeg"], "--after-strength", 1.5))
+    assert "--degrade-strength needs the weight file" in line_of(call("--degrade-strength", 0.5))
+    assert "is not in the range" in line_of(call("--degrade-with", distortion["jpeg"], "--degrade-strength", 1.5))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -783,10 +787,10 @@ def test_mistakes_are_told_before_the_teacher_works(
     def works(*_: object, **__: object) -> None:
         raise AssertionError("the teacher works")
 
-    monkeypatch.setattr(command, "Lessons", works)
+    monkeypatch.setattr(command, "TeacherTargets", works)
     teacher = ("--teacher", distortion["sr"])
     (tmp_path / "sr.safetensors.state").write_text("text")
-    assert "delete it to begin again" in line_of(call(*teacher))
+    assert "delete it to start again" in line_of(call(*teacher))
     (tmp_path / "sr.safetensors.state").unlink()
     monkeypatch.setattr(command, "VALIDATION_LEAST", 1000)
     assert "is 1000 pixels wide and high" in line_of(call(*teacher))
@@ -798,11 +802,11 @@ def test_mistaken_networks_and_settings_are_told_before_the_teacher_works(
     teacher = ("--teacher", distortion["sr"])
     assert call(*teacher).exit_code == 0
     calls: list[object] = []
-    monkeypatch.setattr(command, "Lessons", lambda *_, **__: calls.append(1))
-    assert "has batch 2, asked for is 3" in line_of(call(*teacher, "--batch", 3))
+    monkeypatch.setattr(command, "TeacherTargets", lambda *_, **__: calls.append(1))
+    assert "has minibatch 2, the options say 3" in line_of(call(*teacher, "--minibatch", 3))
     other = ("--out", tmp_path / "other.safetensors")
-    assert "needed is 'jpeg'" in line_of(call(*teacher, *other, "--after", distortion["sr"]))
-    assert "no such weight file" in line_of(call(*teacher, *other, "--init", tmp_path / "none.safetensors"))
+    assert "needed is 'jpeg'" in line_of(call(*teacher, *other, "--degrade-with", distortion["sr"]))
+    assert "no such weight file" in line_of(call(*teacher, *other, "--init-from", tmp_path / "none.safetensors"))
     (tmp_path / "sr.safetensors").unlink()
     assert call(*teacher).exit_code == 0  # nothing is left to be taught
     assert (tmp_path / "sr.safetensors").is_file()
@@ -811,13 +815,13 @@ def test_mistaken_networks_and_settings_are_told_before_the_teacher_works(
 
 def test_the_card_tells_the_removers_share(call: Any, tmp_path: Path, distortion: dict[str, Path]) -> None:
     out = tmp_path / "sr.safetensors"
-    after = ("--after", distortion["jpeg"], "--steps", 2)
-    assert call(*after, "--after-strength", 0.25).exit_code == 0
-    assert load_weights(out, "sr")[1]["after_strength"] == 0.25
-    assert "has after_strength 0.25, asked for is 1.0" in line_of(call(*after))
+    after = ("--degrade-with", distortion["jpeg"], "--steps", 2)
+    assert call(*after, "--degrade-strength", 0.25).exit_code == 0
+    assert load_weights(out, "sr")[1]["degrade_strength"] == 0.25
+    assert "has degrade_strength 0.25, the options say 1.0" in line_of(call(*after))
     out.with_name("sr.safetensors.state").unlink()
     assert call(*after).exit_code == 0
-    assert load_weights(out, "sr")[1]["after_strength"] == 1
+    assert load_weights(out, "sr")[1]["degrade_strength"] == 1
 
 
 def _grain(seed: int, *, weave: bool) -> torch.Tensor:
@@ -838,7 +842,7 @@ def test_a_weave_is_no_grain(seed: int) -> None:
     """The ratio is about 3; along directions that are random in every value it is 1.4, and networks learn a weave."""
     target = _grain(10 + seed, weave=False)
     even, woven = (
-        float(objectives.sliced_distance(_grain(seed, weave=weave), target, torch.Generator().manual_seed(seed)))
+        float(losses.sliced_distance(_grain(seed, weave=weave), target, torch.Generator().manual_seed(seed)))
         for weave in (False, True)
     )
     assert woven > 2 * even

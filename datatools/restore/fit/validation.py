@@ -1,0 +1,63 @@
+"""Measure a network on held-out photos during training."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from datatools.restore.base import Picture
+from datatools.restore.fit.dataset import Photos
+from datatools.restore.fit.degrade import SCALE, compress, reduce_picture
+from datatools.restore.fit.losses import laplacian_levels
+
+VALIDATION_SIDE = 256
+VALIDATION_QUALITIES = (10, 25, 50, 75)
+
+
+class Validation:
+    """Fixed pairs from photos that are not used for training: the middle of each, reduced or compressed."""
+
+    def __init__(self, task: str, photos: Photos) -> None:
+        self.task = task
+        self.digest = photos.digest()
+        self.pairs: list[tuple[Picture, Picture]] = []
+        for number, photo in enumerate(photos.photos):
+            clean = _middle(photo.half if photo.half is not None else photo.pixels)
+            if task == "sr":
+                self.pairs.append((reduce_picture(clean), clean))
+            else:
+                self.pairs.append((compress(clean, VALIDATION_QUALITIES[number % len(VALIDATION_QUALITIES)]), clean))
+
+    def measure(
+        self, restore: Callable[[Tensor], Tensor], as_tensor: Callable[[NDArray[np.uint8]], Tensor]
+    ) -> dict[str, float]:
+        """Return means over the pictures: "psnr" and "baseline" in dB, RGB; "contrast", the standard deviation of the
+        finest Laplacian level over that of the photo.
+        """
+        restored, baselines, contrast = [], [], []
+        for given, clean in self.pairs:
+            inputs, target = as_tensor(given[None]), as_tensor(clean[None])
+            baseline = inputs
+            if self.task == "sr":
+                baseline = functional.interpolate(inputs, scale_factor=SCALE, mode="bicubic", antialias=True).clamp(
+                    0, 1
+                )
+            output = (restore(inputs).clamp(0, 1) * 255).round() / 255
+            restored.append(-10 * math.log10(float((output - target).square().mean()) + 1e-10))
+            baselines.append(-10 * math.log10(float((baseline - target).square().mean()) + 1e-10))
+            fine, true = (float(laplacian_levels(p, 1)[0].std()) for p in (output, target))
+            contrast.append(fine / max(true, 1e-6))
+        return {
+            "psnr": float(np.mean(restored)),
+            "baseline": float(np.mean(baselines)),
+            "contrast": float(np.mean(contrast)),
+        }
+
+
+def _middle(picture: Picture) -> Picture:
+    height, width = (min(size, VALIDATION_SIDE) // 8 * 8 for size in picture.shape[:2])
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return np.ascontiguousarray(picture[top : top + height, left : left + width])
