@@ -1,4 +1,4 @@
-"""The report's histogram of quality scores, as SVG."""
+"""The histogram of quality scores in the build report."""
 
 import math
 
@@ -18,7 +18,7 @@ DECADES = 4  # of a logarithmic axis below the one of the highest score
 
 
 def bar_edges(scores: NDArray[np.float64], cut: float | None, bars: int = BARS) -> NDArray[np.float64]:
-    """Edges of equally wide bars over the scores, one of them at `cut`, so that no bar mixes both of its sides.
+    """Return edges of equally wide bars over the scores, one of them at `cut`, so that no bar mixes both of its sides.
 
     Far outliers do not stretch the axis, which is at most three times as wide as the middle 98 % of the scores: count
     them into the first and last bar.

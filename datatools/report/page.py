@@ -55,13 +55,12 @@ FILTERS: dict[str, Callable[..., str]] = {
 
 SHEET_FACES, SHEET_COLUMNS, SHEET_TILE = 24, 8, 136
 BELOW_CUT = 16  # photos shown of those that were not chosen
-PAIRS_SHOWN, PAIRS_NAMED = 18, 200
+PAIRS_SHOWN = 18
 PAIR_FACE = 160  # pixels
-GROUPS_SHOWN = 40
 
 
 def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> bytes:
-    """Make the pictures in `folder`, return the page. links_from: the folder where the page will finally lie."""
+    """Write the pictures into `folder` and return the page. links_from: the folder that the page will be moved to."""
     builder = PageBuilder(folder=folder)
     attempt = builder.attempt
     ranking = attempt("The ranking could not be read", read_ranking, summary.ranking_csv)
@@ -75,26 +74,16 @@ def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> bytes:
     content = {
         "generator": GENERATOR,
         "sections": {name: heading for name, heading in SECTIONS.items() if restored or name != "restoration"},
-        "asked": _asked(summary.settings),
-        "selection": summary.settings.get("selection", ""),
+        "summary": summary,
+        "requested": _requested(summary.settings),
         "restored": restored,
-        "photos": len(summary.photos),
         "ranking": ranking,
         "rejected": rejected,
         "histogram": histogram,
         "below": below,
-        "duplicates": summary.duplicates,
-        "pairs_named": PAIRS_NAMED,
-        "groups_shown": GROUPS_SHOWN,
-        "stages": summary.stages,
-        "total_seconds": sum(stage.seconds for stage in summary.stages),
         "settings": _effective(summary.settings),
         "versions": _versions(summary.settings),
-        "links": {
-            "pyramid": _link(summary.pyramid, links_from),
-            "ranking": _link(summary.ranking_csv, links_from),
-            "rejected": _link(summary.rejected_csv, links_from),
-        },
+        "link": lambda path: _link(path, links_from),
         **_file_content(summary, builder),
         "notes": builder.texts,
     }
@@ -109,29 +98,27 @@ def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> bytes:
 def _file_content(summary: BuildSummary, builder: PageBuilder) -> dict[str, Any]:
     """Return what the page shows of the pyramid file; None for all of it when the file cannot be opened."""
     attempt = builder.attempt
-    content: dict[str, Any] = dict.fromkeys(("faces", "sheets", "strips", "restoration", "levels", "stored"))
+    content: dict[str, Any] = dict.fromkeys(("faces", "sheets", "strips", "restoration", "pairs", "levels", "stored"))
     content["file_bytes"] = attempt("The pyramid file's size is unknown", lambda: summary.pyramid.stat().st_size)
     pyramid = attempt("The pyramid file could not be opened", Pyramid, summary.pyramid)
-    faces = None
-    try:
-        if pyramid is not None:
-            content["levels"] = attempt("The levels could not be listed", _levels, pyramid)
-            content["stored"] = attempt("The stored settings could not be read", _stored, pyramid, summary)
-            content["faces"] = faces = attempt("The faces could not be read", Faces.read, pyramid)
-        if faces is not None:
-            content["sheets"] = attempt("The contact sheets could not be made", _sheets, faces, builder)
-            content["strips"] = _strips(faces, summary.photos, builder)
-            if _restored(summary.settings):
-                content["restoration"] = _restoration(faces, summary, builder)
+    if pyramid is None:
+        return content
+    with pyramid:
+        content["levels"] = attempt("The levels could not be listed", _levels, pyramid)
+        content["stored"] = attempt("The stored settings could not be read", _stored, pyramid, summary)
+        content["faces"] = faces = attempt("The faces could not be read", Faces, pyramid)
+        if faces is None:
+            return content
+        content["sheets"] = attempt("The contact sheets could not be made", _sheets, faces, builder)
+        content["strips"] = _strips(faces, summary.photos, builder)
+        if _restored(summary.settings):
+            content["restoration"] = _restoration(faces, summary, builder)
         content["pairs"] = attempt("The duplicates could not be shown", _pairs, summary.duplicates, faces, builder)
-    finally:
-        if pyramid is not None:
-            pyramid.close()
     return content
 
 
 def _effective(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings as they took effect: what had none says why, what was chosen automatically says what."""
+    """Return the settings as they took effect: those without effect give the reason, `auto` gives what it chose."""
     effective = dict(settings)
     selection, restored = settings.get("selection"), _restored(settings)
     if selection == "all" and "count" in settings:
@@ -147,7 +134,8 @@ def _effective(settings: Mapping[str, str]) -> dict[str, str]:
     return effective
 
 
-def _asked(settings: Mapping[str, str]) -> int | None:
+def _requested(settings: Mapping[str, str]) -> int | None:
+    """Return the number of faces that the build was to choose, None where there was no limit."""
     if settings.get("selection") == "all":
         return None
     text = str(settings.get("count", "")).replace(",", "")
@@ -155,7 +143,7 @@ def _asked(settings: Mapping[str, str]) -> int | None:
 
 
 def _restored(settings: Mapping[str, str]) -> str | None:
-    """What restored the photos; None where nothing did."""
+    """Return the name of the restorer, None where the photos were not restored."""
     name = settings.get("restore", NoRestorer().name)
     return None if name == NoRestorer().name else name
 
@@ -277,8 +265,7 @@ def _strips(faces: Faces, photos: Mapping[str, Path], builder: PageBuilder) -> l
         )
         return PageFigure(why, caption, pictures)
 
-    candidates = builder.attempt("No strips could be chosen", strip_candidates, faces.quads, faces.best_first)
-    return builder.attempt_each("No strip", candidates or [], faces, make)
+    return builder.attempt_each("No strip", strip_candidates(faces.quads, faces.best_first), faces, make)
 
 
 def _restoration(faces: Faces, summary: BuildSummary, builder: PageBuilder) -> list[PageFigure]:
@@ -298,45 +285,40 @@ def _restoration(faces: Faces, summary: BuildSummary, builder: PageBuilder) -> l
         )
         return PageFigure(why, caption, pictures)
 
-    candidates = builder.attempt("No faces could be chosen", restoration_candidates, faces.quads, faces.best_first)
-    return builder.attempt_each("No comparison", candidates or [], faces, make)
+    return builder.attempt_each("No comparison", restoration_candidates(faces.quads, faces.best_first), faces, make)
 
 
-def _pairs(duplicates: Sequence[DuplicateFiles], faces: Faces | None, builder: PageBuilder) -> list[PageFigure]:
+def _pairs(duplicates: Sequence[DuplicateFiles], faces: Faces, builder: PageBuilder) -> list[PageFigure]:
     """Return the closest pairs that have a face in the file."""
-    places = {name: i for i, name in enumerate(faces.names)} if faces else {}
+    places = {name: i for i, name in enumerate(faces.names)}
 
     def face_of(name: str) -> Picture | None:
-        if faces is None or name not in places:
+        if name not in places:
             return None
         image = fit_picture(faces.image(places[name], PAIR_FACE), PAIR_FACE, PAIR_FACE)
         return builder.picture(image, f"Face {name}")
 
     shown = [pair for pair in duplicates if pair.first in places or pair.second in places]
-    shown.sort(key=lambda pair: pair.distance)
-    return [
-        PageFigure(
-            "",
-            f"{shorten(pair.first, 60)}, {shorten(pair.second, 60)}: distance {pair.distance}",
-            (face_of(pair.first), face_of(pair.second)),
-        )
-        for pair in shown[:PAIRS_SHOWN]
-    ]
+    figures = []
+    for pair in sorted(shown, key=lambda pair: pair.distance)[:PAIRS_SHOWN]:
+        caption = f"{shorten(pair.first, 60)}, {shorten(pair.second, 60)}: distance {pair.distance}"
+        figures.append(PageFigure("", caption, (face_of(pair.first), face_of(pair.second))))
+    return figures
 
 
 def _levels(pyramid: Pyramid) -> list[tuple[int, int]]:
-    """(resolution, bytes of its pixels) of every level, largest first."""
+    """Return (resolution, bytes of its pixels) of every level, largest first."""
     return [(r, len(pyramid) * 3 * r * r) for r in pyramid.levels]
 
 
 def _stored(pyramid: Pyramid, summary: BuildSummary) -> dict[str, str]:
-    """The settings in the file that the build's own do not tell already."""
+    """Return the settings in the file that differ from those of this build, or are not among them."""
     stored = {str(name): str(value) for name, value in pyramid.settings.items()}
     return {name: value for name, value in stored.items() if str(summary.settings.get(name)) != value}
 
 
 def _versions(settings: Mapping[str, str]) -> dict[str, str]:
-    """Versions that the settings do not tell already."""
+    """Return the versions of libraries that the settings do not contain already."""
     versions = {
         "celebahq": datatools.__version__,
         "Python": platform.python_version(),
@@ -355,7 +337,7 @@ def _versions(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _link(path: Path, links_from: Path) -> str | None:
-    """Relative URL of a file; None where there is none."""
+    """Return the relative URL of a file, None where it does not exist."""
     if not path.exists():
         return None
     return urllib.parse.quote(os.path.relpath(path.absolute(), links_from).replace(os.sep, "/"))

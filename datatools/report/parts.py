@@ -1,4 +1,4 @@
-"""What the sections of the report page are made of: the faces of a build, and the pictures of the page."""
+"""Read the faces of a build for its report page, and write the pictures of the page."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
@@ -15,15 +15,15 @@ from datatools.pyramid import Pyramid
 from datatools.text import counted, score_text, shorten
 from datatools.webpage import Notes, Picture
 
-TRIES = 8  # photos tried for each picture of one
-NOTES = 3  # failures told one by one
+TRIES = 8  # faces tried for each candidate
+NOTES = 3  # failures that get a note each
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Face:
-    """A face of the file as the page names it."""
+    """A face as captions name it."""
 
     name: str
     score: float
@@ -38,57 +38,43 @@ class Face:
         return f"score {score_text(self.score)}, rank {self.rank:,}"
 
 
-@dataclass
 class Faces:
-    """The pyramid and what its provenance says of every face (file order), read once."""
+    """The faces of a pyramid, and the provenance of each, in the file's order."""
 
-    pyramid: Pyramid
-    names: list[str]
-    md5s: list[str]
-    scores: NDArray[np.float64]
-    ranks: NDArray[np.int64]
-    quads: NDArray[np.float64]
-    landmarks: NDArray[np.float64]
-    best_first: NDArray[np.int64]
-
-    @classmethod
-    def read(cls, pyramid: Pyramid) -> "Faces":
-        scores = np.asarray(pyramid.provenance("score"), np.float64)
-        return cls(
-            pyramid=pyramid,
-            names=pyramid.provenance("file_name").tolist(),
-            md5s=pyramid.provenance("source_md5").tolist(),
-            scores=scores,
-            ranks=np.asarray(pyramid.provenance("rank"), np.int64),
-            quads=np.asarray(pyramid.provenance("quad"), np.float64),
-            landmarks=np.asarray(pyramid.provenance("landmarks"), np.float64),
-            best_first=np.argsort(-scores, kind="stable"),
-        )
+    def __init__(self, pyramid: Pyramid) -> None:
+        self.pyramid = pyramid
+        self.names: list[str] = pyramid.provenance("file_name").tolist()
+        self.md5s: list[str] = pyramid.provenance("source_md5").tolist()
+        self.scores = np.asarray(pyramid.provenance("score"), np.float64)
+        self.ranks = np.asarray(pyramid.provenance("rank"), np.int64)
+        self.quads = np.asarray(pyramid.provenance("quad"), np.float64)
+        self.landmarks = np.asarray(pyramid.provenance("landmarks"), np.float64)
+        self.best_first = np.argsort(-self.scores, kind="stable")
 
     def face(self, i: int) -> Face:
         return Face(self.names[i], float(self.scores[i]), int(self.ranks[i]))
 
     def image(self, i: int, side: int) -> NDArray[np.uint8]:
-        """Face `i` from the smallest level that has `side` pixels, else from the largest: (r, r, 3) uint8 RGB."""
+        """Return face `i`, (r, r, 3) uint8 RGB, from the smallest level with r >= side, else from the largest."""
         enough = [level for level in self.pyramid.levels if level >= side]
         return self.pyramid.image(i, resolution=min(enough, default=max(self.pyramid.levels)))
 
     def photo(self, i: int, photos: Mapping[str, Path]) -> bytes:
-        """The file that face `i` was made from. Raises DataError where it is gone or another one by now."""
+        """Return the file that face `i` was made from. Raises DataError where it is missing or has changed."""
         name = self.names[i]
         if name not in photos:
             raise DataError("its photo is not among the photos of this build")
         if not photos[name].is_file():
-            raise DataError("its photo is no longer there")
+            raise DataError("its photo no longer exists")
         data = photos[name].read_bytes()
         if hashlib.md5(data, usedforsecurity=False).hexdigest() != self.md5s[i]:
-            raise DataError("its photo is another one by now")
+            raise DataError("its photo has changed since the build")
         return data
 
 
 @dataclass
 class PageBuilder(Notes):
-    """Makes the pictures of a page in `folder`, and notes on what could not be made."""
+    """Write the pictures of a page into `folder`, and note what could not be made."""
 
     folder: Path = field(kw_only=True)
     pictures: int = 0

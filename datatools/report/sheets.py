@@ -27,7 +27,7 @@ def fit_picture(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np
 
 
 def scale_picture(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Lanczos-3 to `width` x `height` pixels; `image` ((h, w, 3) uint8 RGB) itself where it has that size."""
+    """Scale (h, w, 3) uint8 RGB to `width` x `height` pixels with Lanczos-3; return `image` itself at that size."""
     if image.shape[:2] == (height, width):
         return image
     picture = PIL.Image.fromarray(np.ascontiguousarray(image))

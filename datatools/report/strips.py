@@ -28,7 +28,7 @@ LANDMARK_COLOUR = (0, 220, 255)
 
 @dataclass(frozen=True)
 class Strip:
-    """A photo's panels and what its rectangle says. photo, padded: (h, w, 3) uint8 RGB; face: (r, r, 3) uint8 RGB."""
+    """A photo's panels, its size and its rectangle. photo, padded: (h, w, 3) uint8 RGB; face: (r, r, 3) uint8 RGB."""
 
     photo: NDArray[np.uint8]
     padded: NDArray[np.uint8]
@@ -38,12 +38,12 @@ class Strip:
 
 
 def strip_candidates(quads: NDArray[np.float64], best_first: NDArray[np.int64]) -> list[tuple[str, NDArray[np.int64]]]:
-    """What to show: for each strip why it is interesting, and the faces that would do, best suited first.
+    """Return, for each strip to show, its title and the faces that suit it, the best first.
 
     Args:
         quads: (n, 4, 2) rectangles in the photos' edge coordinates (upper left, lower left, lower right, upper right).
         best_first: (n,) faces by falling score.
-    Returns: at most six (reason, faces); the lists may share faces. How far rectangles leave the photo is judged at its
+    Returns: at most six (title, faces); the lists may share faces. How far rectangles leave the photo is judged at its
         left and top edges alone, which needs no photo.
     """
     if not len(quads):
@@ -88,7 +88,7 @@ def make_strip(data: bytes, landmarks: NDArray[np.float64], face: NDArray[np.uin
 def photo_panel(
     data: bytes, quad: NDArray[np.float64], landmarks: NDArray[np.float64], longest: int = PANEL
 ) -> NDArray[np.uint8]:
-    """The whole photo with rectangle and landmarks.
+    """Return the whole photo with rectangle and landmarks.
 
     Where the rectangle leaves the photo, grey is added: up to half of the photo's longer side.
 
@@ -116,7 +116,7 @@ def photo_panel(
 
 
 def draw_rectangle(image: NDArray[np.uint8], quad: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """A copy of `image` (h, w, 3) with the quad (4, 2; edge coordinates), bright on a dark rim: seen on any photo."""
+    """Return a copy of `image` (h, w, 3) with the quad (4, 2; edge coordinates), bright on a dark rim."""
     drawn = np.ascontiguousarray(image).copy()
     corners = _fixed_point(quad)
     for colour, width in (((20, 20, 20), 5), (FRAME_COLOUR, 2)):
@@ -125,7 +125,7 @@ def draw_rectangle(image: NDArray[np.uint8], quad: NDArray[np.float64]) -> NDArr
 
 
 def draw_points(image: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """A copy of `image` (h, w, 3) with a dot at each of the points (n, 2; edge coordinates)."""
+    """Return a copy of `image` (h, w, 3) with a dot at each of the points (n, 2; edge coordinates)."""
     drawn = np.ascontiguousarray(image).copy()
     for x, y in _fixed_point(points).tolist():
         for colour, radius in (((20, 20, 20), 3.5), (LANDMARK_COLOUR, 2.2)):
@@ -137,7 +137,7 @@ _FRACTION_BITS = 4  # OpenCV draws at 16ths of a pixel
 
 
 def _fixed_point(points: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Edge coordinates as OpenCV's fixed-point centre coordinates; far ones are pulled in to what integers hold."""
+    """Return edge coordinates as OpenCV's fixed-point centre coordinates, clipped to what its integers hold."""
     return np.rint(np.clip(points - 0.5, -30000, 30000) * 2**_FRACTION_BITS).astype(np.int32)
 
 
@@ -160,10 +160,10 @@ class RestorationStrip:
 def restoration_candidates(
     quads: NDArray[np.float64], best_first: NDArray[np.int64]
 ) -> list[tuple[str, NDArray[np.int64]]]:
-    """What to show: for each strip why it is interesting, and the faces that would do, best suited first.
+    """Return, for each restoration strip to show, its title and the faces that suit it, the best first.
 
     Args: as of `strip_candidates`.
-    Returns: at most six (reason, faces); the lists share faces.
+    Returns: at most six (title, faces); the lists share faces.
     """
     count = len(quads)
     if not count:
@@ -173,7 +173,7 @@ def restoration_candidates(
     return [
         ("Smallest rectangle", by_side),
         ("Small rectangle", by_side[count // 10 :]),
-        ("Middling rectangle", by_side[nearest_to_middle]),
+        ("Medium-sized rectangle", by_side[nearest_to_middle]),
         ("Large rectangle", by_side[::-1]),
         ("High score", best_first),
         ("Low score", best_first[::-1]),
@@ -202,7 +202,7 @@ def make_restoration_strip(
 
 
 def eye_and_cheek(quad: NDArray[np.float64], landmarks: NDArray[np.float64], resolution: int) -> tuple[int, int]:
-    """Left and top of the part of a face that shows an eye and the skin below it.
+    """Return left and top of the part of a face that shows an eye and the skin below it.
 
     It is the eye farther from the nose: that side of the face is turned to the camera.
 

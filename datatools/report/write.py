@@ -1,4 +1,4 @@
-"""The report page of a build: static HTML with its pictures, to be opened from disk.
+"""Write the report page of a build: static HTML with its pictures, to be opened from disk.
 
 A report is the last step of a build that may have taken a day. What cannot be shown (a photo that is gone, a table that
 cannot be read) therefore becomes a note on the page, not the end of the build.
@@ -18,11 +18,11 @@ from datatools.report.summary import GENERATOR, BuildSummary
 def write_report(summary: BuildSummary, folder: Path) -> Path:
     """Write the report of a build into `folder`, replacing an earlier report there.
 
-    Whole or not at all: the report is made in a temporary folder beside `folder`, then swapped in. What an interrupted
+    Whole or not at all: the report is made in a temporary folder next to `folder`, then swapped in. What an interrupted
     run left is removed by the next one.
 
     Returns: folder / "index.html".
-    Raises: DataError when `folder` holds something else than a report; OSError when it cannot be written.
+    Raises: DataError when `folder` contains anything other than a report; OSError when it cannot be written.
     """
     from datatools.report.page import render_page  # loads matplotlib and jinja2, which a build needs for its page alone
 
@@ -36,7 +36,7 @@ def write_report(summary: BuildSummary, folder: Path) -> Path:
 
 @contextmanager
 def _replaced_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `folder`, which takes its place on success and is removed on failure."""
+    """Yield an empty temporary folder next to `folder`, which replaces it on success and is removed on failure."""
     temporary = folder.with_name(f".{folder.name}.partial")
     previous = folder.with_name(f".{folder.name}.previous")
     if previous.exists():  # killed between the two renames below, or just after them
@@ -63,7 +63,7 @@ def _replaced_folder(folder: Path) -> Iterator[Path]:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raise DataError when `folder` holds something else than a report, which is not to be deleted."""
+    """Raise DataError when `folder` contains anything other than a report, which must not be deleted."""
     if not folder.exists():
         return
     page = folder / "index.html"

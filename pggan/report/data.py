@@ -116,7 +116,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Measured:
+class NewestSwd:
     """The newest sliced Wasserstein distance. `count`: images of either set, 0 where the line does not tell.
 
     `levels`: (pixels, distance, the reals' among themselves or NaN), `average`: the last two of them alike. `best`:
@@ -230,7 +230,7 @@ def levels_of(names: Iterable[str], metric: str) -> list[int]:
     return sorted({int(match[1]) for match in matches if match}, reverse=True)
 
 
-def measured(stats: Stats) -> Measured | None:
+def newest_swd(stats: Stats) -> NewestSwd | None:
     """What the newest line with an SWD tells, None where there is none."""
     rows = [row for row in stats.rows if not math.isnan(number(row, "metrics", "swd"))]
     if not rows:
@@ -239,7 +239,7 @@ def measured(stats: Stats) -> Measured | None:
     alike = [row for row in rows if all(row.get(name) == last.get(name) for name in ("resolution", "alpha", COUNT))]
     best = min(alike, key=lambda row: number(row, "metrics", "swd"))
     levels = levels_of(_group(last, "metrics"), "swd")
-    return Measured(
+    return NewestSwd(
         images=int(last["images"]),
         count=int(last[COUNT]) if number(last, COUNT) >= 1 else 0,
         levels=tuple(

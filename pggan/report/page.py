@@ -13,7 +13,7 @@ from pggan.config.presets import differences, get_preset
 from pggan.data.stream import Source
 from pggan.media.video import snapshots
 from pggan.model.files import load_model
-from pggan.report.data import Phase, Stats, measured, phase_at, phases_of, read_stats, speeds
+from pggan.report.data import Phase, Stats, newest_swd, phase_at, phases_of, read_stats, speeds
 from pggan.report.pictures import read_grids, read_reals, samples_of, with_neighbours
 from pggan.report.plots import charts
 from pggan.training.distributed import choose_device
@@ -45,7 +45,7 @@ def write_report(run: Path, out: Path, *, h5: Path | None = None, device: str = 
     Args:
         out: the page, .html. h5: the pyramid that the run was trained on, to look for the nearest faces in.
 
-    Returns `out`. Raises DataError when there is no run, for a pyramid that cannot be opened or used for this run, and
+    Returns `out`. Raises DataError when there is no run, for a pyramid that cannot be opened or is not the run's, and
     when the page cannot be written.
     """
     if out.suffix.lower() not in (".html", ".htm"):
@@ -64,7 +64,7 @@ def write_report(run: Path, out: Path, *, h5: Path | None = None, device: str = 
 
 
 def _faces_of(h5: Path, saved: SavedRun) -> Source:
-    """The pyramid, if it is the one that the run was trained on."""
+    """Open the pyramid. Raises DataError unless it is the one that the run was trained on."""
     source = Source(h5, saved.labels)
     if source.digest() != saved.data["digest"]:
         raise DataError(f"--h5 {h5}: is not the data set that this run was trained on; give that one or leave it out")
@@ -100,7 +100,7 @@ def _content(run: Path, saved: SavedRun, faces: Source | None, device: str) -> d
         "differing": _differing(saved),
         "settings": _settings(saved),
         "charts": charts(stats, phases, saved.preset.loss.gradient_target),
-        "measured": measured(stats),
+        "swd": newest_swd(stats),
         "grids": [(grid, _level_at(phases, grid.kimg)) for grid in grids],
         "snapshots": len(files),
         "reals": notes.attempt("reals.png", read_reals, run / "reals.png", resolution),
@@ -127,7 +127,7 @@ def _samples(run: Path, saved: SavedRun, faces: Source | None, device: str, note
 
 
 def _differing(saved: SavedRun) -> list[tuple[str, str, str]] | None:
-    """(setting, in the preset, in this run); None for a preset that is not known by name."""
+    """Return (setting, in the preset, in this run) of what differs; None for a preset that is not known by name."""
     try:
         preset = get_preset(saved.preset.name, saved.devices)
     except DataError:
@@ -136,7 +136,7 @@ def _differing(saved: SavedRun) -> list[tuple[str, str, str]] | None:
 
 
 def _settings(saved: SavedRun) -> list[tuple[str, str]]:
-    """All settings of the preset, by their names in config.json."""
+    """Return all settings of the preset, by their names in config.json."""
     found = []
     for part, values in asdict(saved.preset).items():
         if isinstance(values, dict):

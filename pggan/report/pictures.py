@@ -1,4 +1,4 @@
-"""Pictures of the report page, embedded in it: grids over time, samples and the training faces nearest to them."""
+"""Make the pictures that the report embeds: grids over time, samples, and the training faces nearest to them."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -28,9 +28,9 @@ QUALITIES = (90, 80, 65)  # of JPEG; the first at which the grids fit
 GRIDS_BYTES = 5 << 20  # as base64 a third more
 
 SAMPLES, NEAREST = 8, 4
-SEARCHED = 128  # pixels: the descriptors look at nothing finer
+SEARCHED = 128  # pixels: the descriptors use nothing finer
 BATCH = 256
-FACE, NEAR = 128, 96  # CSS pixels of a sample and of a face beside it
+FACE, NEAR = 128, 96  # CSS pixels of a sample and of a face next to it
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Sample:
 
 
 def encoded(image: Rgb, quality: int | None = None) -> bytes:
-    """JPEG of that quality, without a quality PNG."""
+    """Return the image as a JPEG file of that quality, without a quality as a PNG file."""
     stream = io.BytesIO()
     if quality is None:
         Image.fromarray(image).save(stream, format="PNG", optimize=True)
@@ -71,8 +71,8 @@ def encoded(image: Rgb, quality: int | None = None) -> bytes:
     return stream.getvalue()
 
 
-def cut(grid: Rgb, resolution: int) -> Rgb:
-    """The upper left pictures of a grid, as many as can be looked at; large ones are reduced by a power of two.
+def cut_grid(grid: Rgb, resolution: int) -> Rgb:
+    """Return the upper left pictures of a grid, as many as fit on the page; large ones are reduced by a power of two.
 
     Args:
         grid: (rows r, columns r, 3), r being `resolution`.
@@ -92,7 +92,7 @@ def cut(grid: Rgb, resolution: int) -> Rgb:
 
 
 def reduced(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """Box average of (..., H, W, 3) by a factor that divides both sides."""
+    """Return (..., H, W, 3) reduced to box averages by a factor that divides both sides."""
     if factor == 1:
         return image
     *more, height, width, _ = image.shape
@@ -101,20 +101,20 @@ def reduced(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
 
 
 def spread(count: int, wanted: int) -> list[int]:
-    """At most `wanted` of the indices below `count`, evenly, with the first and the last."""
+    """Return at most `wanted` of the indices below `count`, evenly spread, with the first and the last."""
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, wanted))}) if count else []
 
 
 def read_grids(files: Sequence[tuple[float, Path]], resolution: int) -> tuple[list[Grid], list[str]]:
-    """(grids for the page, what was wrong with those that cannot be shown). files: (kimg, file) by rising kimg.
+    """Return grids for the page, and what is wrong with those that cannot be shown. files: (kimg, file) by rising kimg.
 
-    So many of them, evenly, and of such a quality that the page stays small.
+    Number and JPEG quality are limited so that the page stays small.
     """
     kept, problems = [], []
     chosen = [files[place] for place in spread(len(files), SNAPSHOTS)]
     for kimg, path in Progress("grids", len(chosen), "file").over(chosen):
         try:
-            kept.append((kimg, cut(read_rgb(path), resolution)))
+            kept.append((kimg, cut_grid(read_rgb(path), resolution)))
         except (ImageError, DataError) as error:
             problems.append(f"{path.name}: {error}")
     data: list[bytes] = []
@@ -132,13 +132,13 @@ def read_grids(files: Sequence[tuple[float, Path]], resolution: int) -> tuple[li
 
 
 def read_reals(path: Path, resolution: int) -> Picture:
-    """The grid of reals, cut like the others. DataError where it cannot be shown."""
-    image = cut(read_rgb(path), resolution)
+    """Return the grid of reals, cut like the others. Raises DataError where it cannot be shown."""
+    image = cut_grid(read_rgb(path), resolution)
     return _picture(data_uri(encoded(image, QUALITIES[0]), "jpeg"), image, BOX, "Grid of training faces")
 
 
 def samples_of(model: Model) -> tuple[Rgb, list[Sample]]:
-    """Pictures of the first seeds, (n, s, s, 3) with s of `SEARCHED` pixels at most, and as samples of the page."""
+    """Return pictures of the first seeds, (n, s, s, 3) with s up to `SEARCHED` pixels, and samples for the page."""
     pictures = model.pictures(range(SAMPLES))
     pictures = reduced(pictures, max(1, pictures.shape[1] // SEARCHED))
     return pictures, [
@@ -150,7 +150,7 @@ def samples_of(model: Model) -> tuple[Rgb, list[Sample]]:
 def with_neighbours(
     samples: Sequence[Sample], pictures: Rgb, faces: Pyramid, mirror: bool, device: str
 ) -> list[Sample]:
-    """The samples with the nearest faces of the pyramid.
+    """Return the samples with the nearest faces of the pyramid.
 
     Args:
         pictures: of the samples, (n, s, s, 3), s being a level of the pyramid.
@@ -182,7 +182,7 @@ def with_neighbours(
 
 
 def _ways(level: Level, mirror: bool) -> Iterator[NDArray[np.uint8]]:
-    """Batches of a level (n, 3, r, r), then, with `mirror`, of all its images mirrored."""
+    """Yield batches of a level (n, 3, r, r), then, with `mirror`, of all its images mirrored."""
     starts = [(start, mirrored) for mirrored in (False, True)[: 1 + mirror] for start in range(0, len(level), BATCH)]
     for start, mirrored in Progress("nearest faces", len(starts), "batch").over(starts):
         batch = level[start : start + BATCH]
@@ -194,7 +194,7 @@ def _face(image: Rgb, box: int, alt: str) -> Picture:
 
 
 def _picture(source: str, image: Rgb, box: int, alt: str) -> Picture:
-    """Shown as large as the box allows with every pixel repeated, or, if it is larger, reduced to it."""
+    """Return a picture with every pixel repeated as often as the box allows; a larger one is reduced to the box."""
     height, width = image.shape[:2]
     scale = box // width or box / width
     return Picture(source, round(width * scale), round(height * scale), alt, enlarged=scale >= 2)

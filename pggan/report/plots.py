@@ -1,4 +1,4 @@
-"""Curves of the report page, as SVG: shaded where a level fades in, with the levels named along the top."""
+"""Draw the curves of the report page as SVG, shaded where a level fades in, with the levels named along the top."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from datatools.webpage import DASHES, INK, SOFT, PageFigure, Picture, add_legend, data_uri, new_plot, svg
 from pggan.report.data import Phase, Stats, levels_of
 
-# Of nearly equal weight on white, told apart by eyes that see red and green alike.
+# Of nearly equal weight on white, and distinct for colour-blind readers.
 COLOURS = ("#1f5f99", "#d1600c", "#5a5a5f", "#2e8b6f", "#a33c8f", "#b8930b", "#58a6d6", "#7a1f1f")
 SHADE = "#e9e4d8"
-WIDTH, HEIGHT = 544, 300  # CSS pixels: two charts beside each other on the page
-FEW = 40  # points that are marked each: a single one has no line
+WIDTH, HEIGHT = 544, 300  # CSS pixels: two charts fit next to each other on the page
+FEW = 40  # up to so many points get a marker each: a single one has no line
 NARROW = 0.045  # part of the axis below which a level has no room for its name
 AVERAGE, REALS = "average", "reals"  # labels of curves
 
@@ -37,7 +37,7 @@ class Line:
 
 
 def limits(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Ends of an axis, at most three times as long as the middle 96 % of the values: far ones leave the picture."""
+    """Return the ends of an axis, at most three times as long as the middle 96 % of the values: outliers are cut."""
     first, last = np.quantile(values, [0.02, 0.98])
     low, high = max(values.min(), 2 * first - last), min(values.max(), 2 * last - first)
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.5

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import html.parser
 import re
 import urllib.parse
 from collections.abc import Iterator, Sequence
@@ -19,38 +18,10 @@ from datatools.pyramid import Provenance, PyramidWriter
 from datatools.report import page as report_page
 from datatools.report.summary import BuildSummary, DuplicateFiles, StageTime
 from datatools.report.write import write_report
+from tests.support.webpages import Page
 
 LANDMARKS = np.array([[130, 150], [170, 150], [150, 170], [135, 190], [165, 190]], np.float64)
 EVIL = "<b>\"1\" &amp; <script>'2' onload=x .jpg"
-
-
-class Page(html.parser.HTMLParser):
-    """A report page as a browser sees it."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.source = (folder / "index.html").read_text(encoding="utf-8")
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.feed(self.source)
-        assert self.open == [], "tags left open"
-        self.text = " ".join(" ".join(self.words).split()).replace("\N{MULTIPLICATION SIGN}", "x")
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "img", "source"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
-            self.words.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
@@ -105,7 +76,7 @@ def names() -> list[str]:
 
 def written(summary: BuildSummary, folder: Path) -> Page:
     assert write_report(summary, folder) == folder / "index.html"
-    page = Page(folder)
+    page = Page(folder / "index.html")
     for image in page.all("img"):
         assert image["alt"]
         source = folder / urllib.parse.unquote(str(image["src"]))
@@ -173,7 +144,7 @@ def test_small_builds_with_nothing_rejected(tmp_path: Path, count: int, resoluti
     summary = make_build(tmp_path, ["a.jpg", "b.jpg"][:count], resolution=resolution, grey=True)
     page = written(summary, tmp_path / "report")
     assert "Nothing was rejected." in page.text
-    assert "No two photos were found whose faces look alike." in page.text
+    assert "No two photos have faces that look alike." in page.text
     assert "could not be made" not in page.text
     assert f"{count} face{'' if count == 1 else 's'} of {resolution} x {resolution} pixels" in page.text
     assert page.text.count("(300 x 360 px)") == count
@@ -215,8 +186,8 @@ def test_photos_that_are_gone_or_changed_cost_their_strip_only(tmp_path: Path, n
     photos = {name: path for name, path in summary.photos.items() if name != names[3]}
     page = written(replace(summary, photos=photos), tmp_path / "report")
     assert page.text.count("(300 x 360 px)") == 3
-    assert f"No strip of {names[0]}: its photo is no longer there" in page.text
-    assert "its photo is another one by now" in page.text
+    assert f"No strip of {names[0]}: its photo no longer exists" in page.text
+    assert "its photo has changed since the build" in page.text
     for path in summary.photos.values():
         path.unlink(missing_ok=True)
     page = written(summary, tmp_path / "report")
@@ -350,9 +321,9 @@ def test_a_folder_that_is_no_report_is_never_replaced(tmp_path: Path, names: lis
 def test_fewer_faces_than_asked_for_are_pointed_out(tmp_path: Path, names: list[str]) -> None:
     summary = make_build(tmp_path, names)
     few = written(replace(summary, settings={"selection": "score", "count": "30,000"}), tmp_path / "report")
-    assert "30,000 faces were asked for, but only 7 could be chosen." in few.text
+    assert "30,000 faces were requested, but only 7 could be chosen." in few.text
     everything = written(replace(summary, settings={"selection": "all", "count": "30000"}), tmp_path / "report")
-    assert "were asked for" not in everything.text
+    assert "were requested" not in everything.text
     assert "all of them were chosen" in everything.text
 
 

@@ -192,7 +192,7 @@ def test_candidates_are_told_apart_by_size_and_score() -> None:
     assert [(why, int(faces[0])) for why, faces in found] == [
         ("Smallest rectangle", 1),
         ("Small rectangle", 1),
-        ("Middling rectangle", 4),
+        ("Medium-sized rectangle", 4),
         ("Large rectangle", 0),
         ("High score", 4),
         ("Low score", 3),

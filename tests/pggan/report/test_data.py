@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pggan.config.schedule import ScheduleConfig
-from pggan.report.data import Log, Stats, measured, number, phase_at, phases_of, read_stats, speeds
+from pggan.report.data import Log, Stats, newest_swd, number, phase_at, phases_of, read_stats, speeds
 
 SCHEDULE = ScheduleConfig(8, training_kimg=10.0, transition_kimg=10.0, total_kimg=50.0, minibatch_base=10)
 DAY = "2026-11-22T"
@@ -180,14 +180,14 @@ def test_newest_distances() -> None:
         line(5000, 17.0, swd_16=14.0, swd_32=20.0, swd_floor=5.0, swd_floor_32=7.0, swd_x=1.0),
         row(6000, metrics={"ms_ssim": 0.5}),
     )
-    found = measured(Stats(rows, 0))
+    found = newest_swd(Stats(rows, 0))
     assert found is not None
     assert (found.images, found.count, found.average, found.best) == (5000, 64, (17.0, 5.0), (4000, 15.0))
     assert [level for level, *_ in found.levels] == [32, 16]
     assert found.levels[0] == (32, 20.0, 7.0)
     assert found.levels[1][1] == 14.0
     assert math.isnan(found.levels[1][2])
-    assert measured(Stats(rows[-1:], 0)) is None
+    assert newest_swd(Stats(rows[-1:], 0)) is None
 
 
 def test_beyond_the_schedule_lies_its_last_phase() -> None:

@@ -1,6 +1,5 @@
 """The page about a run: what it says, that it needs nothing beside it, and that little can stop it."""
 
-import html.parser
 import json
 import math
 import shutil
@@ -21,43 +20,14 @@ from pggan.report.page import write_report
 from pggan.report.plots import charts
 from pggan.training.loop import train
 from tests.support.pggan_runs import config_of, stats_of, write_pyramid
+from tests.support.webpages import Page
 
 EVIL = "<b>1</b> & \"2\" '3'"
-VOID = ("meta", "link", "img", "input", "br")
 PHASES = (Phase(0, 10, 4, False), Phase(10, 20, 8, True))
 
 
-class Page(html.parser.HTMLParser):
-    """A page as a browser sees it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.feed(self.source)
-        assert self.open == [], "tags left open"
-        self.text = " ".join(" ".join(self.words).split()).replace("\N{MULTIPLICATION SIGN}", "x")
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open[-1:] not in (["style"], ["script"]):
-            self.words.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    @property
-    def grids(self) -> list[dict[str, str | None]]:
-        return [attributes for attributes in self.all("div") if "data-kimg" in attributes]
+def grids_of(page: Page) -> list[dict[str, str | None]]:
+    return [attributes for attributes in page.all("div") if "data-kimg" in attributes]
 
 
 @pytest.fixture(scope="module")
@@ -138,12 +108,12 @@ def test_one_snapshot_is_seen_until_the_slider_moves(run: Path) -> None:
         shutil.copy(run / "reals.png", run / f"fakes{kimg:06d}.png")
     page = written(run)
     trained = ["0", "0.024", "0.048", "0.072", "0.096", "0.12", "0.136"]
-    assert [image["data-kimg"] for image in page.grids] == [*trained, "7", "12", "1000"]
-    assert ["hidden" in image for image in page.grids] == [True] * 9 + [False]
+    assert [image["data-kimg"] for image in grids_of(page)] == [*trained, "7", "12", "1000"]
+    assert ["hidden" in image for image in grids_of(page)] == [True] * 9 + [False]
     (slider,) = page.all("input")
     assert (slider["type"], slider["min"], slider["max"], slider["value"]) == ("range", "0", "9", "9")
     assert "after 1,000 kimg, 16 x 16" in page.text
-    levels = [str(image["data-level"]) for image in page.grids]
+    levels = [str(image["data-level"]) for image in grids_of(page)]
     assert levels[:2] == ["4 \N{MULTIPLICATION SIGN} 4"] * 2
     assert levels[2] == "8 \N{MULTIPLICATION SIGN} 8, fading in (33 %)"
 
@@ -172,7 +142,7 @@ def test_a_run_that_has_only_begun(run: Path) -> None:
         "reals.png: cannot be read",
     ):
         assert text in page.text, text
-    assert page.grids == []
+    assert grids_of(page) == []
 
 
 def test_damage_becomes_notes(run: Path, folder: Path) -> None:

@@ -15,7 +15,7 @@ from datatools.pyramid import Pyramid
 from datatools.webpage import Picture
 from pggan.media.grids import grid_size, tile
 from pggan.report import pictures as report_pictures
-from pggan.report.pictures import Sample, cut, read_grids, read_reals, reduced, spread, with_neighbours
+from pggan.report.pictures import Sample, cut_grid, read_grids, read_reals, reduced, spread, with_neighbours
 from tests.support.pggan_runs import write_pyramid
 
 BLANK = Picture("data:,", 1, 1, "")
@@ -40,7 +40,7 @@ def test_grids_are_cut_to_pictures_that_can_be_seen(resolution: int, columns: in
     all_columns, all_rows = grid_size(resolution)
     grid = np.zeros((all_rows * resolution, all_columns * resolution, 3), np.uint8)
     grid[:resolution, resolution : 2 * resolution] = 200
-    found = cut(grid, resolution)
+    found = cut_grid(grid, resolution)
     assert found.shape == (rows * side, columns * side, 3)
     assert np.unique(found[:side, side : 2 * side]).tolist() == [200]
     assert found[:side, :side].max() == found[:, 2 * side :].max() == 0
@@ -48,13 +48,13 @@ def test_grids_are_cut_to_pictures_that_can_be_seen(resolution: int, columns: in
 
 def test_small_grids_are_left_as_they_are() -> None:
     grid = noise(32, 48, 3)
-    assert np.array_equal(cut(grid, 16), grid)
+    assert np.array_equal(cut_grid(grid, 16), grid)
 
 
 @pytest.mark.parametrize("shape", [(30, 32, 3), (32, 40, 3), (8, 8, 3)])
 def test_other_pictures_are_refused(shape: tuple[int, int, int]) -> None:
     with pytest.raises(DataError, match=f"{shape[1]} x {shape[0]} pixels are no grid of pictures of 16"):
-        cut(np.zeros(shape, np.uint8), 16)
+        cut_grid(np.zeros(shape, np.uint8), 16)
 
 
 def test_reduction_is_the_average() -> None:
