@@ -9,7 +9,7 @@ CELEBA ?=
 COUNT ?=
 DEMO := demo
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo test quick check bench clean
 
 install: $(INSTALLED)
 
@@ -22,6 +22,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Under 90 seconds on two idle cores: all tests but those that tests/conftest.py lists as slow
+quick: install
+	$(BIN)/python -m pytest -m quick $(PYTEST_ARGS)
 
 check: install
 	$(BIN)/ruff check .

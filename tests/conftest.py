@@ -9,9 +9,47 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.builds import CHOSEN, Photo, build, make_photos, make_tree
 
+SLOW = (
+    "tests/datatools/faces/test_memory.py",
+    "tests/datatools/faces/test_recipe.py",
+    "tests/datatools/pyramid/test_reader.py::test_worker_processes",
+    "tests/datatools/pyramid/test_writer.py::test_memory_stays_bounded",
+    "tests/datatools/report/test_page.py",
+    "tests/datatools/restore/fit/test_train.py",
+    "tests/datatools/restore/test_restorers.py",
+    "tests/datatools/test_console.py",
+    "tests/datatools/test_images.py::test_memory_of_60_megapixels",
+    "tests/datatools/test_progress.py",
+    "tests/datatools/test_sample.py",
+    "tests/pggan/config/test_schedule.py",
+    "tests/pggan/metrics/test_swd.py",
+    "tests/pggan/report/test_page.py",
+    "tests/pggan/test_evaluate.py",
+    "tests/pggan/test_generate.py",
+    "tests/pggan/training/test_distributed.py",
+    "tests/pggan/training/test_kill.py",
+    "tests/pggan/training/test_loop.py",
+    "tests/pggan/training/test_metrics.py",
+    "tests/pggan/training/test_saving.py",
+    "tests/pipelines/test_build.py",
+    "tests/pipelines/test_build_faults.py",
+    "tests/pipelines/test_build_kill.py",
+    "tests/pipelines/test_freshness.py",
+    "tests/pipelines/test_preflight.py",
+    "tests/pipelines/test_score_on.py",
+    "tests/test_packaging.py",
+)
+"""Test files, or tests, that build, train, start many processes or compute for long; all others are `quick`."""
+
 # What an example takes depends on what else the machine does.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not item.nodeid.startswith(SLOW):
+            item.add_marker("quick")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.conftest import SLOW
 from tests.support.builds import HANGS
+from tests.support.paths import ROOT
 
 FILES = sorted(Path(__file__).parent.rglob("*.py"))
 WAITING = {"wait", "join", "result", "wait_until_gone"}
@@ -38,3 +40,17 @@ def test_no_limit_is_near_the_real_time(path: Path) -> None:
 def test_examples_have_no_deadline() -> None:
     assert settings.default is not None
     assert settings.default.deadline is None
+
+
+def test_what_is_not_quick_exists() -> None:
+    assert list(SLOW) == sorted(set(SLOW))
+    for path, _, name in (item.partition("::") for item in SLOW):
+        assert f"def {name}" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
+
+
+def test_the_marker_leaves_slow_tests_out(request: pytest.FixtureRequest) -> None:
+    assert request.node.get_closest_marker("quick")
+    items = request.session.items
+    assert [
+        item.nodeid for item in items if bool(item.get_closest_marker("quick")) == item.nodeid.startswith(SLOW)
+    ] == []
