@@ -73,7 +73,7 @@ def file_stamp(path: Path) -> FileStamp:
 
 
 def partial_path(path: Path) -> Path:
-    """Name under which `path` is written before it is complete (same folder, so that the rename is atomic)."""
+    """Return the name under which `path` is written until it is complete (in its folder, so the rename is atomic)."""
     return path.with_name(f".{path.name}.partial")
 
 
@@ -140,16 +140,16 @@ def utf8_path(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Raises OSError where `atomic_path` could not even begin, before hours of work are to be written there."""
+    """Raise OSError where `atomic_path` could not even begin, before hours of work are to be written there."""
     temporary = _begun(path)
     temporary.touch()
     temporary.unlink()
 
 
 def _begun(path: Path) -> Path:
-    """Where `path` is written first. Raises OSError for what is no regular file: a rename would replace /dev/null."""
+    """Return where `path` is written first. Raises OSError for a path that exists and is not a regular file."""
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "is no regular file", str(path))
+        raise OSError(errno.EINVAL, "is no regular file", str(path))  # a rename would replace /dev/null
     return partial_path(path)
 
 

@@ -64,7 +64,7 @@ class ImageError(DataError):
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of the stored pixels, from the header alone.
+    """Return (width, height) of the stored pixels, from the header alone.
 
     Raises ImageError for what is no picture and for more than MAX_PIXELS.
     """
@@ -153,7 +153,7 @@ def read_upright(path: Path) -> NDArray[np.uint8]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's bytes. Raises ImageError where it cannot be read."""
+    """Return the file's bytes. Raises ImageError where it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -225,7 +225,7 @@ def _to_array(image: Image.Image, reduce: int, box: Box, *, plain_cmyk: bool) ->
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB; see `decode_rgb` for the conventions."""
+    """Convert a picture of any mode to RGB; see `decode_rgb` for the conventions."""
     mode = image.mode
     if mode == "RGB" and "transparency" not in image.info:
         return image

@@ -47,7 +47,7 @@ ATTRIBUTES = (
 
 @dataclass(frozen=True)
 class Framing:
-    """How one photo is cut from the astronaut portrait and spoiled."""
+    """How one photo is cut from the astronaut portrait and degraded."""
 
     what: str
     size: tuple[int, int] = (512, 512)
@@ -167,7 +167,7 @@ def _astronaut() -> NDArray[np.uint8]:
 
 
 def _raise_backdrop(astronaut: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The portrait with more of its blurred backdrop above: turned frames reach beyond its upper edge."""
+    """Return the portrait with more of its blurred backdrop above: turned frames reach beyond its upper edge."""
     taller = cv2.copyMakeBorder(astronaut, _HEADROOM, 0, 0, 0, cv2.BORDER_REPLICATE)
     soft = cv2.GaussianBlur(taller, (0, 0), 14)
     weight = np.clip((_HEADROOM - np.arange(len(taller))) / 24, 0, 1)[:, None, None]
@@ -175,7 +175,7 @@ def _raise_backdrop(astronaut: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def framing_matrix(framing: Framing) -> NDArray[np.float64]:
-    """(2, 3): centre coordinates of the astronaut portrait to those of the photo."""
+    """Return the map, (2, 3), from centre coordinates of the astronaut portrait to those of the photo."""
     angle = np.deg2rad(framing.roll)
     linear = framing.scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     middle = ASTRONAUT_LANDMARKS[[0, 1, 3, 4]].mean(axis=0)
@@ -187,7 +187,7 @@ def framing_matrix(framing: Framing) -> NDArray[np.float64]:
 
 
 def _frame(source: cv2.typing.MatLike, framing: Framing) -> tuple[bytes, NDArray[np.float64]]:
-    """JPEG bytes and landmarks of one photo; `source` is the portrait with its backdrop raised."""
+    """Return JPEG bytes and landmarks of one photo; `source` is the portrait with its backdrop raised."""
     matrix = framing_matrix(framing)
     to_photo = matrix.copy()
     to_photo[:, 2] -= to_photo[:, :2] @ (0, _HEADROOM)
@@ -225,7 +225,7 @@ _HAIR = {
 
 
 def _portrait_attributes(portrait: Portrait) -> set[str]:
-    """Only what was painted for sure."""
+    """Return the attributes that were painted for sure."""
     hair = min(_HAIR, key=lambda name: float(np.linalg.norm(np.subtract(_HAIR[name], portrait.hair))))
     present = {
         hair: True,

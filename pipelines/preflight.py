@@ -183,6 +183,7 @@ def _locked(stream: IO[bytes]) -> bool:
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
         try:
+            # not by filelock: a killed build's workers must hold it too, and its soft lock would outlive a kill
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:

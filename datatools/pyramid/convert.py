@@ -165,7 +165,7 @@ def _stored_levels(file: h5py.File, path: Path) -> dict[int, StoredLevel]:
 
 
 def _check_free_space(new: Path, layout: Layout, stored: dict[int, StoredLevel]) -> None:
-    """Refuse a disk that a compressed file does not fit on; `new_file` looks after others."""
+    """Raise DataError where a compressed file does not fit on the disk; `new_file` checks for others."""
     folder = new.absolute().parent
     needed = sum(level.dataset.id.get_storage_size() for level in stored.values())
     if layout.compression != "none" and folder.is_dir() and shutil.disk_usage(folder).free < needed:

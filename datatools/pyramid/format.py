@@ -37,7 +37,7 @@ def level_shape(count: int, resolution: int) -> tuple[int, int, int, int]:
 
 
 def images_per_chunk(resolution: int) -> int:
-    """Whole images in one chunk of a compressed level: one of a large level, at least 64 KiB of a small one."""
+    """Return the images in a chunk of a compressed level: one of a large level, at least 64 KiB of a small one."""
     return -(-CHUNK_BYTES // (3 * resolution * resolution))
 
 
@@ -106,7 +106,7 @@ UNKNOWN_ORIGIN = Provenance("", "", float("nan"), UNKNOWN, UNKNOWN, np.full((4, 
 
 
 def provenance_tables(rows: Sequence[Provenance], attribute_names: Sequence[str]) -> dict[str, NDArray]:
-    """The columns of `rows` as arrays of N rows, text as UTF-8 bytes padded with NUL to the longest one."""
+    """Return the columns of `rows` as arrays of N rows, text as UTF-8 bytes padded with NUL to the longest one."""
     tables: dict[str, NDArray] = {}
     for column in COLUMNS:
         values = [getattr(row, column.name) for row in rows]
@@ -124,7 +124,7 @@ def provenance_tables(rows: Sequence[Provenance], attribute_names: Sequence[str]
 
 
 def provenance_checksums(tables: dict[str, NDArray]) -> NDArray[np.uint32]:
-    """CRC-32 of every row, (N,) uint32: all its columns' bytes in alphabetical order of names, text without padding."""
+    """Return every row's CRC-32, (N,) uint32: of its columns' bytes in alphabetical order, text without padding."""
     columns = [tables[name] for name in sorted(tables)]
     checksums = np.empty(len(tables["file_name"]), dtype=np.uint32)
     for index in range(len(checksums)):
@@ -138,7 +138,7 @@ def provenance_checksums(tables: dict[str, NDArray]) -> NDArray[np.uint32]:
 
 
 def image_checksum(image: NDArray[np.uint8]) -> int:
-    """CRC-32 of an image's bytes in file order: channel, row, column."""
+    """Return the CRC-32 of an image's bytes in file order: channel, row, column."""
     return zlib.crc32(np.ascontiguousarray(image).data)
 
 
@@ -147,7 +147,7 @@ def no_progress(images: int) -> None:
 
 
 def _open_unlocked_if_need_be(path: Path) -> h5py.File:
-    """Some network file systems refuse locks; a pyramid never changes under its name, so it does not need one."""
+    """Open a file, without a lock where the file system has none: a pyramid never changes under its name."""
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -157,7 +157,7 @@ def _open_unlocked_if_need_be(path: Path) -> h5py.File:
 
 
 def open_pyramid(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading; DataError says in one line what keeps it from being one."""
+    """Open an HDF5 file for reading. Raises DataError for a missing, truncated, foreign or unreadable file."""
     if not path.exists():
         raise DataError(f"{path}: no such file")
     try:
@@ -183,7 +183,7 @@ def damage_as_data_error(path: Path) -> Iterator[None]:
 
 
 def header_problems(file: h5py.File) -> list[str]:
-    """What is wrong with the marks at the root; a list with something in it means that nothing else can be trusted."""
+    """Return what is wrong with the root's attributes; where there is something, nothing else can be trusted."""
     attrs = file.attrs
     if attrs.get("format") != FORMAT_NAME:
         levels = any(re.fullmatch(r"data(\d+)x\1", name) for name in file)
@@ -208,7 +208,7 @@ def header_problems(file: h5py.File) -> list[str]:
 
 
 def structure_problems(file: h5py.File) -> list[str]:
-    """Everything wrong with the layout, contents aside; empty for a sound file."""
+    """Return everything that is wrong with the layout, contents aside; nothing for a sound file."""
     problems = header_problems(file)
     if problems:
         return problems

@@ -9,7 +9,7 @@ CACHED_SUMS = 1 << 16  # as many as stay in the processor's cache
 
 
 def level_resolutions(resolution: int, min_level: int = 4) -> tuple[int, ...]:
-    """Sides of the levels from the largest to the smallest: (1024, 512, ..., 4) or, with min_level 1, down to 1.
+    """Return the sides of the levels, largest first: (1024, 512, ..., 4) or, with min_level 1, down to 1.
 
     Raises DataError unless `resolution` is a power of two from 4 to 1024 and `min_level` one from 1 to `resolution`.
     """
@@ -21,7 +21,7 @@ def level_resolutions(resolution: int, min_level: int = 4) -> tuple[int, ...]:
 
 
 def build_levels(face: NDArray[np.uint8], min_level: int = 4) -> dict[int, NDArray[np.uint8]]:
-    """All levels of one face.
+    """Return all levels of one face.
 
     `face` is (r, r, 3) uint8 RGB, r a power of two from 4 to 1024. Gives {r: (3, r, r), r/2: (3, r/2, r/2), ...,
     min_level: ...}, uint8, C-contiguous. Level s is rint(mean of the (r/s) x (r/s) block of the top level), half to
@@ -35,13 +35,13 @@ def build_levels(face: NDArray[np.uint8], min_level: int = 4) -> dict[int, NDArr
 
 
 class Scratch:
-    """Arrays that are used again, by name: fresh memory costs the system as much time as the sums put into it."""
+    """Arrays for reuse, by name: fresh memory takes the system as long as the sums that are put into it."""
 
     def __init__(self) -> None:
         self._arrays: dict[object, NDArray] = {}
 
     def array(self, name: object, shape: tuple[int, ...], kind: DTypeLike) -> NDArray:
-        """An array with whatever contents it had."""
+        """Return an array with arbitrary contents."""
         found = self._arrays.get(name)
         if found is None or found.shape != shape or found.dtype != kind:
             found = self._arrays[name] = np.empty(shape, dtype=kind)
@@ -51,7 +51,7 @@ class Scratch:
 def reduced_levels(
     top: NDArray[np.uint8], resolutions: tuple[int, ...], scratch: Scratch | None = None
 ) -> dict[int, NDArray[np.uint8]]:
-    """The levels below `top`, (..., r, r) uint8 C-contiguous: `resolutions` are r/2, r/4, ... without gaps.
+    """Return the levels below `top`, (..., r, r) uint8 C-contiguous: `resolutions` are r/2, r/4, ... without gaps.
 
     With a `scratch`, which belongs to one thread, the results hold until it is used again.
     """
@@ -65,7 +65,7 @@ def reduced_levels(
 
 
 def _sum_2x2(sums: NDArray, halvings: int, scratch: Scratch) -> NDArray:
-    """Sums of 2 x 2 sums, in the smallest type that also holds the rounding term added to them later."""
+    """Return sums of 2 x 2 sums, in the smallest type that also holds the rounding term added to them later."""
     kind = np.uint16 if halvings <= 4 else np.uint32  # 16 x 16 bytes fit: 65280 + 128 < 2**16
     *leading, side, _ = sums.shape
     rows = scratch.array(("rows", side), (*leading, side // 2, side), kind)
@@ -75,7 +75,7 @@ def _sum_2x2(sums: NDArray, halvings: int, scratch: Scratch) -> NDArray:
 
 
 def _sum_2x2_bytes(top: NDArray[np.uint8], scratch: Scratch) -> NDArray[np.uint16]:
-    """Sums of 2 x 2 bytes, on neighbouring bytes seen as one 16-bit number.
+    """Return sums of 2 x 2 bytes, computed on neighbouring bytes seen as one 16-bit number.
 
     Adding the halves of such a number is contiguous work, several times faster than adding strided slices, and this
     level costs more than all others together; a few rows at a time stay in the processor's cache. Byte order does not
@@ -98,7 +98,7 @@ def _sum_2x2_bytes(top: NDArray[np.uint8], scratch: Scratch) -> NDArray[np.uint1
 
 
 def _divide_half_even(sums: NDArray, shift: int, scratch: Scratch) -> NDArray[np.uint8]:
-    """rint(sums / 2**shift), half to even: half less one rounds ties down, one more is added to odd quotients."""
+    """Return rint(sums / 2**shift), half to even: half less one rounds ties down, odd quotients get one more."""
     kind = sums.dtype.type
     flat = sums.reshape(-1)
     quotients = scratch.array(("quotients", sums.shape[-1]), flat.shape, np.uint8)

@@ -34,7 +34,7 @@ _inherited: list[object] = []
 
 
 class StoredLevel:
-    """One level's dataset in an open file; the bytes of consecutive images are read with as few calls as possible."""
+    """A level's dataset in an open file; reads the bytes of consecutive images with as few calls as possible."""
 
     def __init__(self, file: h5py.File, dataset: h5py.Dataset) -> None:
         self.file = file  # keeps it open for as long as this level is in use
@@ -45,7 +45,7 @@ class StoredLevel:
         self.descriptor: int = file.id.get_vfd_handle()
 
     def read_into(self, start: int, out: NDArray[np.uint8]) -> None:
-        """Fill `out` (n, 3, r, r), C-contiguous, with images from `start` on; DataError when they cannot be read."""
+        """Fill `out` (n, 3, r, r), C-contiguous, with images from `start` on. Raises DataError for unreadable ones."""
         if len(out) == 0:
             return
         try:
@@ -69,7 +69,7 @@ class StoredLevel:
 
 
 class OpenFile:
-    """A file opened by one process; closed when the last reference goes."""
+    """A file opened by one process; it is closed when the last reference goes."""
 
     def __init__(self, path: Path, resolutions: tuple[int, ...]) -> None:
         self.process = os.getpid()
@@ -183,12 +183,12 @@ class Pyramid:
 
     @property
     def resolution(self) -> int:
-        """Side of the top level in pixels."""
+        """Return the side of the top level in pixels."""
         return self.levels[0]
 
     @property
     def provenance_names(self) -> tuple[str, ...]:
-        """Names that `provenance` accepts."""
+        """Return the names that `provenance` accepts."""
         return (*(column.name for column in COLUMNS), *((ATTRIBUTES,) if self.attribute_names else ()))
 
     def __len__(self) -> int:
@@ -198,18 +198,18 @@ class Pyramid:
         return f"Pyramid({str(self.path)!r}: {len(self)} images, levels {self.levels[0]} to {self.levels[-1]})"
 
     def __getitem__(self, resolution: int) -> Level:
-        """The level of that side in pixels."""
+        """Return the level of that side in pixels. Raises DataError for one that the file does not have."""
         if resolution not in self.levels:
             raise DataError(f"{self.path}: no level {resolution}; it has {', '.join(map(str, self.levels))}")
         return Level(self, resolution)
 
     def image(self, index: int, resolution: int | None = None) -> NDArray[np.uint8]:
-        """One image for display: (r, r, 3) uint8 RGB, of the top level unless told otherwise."""
+        """Return one image for display, (r, r, 3) uint8 RGB, by default of the top level."""
         level = self[self.resolution if resolution is None else resolution]
         return np.ascontiguousarray(level[operator.index(index)].transpose(1, 2, 0))
 
     def provenance(self, name: str) -> NDArray:
-        """One provenance column, a row per image; text as NumPy str. docs/pyramid-format.md lists the columns."""
+        """Return a provenance column, a row per image; text as NumPy str. docs/pyramid-format.md lists the columns."""
         if name not in self.provenance_names:
             raise DataError(_unknown(f"{self.path}: no provenance column", name, self.provenance_names))
         file = self.handles().file
@@ -218,7 +218,7 @@ class Pyramid:
         return np.char.decode(values, "utf-8", "surrogateescape") if values.dtype.kind == "S" else values
 
     def attribute(self, name: str) -> NDArray[np.int8]:
-        """(N,) int8: +1 and -1 as CelebA has them, 0 for images without attributes."""
+        """Return an attribute of all images, (N,) int8: +1 and -1 as CelebA has them, 0 where it is not known."""
         if name not in self.attribute_names:
             raise DataError(_unknown(f"{self.path}: no attribute", name, self.attribute_names))
         return self.provenance(ATTRIBUTES)[:, self.attribute_names.index(name)]
@@ -252,7 +252,7 @@ class Pyramid:
         self.__init__(state["path"])  # type: ignore[misc]
 
     def handles(self) -> OpenFile:
-        """The file as this process has it open, for the modules beside this one."""
+        """Return the file as this process has it open, for the modules of this package."""
         handles = self._handles
         if handles is not None and handles.process != os.getpid():
             # Inherited by a fork: HDF5's state belongs to the parent. Closing it here could touch what the parent

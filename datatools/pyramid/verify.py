@@ -38,7 +38,7 @@ MAX_RANGES = 20
 
 @dataclass
 class _Findings:
-    """Images of one batch at fault, by level."""
+    """Faulty images of a batch, by level."""
 
     images: int = 0
     changed: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -54,7 +54,7 @@ class _Findings:
 
 
 def verify(path: str | Path, progress: Callable[[int], object] | None = None) -> list[str]:
-    """Every problem of a pyramid file, one line each; an empty list means that it is whole and unchanged.
+    """Return every problem of a pyramid file, one line each; none when the file is whole and unchanged.
 
     Compares the layout with what the header says, every image and provenance row with its checksum, and every level
     with the averages of the top level. `progress` is called with the number of images newly checked. Memory is bounded
@@ -149,15 +149,15 @@ class _BatchCheck:
                     findings.changed[resolution].append(index)
 
     def _blame(self, findings: _Findings, resolution: int, indices: NDArray[np.intp]) -> None:
-        """Report levels that disagree with the top, unless a checksum has told already which of the two changed."""
-        told = {*findings.changed.get(self.resolutions[0], ()), *findings.changed.get(resolution, ())}
-        untold = [index for index in indices.tolist() if index not in told]
-        if untold:
-            findings.inconsistent[resolution] += untold
+        """Report images that disagree with the top level, unless a checksum shows which of the two changed."""
+        changed = {*findings.changed.get(self.resolutions[0], ()), *findings.changed.get(resolution, ())}
+        unexplained = [index for index in indices.tolist() if index not in changed]
+        if unexplained:
+            findings.inconsistent[resolution] += unexplained
 
 
 def _provenance_problems(file: h5py.File) -> list[str]:
-    """Rows that do not fit their checksums, in tables whose shapes and types are sound."""
+    """Return a problem for rows that do not match their checksums, in tables whose shapes and types are sound."""
     names = [name for name in (*(column.name for column in COLUMNS), ATTRIBUTES) if name in file[PROVENANCE]]
     try:
         rows = provenance_checksums({name: file[f"{PROVENANCE}/{name}"][...] for name in names})
@@ -168,7 +168,7 @@ def _provenance_problems(file: h5py.File) -> list[str]:
 
 
 def _listed(indices: Sequence[int], noun: str = "image") -> str:
-    """ "3 images: 4, 7-8": consecutive ones as ranges, the first twenty of them."""
+    """Return a text such as "3 images: 4, 7-8": consecutive ones as ranges, the first twenty of these."""
     ranges: list[tuple[int, int]] = []
     for index in sorted(indices):
         if ranges and ranges[-1][1] == index - 1:

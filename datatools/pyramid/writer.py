@@ -45,7 +45,7 @@ MAX_SETTING_BYTES = 60_000  # HDF5 keeps an attribute in its object's header, wh
 
 @dataclass(frozen=True)
 class Layout:
-    """What decides the layout of a file: number of images, sides of the levels, largest first, and compression."""
+    """Number of images, sides of the levels (largest first) and compression, which decide the layout of a file."""
 
     count: int
     resolutions: tuple[int, ...]
@@ -203,7 +203,7 @@ class UnfinishedFile:
 
     @contextmanager
     def as_data_error(self) -> Iterator[None]:
-        """Turn a failure of the file system into a DataError of one line."""
+        """Turn a failure of the file system inside the block into a DataError."""
         try:
             yield
         except (OSError, RuntimeError) as error:
@@ -273,7 +273,7 @@ def _started(file: h5py.File, path: Path, layout: Layout, settings: Mapping[str,
 
 
 def _check_free_space(path: Path, layout: Layout) -> None:
-    """A build of an hour should not find out at its end that the disk is too small."""
+    """Raise DataError where the disk is too small, before an hour of work rather than after it."""
     folder = path.absolute().parent
     if not folder.is_dir():
         raise DataError(f"{path}: the folder {folder} does not exist")

@@ -32,7 +32,8 @@ def locked(folder: Path) -> Iterator[None]:
         raise DataError(f"--out {folder}: cannot be written: {reason(error)}") from error
     with stream:
         try:
-            # of this process alone: processes that it starts do not inherit it
+            # Of this process alone: processes that it starts do not inherit it. Not by filelock, whose soft lock, where
+            # the file system has no other, would outlive a kill.
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise DataError(f"--out {folder}: another process is training there") from None
