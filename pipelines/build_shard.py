@@ -53,7 +53,7 @@ class FaceMaker(PhotoWork[ChosenFace, NDArray[np.uint8]]):
 
 
 def chosen_faces(layout: BuildLayout, index: int) -> list[ChosenFace]:
-    """Return what one build shard holds by the ranking."""
+    """Return the faces that one build shard holds by the ranking."""
     ranking, size = read_ranking(layout), layout.shard_size
     chosen = []
     for i in range(index * size, min((index + 1) * size, len(ranking["chosen"]))):
@@ -107,7 +107,7 @@ def write_build_shard(
     progress: Report | None = None,
     resume: Report | None = None,
 ) -> float:
-    """Second pass: the chosen faces of one shard as a small pyramid file.
+    """Write the chosen faces of one shard as a small pyramid file.
 
     Photos that an interrupted run finished are not made again; `resume` is called for each, and their seconds are
     returned.
@@ -151,7 +151,7 @@ def write_build_shard(
 def _faces_again(
     unfinished: UnfinishedShard, chosen: Sequence[ChosenFace], recipe: Recipe, jobs: int
 ) -> Generator[NDArray[np.uint8], None, None]:
-    """Faces that the first pass did not keep, in order: those of an interrupted run, then new ones, which are saved."""
+    """Yield the faces that the first pass did not keep: those of an interrupted run, then new ones, which are saved."""
     for index in range(len(unfinished.rows)):
         yield unfinished.face(index)
     with closing(map_photos(FaceMaker(recipe), chosen[len(unfinished.rows) :], jobs)) as faces:

@@ -28,28 +28,28 @@ class BuildTask(luigi.Task):
     jobs = parameters(RunOptions)["jobs"]
 
     @property
-    def settings(self) -> BuildLayout:
-        """The parameters as a frozen value; the same object for equal parameters, since it caches what it finds."""
+    def layout(self) -> BuildLayout:
+        """Return what follows from the parameters: the same object for equal ones, since it caches what it finds."""
         values = {item.name: value_of(item, getattr(self, item.name)) for item in fields(BuildOptions)}
         layout = BuildLayout(**values)
         return _layouts.setdefault(layout, layout)
 
     @property
     def run_options(self) -> RunOptions:
-        """How the work is done."""
+        """Return how the work is done."""
         return RunOptions(self.jobs, luigi.interface.core().workers, getattr(self, "dry_run", False))
 
     @property
     def job_count(self) -> int:
-        """Processes, or threads, per shard."""
-        return job_count(self.settings, self.run_options)
+        """Return the processes, or threads, per shard."""
+        return job_count(self.layout, self.run_options)
 
     def __str__(self) -> str:
-        """Short, for log lines: Luigi would list every parameter of every task."""
+        """Return a short name for log lines: Luigi would list every parameter of every task."""
         return str(self.task_family)
 
     def shared(self) -> dict[str, Any]:
-        """This task's parameters that its requirements have too."""
+        """Return this task's parameters that its requirements have too."""
         names = dict(BuildTask.get_params())
         return {name: value for name, value in self.param_kwargs.items() if name in names}
 
@@ -61,8 +61,8 @@ class BuildTask(luigi.Task):
             yield
 
     def timing(self) -> Path:
-        """Where this task's duration is noted."""
-        return self.settings.work_dir / "times" / f"{self.task_family}-{self.task_id[-10:]}.json"
+        """Return where this task's duration is noted."""
+        return self.layout.work_dir / "times" / f"{self.task_family}-{self.task_id[-10:]}.json"
 
     def progress(self, what: str, total: int | None, before: int = 0, overall: int = 0) -> ProgressBar:
         return ProgressBar(self, what, total, before, overall)

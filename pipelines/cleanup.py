@@ -64,7 +64,7 @@ def clean_up(layout: BuildLayout) -> None:
 
 
 def disk_use(layout: BuildLayout) -> dict[str, int]:
-    """Bytes of what a build leaves, its report aside, by name; to be called when the report alone is missing."""
+    """Return the bytes of what a build leaves, its report aside, by name; call it when only the report is missing."""
     marks = [layout.marker("reported"), layout.marker("finished")]
     gone = {*leftovers(layout), *marks}
     work = sum(path.stat().st_size for path in layout.work_dir.rglob("*") if path.is_file() and path not in gone)

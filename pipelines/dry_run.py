@@ -27,7 +27,7 @@ def print_plan(layout: BuildLayout, jobs: int) -> None:
 
 
 def describe_plan(layout: BuildLayout, jobs: int) -> str:
-    """What a build would do, in a few lines; makes a few faces to estimate the time."""
+    """Return what a build would do, in a few lines; makes a few faces to estimate the time."""
     candidates = layout.candidates
     scored, made, again = _finished(layout)
     scoring, score_time = _estimate("scoring", layout, layout.score_restorer, len(candidates) - scored, scored, jobs)

@@ -17,13 +17,13 @@ from pipelines.timing import read_timings
 
 
 def mark(path: Path) -> None:
-    """Say by a file that a step is done."""
+    """Write the file that says a step is done."""
     with atomic_path(path) as temporary:
         temporary.write_text(DONE, encoding="utf-8")
 
 
 def pyramid_length(path: Path) -> int:
-    """Images of a complete pyramid."""
+    """Return the number of images of a complete pyramid."""
     with Pyramid(path) as pyramid:
         return len(pyramid)
 
@@ -41,7 +41,7 @@ def join_shards(layout: BuildLayout, progress: Report) -> None:
 
 
 def verify_pyramid(layout: BuildLayout, progress: Report) -> None:
-    """Read the finished file back; one that is damaged is removed with its damaged shards, and DataError raised."""
+    """Read the finished file back. Raises DataError for a damaged one, and removes it and its damaged shards."""
     problems = verify(layout.pyramid_path, progress)
     if problems:
         damaged = [path for path in layout.build_paths() if path.exists() and verify(path)]

@@ -1,4 +1,4 @@
-"""Whether results of earlier runs are those of the photos as they are now.
+"""Return whether results of earlier runs are those of the photos as they are now.
 
 The names of finished work hold the sizes of the photos. A photo can also change at its size: a download that reserves
 its space before it fills it, `rsync --inplace`, a disk that lost blocks. So every score shard has its photos' stamps
@@ -32,7 +32,7 @@ _checked: dict[tuple[Path, int, int], bool] = {}
 
 
 def scores_are_fresh(layout: BuildLayout, index: int) -> bool:
-    """Whether a score shard exists and is that of the photos as they are; reads those whose stamps have changed."""
+    """Return whether a score shard is that of the photos as they are; reads those whose stamps have changed."""
     path = layout.score_path(index)
     try:
         status = path.stat()
@@ -45,7 +45,7 @@ def scores_are_fresh(layout: BuildLayout, index: int) -> bool:
 
 
 def ranking_is_fresh(layout: BuildLayout) -> bool:
-    """Whether the ranking and its tables exist, and their scores are those of the photos as they are."""
+    """Return whether the ranking and its tables exist, and their scores are those of the photos as they are."""
     files = (layout.ranking_path, layout.ranking_csv, layout.rejected_csv)
     return all(file.exists() for file in files) and all(
         scores_are_fresh(layout, index) for index in range(layout.score_shards)
@@ -59,13 +59,13 @@ def read_ranking(layout: BuildLayout) -> dict[str, Any]:
 
 
 def build_shard_is_fresh(layout: BuildLayout, index: int) -> bool:
-    """Whether a build shard is complete, and holds the faces that the ranking has there; it has to be fresh."""
+    """Return whether a build shard is complete, and holds the faces that the ranking has there; it has to be fresh."""
     size = layout.shard_size
     return _holds(layout, layout.build_path(index), slice(index * size, (index + 1) * size))
 
 
 def pyramid_is(path: Path, build_digest: str) -> bool:
-    """Whether `path` is a complete pyramid of that build."""
+    """Return whether `path` is a complete pyramid of that build."""
     try:
         with Pyramid(path) as pyramid:
             return bool(pyramid.settings.get("build_digest") == build_digest)
@@ -74,7 +74,7 @@ def pyramid_is(path: Path, build_digest: str) -> bool:
 
 
 def pyramid_is_fresh(layout: BuildLayout) -> bool:
-    """Whether the finished file is of this build and, as far as its scores and ranking are there, of today's photos."""
+    """Return whether the finished file is of this build and, as far as scores are there, of today's photos."""
     if not pyramid_is(layout.pyramid_path, layout.build_digest):
         return False
     scored = (index for index in range(layout.score_shards) if layout.score_path(index).exists())
@@ -125,7 +125,7 @@ def _read_stamps(path: Path, shape: tuple[int, ...]) -> NDArray[np.int64] | None
 
 
 def _scored_md5(path: Path, photos: int) -> NDArray[np.str_]:
-    """MD5 of every photo of a score shard when it was scored."""
+    """Return the MD5 of every photo of a score shard when it was scored."""
     with np.load(path, allow_pickle=False) as archive:
         position, digests = archive["position"], np.empty(photos, dtype="U32")
         digests[position] = archive["source_md5"]
@@ -134,7 +134,7 @@ def _scored_md5(path: Path, photos: int) -> NDArray[np.str_]:
 
 
 def _holds(layout: BuildLayout, path: Path, rows: slice) -> bool:
-    """Whether a complete pyramid consists of these rows of the ranking."""
+    """Return whether a complete pyramid consists of these rows of the ranking."""
     ranking = read_ranking(layout)
     wanted = {
         "file_name": [layout.candidates[position].file_name for position in ranking["chosen"][rows]],

@@ -27,19 +27,19 @@ class BuildInputs(BuildOptions):
 
     @cached_property
     def excluded(self) -> frozenset[str]:
-        """Names in --exclude: as in the annotations where they mean a photo of the tree, else as they are written."""
+        """Return the names in --exclude: as in the annotations where they mean a photo of the tree, else as written."""
         names = read_exclusions(self.exclude) if self.exclude else frozenset()
         photos = PhotoNames({record.file_name for record in self.tree.records}, names)
         return frozenset(photos.find(name) or name for name in sorted(names))
 
     @cached_property
     def candidates(self) -> tuple[FaceRecord, ...]:
-        """The photos that are turned into faces and scored, in the order of CelebA's rows."""
+        """Return the photos that are turned into faces and scored, in the order of CelebA's rows."""
         return select_candidates(self.tree.records, selection=self.selection, count=self.count, excluded=self.excluded)
 
     @cached_property
     def left_out(self) -> tuple[Rejection, ...]:
-        """The photos that "official" has no use for; nobody looks at them."""
+        """Return the photos that "official" has no use for; nobody looks at them."""
         known = {record.file_name for record in self.candidates} | self.excluded
         beyond = f"beyond the first {self.count} of the published set"
         return tuple(
@@ -52,7 +52,7 @@ class BuildInputs(BuildOptions):
 
     @cached_property
     def early_rejections(self) -> tuple[Rejection, ...]:
-        """Entries that are out before any photo is opened."""
+        """Return the entries that are out before any photo is opened."""
         excluded = (r for r in self.tree.records if r.file_name in self.excluded)
         return self.tree.rejections + tuple(
             Rejection(RejectionKind.EXCLUDED, r.file_name, f"listed in {Path(self.exclude).name}") for r in excluded
@@ -60,10 +60,10 @@ class BuildInputs(BuildOptions):
 
     @property
     def needed_count(self) -> int:
-        """Photos without which there is no build; for "official" as many as the published list has left."""
+        """Return how many photos a build needs at least; for "official" as many as the published list has left."""
         return required_count(self.selection, self.count, self.excluded)
 
     @property
     def chosen_count(self) -> int:
-        """Images in the finished file, if no photo turns out to be bad."""
+        """Return the number of images in the finished file, if no photo turns out to be bad."""
         return len(self.candidates) if self.selection == "all" else min(self.needed_count, len(self.candidates))

@@ -23,7 +23,7 @@ from pipelines.photo_work import Recipe
 
 
 def digest_of(*parts: object) -> str:
-    """Short name for a value: 16 hex digits of the SHA-256 of its JSON."""
+    """Return a short name for a value: 16 hex digits of the SHA-256 of its JSON."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -57,7 +57,7 @@ class BuildLayout(BuildInputs):
 
     @property
     def score_restorer(self) -> Restorer:
-        """The restoration of the faces that are scored: none unless they are scored as they will be stored."""
+        """Return what restores the faces that are scored: nothing unless they are scored as they will be stored."""
         return self.restorer if self.score_on == "restored" else NoRestorer()
 
     def recipe(self, restorer: Restorer) -> Recipe:
@@ -66,12 +66,12 @@ class BuildLayout(BuildInputs):
 
     @property
     def scores_final_faces(self) -> bool:
-        """Whether the faces that are scored are those of the finished file."""
+        """Return whether the faces that are scored are those of the finished file."""
         return self.score_restorer == self.restorer
 
     @property
     def keep_faces(self) -> bool:
-        """Whether the first pass keeps its faces: worth the disk when at least half of them go into the file."""
+        """Return whether the first pass keeps its faces: worth the disk when at least half of them go into the file."""
         return self.scores_final_faces and 2 * self.chosen_count >= len(self.candidates)
 
     @property
@@ -83,41 +83,41 @@ class BuildLayout(BuildInputs):
         return max(-(-self.chosen_count // self.shard_size), 1)
 
     def scored_photos(self) -> int:
-        """Photos of the score shards that exist."""
+        """Return the number of photos in the score shards that exist."""
         return sum(len(self.shard_candidates(i)) for i in range(self.score_shards) if self.score_path(i).exists())
 
     def made_faces(self) -> int:
-        """Faces of the build shards that exist."""
+        """Return the number of faces in the build shards that exist."""
         size = self.shard_size
         shards = (i for i in range(self.build_shards) if self.build_path(i).exists())
         return sum(min(size, self.chosen_count - i * size) for i in shards)
 
     def build_paths(self) -> list[Path]:
-        """All build shards."""
+        """Return the paths of all build shards."""
         return [self.build_path(index) for index in range(self.build_shards)]
 
     def shard_candidates(self, index: int) -> tuple[FaceRecord, ...]:
-        """The candidates of one score shard."""
+        """Return the candidates of one score shard."""
         return self.candidates[index * self.shard_size : (index + 1) * self.shard_size]
 
     @cached_property
     def _stamps(self) -> NDArray[np.int64]:
-        """(candidates, 3): the photos' stamps when they were first asked for."""
+        """Return the photos' stamps, (candidates, 3), when they were first asked for."""
         return np.array([_stamp(r.path) for r in self.candidates], dtype=np.int64).reshape(-1, len(NO_STAMP))
 
     def shard_stamps(self, index: int) -> NDArray[np.int64]:
-        """(n, 3): `FileStamp`s of the photos of one score shard."""
+        """Return the `FileStamp`s of the photos of one score shard, (n, 3)."""
         return self._stamps[index * self.shard_size : (index + 1) * self.shard_size]
 
     @cached_property
     def _photos(self) -> tuple[tuple[str, list[list[float]], int], ...]:
-        """What decides about the candidates' faces, apart from the recipe."""
+        """Return what decides about the candidates' faces, apart from the recipe."""
         # A photo that changed at its size is found by its stamp (`pipelines.freshness`): times do not survive a copy.
         sizes = self._stamps[:, 0].tolist()
         return tuple((r.file_name, r.landmarks.tolist(), size) for r, size in zip(self.candidates, sizes, strict=True))
 
     def _recipe(self, restorer: Restorer) -> tuple[object, ...]:
-        """What decides about a face, apart from its photo."""
+        """Return what decides about a face, apart from its photo."""
         return (RECIPE_VERSION, self.final_filter, restorer.digest, _versions(restorer))
 
     @cached_property
@@ -129,29 +129,29 @@ class BuildLayout(BuildInputs):
         )
 
     def score_path(self, index: int) -> Path:
-        """What the first pass finds out about one shard; named by its photos, landmarks and the recipe."""
+        """Return the path of the scores of one shard; named by its photos, landmarks and the recipe."""
         return self.work_dir / "scores" / f"{index:05d}-{self._score_digests[index]}.npz"
 
     def faces_path(self, index: int) -> Path:
-        """The faces of that shard, where the first pass keeps them."""
+        """Return the path of the faces of that shard, where the first pass keeps them."""
         return self.work_dir / "faces" / f"{self.score_path(index).stem}-{self.resolution}.rgb"
 
     def build_path(self, index: int) -> Path:
-        """One shard of the finished file."""
+        """Return the path of one shard of the finished file."""
         return self.work_dir / "build" / f"{index:05d}-{digest_of(self.build_digest, self.shard_size)}.h5"
 
     @property
     def ranking_path(self) -> Path:
-        """The choice and its order, for the tasks that follow."""
+        """Return the path of the choice and its order, for the tasks that follow."""
         return self.work_dir / f"ranking-{self.ranking_digest}.json"
 
     def marker(self, step: str) -> Path:
-        """Tells that the step ("verified", "reported", "finished") is done for this very build."""
+        """Return the path of the mark that says a step ("verified", "reported", "finished") of this build is done."""
         return self.work_dir / f"{step}-{self.build_digest}.json"
 
     @cached_property
     def ranking_digest(self) -> str:
-        """Names the ranking: all scores, the choice, its order, and the annotations that go into the file."""
+        """Return the name of the ranking: of scores, choice, order, and the annotations that go into the file."""
         annotations = [(r.file_name, r.attributes, r.identity, r.split) for r in self.candidates]
         rejections = [(r.file_name, r.stage, r.detail) for r in self.early_rejections]
         choice = [*self.values("choice")[:-1], sorted(self.excluded)]  # the last is --exclude: its names decide
@@ -160,12 +160,12 @@ class BuildLayout(BuildInputs):
 
     @cached_property
     def build_digest(self) -> str:
-        """Names the finished file."""
+        """Return the name of the finished file's content."""
         layout = (*self.values("layout"), datatools.__version__)
         return digest_of(self.ranking_digest, self._recipe(self.restorer), *self.values("scores"), layout)
 
     def as_attributes(self) -> dict[str, str | int]:
-        """Options and versions that the file carries as attributes; no folder, time or host among them."""
+        """Return the options and versions that the file carries as attributes; no folder, time or host among them."""
         return {
             **self.stored(),
             "restorer_digest": self.restorer.digest,
@@ -178,7 +178,7 @@ class BuildLayout(BuildInputs):
 
 
 NO_STAMP = FileStamp(-1, -1, -1)
-"""Of a photo that vanished since the folder was listed, which the first pass will find out."""
+"""Stamp of a photo that vanished since the folder was listed, which the first pass will find out."""
 
 
 def _stamp(path: Path) -> FileStamp:
@@ -189,14 +189,14 @@ def _stamp(path: Path) -> FileStamp:
 
 
 def _versions(restorer: Restorer) -> dict[str, str]:
-    """Versions of the libraries that may change pixels or scores; torch is among them where networks restore."""
+    """Return the versions of libraries that may change pixels or scores; torch is one where networks restore."""
     networks = {} if isinstance(restorer, NoRestorer) else {"torch": version("torch")}
     return _library_versions() | networks
 
 
 @cache
 def _library_versions() -> dict[str, str]:
-    """Those that every build uses."""
+    """Return the versions of the libraries that every build uses."""
     return {
         "numpy": np.__version__,
         "opencv": cv2.__version__,

@@ -34,7 +34,7 @@ class Recipe:
 
 
 def read_photo(path: Path) -> tuple[bytes, FileStamp]:
-    """The file's bytes, and its stamp before they were read.
+    """Return the file's bytes, and its stamp before they were read.
 
     What the system refuses is no fault of the photo, and must not become a finished result.
     """
@@ -83,11 +83,11 @@ class PhotoWork(ABC, Generic[Item, Result]):
 
     @abstractmethod
     def prepare(self, item: Item) -> OpenedPhoto:
-        """Everything before the restoration."""
+        """Do everything before the restoration."""
 
     @abstractmethod
     def finish(self, photo: OpenedPhoto, restored: NDArray[np.uint8] | None) -> Result:
-        """Everything after it. `restored`: None where the photo gives no face."""
+        """Do everything after it. `restored`: None where the photo gives no face."""
 
     def __call__(self, item: Item) -> Result:
         photo = self.prepare(item)
@@ -97,7 +97,7 @@ class PhotoWork(ABC, Generic[Item, Result]):
 def map_photos(
     work: PhotoWork[Item, Result], items: Iterable[Item], jobs: int, progress: Report | None = None
 ) -> Generator[Result, None, None]:
-    """Results in the order of `items`, by `jobs` processes; threads, if the restorer takes photos together."""
+    """Yield results in the order of `items`, by `jobs` processes; threads, if the restorer takes photos together."""
     restorer = work.recipe.restorer
     if restorer.batch_size == 1:
         return map_in_processes(work, items, jobs, progress)

@@ -111,12 +111,12 @@ class DiskNeed:
 
 
 def image_bytes(layout: BuildLayout) -> int:
-    """Bytes of one image with all its levels."""
+    """Return the bytes of one image with all its levels."""
     return 3 * sum(level * level for level in level_resolutions(layout.resolution, layout.min_level))
 
 
 def disk_need(layout: BuildLayout) -> DiskNeed:
-    """Upper bound, for uncompressed levels."""
+    """Return an upper bound of the bytes, for uncompressed levels."""
     file_bytes = layout.chosen_count * image_bytes(layout)
     kept = len(layout.candidates) * 3 * layout.resolution**2 if layout.keep_faces else 0
     # Shards and the finished file lie side by side until the join is done. Faces of unfinished build shards are smaller
@@ -125,7 +125,7 @@ def disk_need(layout: BuildLayout) -> DiskNeed:
 
 
 def still_needed(layout: BuildLayout) -> int:
-    """Bytes of `disk_need` that this build will yet claim, given what an earlier run has finished."""
+    """Return the bytes of `disk_need` that this build will yet claim, given what an earlier run has finished."""
     if pyramid_is_fresh(layout):
         return 0
     size, need = layout.shard_size, disk_need(layout).finished
@@ -144,7 +144,7 @@ def still_needed(layout: BuildLayout) -> int:
 
 
 def free_space(folder: Path) -> int:
-    """Free bytes on the disk where `folder` is, or will be."""
+    """Return the free bytes on the disk where `folder` is, or will be."""
     with as_data_error(f"--output-dir {folder}", "used"):
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         usage = shutil.disk_usage(existing)
@@ -164,8 +164,10 @@ def check_space(layout: BuildLayout) -> None:
 
 
 def lock_output(layout: BuildLayout) -> IO[bytes]:
-    """Make the output folder and keep other builds away from it while the returned file is open (the system releases
-    it when the process ends, however). Raises DataError when another build holds it, or it cannot be written."""
+    """Make the output folder, and lock it while the returned file is open: at most until the process ends.
+
+    Raises DataError when another build holds it, or it cannot be written.
+    """
     probe = partial_path(layout.output_dir / "write-test")
     with as_data_error(f"--output-dir {layout.output_dir}"):
         layout.work_dir.mkdir(parents=True, exist_ok=True)
@@ -179,7 +181,7 @@ def lock_output(layout: BuildLayout) -> IO[bytes]:
 
 
 def _locked(stream: IO[bytes]) -> bool:
-    """Whether the file could be locked, within the time that the processes of a killed build may need to end."""
+    """Return whether the file could be locked, within the time that the processes of a killed build may need to end."""
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
         try:
@@ -196,7 +198,7 @@ def _locked(stream: IO[bytes]) -> bool:
 
 
 def notes(layout: BuildLayout) -> list[str]:
-    """What a build should say about its source: photos that are missing or have another format, exclusions."""
+    """Return what a build should say about its source: photos that are missing or have another format, exclusions."""
     lines = [layout.tree.describe_missing(), layout.tree.describe_unannotated()]
     converted = layout.tree.converted
     if converted:
@@ -235,7 +237,7 @@ def describe_replaced(layout: BuildLayout) -> str:
 
 
 def describe_exclusions(layout: BuildLayout) -> str:
-    """How many of the names in --exclude are photos, and examples of those that are not."""
+    """Say how many of the names in --exclude are photos, with examples of those that are not."""
     unknown = sorted(layout.excluded - {record.file_name for record in layout.tree.records})
     known = len(layout.excluded) - len(unknown)
     names, are = counted(len(layout.excluded), "name"), "is a photo" if known == 1 else "are photos"
@@ -247,12 +249,12 @@ def describe_exclusions(layout: BuildLayout) -> str:
 
 
 def count_jobs(workers: int) -> int:
-    """Processes per shard so that `workers` shards at a time fill the machine."""
+    """Return the processes per shard so that `workers` shards at a time fill the machine."""
     return max(available_cores() // max(workers, 1), 1)
 
 
 def job_count(layout: BuildLayout, run: RunOptions) -> int:
-    """Processes per shard; threads of the one process that has the GPU, where that restores photos together."""
+    """Return the processes per shard; with a GPU that restores photos together, the threads of its one process."""
     if layout.restorer.batch_size > 1 and run.workers > 1:
         raise DataError(f"--device {layout.device} works in one process: leave --workers at 1; --jobs are threads")
     return run.jobs or count_jobs(run.workers)

@@ -56,7 +56,7 @@ def _warn_of_missing(layout: BuildLayout, table: ScoreTable, ranking: Ranking) -
 def _content(
     records: Sequence[FaceRecord], table: ScoreTable, ranking: Ranking, pairs: Sequence[DuplicatePair]
 ) -> dict[str, list[object]]:
-    """What later tasks read (`pipelines.freshness.read_ranking`): a list for each column of the chosen faces."""
+    """Return what later tasks read (`pipelines.freshness.read_ranking`): a list for each column of the chosen faces."""
     return {
         "chosen": [int(table.position[i]) for i in ranking.chosen],
         "rank": [int(ranking.rank[i]) for i in ranking.chosen],

@@ -38,7 +38,7 @@ class ScoredPhoto:
 
 
 def stamps_path(scores: Path) -> Path:
-    """Where the stamps of a score shard's photos are, (n, 3) int64; `pipelines.freshness` reads them."""
+    """Return where the stamps of a score shard's photos are, (n, 3) int64; `pipelines.freshness` reads them."""
     return scores.with_suffix(".stamps")
 
 
@@ -93,7 +93,7 @@ def write_score_shard(
     progress: Report | None = None,
     resume: Report | None = None,
 ) -> None:
-    """First pass over one shard: make and score every face; keep the faces when `faces_path` is given.
+    """Write one shard of the first pass: make and score every face; keep the faces when `faces_path` is given.
 
     The faces are written first, then beside `path` a .json file of how long the shard took: where the score file
     exists, they do too. Photos that an interrupted run finished are not made again; `resume` is called with their
@@ -143,7 +143,7 @@ def write_score_shard(
 
 
 def _row_of_scored(photo: ScoredPhoto) -> dict[str, Any]:
-    """Everything but the face, as values for JSON, which keeps all digits."""
+    """Return everything but the face, as values for JSON, which keeps all digits."""
     source = {"source_md5": photo.source_md5, "stamp": photo.stamp}
     if photo.rejection is not None:
         return {**source, "rejection": _row_of_rejection(photo.rejection)}
@@ -153,7 +153,7 @@ def _row_of_scored(photo: ScoredPhoto) -> dict[str, Any]:
 
 
 def _row_of_rejection(rejection: Rejection) -> tuple[str, str, str]:
-    """In the order that score shards have always had; "photo" and "face" in place of a kind are kinds, too."""
+    """Return its fields in the order that score shards have always had."""
     return rejection.file_name, str(rejection.kind), rejection.detail
 
 
@@ -163,7 +163,7 @@ def _rejection_from_row(row: Sequence[str]) -> Rejection:
 
 
 def _same_photo(path: Path, row: dict[str, Any]) -> bool:
-    """Whether a photo is as it was when the row was saved. Raises OSError where it cannot be read."""
+    """Return whether a photo is as it was when the row was saved. Raises OSError where it cannot be read."""
     if file_stamp(path) == FileStamp(*row["stamp"]):
         return True
     return bool(hashlib.md5(path.read_bytes()).hexdigest() == row["source_md5"])

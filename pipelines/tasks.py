@@ -32,24 +32,24 @@ class ScoreShard(BuildTask):
     index = luigi.IntParameter()
 
     def __str__(self) -> str:
-        return f"ScoreShard {self.index + 1} of {self.settings.score_shards}"
+        return f"ScoreShard {self.index + 1} of {self.layout.score_shards}"
 
     @property
     def priority(self) -> int:  # type: ignore[override]
-        return self.settings.score_shards - self.index  # in order
+        return self.layout.score_shards - self.index  # in order
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(self.settings.score_path(self.index))
+        return luigi.LocalTarget(self.layout.score_path(self.index))
 
     def complete(self) -> bool:
-        return scores_are_fresh(self.settings, self.index)
+        return scores_are_fresh(self.layout, self.index)
 
     def timing(self) -> Path:
-        """Beside the scores, with which it stays for later builds."""
-        return self.settings.score_path(self.index).with_suffix(".json")
+        """Return a path beside the scores, with which it stays for later builds."""
+        return self.layout.score_path(self.index).with_suffix(".json")
 
     def run(self) -> None:
-        layout, name = self.settings, f"{self.index + 1}/{self.settings.score_shards}"
+        layout, name = self.layout, f"{self.index + 1}/{self.layout.score_shards}"
         records, path = layout.shard_candidates(self.index), layout.score_path(self.index)
         faces = layout.faces_path(self.index) if layout.keep_faces else None
         before = layout.scored_photos()
@@ -66,18 +66,18 @@ class Rank(BuildTask):
     """All scores -> which faces, in which order; ranking.csv and rejected.csv."""
 
     def requires(self) -> list[ScoreShard]:
-        return [ScoreShard(index=i, **self.shared()) for i in range(self.settings.score_shards)]
+        return [ScoreShard(index=i, **self.shared()) for i in range(self.layout.score_shards)]
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(self.settings.ranking_path)
+        return luigi.LocalTarget(self.layout.ranking_path)
 
     def complete(self) -> bool:
-        return ranking_is_fresh(self.settings)
+        return ranking_is_fresh(self.layout)
 
     def run(self) -> None:
-        count = len(self.settings.candidates)
+        count = len(self.layout.candidates)
         with self.work("ranking"), self.progress("rank", None), stopwatch(self.timing(), "rank", count):
-            write_ranking(self.settings)
+            write_ranking(self.layout)
 
 
 class BuildShard(BuildTask):
@@ -86,27 +86,27 @@ class BuildShard(BuildTask):
     index = luigi.IntParameter()
 
     def __str__(self) -> str:
-        return f"BuildShard {self.index + 1} of {self.settings.build_shards}"
+        return f"BuildShard {self.index + 1} of {self.layout.build_shards}"
 
     @property
     def priority(self) -> int:  # type: ignore[override]
-        return self.settings.build_shards - self.index  # in order
+        return self.layout.build_shards - self.index  # in order
 
     def requires(self) -> Rank:
         return Rank(**self.shared())
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(self.settings.build_path(self.index))
+        return luigi.LocalTarget(self.layout.build_path(self.index))
 
     def complete(self) -> bool:
-        """Also where the finished file holds its faces already, which is known only when there is a ranking."""
-        layout = self.settings
+        """Return True also where the finished file holds its faces already, which only a ranking tells."""
+        layout = self.layout
         return self.requires().complete() and (build_shard_is_fresh(layout, self.index) or pyramid_is_fresh(layout))
 
     def run(self) -> None:
         if self.complete():
             return  # Luigi asked before there was a ranking
-        layout, name = self.settings, f"{self.index + 1}/{self.settings.build_shards}"
+        layout, name = self.layout, f"{self.index + 1}/{self.layout.build_shards}"
         chosen, before = chosen_faces(layout, self.index), layout.made_faces()
         with (
             self.work(f"build shard {self.index + 1} of {layout.build_shards}"),
@@ -120,15 +120,15 @@ class Join(BuildTask):
     """Build shards -> celebahq.h5."""
 
     def requires(self) -> list[BuildShard]:
-        return [BuildShard(index=i, **self.shared()) for i in range(self.settings.build_shards)]
+        return [BuildShard(index=i, **self.shared()) for i in range(self.layout.build_shards)]
 
     def complete(self) -> bool:
-        return ranking_is_fresh(self.settings) and pyramid_is_fresh(self.settings)
+        return ranking_is_fresh(self.layout) and pyramid_is_fresh(self.layout)
 
     def run(self) -> None:
         if self.complete():
             return  # Luigi asked before there was a ranking
-        layout = self.settings
+        layout = self.layout
         with (
             self.work(f"joining {layout.pyramid_path}"),
             self.progress("join", layout.chosen_count) as progress,
@@ -144,13 +144,13 @@ class Verify(BuildTask):
         return Join(**self.shared())
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(self.settings.marker("verified"))
+        return luigi.LocalTarget(self.layout.marker("verified"))
 
     def complete(self) -> bool:
         return bool(self.output().exists() and self.requires().complete())
 
     def run(self) -> None:
-        layout = self.settings
+        layout = self.layout
         with (
             self.work(f"verifying {layout.pyramid_path}"),
             self.progress("verify", layout.chosen_count) as progress,
@@ -167,14 +167,14 @@ class Report(BuildTask):
         return [Verify(**self.shared()), Rank(**self.shared())]
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(self.settings.marker("reported"))
+        return luigi.LocalTarget(self.layout.marker("reported"))
 
     def complete(self) -> bool:
-        page = self.settings.report_dir / "index.html"
+        page = self.layout.report_dir / "index.html"
         return bool(self.output().exists() and page.exists() and all(task.complete() for task in self.requires()))
 
     def run(self) -> None:
-        layout = self.settings
+        layout = self.layout
         verify, rank = self.requires()
         join = Join(**self.shared())
         tasks = [*rank.requires(), rank, *join.requires(), join, verify]
@@ -193,7 +193,7 @@ class BuildCelebAHQ(BuildTask):
         return [] if self.dry_run else [Report(**self.shared())]
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(self.settings.marker("finished"))
+        return luigi.LocalTarget(self.layout.marker("finished"))
 
     def complete(self) -> bool:
         return not self.dry_run and self.output().exists() and self.requires()[0].complete()
@@ -202,28 +202,28 @@ class BuildCelebAHQ(BuildTask):
         """Find out in the first second whether the build can work; Luigi's worker calls it first of all."""
         try:
             check_configuration(type(self))
-            check(self.settings, self.run_options)
+            check(self.layout, self.run_options)
             if self.dry_run:
                 return
             if self.complete():
                 say(f"already built\n{self.results()}")
                 return
-            if claim_output(self.settings):
+            if claim_output(self.layout):
                 forget_stages()
-                keep_lost_log(self.settings.work_dir / "log.txt")
+                keep_lost_log(self.layout.work_dir / "log.txt")
         except DataError as error:
             # Not an Exception, so that Luigi passes it on instead of printing a traceback and a summary.
             raise SystemExit(f"error: {error}") from error
 
     def results(self) -> str:
-        """Where the outcome is, for the end of a build."""
-        return f"pyramid  {self.settings.pyramid_path}\nreport   {self.settings.report_dir / 'index.html'}"
+        """Say where the results are."""
+        return f"pyramid  {self.layout.pyramid_path}\nreport   {self.layout.report_dir / 'index.html'}"
 
     def run(self) -> None:
         if self.dry_run:
-            print_plan(self.settings, self.job_count)
+            print_plan(self.layout, self.job_count)
             return
         with self.work("cleaning up"):
-            clean_up(self.settings)
-            mark(self.settings.marker("finished"))
+            clean_up(self.layout)
+            mark(self.layout.marker("finished"))
         say(self.results())

@@ -312,7 +312,7 @@ def test_several_workers_cannot_share_a_graphics_processor(
     # the threads around it may be several
     task = BuildCelebAHQ(celeba_dir=str(tiny_tree), output_dir=str(out), device="cuda", jobs=3)
     assert task.job_count == 3
-    assert " with 3 threads (" in describe_plan(task.settings, task.job_count)
+    assert " with 3 threads (" in describe_plan(task.layout, task.job_count)
 
 
 @pytest.mark.parametrize("option", OPTIONS)

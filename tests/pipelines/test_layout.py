@@ -1,6 +1,5 @@
 """`pipelines.layout`: counts, and digests that change with everything that changes bytes, and with nothing else."""
 
-import io
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -8,14 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from datatools.errors import DataError
 from datatools.restore.weights import save_weights
 from pipelines import layout as module
-from pipelines.dry_run import describe_plan
 from pipelines.layout import BuildLayout
-from pipelines.preflight import NoPhotosError, check_options, notes
 from pipelines.tasks import BuildCelebAHQ
 from tests.support.builds import Photo, make_tree
 from tests.support.restore_samples import tiny_network
@@ -198,127 +193,3 @@ def test_a_photo_that_vanishes_is_left_to_the_first_pass(photos: Mapping[str, Ph
     assert len(settings.candidates) == 8
     settings.candidates[0].path.unlink()
     assert len(scores(settings)) == 3
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"count": 0}, "--count 0"),
-        ({"shard_size": -1}, "--shard-size -1"),
-        ({"resolution": 128}, "--resolution 128"),
-        ({"restore": "magic"}, "unknown restorer"),
-        ({"count": 9}, "give --count 8"),
-    ],
-)
-def test_check(settings: BuildLayout, change: dict[str, Any], told: str) -> None:
-    check_options(settings)
-    with pytest.raises(DataError, match=told):
-        check_options(replace(settings, **change))
-
-
-def test_official_takes_what_there_is(settings: BuildLayout) -> None:
-    official = replace(settings, selection="official", count=4)
-    check_options(official)
-    assert official.chosen_count == len(official.candidates) == 3
-    assert "3 of the 4 wanted photos of the published set are there" in notes(official)
-    assert notes(replace(official, count=3)) == []
-
-
-def test_missing_photos_are_counted_before_another_count_is_advised(
-    photos: Mapping[str, Photo], tmp_path: Path
-) -> None:
-    """A half-unpacked archive: what to check comes first."""
-    tree = make_tree(tmp_path / "CelebA", photos)
-    for name in sorted(photos)[2:]:
-        (tree / "Img" / "img_celeba" / name).unlink()
-    settings = BuildLayout(tree, tmp_path / "out", **BASE)
-    with pytest.raises(DataError) as caught:
-        check_options(settings)
-    line = str(caught.value)
-    assert "6 of 8 rows name files that are not there" in line
-    assert "unpacked whole (7z x img_celeba.7z.001)" in line
-    assert line.endswith("; or give --count 2")
-    enough = replace(settings, count=2)
-    check_options(enough)
-    (note,) = notes(enough)
-    assert note.startswith("6 of 8 rows name files that are not there, such as ")
-    assert note in describe_plan(replace(enough, restore="none"), jobs=1)
-
-
-def test_a_landmarks_file_that_was_cut_off(photos: Mapping[str, Photo], tmp_path: Path) -> None:
-    tree = make_tree(tmp_path / "CelebA", photos)
-    path = tree / "Anno" / "list_landmarks_celeba.txt"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:5]))
-    settings = BuildLayout(tree, tmp_path / "out", **BASE)
-    with pytest.raises(DataError, match=r"only 3 rows with a photo; 5 files in .* without a row .*; or give --count 3"):
-        check_options(settings)
-    (note,) = notes(replace(settings, count=3))
-    assert note.startswith("5 files in ")
-
-
-def test_no_photo_fits(photos: Mapping[str, Photo], tmp_path: Path) -> None:
-    tree = make_tree(tmp_path / "CelebA", photos)
-    for name in photos:
-        path = tree / "Img" / "img_celeba" / name
-        path.rename(path.with_name(f"img_{name}"))
-    with pytest.raises(NoPhotosError) as caught:
-        check_options(BuildLayout(tree, tmp_path / "out", **BASE))
-    first = next(iter(photos))
-    assert f"8 of 8 rows name files that are not there, such as {first}; the folder has img_" in str(caught.value)
-
-
-@pytest.mark.parametrize("selection", ["score", "official", "all"])
-def test_photos_of_the_aligned_set(selection: Any, photos: Mapping[str, Photo], tmp_path: Path) -> None:
-    """Under the wild photos' names and folder, with the wild landmarks."""
-    stream = io.BytesIO()
-    Image.new("RGB", (178, 218)).save(stream, format="JPEG")
-    tree = make_tree(tmp_path / "CelebA", {name: Photo(stream.getvalue(), photos[name].row) for name in photos})
-    with pytest.raises(DataError, match=r"are the aligned pictures: [38] of [38] looked at have 178 x 218 pixels"):
-        check_options(BuildLayout(tree, tmp_path / "out", selection=selection, **BASE))
-
-
-def test_photos_that_were_made_smaller(photos: Mapping[str, Photo], tmp_path: Path) -> None:
-    first = next(iter(photos))
-    stream = io.BytesIO()
-    Image.new("RGB", (64, 64)).save(stream, format="JPEG")
-    small = {name: Photo(stream.getvalue(), photos[name].row) for name in photos}
-    with pytest.raises(DataError, match=r"do not belong together: those of \d+\.jpg reach to .* has 64 x 64 pixels"):
-        check_options(BuildLayout(make_tree(tmp_path / "all", small), tmp_path / "out", **BASE))
-    # one of them is a row of rejected.csv
-    check_options(BuildLayout(make_tree(tmp_path / "one", {**photos, first: small[first]}), tmp_path / "out", **BASE))
-
-
-@pytest.mark.parametrize("ending", [".JPG", ".png", ".jpeg"])
-def test_exclusions_with_another_ending(ending: str, settings: BuildLayout, tmp_path: Path) -> None:
-    names = [record.file_name for record in settings.candidates]
-    unwanted = tmp_path / "unwanted.txt"
-    unwanted.write_bytes(b"\xef\xbb\xbf" + f"{Path(names[0]).stem}{ending}\r\n{names[1]} \r\nno.jpg\r\n".encode())
-    excluding = replace(settings, exclude=str(unwanted))
-    assert excluding.excluded == {names[0], names[1], "no.jpg"}
-    assert [record.file_name for record in excluding.candidates] == names[2:]
-    (note,) = notes(excluding)
-    assert note.startswith("2 of 3 names in --exclude ")
-    assert note.endswith("; not so no.jpg")
-
-
-def test_converted_photos_are_used_and_noted(photos: Mapping[str, Photo], tmp_path: Path) -> None:
-    tree = make_tree(tmp_path / "CelebA", photos)
-    first, second, *_ = sorted(photos)
-    folder = tree / "Img" / "img_celeba"
-    (folder / first).rename(folder / first.replace(".jpg", ".png"))
-    (folder / second).rename(folder / second.replace(".jpg", ".JPG"))
-    settings = BuildLayout(tree, tmp_path / "out", **BASE)
-    check_options(settings)
-    assert {record.file_name for record in settings.candidates} == set(photos)
-    (note,) = notes(settings)
-    assert note.startswith(
-        f"1 photo found under another ending than in the annotations, such as {Path(first).stem}.png"
-    )
-
-
-def test_check_when_everything_is_excluded(settings: BuildLayout, tmp_path: Path) -> None:
-    unwanted = tmp_path / "unwanted.txt"
-    unwanted.write_text("\n".join(record.file_name for record in settings.candidates))
-    for selection in ("score", "official", "all"):
-        with pytest.raises(DataError, match=r"has no|none of the rows|has only"):
-            check_options(replace(settings, exclude=str(unwanted), selection=selection))

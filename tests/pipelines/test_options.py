@@ -83,7 +83,7 @@ def test_the_command_line_has_every_option_with_its_default() -> None:
         name: str(item.default) for name, item in OPTIONS.items()
     }
     task = BuildCelebAHQ(resolution="256", celeba_dir="photos")
-    assert task.settings == BuildLayout(Path("photos"), resolution=256)
+    assert task.layout == BuildLayout(Path("photos"), resolution=256)
     assert task.run_options == RunOptions()
 
 

@@ -1,24 +1,27 @@
-"""`pipelines.preflight`: disk need, the lock, cleaning up."""
+"""`pipelines.preflight`: options that cannot lead to a file, disk need, the lock."""
 
+import io
 import os
 import shutil
 import subprocess
 import sys
 from collections import namedtuple
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import luigi
 import pytest
+from PIL import Image
 
 from datatools.errors import DataError
-from datatools.sources.records import FaceRecord
-from pipelines.cleanup import clean_up
 from pipelines.dry_run import describe_plan
 from pipelines.layout import BuildLayout
 from pipelines.preflight import (
+    NoPhotosError,
+    check_options,
     check_space,
     count_jobs,
     describe_replaced,
@@ -28,15 +31,17 @@ from pipelines.preflight import (
     notes,
     still_needed,
 )
-from pipelines.score_shard import PhotoScorer
 from pipelines.tasks import BuildCelebAHQ
 from pipelines.unfinished import unfinished_path
-from tests.support.builds import CHOSEN, environment, file_names
+from tests.support.builds import CHOSEN, Photo, environment, file_names, make_tree
 
 IMAGE = 3 * sum(4**power for power in range(2, 9))
 """Bytes of one image at 256, 128 ... 4."""
 
 FACE = 3 * 256 * 256
+
+
+SMALL = {"count": CHOSEN, "shard_size": 3, "resolution": 256}
 
 
 @pytest.fixture
@@ -130,53 +135,6 @@ def test_an_output_that_cannot_be_written(name: str, settings: BuildLayout) -> N
         lock_output(settings)
 
 
-def test_cleaning_up(settings: BuildLayout) -> None:
-    other = replace(settings, count=2)
-    kept = [
-        settings.ranking_path,
-        settings.marker("verified"),
-        settings.marker("reported"),
-        settings.score_path(0),
-        settings.score_path(0).with_suffix(".json"),
-        other.score_path(1),
-        settings.work_dir / "lock",
-        settings.work_dir / "faces" / "family.rgb",
-        settings.work_dir / "notes-of-mine.json",
-        settings.output_dir / "photo.h5",
-    ]
-    gone = [
-        settings.build_path(0),
-        other.build_path(0),
-        settings.faces_path(1),
-        other.ranking_path,
-        other.marker("verified"),
-        other.marker("finished"),
-        settings.work_dir / "times" / "Rank-0123456789.json",
-        settings.work_dir / "times" / "Join-0123456789.csv",  # of a version before
-        settings.score_path(0).with_suffix(".csv"),
-        settings.work_dir / "scores" / ".00001-0123456789abcdef.npz.partial",
-        settings.work_dir / "times" / "Join-0123456789.csv",  # of a version before
-        settings.score_path(0).with_suffix(".csv"),
-        settings.work_dir / "scores" / ".00001-0123456789abcdef.stamps.partial",
-        unfinished_path(settings.score_path(1)),
-        unfinished_path(other.faces_path(1)),
-        unfinished_path(other.build_path(1)),
-        unfinished_path(settings.build_path(1).with_suffix(".rgb")),
-        settings.work_dir / "build" / ".00001-0123456789abcdef.h5.partial",
-        settings.work_dir / "faces" / ".00001-0123456789abcdef-256.rgb.partial",
-        settings.work_dir / "times" / ".Rank-0123456789.json.partial",
-        settings.work_dir / f".{settings.ranking_path.name}.partial",
-        settings.output_dir / ".celebahq.h5.partial",
-        settings.output_dir / ".ranking.csv.partial",
-    ]
-    for path in kept + gone:
-        write(path)
-    clean_up(settings)
-    assert file_names(settings.output_dir) == {str(path.relative_to(settings.output_dir)) for path in kept}
-    assert not (settings.work_dir / "build").exists()
-    assert not (settings.work_dir / "times").exists()
-
-
 def test_whether_a_build_is_complete_may_be_asked_at_any_time(
     settings: BuildLayout, finished_build: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,77 +170,11 @@ def test_jobs_fill_the_machine() -> None:
     assert count_jobs(10 * available) == 1
 
 
-def test_the_plan_is_told_even_if_the_build_will_not_fit(
-    settings: BuildLayout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 10**9, 0))
-    folders = {"celeba_dir": str(settings.celeba_dir), "output_dir": str(settings.output_dir)}
-    options = {"count": CHOSEN, "shard_size": 3, "resolution": "256", "restore": "none", "jobs": 2}
-    task = BuildCelebAHQ(**folders, **options, dry_run=True)
-    assert not task.complete()
-    assert task.requires() == []
-    with pytest.raises(DataError, match="needs up to"):
-        task.run()
-    plan = capsys.readouterr().out
-    for told in ("8 photos", "4 to be chosen", "3 score shards, 2 build shards", "1.05 MB", "3.67 MB", "0 bytes free"):
-        assert told in plan
-    assert not settings.output_dir.exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "scores", "faces"),
-    [
-        ({}, "8 in 8.00 s with 2 processes (2.000 s ", "4 in 20.0 s with 2 processes (10.000 s "),
-        ({"score_on": "restored", "count": 2}, "8 in 40.0 s with 2 processes (10.000 s ", "2 in 10.0 s "),
-        ({"score_on": "restored"}, "8 in 40.0 s with 2 processes (10.000 s ", "kept from scoring"),
-        ({"restore": "none"}, "8 in 8.00 s with 2 processes (2.000 s ", "kept from scoring"),
-        ({"restore": "none", "count": 2}, "8 in 8.00 s with 2 processes ", "2 in 2.00 s with 2 processes (2.000 s "),
-    ],
-)
-def test_the_estimate_is_of_both_passes(
-    options: dict[str, object], scores: str, faces: str, settings: BuildLayout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With two seconds for a photo without networks, and ten with them."""
-    clock = [0.0]
-
-    def make(work: PhotoScorer, photos: Sequence[FaceRecord], _jobs: int) -> Iterator[None]:
-        for _ in photos:
-            clock[0] += 2 if work.recipe.restorer.name == "none" else 10
-            yield
-
-    monkeypatch.setattr("pipelines.dry_run.map_photos", make)
-    monkeypatch.setattr("pipelines.dry_run.time.perf_counter", lambda: clock[0])
-    lines = describe_plan(replace(settings, **{"restore": "bundled", **options}), 2).splitlines()
-    assert lines[-2].startswith(f"  scores      {scores}")
-    assert lines[-1].startswith(f"  faces       {faces}")
-
-
 def test_an_output_folder_that_is_on_no_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(0, 0, 0))
     with pytest.raises(DataError, match=r"cannot be used: .* tells no size; choose another folder"):
         free_space(tmp_path / "out")
-
-
-def test_the_plan_counts_what_is_finished(
-    settings: BuildLayout, finished_build: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first = describe_plan(settings, 1)
-    assert "finished      0 of 8 photos scored, 0 of 4 faces made" in first
-    assert "  scores      8 in " in first
-    assert capsys.readouterr().err.startswith("trial: scoring 6 photos, to estimate the time\n")
-
-    whole = describe_plan(replace(settings, output_dir=finished_build), 1)
-    assert "finished      8 of 8 photos scored, 4 of 4 faces made" in whole
-    assert "time          about 0.00 s" in whole
-    assert capsys.readouterr().err == ""
-
-    # scores stay after a build, its faces do not
-    other = describe_plan(replace(settings, output_dir=finished_build, count=5), 1)
-    assert "finished      8 of 8 photos scored, 0 of 5 faces made" in other
-    assert "  scores      all 8 are there" in other
-    assert "  faces       5 in " in other
 
 
 def test_a_file_that_will_be_replaced_is_named(settings: BuildLayout, finished_build: Path) -> None:
@@ -304,10 +196,128 @@ def test_a_file_that_will_be_replaced_is_named(settings: BuildLayout, finished_b
     assert "of other photos, annotations, weights or versions" in describe_replaced(settings)
 
 
-def test_the_plan_counts_photos_that_an_interrupted_shard_kept(settings: BuildLayout) -> None:
-    unfinished = unfinished_path(settings.score_path(1))
-    unfinished.parent.mkdir(parents=True)
-    unfinished.write_text("{}\n{}\n")
-    plan = describe_plan(settings, 1)
-    assert "finished      2 of 8 photos scored, 0 of 4 faces made" in plan
-    assert "  scores      6 in " in plan
+# --- options that cannot lead to a file, and what is said of a source -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"count": 0}, "--count 0"),
+        ({"shard_size": -1}, "--shard-size -1"),
+        ({"resolution": 128}, "--resolution 128"),
+        ({"restore": "magic"}, "unknown restorer"),
+        ({"count": 9}, "give --count 8"),
+    ],
+)
+def test_check(settings: BuildLayout, change: dict[str, Any], told: str) -> None:
+    check_options(settings)
+    with pytest.raises(DataError, match=told):
+        check_options(replace(settings, **change))
+
+
+def test_official_takes_what_there_is(settings: BuildLayout) -> None:
+    official = replace(settings, selection="official", count=4)
+    check_options(official)
+    assert official.chosen_count == len(official.candidates) == 3
+    assert "3 of the 4 wanted photos of the published set are there" in notes(official)
+    assert notes(replace(official, count=3)) == []
+
+
+def test_missing_photos_are_counted_before_another_count_is_advised(
+    photos: Mapping[str, Photo], tmp_path: Path
+) -> None:
+    """A half-unpacked archive: what to check comes first."""
+    tree = make_tree(tmp_path / "CelebA", photos)
+    for name in sorted(photos)[2:]:
+        (tree / "Img" / "img_celeba" / name).unlink()
+    settings = BuildLayout(tree, tmp_path / "out", **SMALL)
+    with pytest.raises(DataError) as caught:
+        check_options(settings)
+    line = str(caught.value)
+    assert "6 of 8 rows name files that are not there" in line
+    assert "unpacked whole (7z x img_celeba.7z.001)" in line
+    assert line.endswith("; or give --count 2")
+    enough = replace(settings, count=2)
+    check_options(enough)
+    (note,) = notes(enough)
+    assert note.startswith("6 of 8 rows name files that are not there, such as ")
+    assert note in describe_plan(replace(enough, restore="none"), jobs=1)
+
+
+def test_a_landmarks_file_that_was_cut_off(photos: Mapping[str, Photo], tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "CelebA", photos)
+    path = tree / "Anno" / "list_landmarks_celeba.txt"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:5]))
+    settings = BuildLayout(tree, tmp_path / "out", **SMALL)
+    with pytest.raises(DataError, match=r"only 3 rows with a photo; 5 files in .* without a row .*; or give --count 3"):
+        check_options(settings)
+    (note,) = notes(replace(settings, count=3))
+    assert note.startswith("5 files in ")
+
+
+def test_no_photo_fits(photos: Mapping[str, Photo], tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "CelebA", photos)
+    for name in photos:
+        path = tree / "Img" / "img_celeba" / name
+        path.rename(path.with_name(f"img_{name}"))
+    with pytest.raises(NoPhotosError) as caught:
+        check_options(BuildLayout(tree, tmp_path / "out", **SMALL))
+    first = next(iter(photos))
+    assert f"8 of 8 rows name files that are not there, such as {first}; the folder has img_" in str(caught.value)
+
+
+@pytest.mark.parametrize("selection", ["score", "official", "all"])
+def test_photos_of_the_aligned_set(selection: Any, photos: Mapping[str, Photo], tmp_path: Path) -> None:
+    """Under the wild photos' names and folder, with the wild landmarks."""
+    stream = io.BytesIO()
+    Image.new("RGB", (178, 218)).save(stream, format="JPEG")
+    tree = make_tree(tmp_path / "CelebA", {name: Photo(stream.getvalue(), photos[name].row) for name in photos})
+    with pytest.raises(DataError, match=r"are the aligned pictures: [38] of [38] looked at have 178 x 218 pixels"):
+        check_options(BuildLayout(tree, tmp_path / "out", selection=selection, **SMALL))
+
+
+def test_photos_that_were_made_smaller(photos: Mapping[str, Photo], tmp_path: Path) -> None:
+    first = next(iter(photos))
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(stream, format="JPEG")
+    small = {name: Photo(stream.getvalue(), photos[name].row) for name in photos}
+    with pytest.raises(DataError, match=r"do not belong together: those of \d+\.jpg reach to .* has 64 x 64 pixels"):
+        check_options(BuildLayout(make_tree(tmp_path / "all", small), tmp_path / "out", **SMALL))
+    # one of them is a row of rejected.csv
+    check_options(BuildLayout(make_tree(tmp_path / "one", {**photos, first: small[first]}), tmp_path / "out", **SMALL))
+
+
+@pytest.mark.parametrize("ending", [".JPG", ".png", ".jpeg"])
+def test_exclusions_with_another_ending(ending: str, settings: BuildLayout, tmp_path: Path) -> None:
+    names = [record.file_name for record in settings.candidates]
+    unwanted = tmp_path / "unwanted.txt"
+    unwanted.write_bytes(b"\xef\xbb\xbf" + f"{Path(names[0]).stem}{ending}\r\n{names[1]} \r\nno.jpg\r\n".encode())
+    excluding = replace(settings, exclude=str(unwanted))
+    assert excluding.excluded == {names[0], names[1], "no.jpg"}
+    assert [record.file_name for record in excluding.candidates] == names[2:]
+    (note,) = notes(excluding)
+    assert note.startswith("2 of 3 names in --exclude ")
+    assert note.endswith("; not so no.jpg")
+
+
+def test_converted_photos_are_used_and_noted(photos: Mapping[str, Photo], tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "CelebA", photos)
+    first, second, *_ = sorted(photos)
+    folder = tree / "Img" / "img_celeba"
+    (folder / first).rename(folder / first.replace(".jpg", ".png"))
+    (folder / second).rename(folder / second.replace(".jpg", ".JPG"))
+    settings = BuildLayout(tree, tmp_path / "out", **SMALL)
+    check_options(settings)
+    assert {record.file_name for record in settings.candidates} == set(photos)
+    (note,) = notes(settings)
+    assert note.startswith(
+        f"1 photo found under another ending than in the annotations, such as {Path(first).stem}.png"
+    )
+
+
+def test_check_when_everything_is_excluded(settings: BuildLayout, tmp_path: Path) -> None:
+    unwanted = tmp_path / "unwanted.txt"
+    unwanted.write_text("\n".join(record.file_name for record in settings.candidates))
+    for selection in ("score", "official", "all"):
+        with pytest.raises(DataError, match=r"has no|none of the rows|has only"):
+            check_options(replace(settings, exclude=str(unwanted), selection=selection))
