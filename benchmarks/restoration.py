@@ -10,12 +10,11 @@ quality 75 and restored; per Laplacian level, the standard deviation over the tr
 distance of 7 x 7 patches (paper, section 5). `speed`: seconds and memory for a crop of 256 x 256.
 """
 
-import contextlib
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -28,11 +27,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.crop import psnr
 from benchmarks.published import averaged
+from datatools.cli import OneLineGroup
 from datatools.errors import DataError
 from datatools.faces.recipe import make_face
 from datatools.faces.resample import enlarge_lanczos
-from datatools.files import check_writable
-from datatools.images import ImageError, read_bytes, read_rgb, save_png
+from datatools.files import as_data_error, check_writable
+from datatools.images import read_bytes, read_rgb, save_png
 from datatools.parallel import available_cores
 from datatools.restore import get_restorer
 from datatools.restore.fit.degrade import compress, reduce_picture
@@ -48,28 +48,16 @@ STRIP = 256
 """Side of the parts shown in a strip, in pixels, at 100 %."""
 
 
-@click.group()
+@click.group(cls=OneLineGroup)
 def main() -> None:
     """Measure restorers."""
 
 
-@contextlib.contextmanager
-def mistakes_in_one_line() -> Iterator[None]:
-    """The user's mistakes, told as click tells its own."""
-    try:
-        yield
-    except (DataError, ImageError) as error:
-        raise click.ClickException(str(error)) from error
-
-
 def check_strip(strip: Path | None) -> None:
     """Raises DataError for a picture that could not be written."""
-    if strip is None:
-        return
-    try:
-        check_writable(strip)
-    except OSError as error:
-        raise DataError(f"--strip {strip} cannot be written: {error.strerror}") from error
+    if strip is not None:
+        with as_data_error(f"--strip {strip}"):
+            check_writable(strip)
 
 
 @main.command()
@@ -77,7 +65,6 @@ def check_strip(strip: Path | None) -> None:
 @click.option("--published-dir", type=click.Path(path_type=Path), required=True, help="images named by their index")
 @click.option("--restorers", default="none,bundled-distortion,bundled-perceptual", help="names, with commas")
 @click.option("--strip", type=click.Path(path_type=Path), help="PNG to write: parts of the faces at 100 %")
-@mistakes_in_one_line()
 def pairs(celeba_dir: Path, published_dir: Path, restorers: str, strip: Path | None) -> None:
     """Faces beside the published images of the same photos."""
     check_strip(strip)
@@ -157,7 +144,6 @@ def sliced_distance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> f
 @click.option("--photos", required=True, help="file names, with commas: none that the networks were trained on")
 @click.option("--restorers", default="lanczos,bundled-distortion,bundled-perceptual", help="names, with commas")
 @click.option("--strip", type=click.Path(path_type=Path), help="PNG to write: parts of the faces at 100 %")
-@mistakes_in_one_line()
 def texture(celeba_dir: Path, photos: str, restorers: str, strip: Path | None) -> None:
     """Restored faces beside the true ones, level by level."""
     names, wanted = restorers.split(","), photos.split(",")
@@ -224,7 +210,6 @@ def parts_side_by_side(sets: dict[str, list[NDArray[np.uint8]]]) -> NDArray[np.u
 @click.option("--restorers", default="bundled-distortion,bundled-perceptual", help="names, with commas")
 @click.option("--side", type=click.IntRange(min=1), default=256, help="of the crop, in pixels")
 @click.option("--one", hidden=True, help="measure this one in this process")
-@mistakes_in_one_line()
 def speed(restorers: str, side: int, one: str | None) -> None:
     """Seconds and peak memory for a crop, each restorer in a process of its own."""
     if one is None:

@@ -1,4 +1,4 @@
-"""The standard streams of a command line: work goes on, and its exit code stays true, whatever happens to its console.
+"""Standard streams of a command line that never fail: work continues, and exit codes stay true, without a console.
 
 Nothing here acts on import: only command lines call `protect_console`, so a notebook keeps its streams as they are.
 """
@@ -65,7 +65,7 @@ class _Console(io.RawIOBase):
 
 
 def protect_console() -> None:
-    """Make stdout and stderr of this process streams that never fail; called once, by command lines alone.
+    """Make stdout and stderr of this process streams that never fail. Only command lines call it, once.
 
     A stream that was closed before the start, breaks later or is full turns into silence. Characters that its encoding
     lacks, and bytes of file names that are no text, are written as escapes such as \\xe9. Lines appear when they are
@@ -93,7 +93,7 @@ def _protected(stream: TextIO | None) -> TextIO:
 
 
 def check_printed() -> None:
-    """Raise DataError when standard output lost text: for commands whose result is what they print.
+    """Raise DataError when standard output lost text; for commands whose result is what they print.
 
     A reader that closed its end of a pipe, as `head` does, has what it wanted.
     """

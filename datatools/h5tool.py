@@ -1,4 +1,4 @@
-"""Command line on pyramid files: look at them, check them, compare them, take pictures out."""
+"""Inspect, verify, compare and convert pyramid files, and take pictures out of them."""
 
 import os
 import sys

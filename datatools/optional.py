@@ -1,7 +1,7 @@
-"""Optional libraries that ask for torchvision, without it.
+"""Import of optional libraries that require torchvision, without torchvision.
 
-torchvision fits one version and one kind of torch: installing it as somebody's requirement replaces the torch that is
-there. The parts of torch-fidelity and spandrel that are used here never call it.
+torchvision fits one version and one build of torch: installing it as a requirement replaces the installed torch. The
+parts of torch-fidelity and spandrel that are used here never call it.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal; elsewhere, such as in a log file, a line at least every minute."""
+"""Progress of long work: a bar on a terminal; elsewhere, such as in a log file, a line at least every minute."""
 
 import sys
 import threading
@@ -31,7 +31,7 @@ def on_terminal() -> bool:
 
 
 class Lines:
-    """Prints to stderr how far work is, from a thread, since a single step may take minutes.
+    """Prints progress to stderr from a thread, since a single step may take minutes.
 
     Args:
         what: name of the work.
@@ -69,7 +69,7 @@ class Lines:
                 say(self.line(now), sys.stderr)
 
     def line(self, now: float) -> str:
-        """Return how far the work is, such as "score: 50 of 200 photos, 2.5 per second, 1 min 00 s left"."""
+        """Return a line of progress, such as "score: 50 of 200 photos, 2.5 per second, 1 min 00 s left"."""
         seconds = now - self._clock[START]
         if self._total is None:
             return f"{self._what}: at work for {duration(seconds)}"
@@ -82,7 +82,7 @@ class Lines:
         return f"{text}, {speed}, {duration(max(self._total - done, 0) / rate)} left"
 
     def close(self) -> None:
-        """Print nothing more, except the end of work of which lines were printed."""
+        """Stop printing; report the end of work if any of its lines were printed."""
         self._end.set()
         self._thread.join()
         finished = self._total is not None and self._done() >= self._total
@@ -93,7 +93,7 @@ class Lines:
 
 
 class Progress:
-    """Context manager that shows how far work is, and is called with what is newly done.
+    """Context manager that shows progress; call it with the number of items newly done.
 
     Args:
         what: name of the work.
@@ -129,7 +129,7 @@ class Progress:
             self._bar.update(count)
 
     def over(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield the items, each of which counts as done when the next one is wanted."""
+        """Yield the items; each counts as done when the next one is requested."""
         with self:
             for item in items:
                 yield item
