@@ -1,4 +1,4 @@
-"""What the report page says about ranking.csv and rejected.csv: entries read, counted, and grouped by kind."""
+"""Read ranking.csv and rejected.csv for the report: entries counted, and grouped by kind."""
 
 import csv
 import math
@@ -18,7 +18,7 @@ EXAMPLES = 4  # file names shown for a reason
 
 @dataclass(frozen=True)
 class ReasonGroup:
-    """Entries that were turned away for the same kind of reason.
+    """Entries that were rejected, or not chosen, for the same kind of reason.
 
     Attributes:
         stage: where it happened.
@@ -61,11 +61,11 @@ class RankingTable:
 
     @property
     def scored(self) -> NDArray[np.bool_]:
-        """(n,) which entries have a score, that is: gave a face."""
+        """Return (n,) bool: which entries have a score, because they gave a face."""
         return np.isfinite(self.scores)
 
     def best_not_chosen(self, count: int) -> list[int]:
-        """Positions of the `count` best scored entries that were not chosen, best first."""
+        """Return positions of the `count` best scored entries that were not chosen, best first."""
         positions = np.flatnonzero(~self.chosen & self.scored)
         return [int(i) for i in positions[np.argsort(-self.scores[positions], kind="stable")][:count]]
 
@@ -123,7 +123,7 @@ def read_ranking(path: Path) -> RankingTable:
 
 
 def _rows(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> Iterator[list[str]]:
-    """The named columns of every row; columns that the file or a short row lacks are empty."""
+    """Yield the named columns of every row; columns that the file or a short row lacks are empty."""
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])

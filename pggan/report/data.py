@@ -75,31 +75,31 @@ class Stats:
 
     @property
     def images(self) -> int:
-        """Images seen as of the last line."""
+        """Return the images seen as of the last line."""
         return int(self.rows[-1]["images"]) if self.rows else 0
 
     @property
     def seconds(self) -> float:
-        """Time of the training itself, without pauses."""
+        """Return the seconds of training, without pauses."""
         return max(self.elapsed(), default=0.0)
 
     def elapsed(self) -> list[float]:
-        """Seconds of training as of each line, 0 where a line does not tell."""
+        """Return the seconds of training as of each line, 0 where a line has none."""
         times = (number(row, "timing", "seconds") for row in self.rows)
         return [0.0 if math.isnan(time) else time for time in times]
 
     @property
     def measuring_seconds(self) -> float:
-        """Time that went into metrics, on top of the training itself."""
+        """Return the seconds that metrics took in addition to training."""
         times = (number(row, "timing", "metrics_seconds") for row in self.rows)
         return sum(time for time in times if not math.isnan(time))
 
     def names(self, group: str) -> list[str]:
-        """Names in that group of numbers, sorted."""
+        """Return the names in that group of numbers, sorted."""
         return sorted({name for row in self.rows for name in _group(row, group)})
 
     def series(self, group: str, name: str) -> Series:
-        """The value of that name wherever there is one."""
+        """Return the values of that name, of all lines that have one."""
         rows = [row for row in self.rows if name in _group(row, group)]
         kimg = np.array([row["images"] / 1000 for row in rows])
         return kimg, np.array([number(row, group, name) for row in rows])
@@ -117,7 +117,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class NewestSwd:
-    """The newest sliced Wasserstein distance. `count`: images of either set, 0 where the line does not tell.
+    """The newest sliced Wasserstein distance. `count`: images of either set, 0 where the line has no such number.
 
     `levels`: (pixels, distance, the reals' among themselves or NaN), `average`: the last two of them alike. `best`:
     images and average of the line with the lowest one, of those that can be compared with the newest.
@@ -131,15 +131,15 @@ class NewestSwd:
 
     @property
     def floor_known(self) -> bool:
-        """Whether anything is known of reals among themselves."""
+        """Return whether there is any distance of reals among themselves."""
         return any(not math.isnan(floor) for floor in (self.average[1], *(floor for _, _, floor in self.levels)))
 
 
 @dataclass(frozen=True)
 class PhaseSpeed:
-    """What a phase took; `first` and `last` images seen as of its status lines.
+    """Time, speed and memory of a phase; `first` and `last`: images seen as of its status lines.
 
-    Speeds are medians in images per second, memory is the highest peak; NaN where no line tells.
+    Speeds are medians in images per second, memory is the highest peak; NaN where no line has a number.
     """
 
     phase: Phase
@@ -153,13 +153,13 @@ class PhaseSpeed:
 
 
 def phases_of(schedule: ScheduleConfig) -> tuple[Phase, ...]:
-    """The whole schedule."""
+    """Return the phases of the whole schedule."""
     found = stages(schedule)
     return tuple(Phase(s.first_image / 1000, s.end_image / 1000, s.resolution, s.fading) for s in found)
 
 
 def phase_at(phases: Sequence[Phase], kimg: float) -> Phase:
-    """The phase after so many kimg; the last one beyond the schedule's end."""
+    """Return the phase after so many kimg; the last one beyond the schedule's end."""
     return next((phase for phase in phases if kimg < phase.end), phases[-1])
 
 
@@ -201,7 +201,7 @@ def log_of(lines: Iterable[Mapping[str, Any]]) -> Log:
 
 
 def speeds(stats: Stats, phases: Sequence[Phase]) -> list[PhaseSpeed]:
-    """What each phase took, in order. A status line counts for the phase that lies in the middle of its images."""
+    """Return what each phase took, in order. A status line counts for the phase at the middle of its images."""
     status = Stats(tuple(row for row in stats.rows if not math.isnan(number(row, *_STEP))), 0)
     seconds, images = [0.0, *status.elapsed()], [0, *(int(row["images"]) for row in status.rows)]
     lines = range(len(status.rows))
@@ -225,13 +225,13 @@ def speeds(stats: Stats, phases: Sequence[Phase]) -> list[PhaseSpeed]:
 
 
 def levels_of(names: Iterable[str], metric: str) -> list[int]:
-    """Levels in pixels, the largest first, that there are values of: 32 for swd_32."""
+    """Return the levels in pixels, the largest first, that have values: 32 for swd_32."""
     matches = (re.fullmatch(rf"{metric}_(\d{{1,5}})", name, re.ASCII) for name in names)
     return sorted({int(match[1]) for match in matches if match}, reverse=True)
 
 
 def newest_swd(stats: Stats) -> NewestSwd | None:
-    """What the newest line with an SWD tells, None where there is none."""
+    """Return the SWD of the newest line that has one, None where no line has one."""
     rows = [row for row in stats.rows if not math.isnan(number(row, "metrics", "swd"))]
     if not rows:
         return None
@@ -252,7 +252,7 @@ def newest_swd(stats: Stats) -> NewestSwd | None:
 
 
 def number(row: Mapping[str, Any], *names: str) -> float:
-    """The number that lies there, NaN where there is none or where it is not finite."""
+    """Return the number under these nested names, NaN where there is none or where it is not finite."""
     value: Any = row
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None

@@ -211,7 +211,7 @@ def test_settings_beside_the_preset(run: Path) -> None:
 
 def test_unfinished_runs(run: Path) -> None:
     change_stats(run, lambda lines: lines.pop())
-    assert "It is running, or broke off." in written(run).text
+    assert "It is running, or was killed." in written(run).text
     stopped = {"time": "2026-11-22T14:37:32", "event": "stopped", "images": 104}
     change_stats(run, lambda lines: lines.append(stopped))
     page = written(run)
@@ -280,7 +280,7 @@ def test_metrics_of_a_run_are_on_its_page(run: Path) -> None:
     page = written(run)
     assert "SWD : sliced Wasserstein distance" in page.text
     assert "Last: 16: 12.5, average: 12.5, reals: 4.25." in page.text
-    assert "of 25 images on either side" in page.text
+    assert "with 25 images of each kind" in page.text
     assert "16 12.50 4.25 Average 12.50 4.25" in page.text
     assert "Reals among themselves" in page.text
     for name in ("swd_floor_16", "swd_floor"):
