@@ -234,13 +234,13 @@ def curated(model: Model, seeds: Sequence[int], count: int, label: int | None, c
         for some in batches(seeds, BATCH):
             scores.append(critic_scores(model, pictures_of(model, some, label, change)))
             progress(len(some))
-    found = np.concatenate(scores)
-    kept = np.sort(found)[::-1][:count]
+    all_scores = np.concatenate(scores)
+    kept = np.sort(all_scores)[::-1][:count]
     click.echo(
         f"kept {count} of {counted(len(seeds), 'seed')}: scores {kept[0]:.3g} to {kept[-1]:.3g}, "
-        f"of all {found.mean():.3g} +- {found.std():.2g}"
+        f"of all {all_scores.mean():.3g} +- {all_scores.std():.2g}"
     )
-    best = best_first(seeds, found)[:count]
+    best = best_first(seeds, all_scores)[:count]
     click.echo(f"the best first: --seeds {','.join(map(str, best))}")
     return best
 

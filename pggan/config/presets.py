@@ -215,17 +215,17 @@ def network_from_json(values: Mapping[str, Any]) -> NetworkConfig:
 
 def differences(first: Preset, second: Preset) -> tuple[tuple[str, Any, Any], ...]:
     """Return (setting, value in first, value in second) where they differ; names such as `network.fmap_max`."""
-    found: list[tuple[str, Any, Any]] = []
+    changes: list[tuple[str, Any, Any]] = []
     for item in fields(Preset):
         a, b = getattr(first, item.name), getattr(second, item.name)
         if a == b:
             continue
         if is_dataclass(a):
             inner = [(f"{item.name}.{f.name}", getattr(a, f.name), getattr(b, f.name)) for f in fields(a)]
-            found += [(name, x, y) for name, x, y in inner if x != y]
+            changes += [(name, x, y) for name, x, y in inner if x != y]
         else:
-            found.append((item.name, a, b))
-    return tuple(found)
+            changes.append((item.name, a, b))
+    return tuple(changes)
 
 
 def _v2(devices: int, resolution: int = 1024, **schedule: Any) -> ScheduleConfig:

@@ -177,7 +177,7 @@ class Stage:
 
 def stages(config: ScheduleConfig) -> tuple[Stage, ...]:
     """Return all stages of a run, in order; it ends at the last one's `end_image`."""
-    found: list[Stage] = []
+    result: list[Stage] = []
     images, total = 0, config.total_kimg * 1000
     while images < total:
         first = state_at(config, images)
@@ -190,7 +190,7 @@ def stages(config: ScheduleConfig) -> tuple[Stage, ...]:
             else:
                 outside = middle
         images += outside * first.round_images
-        found.append(
+        result.append(
             Stage(
                 first_image=first.images,
                 end_image=images,
@@ -201,4 +201,4 @@ def stages(config: ScheduleConfig) -> tuple[Stage, ...]:
                 rounds=outside,
             )
         )
-    return tuple(found)
+    return tuple(result)

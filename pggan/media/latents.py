@@ -131,8 +131,8 @@ def critic_scores(model: Model, pictures: NDArray[np.uint8]) -> NDArray[np.float
         repeated = companions.expand(len(some), *companions.shape)
         batches = torch.cat([some[:, None], repeated], dim=1)  # (n, group, r, r, 3)
         images = batches.flatten(0, 1).permute(0, 3, 1, 2).to(model.device)
-        found, _ = model.discriminator(to_floats(images), model.lod, batches=len(some))
-        scores.append(found.view(len(some), group)[:, 0].cpu())
+        values, _ = model.discriminator(to_floats(images), model.lod, batches=len(some))
+        scores.append(values.view(len(some), group)[:, 0].cpu())
     # LSGAN, which alone comes with noise, trains towards 0 for reals and 1 for fakes (appendix B)
     return torch.cat(scores).numpy() * np.float32(-1.0 if config.d_noise else 1.0)
 

@@ -123,10 +123,10 @@ def enlarged(picture: Frame, zoom: int) -> Frame:
 def snapshots(run: Path) -> list[tuple[float, Path]]:
     """Return (kimg, file) of the grids of fakes in a run folder, by rising kimg; see `grid.snapshot_name`."""
     matches = [(_SNAPSHOT.fullmatch(path.name), path) for path in run.iterdir()] if run.is_dir() else []
-    found = sorted((int(match[1] + (match[2] or "000")) / 1000, path) for match, path in matches if match)
-    if not found:
+    files = sorted((int(match[1] + (match[2] or "000")) / 1000, path) for match, path in matches if match)
+    if not files:
         raise DataError(f"{run}: no run folder with pictures such as fakes000000.png")
-    return found
+    return files
 
 
 def schedule_of(kimg: list[float], frames: int, standing: int) -> list[int]:
@@ -151,13 +151,13 @@ def progress_frames(run: Path, seconds: float = 20.0, fps: int = 30) -> Iterator
 
     Raises DataError where there are none, or for one that cannot be read.
     """
-    found = snapshots(run)
+    files = snapshots(run)
     frames = frame_count(seconds, fps)
-    shown = schedule_of([kimg for kimg, _ in found], frames, round(min(STANDSTILL, seconds / 4) * fps))
+    shown = schedule_of([kimg for kimg, _ in files], frames, round(min(STANDSTILL, seconds / 4) * fps))
 
     def pictures() -> Iterator[Frame]:
         for place, group in itertools.groupby(shown):
-            kimg, path = found[place]
+            kimg, path = files[place]
             try:
                 frame = captioned(read_rgb(path), f"{kimg:.10g} kimg")
             except ImageError as error:

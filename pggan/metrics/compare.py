@@ -152,19 +152,21 @@ def measure(
         if "swd" in metrics:
             passes.require_room(images.resolution)
             own, theirs = (stack.enter_context(passes.descriptors(images.resolution, which)) for which in (0, 1))
-        found = _reals_alone(passes, reals, theirs, "ms-ssim" in metrics, cache)
+        results = _reals_alone(passes, reals, theirs, "ms-ssim" in metrics, cache)
         if "fid" in metrics or "pr" in metrics:
             features = _features(passes, reals, cache)
         extractor = options.extractor if inception else None
-        result = passes.scan(
+        scanned = passes.scan(
             images, "images", options.count, gathered=own, pairs="ms-ssim" in metrics, extractor=extractor
         )
-        found = replace(found, ms_ssim=result.ms_ssim, notes=(*found.notes, *cache.notes))
+        results = replace(results, ms_ssim=scanned.ms_ssim, notes=(*results.notes, *cache.notes))
         if own is not None and theirs is not None:
-            found = replace(found, swd=passes.distance(own, theirs, "distance"))
-        if result.features is not None and extractor is not None:
-            found = replace(found, figures=fidelity.figures(result.features, features, inception, extractor.recipe))
-        return found
+            results = replace(results, swd=passes.distance(own, theirs, "distance"))
+        if scanned.features is not None and extractor is not None:
+            results = replace(
+                results, figures=fidelity.figures(scanned.features, features, inception, extractor.recipe)
+            )
+        return results
 
 
 def check(images: ImageSet, reals: ImageSet, metrics: Sequence[MetricName], options: Options) -> None:
@@ -289,7 +291,7 @@ def _reals_alone(
     """Gather the reals' descriptors, and compare reals with other reals unless the cache has it."""
     options = passes.options
     count = min(options.count, reals.count)
-    found = Results(reals.resolution, options.count)
+    results = Results(reals.resolution, options.count)
     key = _key(reals, options) | {"images": count}
     similarity = cache.number("ms-ssim", key) if pairs and options.floor else None
     missing = pairs and options.floor and similarity is None
@@ -298,14 +300,14 @@ def _reals_alone(
         if missing:
             similarity = result.ms_ssim
             cache.keep_number("ms-ssim", key, similarity)
-    found = replace(found, ms_ssim_reals=similarity)
+    results = replace(results, ms_ssim_reals=similarity)
     if gathered is None or not options.floor:
-        return found
+        return results
     if reals.count < 2 * count:
         note = f"no floor of SWD: {reals.name} has {reals.count} images, fewer than twice {count}"
         if reals.count // 2 > 1:
             note += f"; with {reals.count // 2} there is one"
-        return replace(found, notes=(note,))
+        return replace(results, notes=(note,))
     key |= {"patches": options.patches, "repeats": options.repeats, "directions": options.directions}
     floor = cache.number("swd-floor", key)
     if floor is None:
@@ -313,7 +315,7 @@ def _reals_alone(
             passes.scan(reals, "other reals", count, start=count, mirror=options.mirror, gathered=others)
             floor = passes.distance(gathered, others, "distance of reals").to_json()
         cache.keep_number("swd-floor", key, floor)
-    return replace(found, floor=Levels.of(floor))
+    return replace(results, floor=Levels.of(floor))
 
 
 def _features(passes: ImagePasses, reals: ImageSet, cache: Cache) -> InceptionFeatures:

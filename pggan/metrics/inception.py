@@ -101,9 +101,9 @@ def describe(batches: Iterable[Tensor | Bytes], extractor: Extractor) -> Incepti
     features, logits = [], []
     for batch in batches:
         require_rgb(batch)
-        found = extractor(torch.as_tensor(batch))
-        features.append(found[0].numpy())
-        logits.append(found[1].numpy())
+        described = extractor(torch.as_tensor(batch))
+        features.append(described[0].numpy())
+        logits.append(described[1].numpy())
     if not features:
         raise DataError("no images to describe")
     return InceptionFeatures(np.concatenate(features), np.concatenate(logits))
@@ -122,7 +122,7 @@ def figures(
     The inception score needs no reals. Raises DataError for too few images and for unknown metrics.
     """
     count = len(fakes.features)
-    found: dict[str, dict[str, Any]] = {}
+    records: dict[str, dict[str, Any]] = {}
     for metric in metrics:
         if metric not in get_args(Metric):
             raise DataError(f"{metric!r} is none of {', '.join(get_args(Metric))}")
@@ -134,8 +134,8 @@ def figures(
         else:
             numbers = {"fid": fid, "pr": precision_recall}[metric](fakes, reals)
             numbers["reals"] = len(reals.features)
-        found[figure_name(metric, count)] = {**numbers, "images": count, **recipe}
-    return found
+        records[figure_name(metric, count)] = {**numbers, "images": count, **recipe}
+    return records
 
 
 def fid(fakes: InceptionFeatures, reals: InceptionFeatures) -> dict[str, Any]:

@@ -61,8 +61,8 @@ def statistics(
         p, q = (torch.as_tensor(images).to(where).float() for images in some)
         return _chunk_means(p, q)
 
-    found = np.concatenate([np.zeros((0, 2, 5)), *in_threads(chunk, range(0, count, step), where)])
-    return found[:, 0], found[:, 1]
+    means = np.concatenate([np.zeros((0, 2, 5)), *in_threads(chunk, range(0, count, step), where)])
+    return means[:, 0], means[:, 1]
 
 
 def combine(contrast: Means, similarity: Means) -> Means:

@@ -76,14 +76,14 @@ def nearest(
     seen = 0
     for batch in reals:
         require_rgb(batch, queries.shape[-1])
-        found = descriptor(torch.as_tensor(batch).to(device))
+        described = descriptor(torch.as_tensor(batch).to(device))
         # By way of matrix products it would be faster and lose the digits of small distances.
-        near = torch.cdist(wanted, found, compute_mode="donot_use_mm_for_euclid_dist")
-        places = torch.arange(seen, seen + len(found), device=wanted.device).expand_as(near)
+        near = torch.cdist(wanted, described, compute_mode="donot_use_mm_for_euclid_dist")
+        places = torch.arange(seen, seen + len(described), device=wanted.device).expand_as(near)
         distances, order = torch.cat([distances, near], dim=1).sort(dim=1, stable=True)
         indices = torch.cat([indices, places], dim=1).gather(1, order)[:, :k]
         distances = distances[:, :k]
-        seen += len(found)
+        seen += len(described)
     if seen < k:
         raise DataError(f"{k} nearest of {seen} reals: ask for fewer neighbours or give more images")
     return Neighbours(indices.cpu().numpy(), distances.cpu().numpy())

@@ -56,14 +56,14 @@ def laplacian(pictures: Array, smallest: int = SMALLEST) -> dict[int, Array]:
     ways the kernel is the binomial (1 4 6 4 1) / 16, borders are mirrored without repeating the edge (Burt and Adelson
     1983).
     """
-    found: dict[int, Array] = {}
+    by_size: dict[int, Array] = {}
     while (size := pictures.shape[-1]) > smallest:
         lower = _shrink(pictures)
         _subtract_enlarged(pictures, lower)
-        found[size] = pictures
+        by_size[size] = pictures
         pictures = lower
-    found[size] = pictures
-    return found
+    by_size[size] = pictures
+    return by_size
 
 
 def _shrink(x: Array) -> Array:
@@ -183,7 +183,7 @@ class Descriptors:
             raise DataError(f"{self.added + len(images)} images were given: {self.count} are expected")
         shape = (len(images), self.patches, 2)
         centres = {size: rng.integers(3, size - 3, shape) for size, rng in self._centres.items()}
-        found = {size: np.empty((len(images) * self.patches, VALUES), np.float32) for size in self.sizes}
+        gathered_by_size = {size: np.empty((len(images) * self.patches, VALUES), np.float32) for size in self.sizes}
         step = chunk_length(3 * self.resolution**2, CHUNK_VALUES, self.device)
 
         def chunk(start: int) -> None:
@@ -194,10 +194,10 @@ class Descriptors:
             else:
                 gathered = _all_patches(laplacian(torch.as_tensor(some).to(self.device).float()), places)
             for size, values in gathered.items():
-                found[size][start * self.patches : (start + step) * self.patches] = values
+                gathered_by_size[size][start * self.patches : (start + step) * self.patches] = values
 
         in_threads(chunk, range(0, len(images), step), self.device)
-        for size, values in found.items():
+        for size, values in gathered_by_size.items():
             self._store.append(size, values)
         self.added += len(images)
 
@@ -221,11 +221,11 @@ class Descriptors:
 
 def _all_patches(pyramid: dict[int, Array], centres: dict[int, NDArray[np.int64]]) -> dict[int, Floats]:
     """Return by size the patches around centres (n, p, 2) of every level."""
-    found = {}
+    by_size = {}
     for size, level in pyramid.items():
         gathered = patches(level, centres[size][..., 0], centres[size][..., 1])
-        found[size] = gathered.cpu().numpy() if isinstance(gathered, Tensor) else gathered
-    return found
+        by_size[size] = gathered.cpu().numpy() if isinstance(gathered, Tensor) else gathered
+    return by_size
 
 
 class _Memory:
@@ -361,7 +361,7 @@ def swd(
             f"sets that are compared must be alike, not {a.count} images of {a.resolution} pixels, {a.patches} patches "
             f"each, and {b.count} of {b.resolution}, {b.patches} each"
         )
-    found = {}
+    distances_by_size = {}
     for size in a.sizes:
         rng = _rng(seed, "directions", size)
         first, second = (_prepared(x, size) for x in (a, b))
@@ -369,8 +369,8 @@ def swd(
         for _ in range(repeats):
             distances.append(sliced_distance(first, second, unit_directions(rng, directions)))
             progress()
-        found[size] = 1e3 * float(np.mean(distances))
-    return found
+        distances_by_size[size] = 1e3 * float(np.mean(distances))
+    return distances_by_size
 
 
 def unit_directions(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
