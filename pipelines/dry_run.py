@@ -2,11 +2,14 @@
 
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from datatools.console import check_printed, say
 from datatools.progress import Progress
 from datatools.restore import Restorer
+from datatools.sources.records import FaceRecord
 from datatools.text import byte_size, counted, duration
 from pipelines.freshness import pyramid_is_fresh, scores_are_fresh
 from pipelines.layout import BuildLayout
@@ -17,6 +20,9 @@ from pipelines.unfinished import unfinished_path
 
 TRIAL_PHOTOS = 6
 """Photos that `--dry-run` really makes, to estimate the time."""
+
+TRIAL_SECONDS = 60.0
+"""A trial ends after the photo with which this is over, the second at the earliest."""
 
 
 def print_plan(layout: BuildLayout, jobs: int) -> None:
@@ -98,14 +104,26 @@ def _estimate(
     scorer = PhotoScorer(layout.recipe(restorer), keep_face=True)
     grouped = restorer.batch_size > 1
     say(f"trial: {what} {counted(len(trial), 'photo')}, to estimate the time", sys.stderr)
-    with Progress("trial", len(trial) + 1, "photo") as progress:
-        for _ in map_photos(scorer, trial[:1], jobs if grouped else 1):  # the first call loads and warms up
-            progress(1)
-        start = time.perf_counter()
-        for _ in map_photos(scorer, trial, jobs if grouped else 1):
-            progress(1)
-    per_photo = (time.perf_counter() - start) / len(trial)
+    per_photo, tried = _time_photos(scorer, trial, jobs if grouped else 1)
     spread, workers = (1, counted(jobs, "thread")) if grouped else (jobs, counted(jobs, "process", "processes"))
     seconds = per_photo * photos / spread
-    rate = f"{per_photo:.3f} s per photo in a trial of {len(trial)}"
+    rate = f"{per_photo:.3f} s per photo in a trial of {tried}"
     return seconds, f"{photos:,} in {duration(seconds)} with {workers} ({rate})"
+
+
+def _time_photos(scorer: PhotoScorer, trial: Sequence[FaceRecord], jobs: int) -> tuple[float, int]:
+    """Return the seconds per photo, and how many photos were made to find out."""
+    with Progress("trial", len(trial) + 1, "photo") as progress:
+        begin = time.perf_counter()
+        for _ in map_photos(scorer, trial[:1], jobs):
+            progress(1)
+        start, done = time.perf_counter(), 0
+        if start - begin >= TRIAL_SECONDS / TRIAL_PHOTOS:  # then the photo took the time, not loading and warming up
+            start, done = begin, 1
+        with closing(map_photos(scorer, trial[done:], jobs)) as results:
+            for _ in results:
+                progress(1)
+                done += 1
+                if done > 1 and time.perf_counter() - begin >= TRIAL_SECONDS:
+                    break
+        return (time.perf_counter() - start) / done, done

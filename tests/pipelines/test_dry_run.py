@@ -2,7 +2,7 @@
 
 import shutil
 from collections import namedtuple
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def test_the_estimate_is_of_both_passes(
     """With two seconds for a photo without networks, and ten with them."""
     clock = [0.0]
 
-    def make(work: PhotoScorer, photos: Sequence[FaceRecord], _jobs: int) -> Iterator[None]:
+    def make(work: PhotoScorer, photos: Sequence[FaceRecord], _jobs: int) -> Generator[None, None, None]:
         for _ in photos:
             clock[0] += 2 if work.recipe.restorer.name == "none" else 10
             yield
@@ -67,6 +67,29 @@ def test_the_estimate_is_of_both_passes(
     lines = describe_plan(replace(settings, **{"restore": "bundled", **options}), 2).splitlines()
     assert lines[-2].startswith(f"  scores      {scores}")
     assert lines[-1].startswith(f"  faces       {faces}")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tried", "made"),
+    [(0.5, 6, 7), (9, 6, 7), (9.9, 6, 7), (11, 6, 6), (13, 5, 5), (25, 3, 3), (40, 2, 2), (500, 2, 2)],
+)
+def test_a_slow_trial_ends_after_a_minute_and_two_photos(
+    seconds: float, tried: int, made: int, settings: BuildLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, photos_made = [0.0], []
+
+    def make(_work: PhotoScorer, photos: Sequence[FaceRecord], _jobs: int) -> Generator[None, None, None]:
+        for photo in photos:
+            photos_made.append(photo)
+            clock[0] += seconds
+            yield
+
+    monkeypatch.setattr("pipelines.dry_run.map_photos", make)
+    monkeypatch.setattr("pipelines.dry_run.time.perf_counter", lambda: clock[0])
+    lines = describe_plan(replace(settings, restore="none"), 1).splitlines()
+    assert lines[-2].endswith(f" with 1 process ({seconds:.3f} s per photo in a trial of {tried})")
+    assert len(photos_made) == made
+    assert clock[0] <= max(60 + seconds, 2 * seconds)
 
 
 def test_the_plan_counts_what_is_finished(
