@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from datatools.errors import DataError, reason
+from pggan.model.files import CHECKPOINTS
+from pggan.training.checkpoints import checkpoints
 
 T = TypeVar("T")
 Kind = Literal["warning", "note"]
@@ -49,7 +51,7 @@ class Saving:
                     self.event(
                         "warning",
                         f"{path}: {reason(error)}; waiting up to {PATIENCE / 60:g} minutes for room: free "
-                        "some space, or stop with Ctrl-C and resume later from the newest checkpoint",
+                        f"some space, or stop with Ctrl-C and run the same command later: {self._then()}",
                     )
                 waiting = True
                 self._sleep(min(RETRY, left))
@@ -76,12 +78,18 @@ class Saving:
 
     def _advice(self, error: OSError) -> str:
         if error.errno in FULL:
-            return (
-                "free some space and run the same command again: it resumes from the newest checkpoint, which is whole"
-            )
+            return f"free some space and run the same command again: {self._then()}"
         if not self.folder.is_dir():
             return f"the run folder {self.folder} is gone: where it was moved, resume with --out and its new place"
-        return "what was saved before is whole: make the folder writable and run the same command again to resume"
+        return (
+            f"what was saved before is whole: make the folder writable and run the same command again: {self._then()}"
+        )
+
+    def _then(self) -> str:
+        """Say where the same command will begin."""
+        if checkpoints(self.folder / CHECKPOINTS):
+            return "it resumes from the newest checkpoint, which is whole"
+        return "it starts from the beginning, because no checkpoint was saved yet"
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:

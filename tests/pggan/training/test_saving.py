@@ -25,7 +25,7 @@ from pggan.report.data import read_stats
 from pggan.train import main
 from pggan.training import board, saving
 from pggan.training import log as runlog
-from pggan.training.checkpoints import checkpoints
+from pggan.training.checkpoints import checkpoints, save_checkpoint
 from pggan.training.log import RunLog
 from pggan.training.loop import Result, train
 from pggan.training.saving import Saving
@@ -135,6 +135,32 @@ def test_what_time_does_not_heal_is_not_waited_for(code: int, tmp_path: Path) ->
     with pytest.raises(DataError, match=rf"/file: {os.strerror(code)}; what was saved before is whole"):
         Saving(tmp_path, lambda *event: said.append(event), lambda: False).must(tmp_path / "file", fail)
     assert said == []
+
+
+@pytest.mark.parametrize(
+    ("saved", "then"),
+    [
+        (False, "it starts from the beginning, because no checkpoint was saved yet"),
+        (True, "it resumes from the newest checkpoint, which is whole"),
+    ],
+)
+def test_the_message_says_where_the_next_run_begins(saved: bool, then: str, tmp_path: Path) -> None:
+    if saved:
+        save_checkpoint(tmp_path / "checkpoints", {"images": 120}, keep=1)
+    events: list[tuple[str, str]] = []
+
+    def unwritable() -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def stop() -> bool:
+        return bool(events)
+
+    for fail in (full, unwritable):
+        saving_here = Saving(tmp_path, lambda *event: events.append(event), stop)
+        with pytest.raises(DataError, match=rf"run the same command again: {then}$"):
+            saving_here.must(tmp_path / "file", fail)
+    assert len(events) == 1
+    assert events[0][1].endswith(f"or stop with Ctrl-C and run the same command later: {then}")
 
 
 def test_who_asks_to_stop_does_not_wait(tmp_path: Path) -> None:
