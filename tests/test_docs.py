@@ -116,3 +116,55 @@ def test_no_table_stands_twice() -> None:
 def test_no_example_stands_twice() -> None:
     classes = Counter(name for page in PAGES for name in re.findall(r"^class (\w+)", text(page), re.MULTILINE))
     assert [name for name, times in classes.items() if times > 1] == []
+
+
+def defined_in(module: Path) -> set[str]:
+    """Return the names that a module, or the `__init__.py` of a package, defines or imports."""
+    path = module.with_suffix(".py") if module.with_suffix(".py").is_file() else module / "__init__.py"
+    if not path.is_file():
+        return set()
+    nodes = list(ast.walk(ast.parse(text(path))))
+    names = {getattr(node, "name", "") for node in nodes}
+    return names | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"])  # which names what is gone
+def test_names_of_modules_exist(page: Path) -> None:
+    """`datatools.files.atomic_path` and `from datatools.files import atomic_path` name what is there."""
+    named = re.findall(r"`((?:datatools|pggan|pipelines)(?:\.\w+)+)`", text(page))
+    for module, names in re.findall(r"^from ((?:datatools|pggan)[\w.]*) import ([\w, ]+)$", text(page), re.MULTILINE):
+        named += [f"{module}.{name.strip()}" for name in names.split(",")]
+    missing = []
+    for name in named:
+        path = ROOT.joinpath(*name.split("."))
+        if not (path.with_suffix(".py").is_file() or path.is_dir() or path.name in defined_in(path.parent)):
+            missing.append(name)
+    assert missing == []
+
+
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+
+
+def test_the_map_has_every_module() -> None:
+    rows = re.findall(r"^\| `([\w/]+/)` \| (.*) \|$", text(ARCHITECTURE).partition("## The map")[2], re.MULTILINE)
+    named = {folder: sorted(re.findall(r"`(\w+\.py)`", modules)) for folder, modules in rows}
+    folders = {
+        path.parent for package in ("datatools", "pipelines", "pggan") for path in (ROOT / package).rglob("*.py")
+    }
+    there = {
+        f"{folder.relative_to(ROOT)}/": sorted(path.name for path in folder.glob("*.py") if path.name != "__init__.py")
+        for folder in folders
+    }
+    assert named == {folder: names for folder, names in there.items() if names}
+
+
+def test_what_architecture_names_is_there() -> None:
+    """`name` in `path`, as in docs/architecture.md: each part of the name is defined in that file."""
+    places = [
+        (name, path) for page in PAGES for name, path in re.findall(r"`([\w.]+)` in\s+`([\w/]+\.py)`", text(page))
+    ]
+    assert ("run_rounds", "pggan/training/loop.py") in places
+    for name, path in places:
+        if "/" in path:
+            defined = {getattr(node, "name", "") for node in ast.walk(ast.parse(text(ROOT / path)))}
+            assert set(name.split(".")) <= defined, f"{name} in {path}"
