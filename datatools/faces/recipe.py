@@ -53,7 +53,7 @@ class FacePart:
 
 
 def decode_scale(frame: FaceFrame) -> int:
-    """Reduction (1, 2, 4 or 8) at which the photo is decoded for this face."""
+    """Return the reduction (1, 2, 4 or 8) at which the photo is decoded for this face."""
     reduce = 1
     while reduce < 8 and frame.side / (2 * reduce) >= LEAST_DECODED_SIDE:
         reduce *= 2
@@ -61,7 +61,7 @@ def decode_scale(frame: FaceFrame) -> int:
 
 
 def _needed_box(frame: FaceFrame, reduce: int) -> Box:
-    """The part of the reduced photo that the face needs: (left, top, right, bottom)."""
+    """Return the part of the reduced photo that the face needs: (left, top, right, bottom)."""
     if frame.padded:
         low = np.array(frame.crop[:2]) * frame.shrink / reduce
         high = np.array(frame.crop[2:]) * frame.shrink / reduce
@@ -83,14 +83,14 @@ def _reduced_size(frame: FaceFrame, reduce: int) -> tuple[int, int]:
 
 
 def _grown(low: NDArray[np.floating], high: NDArray[np.floating], margin: int, grid: int, size: tuple[int, int]) -> Box:
-    """A box with a margin, beginning at multiples of `grid`, cut at the edges of a picture of `size`."""
+    """Enlarge a box by a margin, begin it at multiples of `grid`, and cut it at the edges of a picture of `size`."""
     left, top = np.maximum(low.astype(int) - margin, 0) // grid * grid
     right, bottom = np.minimum(high.astype(int) + margin, size)
     return int(left), int(top), int(right), int(bottom)
 
 
 def prepare_face(data: bytes, landmarks: ArrayLike, restorer: Restorer) -> FacePart:
-    """The first half of `make_face`, up to the restoration. Arguments and errors are those of `make_face`."""
+    """Do the first half of `make_face`, up to the restoration; arguments and errors are the same."""
     width, height = image_size(data)
     frame = face_frame(landmarks, width, height)
     reduce = decode_scale(frame)
@@ -103,7 +103,7 @@ def prepare_face(data: bytes, landmarks: ArrayLike, restorer: Restorer) -> FaceP
 
 
 def finish_face(part: FacePart, restored: NDArray[np.uint8], *, final_filter: FinalFilter = "lanczos") -> FaceResult:
-    """The second half of `make_face`.
+    """Do the second half of `make_face`, after the restoration.
 
     Args:
         part: of `prepare_face`.

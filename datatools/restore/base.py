@@ -68,15 +68,15 @@ class Restorer(Protocol):
 
     @property
     def name(self) -> str:
-        """Name under which the user asks for it (`--restore NAME`)."""
+        """Return the name under which the user asks for it (`--restore NAME`)."""
 
     @property
     def digest(self) -> str:
-        """Hash that changes whenever the restored pixels may change; part of the paths of finished work."""
+        """Return a hash that changes whenever the restored pixels may change; part of finished work's paths."""
 
     @property
     def batch_size(self) -> int:
-        """Number of photos to give to `run` at once. 1: more gain nothing, so spread photos over processes."""
+        """Return how many photos to give to `run` at once. 1: more gain nothing, so spread photos over processes."""
 
     def plan(self, side: float, /) -> Plan:
         """Return what is done to a photo whose face rectangle has that side in pixels."""
@@ -91,7 +91,7 @@ class Restorer(Protocol):
 
 @dataclass(frozen=True)
 class NoRestorer:
-    """Leaves the pixels alone: enlargement is the recipe's own, Lanczos-3 by a power of two."""
+    """Changes no pixels; the recipe itself enlarges with Lanczos-3 by a power of two."""
 
     name: str = "none"
     digest: str = hashlib.sha256(b"none").hexdigest()

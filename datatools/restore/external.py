@@ -60,7 +60,7 @@ def _check_file(path: Path) -> None:
     if str(path) == "srmd":
         raise DataError("srmd is no longer supported; name a weight file of a 4x network (.pth, .safetensors)")
     if path.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{path} is no restorer's name and no weight file; known endings: {', '.join(SUFFIXES)}")
+        raise DataError(f"{path} is neither a restorer's name nor a weight file; known endings: {', '.join(SUFFIXES)}")
     check_readable(path)
 
 
@@ -82,7 +82,7 @@ def _read_tensors(path: Path) -> Mapping[str, Any]:
             with utf8_path(path) as name:
                 content = load_file(name)
     except Exception as error:  # a damaged pickle raises nearly anything; torch's texts advise to run its code
-        kind = "safetensors" if isinstance(error, SafetensorError) else "weights alone (code in it is never run)"
+        kind = "safetensors" if isinstance(error, SafetensorError) else "only weights (code in it is never run)"
         content = unlike(path, (b"pk", b"\x80") if path.suffix.lower() in PICKLED else ())
         raise DataError(f"{path} is damaged or does not hold {kind}{f': {content}' if content else ''}") from error
     if not isinstance(content, Mapping) or not content or not all(isinstance(key, str) for key in content):

@@ -85,7 +85,7 @@ class NetworkRestorer:
 
     @property
     def digest(self) -> str:
-        """Hash of the weights, their strength, and the kind of device and precision, which change rounding."""
+        """Return a hash of the weights, their strength, the kind of device and the precision, which change rounding."""
         arithmetic = [torch.device(self.device).type, self.precision]
         networks = [step.digest if step.strength == 1 else f"{step.digest} {step.strength}" for step in self.steps]
         parts = [*networks, self.super_resolution, *arithmetic]
@@ -104,7 +104,7 @@ class NetworkRestorer:
     def run(self, crops: Sequence[Crop], /) -> list[Picture]:
         """Restore the wanted parts of crops: each network processes all crops that need it before the next one starts.
 
-        The result of a crop among others may differ by one grey level from its result alone.
+        The result of a crop among others may differ by one grey level from its result on its own.
         """
         for _, crop, box in crops:
             check_part(crop, box)

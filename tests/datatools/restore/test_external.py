@@ -180,7 +180,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, suffix: str, way: str) -> Non
         path.write_bytes(pickle.dumps(Code(mark)))
     else:
         torch.save({"a": torch.ones(1), "b": Code(mark)}, path, _use_new_zipfile_serialization=way == "zip")
-    with pytest.raises(DataError, match=r"damaged or does not hold weights alone \(code in it is never run\)"):
+    with pytest.raises(DataError, match=r"damaged or does not hold only weights \(code in it is never run\)"):
         load_model(str(path))
     assert not mark.exists()
     with suppress(Exception):  # a bare pickle is no file of torch, but its code has run by then
@@ -236,9 +236,9 @@ def test_what_is_no_networks_weights_is_refused(tmp_path: Path, content: Any) ->
 def test_a_missing_file_and_an_unknown_name_are_told(ask: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.pth: no such weight file"):
         ask(str(tmp_path / "absent.pth"))
-    with pytest.raises(DataError, match=r"bundle is no restorer's name and no weight file; known endings: \.pth"):
+    with pytest.raises(DataError, match=r"bundle is neither a restorer's name nor a weight file; known endings: \.pth"):
         ask("bundle")
-    with pytest.raises(DataError, match=r"model\.onnx is no restorer's name"):
+    with pytest.raises(DataError, match=r"model\.onnx is neither a restorer's name"):
         ask("model.onnx")
     with pytest.raises(DataError, match=r"^srmd is no longer supported; name a weight file of a 4x network"):
         ask("srmd")

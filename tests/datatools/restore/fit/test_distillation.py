@@ -222,7 +222,7 @@ def test_teachers_by_name_and_by_file(tmp_path: Path, monkeypatch: pytest.Monkey
         load_teacher(str(tmp_path / "jpeg.safetensors"))
     with pytest.raises(DataError, match=r"absent\.safetensors: no such weight file"):
         load_teacher(str(tmp_path / "absent.safetensors"))
-    with pytest.raises(DataError, match="nobody is no restorer's name and no weight file"):
+    with pytest.raises(DataError, match="nobody is neither a restorer's name nor a weight file"):
         load_teacher("nobody")
     teacher = Repeating()
     monkeypatch.setattr(distillation, "load_model", {"teacher.pth": teacher}.__getitem__)

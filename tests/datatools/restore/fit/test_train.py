@@ -772,7 +772,7 @@ def test_the_commands_mistakes_with_teachers(call: Any, tmp_path: Path, distorti
     perceptual = ("--variant", "perceptual", "--init-from", distortion["sr"])
     assert "--teacher is only for" in line_of(call("--teacher", "teacher.pth", *perceptual))
     assert "no such weight file" in line_of(call("--teacher", tmp_path / "none.safetensors"))
-    assert "no restorer's name and no weight file" in line_of(call("--teacher", "nobody"))
+    assert "neither a restorer's name nor a weight file" in line_of(call("--teacher", "nobody"))
     assert "needed is 'sr'" in line_of(call("--teacher", distortion["jpeg"]))
     assert "--degrade-strength needs the weight file" in line_of(call("--degrade-strength", 0.5))
     assert "is not in the range" in line_of(call("--degrade-with", distortion["jpeg"], "--degrade-strength", 1.5))
