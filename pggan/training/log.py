@@ -122,16 +122,22 @@ class RunLog:
     Events wait until `resume_from` has cut stats.jsonl back, so that a run that cannot begin leaves the file alone.
     """
 
-    def __init__(self, folder: Path | None, console: TextIO | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None = None, console: TextIO | None = None) -> None:
+        self.folder: Path | None = None
         self.console = console
         self.shown_at = time.monotonic()  # the last line
         self._board: Board | None = None
         self._unwritten: deque[str] = deque(maxlen=UNWRITTEN)
         self._events: deque[str] = deque(maxlen=UNWRITTEN)
         self._told = False
-        if folder is not None and _is_cut(folder / "log.txt"):
+        if folder is not None:
+            self.open(folder)
+
+    def open(self, folder: Path) -> None:
+        """Write into that run folder from now on."""
+        if _is_cut(folder / "log.txt"):
             self._unwritten.append("\n")
+        self.folder = folder
 
     def log(self, line: str) -> None:
         """Write a line on the console and into log.txt."""

@@ -16,7 +16,8 @@ from pggan.metrics.compare import Options, Results, check, measure
 from pggan.metrics.image_sets import ModelSet, PyramidSet
 from pggan.metrics.swd import SMALLEST
 from pggan.model.files import Model
-from pggan.training.run_config import MetricsConfig, TrainingMetric
+from pggan.training.options import TrainingMetric
+from pggan.training.run_config import MetricsConfig
 
 CACHE = "metrics-cache"
 CPU_IMAGES, DEVICE_IMAGES = 2048, 8192

@@ -6,6 +6,8 @@ in a step at the levels that are quick enough. So is the number of threads that 
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -137,16 +139,38 @@ def make_plan(
         devices: processes that share the work.
         threads: of each process; None takes the fastest number on a CPU, and torch's own on other devices.
     """
-    networks = build_networks(preset, 0, device)
+    stepper = Stepper(build_networks(preset, 0, device), preset, 0, precision, device, max_batch=max_batch)
+    return plan_from(stepper, devices, threads)
+
+
+def plan_from(stepper: Stepper, devices: int = 1, threads: int | None = None) -> Plan:
+    """Make the plan with the networks of `stepper`, whose weights are afterwards as they were, without Adam's moments.
+
+    For `devices` and `threads` see `make_plan`.
+    """
+    preset, device = stepper.preset, stepper.device
+    labels = np.eye(preset.network.classes, dtype=np.float32) if preset.network.classes else None
     # alone, also where there are more processes: every one measures for itself, without waiting for others
-    stepper = Stepper(networks, preset, 0, precision, device, Team(), max_batch, say=lambda _: None)
-    if preset.network.classes:
-        stepper.labels = np.eye(preset.network.classes, dtype=np.float32)
-    if threads is None and device.type == "cpu":
-        threads = fastest_threads(stepper)
-    with using(threads):
-        levels = plan_levels(stepper, devices)
-    return Plan(preset, stages(preset.schedule), levels, device.type, precision, devices, threads)
+    trial = replace(stepper, team=Team(), labels=labels, say=lambda _: None, stop_requested=lambda: False)
+    with unchanged(stepper.networks):
+        if threads is None and device.type == "cpu":
+            threads = fastest_threads(trial)
+        with using(threads):
+            levels = plan_levels(trial, devices)
+    return Plan(preset, stages(preset.schedule), levels, device.type, stepper.precision, devices, threads)
+
+
+@contextmanager
+def unchanged(networks: Networks) -> Iterator[None]:
+    """Give the networks their weights back after the context, and Adam no moments."""
+    parts: list[Network] = [networks.generator, networks.discriminator, networks.ema]
+    before = [{name: value.cpu().clone() for name, value in part.state_dict().items()} for part in parts]
+    try:
+        yield
+    finally:
+        for part, values in zip(parts, before, strict=True):
+            part.load_state_dict(values)
+        networks.reset_optimizers()
 
 
 def fastest_threads(stepper: Stepper) -> int:
@@ -159,7 +183,7 @@ def fastest_threads(stepper: Stepper) -> int:
         for r in stepper.preset.schedule.levels
     }
     quick = [r for r in work if work[r] / SPEED_OF_CPU <= TRIAL_SECONDS]
-    state, batch = trial(stepper.preset, max(quick, default=min(work)), TRIAL_BATCH)
+    state, batch = trial_round(stepper.preset, max(quick, default=min(work)), TRIAL_BATCH)
     reals = as_floats(batch, stepper.device)
 
     @torch.no_grad()
@@ -223,7 +247,7 @@ def measure(stepper: Stepper, resolution: int, at_once: int) -> tuple[float, int
     """
     device, schedule = stepper.device, stepper.preset.schedule
     count = at_once if device.type == "cuda" else min(at_once, MEASURED_BATCH)
-    state, batch = trial(stepper.preset, resolution, count)
+    state, batch = trial_round(stepper.preset, resolution, count)
     seconds = math.inf
     for _ in range(2):  # the first one sets things up
         synchronize(device)
@@ -238,7 +262,7 @@ def measure(stepper: Stepper, resolution: int, at_once: int) -> tuple[float, int
     return seconds / (count * schedule.d_steps), peak
 
 
-def trial(preset: Preset, resolution: int, count: int) -> tuple[ScheduleState, Batch]:
+def trial_round(preset: Preset, resolution: int, count: int) -> tuple[ScheduleState, Batch]:
     """Return a round at the level of `resolution`, wholly faded in, and black reals for its minibatch of `count`."""
     level = Level.whole(preset.network.resolution, resolution)
     state = replace(state_at(preset.schedule, 0), level=level, minibatch=count)

@@ -1,38 +1,22 @@
-"""What a training run is told, and the part of it that decides its results."""
+"""config.json: the settings of a run that decide its results."""
 
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 
 from datatools.errors import DataError
 from datatools.files import atomic_path
 from pggan.config.presets import Preset, differences, preset_from_json
-from pggan.data.stream import Source
 from pggan.precision import PrecisionName
+from pggan.training.options import FLAGS, FREE, MOST_THREADS, TrainingMetric
 
-TrainingMetric = Literal["swd", "ms-ssim"]  # those that need nothing but the images
 FILE_NAME = "config.json"
-MOST_THREADS = 1024
 VERSION = 1
-# They say how long to go on and how often to report, not what is computed.
-FREE = ("name", "schedule.total_kimg", "schedule.tick_kimg_base", "schedule.tick_kimg_by_level")
-FLAGS = {
-    "schedule.minibatch_base": "--minibatch",
-    "schedule.minibatch_by_level": "--minibatch",
-    "schedule.rate_base": "--learning-rate",
-    "schedule.rate_by_level": "--learning-rate",
-    "loss.kind": "--loss",
-    "network.classes": "--labels",
-    "schedule.resolution": "--resolution",
-    "schedule.start_resolution": "--start-resolution",
-}
-
-
 IN_TRAINING: tuple[TrainingMetric, ...] = get_args(TrainingMetric)
 
 
@@ -60,54 +44,6 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """A training run. The second half of the fields does not change its results.
-
-    Attributes:
-        h5: the pyramid file. out: the run folder. preset: networks, losses, schedule.
-        labels: "none", "file" or names of attributes, see data.Source.
-        devices: number of devices that the preset's schedule was chosen for.
-        init_from: run folder or model file to start from, instead of random weights.
-        device: auto, cpu, cuda or mps. workers: threads that read large levels ahead.
-        max_batch_per_device: samples at once; a minibatch of more is accumulated.
-        keep: number of checkpoints kept. checkpoint_kimg: thousands of images between them, None for every tick.
-        fork: go on with settings that differ from the run's own.
-        metrics: what is measured while training.
-        threads: of each process, for arithmetic on a CPU. None: as the run began, or the fastest number.
-    """
-
-    h5: Path
-    out: Path
-    preset: Preset
-    seed: int = 0
-    precision: PrecisionName = "fp32"
-    tf32: bool = True
-    labels: str = "none"
-    devices: int = 1
-    init_from: Path | None = None
-    device: str = "auto"
-    workers: int = 2
-    max_batch_per_device: int | None = None
-    keep: int = 3
-    checkpoint_kimg: float | None = None
-    fork: bool = False
-    metrics: MetricsConfig = MetricsConfig()
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise DataError(f"--seed {self.seed}: must be 0 or more")
-        if self.keep < 1:
-            raise DataError(f"--keep {self.keep}: must be at least 1, or nothing could be resumed")
-        if self.workers < 0:
-            raise DataError(f"--workers {self.workers}: must be 0 or more")
-        if self.checkpoint_kimg is not None and self.checkpoint_kimg <= 0:
-            raise DataError(f"--checkpoint-kimg {self.checkpoint_kimg}: must be above 0")
-        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
-            raise DataError(f"--threads {self.threads}: must be 1 to {MOST_THREADS}")
-
-
-@dataclass(frozen=True)
 class SavedRun:
     """config.json: the settings that decide the results, as a run started with them.
 
@@ -116,7 +52,7 @@ class SavedRun:
 
     preset: Preset
     seed: int
-    precision: str
+    precision: PrecisionName
     tf32: bool
     labels: str
     devices: int
@@ -127,20 +63,6 @@ class SavedRun:
     def __post_init__(self) -> None:
         if self.threads is not None and not (isinstance(self.threads, int) and 1 <= self.threads <= MOST_THREADS):
             raise ValueError(f"threads {self.threads!r}: must be 1 to {MOST_THREADS}")
-
-    @classmethod
-    def of(cls, config: RunConfig, source: Source) -> "SavedRun":
-        data = {"images": source.count, "resolution": source.resolution, "digest": source.digest()}
-        return cls(
-            config.preset,
-            config.seed,
-            config.precision,
-            config.tf32,
-            config.labels,
-            config.devices,
-            data,
-            threads=config.threads,
-        )
 
     def threads_on(self, device: torch.device) -> int | None:
         """Return the threads that the run goes on with, None for torch's own where the device is not a CPU.

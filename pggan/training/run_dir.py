@@ -3,18 +3,16 @@
 import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 from datatools.errors import DataError, one_line, reason
 from datatools.text import counted
-from pggan.data.stream import Source
 from pggan.model.files import BEST, CHECKPOINTS, FINAL, STORED, load_model, save_model
 from pggan.model.networks import Network
 from pggan.training.checkpoints import Values, checkpoints
-from pggan.training.log import EventKind, Tick
-from pggan.training.run_config import RunConfig, SavedRun, read_saved_run
+from pggan.training.log import Tick
+from pggan.training.run_config import SavedRun
 from pggan.training.saving import require_room
 from pggan.training.step import Networks, Stepper
 from pggan.training.threads import cores
@@ -42,43 +40,32 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def check_room(config: RunConfig, networks: Networks) -> None:
-    """Raises DataError where the disk has no room for the checkpoints and models that the run will write."""
+def check_room(out: Path, networks: Networks, *, keep: int, best: bool) -> None:
+    """Raise DataError where the disk has no room for the checkpoints and models that the run will write.
+
+    Args:
+        keep: number of checkpoints kept. best: whether a best model is kept, too.
+    """
     g, d = (sum(p.nbytes for p in network.parameters()) for network in (networks.generator, networks.discriminator))
     checkpoint, model = 4 * g + 3 * d, 2 * g + d  # Adam has two moments of every weight; G has its EMA
-    missing = max(config.keep + 1 - len(checkpoints(config.out / CHECKPOINTS)), 1)  # a new one, before the oldest goes
-    models = [FINAL, *([BEST] if config.metrics.every else [])]
-    needed = missing * checkpoint + model * sum(not (config.out / name).exists() for name in models)
-    require_room(config.out, needed, f"{counted(missing, 'checkpoint')} and the models")
+    missing = max(keep + 1 - len(checkpoints(out / CHECKPOINTS)), 1)  # a new one, before the oldest goes
+    models = [FINAL, *([BEST] if best else [])]
+    needed = missing * checkpoint + model * sum(not (out / name).exists() for name in models)
+    require_room(out, needed, f"{counted(missing, 'checkpoint')} and the models")
 
 
-def check_resume_settings(
-    config: RunConfig, source: Source, event: Callable[[EventKind, str], None]
-) -> SavedRun | None:
-    """Compare with the settings that the run in the folder started with; None when there is no run yet.
+def check_resume_settings(out: Path, saved: SavedRun | None, now: SavedRun, *, fork: bool) -> list[str]:
+    """Return what differs from the settings that the run in `out` has, a line for each that would change the results.
 
-    The run keeps its number of threads unless another one is asked for, which is noted among its forks.
-
-    DataError that names every setting that would change the results, unless the run is to be forked.
+    Raises DataError that names them all, unless the run is to be forked.
     """
-    now, saved = SavedRun.of(config, source), read_saved_run(config.out)
-    if saved is None:
-        return None
-    changes = saved.changes(now)
-    if changes and not config.fork:
+    changes = [] if saved is None else saved.changes(now)
+    if changes and not fork:
         raise DataError(
-            f"--out {config.out}: the run there has other settings; give them, another --out, or --fork to go on with "
+            f"--out {out}: the run there has other settings; give them, another --out, or --fork to go on with "
             f"the new ones: {'; '.join(changes)}"
         )
-    for change in changes:
-        event("forked", change)
-    changes += settle_threads(saved.threads, now.threads, partial(event, "note"))
-    return replace(
-        now,
-        devices=saved.devices,
-        forks=(*saved.forks, *([{"changes": changes}] if changes else [])),
-        threads=now.threads or saved.threads,
-    )
+    return changes
 
 
 def settle_threads(before: int | None, now: int | None, say: Callable[[str], None]) -> list[str]:

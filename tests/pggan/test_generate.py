@@ -15,8 +15,7 @@ from pggan import generate
 from pggan.generate import main
 from pggan.media.latents import critic_scores
 from pggan.model.files import load_model
-from pggan.training.loop import train
-from tests.support.pggan_runs import config_of, write_pyramid
+from tests.support.pggan_runs import config_of, train, write_pyramid
 
 
 @pytest.fixture(scope="module")

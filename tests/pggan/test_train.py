@@ -14,12 +14,13 @@ from pggan import train as train_module
 from pggan.config.presets import OptimizerConfig, Preset, get_preset
 from pggan.media.grids import grid_size, tile
 from pggan.precision import LossScale
-from pggan.train import main, suggested_preset
-from pggan.training.loop import train
-from pggan.training.plan import Plan, activations, make_plan, multiplications
-from pggan.training.run_config import RunConfig, read_saved_run
-from pggan.training.step import build_networks
-from tests.support.pggan_runs import PRESET, stats_of, write_pyramid
+from pggan.train import main
+from pggan.training.options import TrainingOptions
+from pggan.training.plan import Plan, activations, make_plan, multiplications, plan_from
+from pggan.training.run import base_preset, suggested_preset
+from pggan.training.run_config import read_saved_run
+from pggan.training.step import Stepper, build_networks
+from tests.support.pggan_runs import PRESET, stats_of, train, write_pyramid
 
 SMALL = (
     *("--preset", "tiny", "--fmap-base", 64, "--fmap-max", 8, "--latent-size", 8, "--minibatch", 4, "--workers", 0),
@@ -74,7 +75,7 @@ def test_runs_of_older_versions_keep_their_settings(h5: Path, tmp_path: Path) ->
     tiny = replace(get_preset("tiny").with_resolution(16), optimizer=OptimizerConfig())
     network = replace(tiny.network, fmap_base=64, fmap_max=8, latent_size=8)
     schedule = replace(tiny.schedule, rate_base=0.001, minibatch_base=8, total_kimg=0.064)
-    config = RunConfig(h5, tmp_path / "straight", replace(tiny, network=network, schedule=schedule), workers=0)
+    config = TrainingOptions(h5, tmp_path / "straight", replace(tiny, network=network, schedule=schedule), workers=0)
     train(config)
     out = tmp_path / "run"
     train(replace(config, out=out, preset=replace(config.preset, schedule=replace(schedule, total_kimg=0.032))))
@@ -136,7 +137,7 @@ def test_dry_run_prints_the_plan_and_starts_nothing(h5: Path, tmp_path: Path) ->
     ("options", "told"),
     [
         (("--metrics", "ms-ssim@1", "--metrics-images", 5000), "5000 are to be measured"),
-        (("--metrics-images", 20), "--metrics-images is how many images --metrics measures"),
+        (("--metrics-images", 20), "--metrics-images 20: name the metrics, too"),
         (("--metrics", "swd@1,swd@2"), "--metrics names swd twice"),
     ],
 )
@@ -161,11 +162,15 @@ def test_years_on_a_cpu_are_not_started_silently(tmp_path: Path, monkeypatch: py
     plans = []
 
     def quick(preset: Preset, *rest: Any, **more: Any) -> Plan:
-        """A plan without measuring: as of a slow CPU."""
         plans.append(preset.name)
-        monkeypatch.setattr("pggan.training.plan.measure", lambda *_: None)
         return make_plan(preset, *rest, **more)
 
+    def first(stepper: Stepper, *rest: Any) -> Plan:
+        plans.append(stepper.preset.name)
+        return plan_from(stepper, *rest)
+
+    monkeypatch.setattr("pggan.training.plan.measure", lambda *_: None)  # plans without measuring: as of a slow CPU
+    monkeypatch.setattr("pggan.training.run.plan_from", first)
     monkeypatch.setattr(train_module, "make_plan", quick)
     result = run("--h5", large, "--device", "cpu")
     assert result.exit_code == 1
@@ -178,7 +183,7 @@ def test_years_on_a_cpu_are_not_started_silently(tmp_path: Path, monkeypatch: py
 
 def test_schedule_follows_the_number_of_devices_and_stays(h5: Path, tmp_path: Path) -> None:
     for devices, minibatch in ((1, 128), (2, 256), (4, 512), (8, 512)):
-        preset = train_module.base_preset("celebahq-v2", None, None, 1024, devices)
+        preset = base_preset(TrainingOptions(h5, preset="celebahq-v2"), None, 1024, devices)
         assert dict(preset.schedule.minibatch_by_level)[4] == minibatch
     run("--h5", h5, "--out", tmp_path / "run", *SMALL)
     config = json.loads((tmp_path / "run" / "config.json").read_text())

@@ -15,7 +15,10 @@ import torch
 from datatools.pyramid import Provenance, PyramidWriter
 from pggan.config.presets import NetworkConfig, Preset
 from pggan.config.schedule import ScheduleConfig
-from pggan.training.run_config import RunConfig
+from pggan.training import loop
+from pggan.training.options import TrainingOptions
+from pggan.training.run import prepare_run
+from pggan.training.run_config import MetricsConfig
 from tests.support.builds import HANGS
 
 IMAGES = 50
@@ -64,12 +67,20 @@ def write_pyramid(
     return path
 
 
-def config_of(h5: Path, out: Path, **changes: Any) -> RunConfig:
+def config_of(h5: Path, out: Path, **changes: Any) -> TrainingOptions:
     """A run of `PRESET` on the CPU; `schedule`, `network`, `loss` change parts of the preset."""
+    metrics = changes.pop("metrics", MetricsConfig())
+    changes |= {"metrics": metrics.every, "metrics_images": metrics.images}
     preset = changes.pop("preset", PRESET)
     for part in ("schedule", "network", "loss"):
         preset = replace(preset, **{part: replace(getattr(preset, part), **changes.pop(part, {}))})
-    return RunConfig(h5=h5, out=out, preset=preset, device="cpu", **{"workers": 0, **changes})
+    return TrainingOptions(h5=h5, out=out, preset=preset, device="cpu", **{"workers": 0, **changes})
+
+
+def train(options: TrainingOptions) -> loop.Result:
+    """Prepare a run and train it."""
+    with prepare_run(options) as run:
+        return loop.train(run)
 
 
 @dataclass(frozen=True)
@@ -84,9 +95,8 @@ class Death:
     signal: int = signal.SIGKILL
 
 
-def _run(config: RunConfig, death: Death, memory_bytes: int | None) -> None:
+def _run(config: TrainingOptions, death: Death, memory_bytes: int | None) -> None:
     from pggan.data import stream as data
-    from pggan.training import loop
     from pggan.training.step import Stepper
 
     torch.set_num_threads(1)
@@ -110,10 +120,10 @@ def _run(config: RunConfig, death: Death, memory_bytes: int | None) -> None:
     os.replace = dying_rename
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
-        loop.train(config)
+        train(config)
 
 
-def start(config: RunConfig, death: Death | None = None, memory_bytes: int | None = None) -> BaseProcess:
+def start(config: TrainingOptions, death: Death | None = None, memory_bytes: int | None = None) -> BaseProcess:
     """Trains in a process of its own."""
     process = _context.Process(target=_run, args=(config, death or Death(), memory_bytes))
     process.start()

@@ -18,8 +18,7 @@ from pggan.report.__main__ import main
 from pggan.report.data import Phase, Stats
 from pggan.report.page import write_report
 from pggan.report.plots import charts
-from pggan.training.loop import train
-from tests.support.pggan_runs import config_of, stats_of, write_pyramid
+from tests.support.pggan_runs import config_of, stats_of, train, write_pyramid
 from tests.support.webpages import Page
 
 EVIL = "<b>1</b> & \"2\" '3'"

@@ -13,7 +13,7 @@ import torch
 from datatools.errors import DataError
 from pggan.training.checkpoints import checkpoints, load_checkpoint
 from pggan.training.distributed import Team, choose_device
-from pggan.training.run_config import RunConfig
+from pggan.training.options import TrainingOptions
 from pggan.training.step import Stepper, build_networks
 from tests.support.builds import HANGS
 from tests.support.paths import ROOT
@@ -24,12 +24,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 import torch
-from pggan.training import loop
+from pggan.training import session
 from pggan.training.step import Stepper
 from tests.pggan.training.test_distributed import config
+from tests.support.pggan_runs import train
 torch.set_num_threads(1)
 h5, out, kimg, gradients = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
-begin, step, found = loop.begin, Stepper._gradients, []
+begin, step, found = session.begin, Stepper._gradients, []
 
 def keep(stepper, parameters, *rest):
     stats = step(stepper, parameters, *rest)
@@ -42,8 +43,8 @@ def begin_and_keep(run):
     begin(run)
     Stepper._gradients = keep
 
-loop.begin = begin_and_keep
-loop.train(config(h5, out, kimg))
+session.begin = begin_and_keep
+train(config(h5, out, kimg))
 names = []
 for thread in Path("/proc/self/task").iterdir():
     with suppress(OSError):  # threads that end meanwhile are not left behind
@@ -52,7 +53,7 @@ assert not any("gloo" in name or "tcpstore" in name for name in names), f"left b
 """
 
 
-def config(h5: Path, out: Path, kimg: float) -> RunConfig:
+def config(h5: Path, out: Path, kimg: float) -> TrainingOptions:
     """Whole stddev groups for two processes: minibatch 8, groups of 4."""
     return config_of(h5, out, schedule={"minibatch_base": 8, "total_kimg": kimg}, keep=20)
 

@@ -22,10 +22,11 @@ from pggan.data.stream import Batch
 from pggan.media.video import snapshots
 from pggan.model.files import load_model
 from pggan.report.data import read_stats
-from pggan.training import loop
+from pggan.training import chores, session
 from pggan.training.checkpoints import checkpoints
-from pggan.training.loop import Result, train
-from pggan.training.run_config import RunConfig
+from pggan.training.loop import Result
+from pggan.training.options import TrainingOptions
+from pggan.training.run import Run
 from pggan.training.step import Stepper
 from tests.support.pggan_runs import (
     FADING,
@@ -38,6 +39,7 @@ from tests.support.pggan_runs import (
     finish,
     start,
     stats_of,
+    train,
     write_pyramid,
 )
 
@@ -370,7 +372,7 @@ class Full:
     """A device whose memory holds `limit` samples of the discriminator's step."""
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.refused, self.terms = limit, 0, loop.Stepper.discriminator_step.__globals__["d_step_terms"]
+        self.limit, self.refused, self.terms = limit, 0, Stepper.discriminator_step.__globals__["d_step_terms"]
 
     def __call__(self, discriminator: object, reals: torch.Tensor, *rest: object, **more: object) -> object:
         if len(reals) > self.limit:
@@ -415,13 +417,13 @@ def test_micro_batches_give_the_gradients_of_the_whole(
         found.clear()
         schedule = {"total_kimg": 0.016, "minibatch_base": 16, "minibatch_repeats": 1}
         config = config_of(h5, tmp_path / f"run{limit}", schedule=schedule, max_batch_per_device=limit)
-        begin = loop.begin
+        begin = session.begin
 
-        def begin_and_keep(run: loop.Run, begin: object = begin) -> None:
+        def begin_and_keep(run: Run, begin: object = begin) -> None:
             begin(run)  # type: ignore[operator]
             monkeypatch.setattr(Stepper, "_gradients", keep)
 
-        monkeypatch.setattr(loop, "begin", begin_and_keep)
+        monkeypatch.setattr(session, "begin", begin_and_keep)
         train(config)
         gradients.append([list(each) for each in found])
     assert len(gradients[0]) == 2  # both steps
@@ -432,18 +434,22 @@ def test_micro_batches_give_the_gradients_of_the_whole(
 
 
 def test_settings_are_checked(tmp_path: Path) -> None:
-    for changes, named in (({"seed": -1}, "--seed"), ({"keep": 0}, "--keep"), ({"checkpoint_kimg": 0.0}, "--checkp")):
+    for changes, named in (
+        ({"seed": -1}, "seed -1 "),
+        ({"keep": 0}, "keep 0 "),
+        ({"checkpoint_kimg": 0.0}, "checkpoint_kimg 0.0 "),
+    ):
         with pytest.raises(DataError, match=named):
-            RunConfig(h5=tmp_path / "a.h5", out=tmp_path, preset=PRESET, **changes)  # type: ignore[arg-type]
+            TrainingOptions(h5=tmp_path / "a.h5", out=tmp_path, preset=PRESET, **changes)  # type: ignore[arg-type]
 
 
 def test_a_long_tick_shows_life_on_the_console(
     h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(loop, "SILENCE", 0.0)
+    monkeypatch.setattr(chores, "SILENCE", 0.0)
     train(config_of(h5, tmp_path / "run", schedule={"total_kimg": 0.032}))
     shown = re.findall(
-        r"^kimg 0\.\d\d, status line at 0\.02(?: in about \d+s)?$", capsys.readouterr().out, re.MULTILINE
+        r"^kimg 0\.\d\d, status line at 0\.02(?: in about [\d.]+ m?s)?$", capsys.readouterr().out, re.MULTILINE
     )
     assert shown
     assert " in about " in shown[-1]

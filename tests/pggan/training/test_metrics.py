@@ -16,13 +16,23 @@ from pggan.metrics.compare import Options
 from pggan.metrics.image_sets import PyramidSet
 from pggan.model.files import Model, load_model
 from pggan.train import parse_intervals
-from pggan.training import loop
+from pggan.training import chores, session
 from pggan.training import metrics as module
 from pggan.training.checkpoints import checkpoints, load_checkpoint
-from pggan.training.loop import Result, train
+from pggan.training.loop import Result
 from pggan.training.metrics import MeasuringInterruptedError, TrainingMetrics
+from pggan.training.run import Run
 from pggan.training.run_config import MetricsConfig
-from tests.support.pggan_runs import Death, assert_equal_values, config_of, finish, start, stats_of, write_pyramid
+from tests.support.pggan_runs import (
+    Death,
+    assert_equal_values,
+    config_of,
+    finish,
+    start,
+    stats_of,
+    train,
+    write_pyramid,
+)
 
 SCHEDULE = {"start_resolution": 8, "total_kimg": 0.128}
 MEASURED = [48, 72, 96, 120, 128]
@@ -149,15 +159,16 @@ def test_killed_before_the_best_was_written(
 ) -> None:
     best = load_model(straight / "best.safetensors").images
     config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, metrics=METRICS)
-    keep = loop.keep_best
+    keep = session.keep_best
 
-    def crash(run: loop.Run) -> None:
+    def crash(run: Run) -> None:
         if run.position.images == best:
             raise CrashError
         keep(run)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "keep_best", crash)
+        for each in (chores, session):
+            patched.setattr(each, "keep_best", crash)
         with pytest.raises(CrashError):
             train(config)
     train(config)
@@ -214,7 +225,7 @@ def test_notes_are_told_once(h5: Path, tmp_path: Path) -> None:
 
 def test_metrics_may_come_and_go(h5: Path, straight: Path, tmp_path: Path) -> None:
     config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, metrics=METRICS)
-    train(replace(config, metrics=MetricsConfig()))
+    train(replace(config, metrics=(), metrics_images=None))
     assert not measured(config.out)
     train(config)
     assert [line["images"] for line in measured(config.out)] == [128]

@@ -27,11 +27,11 @@ from pggan.training import board, saving
 from pggan.training import log as runlog
 from pggan.training.checkpoints import checkpoints, save_checkpoint
 from pggan.training.log import RunLog
-from pggan.training.loop import Result, train
+from pggan.training.loop import Result
 from pggan.training.saving import Saving
 from pggan.training.step import Stepper
 from tests.support.builds import HANGS
-from tests.support.pggan_runs import assert_equal_runs, config_of, stats_of, write_pyramid
+from tests.support.pggan_runs import assert_equal_runs, config_of, stats_of, train, write_pyramid
 
 CHECKPOINT, FINAL, STATS, CONFIG = "checkpoint-000000000120", "final.safetensors", "stats.jsonl", "config.json"
 GRIDS, REALS, BOARD, LOG = "fakes", "reals.png", "events.out", "log.txt"

@@ -23,12 +23,12 @@ from pggan.model.networks import Generator
 from pggan.train import main
 from pggan.training import plan as plan_module
 from pggan.training import threads
-from pggan.training.loop import train
+from pggan.training.options import TrainingOptions
 from pggan.training.plan import make_plan
-from pggan.training.run_config import RunConfig, read_saved_run
+from pggan.training.run_config import read_saved_run
 from pggan.training.threads import candidates, cgroup_quota, cores, fastest, promising, using
 from tests.support.builds import HANGS, environment
-from tests.support.pggan_runs import PRESET, assert_equal_runs, config_of, write_pyramid
+from tests.support.pggan_runs import PRESET, assert_equal_runs, config_of, train, write_pyramid
 
 
 class Machine:
@@ -295,8 +295,8 @@ def test_numbers_that_cannot_be(h5: Path, tmp_path: Path, number: int) -> None:
     result = run("--h5", h5, "--out", tmp_path / "run", "--preset", "tiny", "--threads", number)
     assert result.exit_code == 2
     assert "Invalid value for '--threads'" in result.output
-    with pytest.raises(DataError, match="--threads"):
-        RunConfig(h5, tmp_path / "run", PRESET, threads=number)
+    with pytest.raises(DataError, match=f"threads {number} "):
+        TrainingOptions(h5, tmp_path / "run", PRESET, threads=number)
 
 
 def test_damaged_number(h5: Path, tmp_path: Path) -> None:
@@ -312,10 +312,10 @@ TEAM = """
 import os, sys
 from pathlib import Path
 import torch
-from pggan.training import loop
 from pggan.training import threads
 from pggan.training.step import Stepper
 from tests.pggan.training.test_distributed import config
+from tests.support.pggan_runs import train
 
 os.environ.pop("OMP_NUM_THREADS")
 rank, found, step = int(os.environ["RANK"]), set(), Stepper.generator_step
@@ -326,7 +326,7 @@ def noting(stepper, *rest):
     return step(stepper, *rest)
 
 Stepper.generator_step = noting
-loop.train(config(Path(sys.argv[1]), Path(sys.argv[2]), 0.016))
+train(config(Path(sys.argv[1]), Path(sys.argv[2]), 0.016))
 assert (2, 2) in found and (2, 3) not in found, found
 """
 

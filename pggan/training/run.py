@@ -1,0 +1,204 @@
+"""Prepare a run: settle its settings, open its data, build its networks and plan it, each once, and write nothing.
+
+from pggan.training.loop import train
+from pggan.training.options import TrainingOptions
+from pggan.training.run import prepare_run
+
+with prepare_run(TrainingOptions(h5=Path("celebahq.h5"), out=Path("run"), preset="celebahq-v2")) as run:
+    train(run)
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from datatools.errors import SettingError
+from pggan.config.presets import Preset, get_preset
+from pggan.data.labels import read_labels
+from pggan.data.stream import Source
+from pggan.model.files import load_model
+from pggan.precision import allow_tf32
+from pggan.training.distributed import Team, choose_device, join
+from pggan.training.log import RunLog, Tick
+from pggan.training.metrics import TrainingMetrics
+from pggan.training.options import FREE, TrainingOptions
+from pggan.training.plan import Plan, plan_from
+from pggan.training.run_config import MetricsConfig, SavedRun, read_saved_run
+from pggan.training.run_dir import Position
+from pggan.training.saving import Saving
+from pggan.training.step import Stepper, build_networks
+
+
+class StopFlag:
+    """Set by SIGTERM or Ctrl-C; a second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+    def __call__(self) -> bool:
+        return self.wanted
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self.wanted and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.wanted = True
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Let the signals set the flag within the context; only the main thread of Python can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@dataclass
+class Run:
+    """What the loop and its chores share.
+
+    Attributes:
+        saved: the settings that the run in the folder began with, None for a new run.
+        settings: those that it is trained with from now on.
+    """
+
+    options: TrainingOptions
+    out: Path
+    saved: SavedRun | None
+    settings: SavedRun
+    device: torch.device
+    team: Team
+    source: Source
+    stepper: Stepper
+    plan: Plan
+    metrics: TrainingMetrics
+    log: RunLog
+    saving: Saving
+    stop: StopFlag
+    position: Position = field(default_factory=lambda: Position(0, None, Tick(), -1))
+
+    @property
+    def preset(self) -> Preset:
+        return self.settings.preset
+
+
+@contextmanager
+def prepare_run(options: TrainingOptions) -> Iterator[Run]:
+    """Yield the run that `options` ask for, checked and planned; `loop.train` starts or resumes it.
+
+    Nothing is written before. Raises DataError for settings, data or a run folder that do not fit.
+    """
+    device = choose_device(options.device)
+    with join(device) as team:
+        source = Source(options.h5)
+        out = options.out or Path("runs") / f"{options.h5.stem}-{_default_name(options, source.resolution)}"
+        saved = read_saved_run(out)
+        settings = settle(options, saved, source, team.size)
+        preset = settings.preset
+        allow_tf32(settings.tf32)
+        torch.backends.cudnn.benchmark = True
+        log, stop = RunLog(), StopFlag()
+        metrics = TrainingMetrics(
+            MetricsConfig(options.metrics, options.metrics_images),
+            out,
+            source,
+            preset.schedule,
+            seed=settings.seed,
+            mirror=preset.mirror,
+            device=device,
+            stopping=stop,
+        )
+        stepper = Stepper(
+            networks=build_networks(preset, settings.seed, device),
+            preset=preset,
+            seed=settings.seed,
+            precision=settings.precision,
+            device=device,
+            team=team,
+            max_batch=options.max_batch_per_device,
+            labels=source.labels,
+            say=partial(log.event, "note"),
+            stop_requested=stop,
+        )
+        threads = options.threads or (saved.threads_on(device) if saved else None)
+        plan = plan_from(stepper, team.size, threads)
+        if device.type == "cpu":
+            plan = replace(plan, threads=team.agree(plan.threads))
+        settings = replace(settings, threads=plan.threads)
+        saving = Saving(out, log.event, stop)
+        yield Run(options, out, saved, settings, device, team, source, stepper, plan, metrics, log, saving, stop)
+
+
+def settle(options: TrainingOptions, saved: SavedRun | None, source: Source, processes: int) -> SavedRun:
+    """Return the settings that decide the results; reads the labels that they ask for into `source`."""
+    labels = _first(options.labels, saved and saved.labels, "none")
+    source.labels = read_labels(source.pyramid, labels)
+    devices = processes if saved is None else saved.devices  # the schedule that the run began with is kept
+    preset = options.apply_to(base_preset(options, saved, source.resolution, devices))
+    preset = preset.with_classes(source.classes)
+    if preset.network.resolution > source.resolution:
+        raise SettingError("resolution", f"{preset.network.resolution}: the file has levels up to {source.resolution}")
+    named = not isinstance(options.preset, Preset)
+    if named and options.init_from is not None and saved is None and options.start_resolution is None:
+        preset = replace(preset, schedule=replace(preset.schedule, start_resolution=preset.network.resolution))
+    return SavedRun(
+        preset=preset,
+        seed=_first(options.seed, saved and saved.seed, 0),
+        precision=_first(options.precision, saved and saved.precision, "fp32"),
+        tf32=_first(options.tf32, saved.tf32 if saved else None, True),
+        labels=labels,
+        devices=devices,
+        data={"images": source.count, "resolution": source.resolution, "digest": source.digest()},
+        forks=saved.forks if saved else (),
+    )
+
+
+def base_preset(options: TrainingOptions, saved: SavedRun | None, resolution: int, devices: int) -> Preset:
+    """Return the preset before the other options: the one given, else that of the run, of the model, or a suggestion.
+
+    A run whose preset is named again keeps its own settings, since the table may have changed after it began; only its
+    length and its ticks are those of the table. Resolutions above the data's come down to it.
+    """
+    name = options.preset
+    if isinstance(name, Preset):
+        return name
+    if saved is not None and (name is None or options.init_from is not None):
+        return saved.preset
+    preset = get_preset(name or suggested_preset(resolution), devices)
+    if saved is not None and saved.preset.name == preset.name:
+        free = [setting.removeprefix("schedule.") for setting in FREE if setting.startswith("schedule.")]
+        schedule = replace(saved.preset.schedule, **{setting: getattr(preset.schedule, setting) for setting in free})
+        return replace(saved.preset, schedule=schedule)
+    if options.init_from is not None:
+        network = load_model(options.init_from).config
+        preset = replace(preset.with_resolution(network.resolution), network=network)
+    return preset.with_resolution(min(preset.network.resolution, resolution))
+
+
+def suggested_preset(resolution: int) -> str:
+    """Return the preset for data of that resolution; `celebahq-v2` has a row for every number of devices."""
+    return "faces-32" if resolution <= 32 else "faces-128" if resolution <= 128 else "celebahq-v2"
+
+
+def _default_name(options: TrainingOptions, resolution: int) -> str:
+    """Return the second half of a run folder's name."""
+    if isinstance(options.preset, Preset):
+        return options.preset.name
+    return options.preset or ("tuned" if options.init_from is not None else suggested_preset(resolution))
+
+
+def _first(*values: Any) -> Any:
+    """Return the first value that is not None; the last one is the default."""
+    return next(value for value in values if value is not None)
