@@ -10,12 +10,14 @@ from hypothesis import HealthCheck, settings
 from tests.support.builds import CHOSEN, Photo, build, make_photos, make_tree
 
 SLOW = (
+    "tests/datatools/faces/test_duplicates.py",
     "tests/datatools/faces/test_memory.py",
     "tests/datatools/faces/test_recipe.py",
     "tests/datatools/pyramid/test_reader.py::test_worker_processes",
     "tests/datatools/pyramid/test_writer.py::test_memory_stays_bounded",
     "tests/datatools/report/test_page.py",
     "tests/datatools/restore/fit/test_train.py",
+    "tests/datatools/restore/fit/test_training.py",
     "tests/datatools/restore/test_restorers.py",
     "tests/datatools/test_console.py",
     "tests/datatools/test_images.py::test_memory_of_60_megapixels",
@@ -26,17 +28,23 @@ SLOW = (
     "tests/pggan/report/test_page.py",
     "tests/pggan/test_evaluate.py",
     "tests/pggan/test_generate.py",
+    "tests/pggan/test_train.py",
     "tests/pggan/training/test_distributed.py",
     "tests/pggan/training/test_kill.py",
     "tests/pggan/training/test_loop.py",
     "tests/pggan/training/test_metrics.py",
+    "tests/pggan/training/test_run.py",
     "tests/pggan/training/test_saving.py",
+    "tests/pggan/training/test_threads.py",
     "tests/pipelines/test_build.py",
     "tests/pipelines/test_build_faults.py",
     "tests/pipelines/test_build_kill.py",
+    "tests/pipelines/test_dry_run.py",
     "tests/pipelines/test_freshness.py",
+    "tests/pipelines/test_parameters.py",
     "tests/pipelines/test_preflight.py",
     "tests/pipelines/test_score_on.py",
+    "tests/pipelines/test_shards.py",
     "tests/test_packaging.py",
 )
 """Test files, or tests, that build, train, start many processes or compute for long; all others are `quick`."""
