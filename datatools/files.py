@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from datatools.errors import DataError, reason
 from datatools.text import counted
@@ -82,6 +85,10 @@ def fsync_path(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems flush no folders; the files in it are flushed by themselves.
+        if error.errno != errno.EINVAL or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise
     finally:
         os.close(descriptor)
 
@@ -262,6 +269,22 @@ def unlike(path: Path, expected: tuple[bytes, ...] = ()) -> str | None:
     begin = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     kinds = ((magic, words) for magic, words in CONTENTS if not magic.startswith(expected))
     return next((words for magic, words in kinds if begin.startswith(magic)), None)
+
+
+def open_array(path: Path) -> NDArray[Any]:
+    """Return the array of an .npy file on the disk; its values are not read yet, and pickled objects never are.
+
+    Raises OSError, or ValueError with the reason in words, for a file that is damaged or holds objects.
+    """
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # NumPy raises what the damage leads to, in words about its own functions
+        if "Python objects" in str(error) or "pickled" in str(error).lower():
+            raise ValueError("it holds Python objects, not numbers") from error
+        raise ValueError("it is cut off or damaged") from error
+    return array
 
 
 def read_lines(path: Path, *, tolerant: bool = False) -> list[str]:

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from datatools.errors import DataError
-from datatools.files import as_data_error, atomic_path
+from datatools.errors import DataError, reason
+from datatools.files import as_data_error, atomic_path, open_array
 from datatools.pyramid.format import (
     FORMAT_NAME,
     UNKNOWN_ORIGIN,
@@ -192,9 +192,11 @@ def _labels(old: Path, count: int) -> Path | None:
     if not path.is_file():
         return None
     try:
-        rows = len(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise DataError(f"{path}: the labels cannot be read ({error}); move the file away to go on without") from error
+        rows = len(open_array(path))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{path}: the labels cannot be read ({reason(error)}); move the file away to go on without"
+        ) from error
     if rows != count:
         raise DataError(f"{path}: {rows} labels for {count} images; move the file away to go on without")
     return path

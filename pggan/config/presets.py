@@ -15,6 +15,8 @@ from pggan.config.checks import check_choices, check_least, check_resolution
 from pggan.config.schedule import ScheduleConfig
 
 T = TypeVar("T")
+MAX_FMAP_DECAY = 16.0
+"""Far more than halves the feature maps of a level down to one; much larger values overflow."""
 PLAIN: dict[Any, tuple[tuple[type, ...], str]] = {
     int: ((int,), "a whole number"),
     float: ((int, float), "a finite number"),
@@ -63,6 +65,8 @@ class NetworkConfig:
         check_resolution("resolution", self.resolution)
         check_least(self, 1, "fmap_base", "fmap_max", "latent_size")
         check_least(self, 0, "classes", "stddev_group", "d_noise")
+        if abs(self.fmap_decay) > MAX_FMAP_DECAY:
+            raise SettingError("fmap_decay", f"{self.fmap_decay:g}: must be -16 to 16, as 1 in the paper")
 
     def fmaps(self, resolution: int) -> int:
         """Return the feature maps of the level of `resolution` x `resolution` pixels."""

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datatools.errors import DataError, SettingError, reason
+from datatools.files import open_array
 from datatools.pyramid import Pyramid
 
 Labels = NDArray[np.float32]
@@ -82,8 +83,7 @@ def _open(path: Path) -> NDArray:
             raise ValueError("it is an .npz archive; save its array alone, with numpy.save")
         if start != b"\x93NUMPY":
             raise ValueError("it is not a file that numpy.save wrote")
-        stored: NDArray = np.load(path, mmap_mode="r", allow_pickle=False)
-        return stored
+        return open_array(path)
     except Exception as error:  # NumPy raises what the damage leads to
         raise SettingError("labels", f"file: {path} cannot be read: {reason(error)}; {HOW}") from error
 

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from datatools.errors import DataError, one_line
+from datatools.errors import DataError, reason
 from datatools.files import list_pictures
-from datatools.images import ImageError, read_upright
+from datatools.images import ImageError, image_size, read_bytes, read_upright
 from datatools.parallel import map_in_threads
 from datatools.pyramid import Pyramid
 from pggan.data.labels import Labels
@@ -211,13 +211,23 @@ def open_set(path: Path, resolution: int | None = None, *, fading: float = 0.0, 
     return FolderSet(path, shuffle=shuffle)
 
 
+def _why(path: Path, error: Exception) -> str:
+    """Return why a picture could not be opened, without its name, which Pillow's messages have."""
+    if not getattr(error, "strerror", None):
+        try:
+            image_size(read_bytes(path))
+        except ImageError as image_error:
+            return str(image_error)
+    return reason(error)
+
+
 def _side(path: Path) -> int:
     """Return the side of a square RGB picture, from its header."""
     try:
         with Image.open(path) as picture:
             mode, (width, height) = picture.mode, picture.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as a picture: {one_line(error)}") from error
+        raise DataError(f"{path}: cannot be read as a picture: {_why(path, error)}") from error
     if mode != "RGB":
         raise DataError(f"{path}: a picture of mode {mode}, not RGB; convert it first")
     if width != height:

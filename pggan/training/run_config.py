@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import torch
 
-from datatools.errors import DataError
+from datatools.errors import DataError, reason
 from datatools.files import atomic_path
 from pggan.config.presets import Preset, differences, preset_from_json
 from pggan.precision import PrecisionName
@@ -113,4 +113,4 @@ def read_saved_run(folder: Path) -> SavedRun | None:
     except NotADirectoryError:
         raise DataError(f"{folder}: is a file, or lies in one; a run is a folder") from None
     except (OSError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError, DataError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+        raise DataError(f"{path}: cannot be read: {reason(error)}") from error

@@ -4,6 +4,7 @@ files as people's editors and downloads leave them."""
 import errno
 import os
 import resource
+import stat
 from pathlib import Path
 
 import pytest
@@ -241,3 +242,22 @@ def test_what_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is not UTF-8 \(line 2\); save it as UTF-8"):
         read_lines(path)
     assert read_lines(path, tolerant=True) == ["000001.jpg", "000002.jpg # m\ufffdde"]
+
+
+def test_a_file_system_that_flushes_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", no_folders)
+    with atomic_path(tmp_path / "file") as temporary:
+        temporary.write_text("whole")
+    assert (tmp_path / "file").read_text() == "whole"
+
+    def nothing(_descriptor: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", nothing)
+    with pytest.raises(OSError, match="Invalid argument"), atomic_path(tmp_path / "file") as temporary:
+        temporary.write_text("other")
+    assert (tmp_path / "file").read_text() == "whole"

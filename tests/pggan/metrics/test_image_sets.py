@@ -195,3 +195,12 @@ def test_classes_come_as_in_the_labels() -> None:
     first = [np.array_equal(a, b) for a, b in zip(either, as_first, strict=True)]
     assert all(one != other for one, other in zip(first, second, strict=True))
     assert 0 < sum(first) < 12
+
+
+def test_a_damaged_picture_is_named_once(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(DataError) as caught:
+        open_set(tmp_path)[:1]
+    reason = "not a picture of a known format: it begins with the text 'no picture'"
+    assert str(caught.value) == f"{tmp_path / 'a.jpg'}: cannot be read as a picture: {reason}"

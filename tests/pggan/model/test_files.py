@@ -145,6 +145,8 @@ def network(**values: Any) -> str:
         (network(classes=10**9), "instead of"),
         (network(fmap_max=0), "fmap_max 0: must be at least 1"),
         (network(fmap_decay=1e308), "damaged"),
+        (network(fmap_decay=1e9), r"its heading has fmap_decay 1e\+09: must be -16 to 16"),
+        (network(fmap_decay=-17), r"its heading has fmap_decay -17: must be -16 to 16"),
         (network(fmap_decay=float("nan")), "fmap_decay must be a finite number, not nan"),
         (network(g_norm="other"), "must be one of pixel, batch, none"),
         (network(g_tanh=1), "g_tanh must be true or false, not 1"),

@@ -28,6 +28,7 @@ from pggan.training import log as runlog
 from pggan.training.checkpoints import checkpoints, save_checkpoint
 from pggan.training.log import RunLog
 from pggan.training.loop import Result
+from pggan.training.run_config import read_saved_run
 from pggan.training.saving import Saving
 from pggan.training.step import Stepper
 from tests.support.builds import HANGS
@@ -161,6 +162,14 @@ def test_the_message_says_where_the_next_run_begins(saved: bool, then: str, tmp_
             saving_here.must(tmp_path / "file", fail)
     assert len(events) == 1
     assert events[0][1].endswith(f"or stop with Ctrl-C and run the same command later: {then}")
+
+
+def test_a_configuration_that_is_a_link_to_itself_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.symlink_to(path)
+    with pytest.raises(DataError) as caught:
+        read_saved_run(tmp_path)
+    assert str(caught.value) == f"{path}: cannot be read: {os.strerror(errno.ELOOP)}"
 
 
 def test_who_asks_to_stop_does_not_wait(tmp_path: Path) -> None:
