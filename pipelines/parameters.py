@@ -27,8 +27,9 @@ def parameter(item: Field[Any]) -> "_Parameter":
         return Flag(description=text)
     if isinstance(default, int):
         return Number(default, description=text, significant=significant, always_in_help=item.name == "workers")
-    is_path = item.metadata["is_path"] or not isinstance(default, str)
-    return (PathText if is_path else Text)(str(default), description=text)
+    if item.metadata["is_path"]:
+        return NameOrPath(str(default), description=text)
+    return (Text if isinstance(default, str) else PathText)(str(default), description=text)
 
 
 def value_of(item: Field[Any], parameter: Any) -> Any:
@@ -82,7 +83,7 @@ class Text(_Parameter, luigi.Parameter):
 
 
 class PathText(_Parameter, luigi.Parameter):
-    """A path, or a name that stands for something; ~ is the home folder, whoever wrote it."""
+    """A path; ~ is the home folder, whoever wrote it."""
 
     metavar = "PATH"
 
@@ -91,6 +92,12 @@ class PathText(_Parameter, luigi.Parameter):
             return expand_home(str(value))
         except DataError as error:
             raise SystemExit(f"error: {self._flag} {error}") from None
+
+
+class NameOrPath(PathText):
+    """A name that stands for something, or the path of a file."""
+
+    metavar = "NAME|FILE"
 
 
 class Choice(_Parameter, luigi.ChoiceParameter):

@@ -29,6 +29,9 @@ def test_the_help_lists_every_option_once_with_its_default(tmp_path: Path) -> No
     options = pages[0].stdout.split("options:")[1]
     names = Counter(re.findall(r"^  (--\S+)", options, re.MULTILINE))
     ours = ["--" + name.replace("_", "-") for name, _ in BuildCelebAHQ.get_params()]
+    assert "--restore NAME|FILE" in options
+    assert "--exclude NAME|FILE" in options
+    assert "--celeba-dir PATH" in options
     assert names == Counter([*ours, "--workers", "--local-scheduler", "--module", "--help", "--help-all"])
     text = " ".join(options.split())
     assert "--selection {score,official,all}" in text
