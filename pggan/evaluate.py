@@ -84,7 +84,7 @@ class EvaluateCommand(OneLineCommand):
 @click.option(
     "--num-images",
     type=click.IntRange(2),
-    help=f"Number of images of either set.  [default: {DEFAULT_IMAGES}, or all reals]",
+    help=f"Number of images to take from each set.  [default: {DEFAULT_IMAGES}, or all reals]",
 )
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of latents, choice and patches."
@@ -96,7 +96,11 @@ class EvaluateCommand(OneLineCommand):
     type=PathOption(file_okay=False),
     help=f"Folder to keep results of reals in.  [default: {CACHE} in the run folder]",
 )
-@click.option("--inception", type=PathOption(), help="Weights for fid, is, pr.  [default: downloaded]")
+@click.option(
+    "--inception",
+    type=PathOption(),
+    help="Weight file of the Inception network, for fid, is, pr.  [default: downloaded]",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 def main(
     model: Path | None,

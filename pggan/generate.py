@@ -76,11 +76,24 @@ USES = {
 @click.command(cls=OneLineCommand, help=__doc__, epilog=EXAMPLES)
 @click.option("--model", type=PathOption(), help="A model file or a run folder.")
 @click.option("--out", type=PathOption(file_okay=False), help="Folder for the pictures.")
-@click.option("--seeds", default="0-99", show_default=True, help="Such as 0-99,500; each gives one picture.")
-@click.option("--grid", metavar="WxH", help="Columns and rows of grids, instead of single pictures, and of films.")
-@click.option("--curate", type=click.IntRange(1), help="Only so many of the seeds: the best for the discriminator.")
-@click.option("--slerp", "slerp_seeds", metavar="SEEDS", help="Such as 3,17,42: rows of pictures from seed to seed.")
-@click.option("--steps", type=click.IntRange(2, 1000), default=8, show_default=True, help="Pictures in such a row.")
+@click.option("--seeds", default="0-99", show_default=True, help="Seeds such as 0-99,500; each gives one picture.")
+@click.option("--grid", metavar="WxH", help="Columns and rows of a grid or film.")
+@click.option(
+    "--curate", type=click.IntRange(1), help="Number of seeds to keep, those that the discriminator scores best."
+)
+@click.option(
+    "--slerp",
+    "slerp_seeds",
+    metavar="SEEDS",
+    help="Seeds such as 3,17,42; makes rows of pictures from one to the next.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(2, 1000),
+    default=8,
+    show_default=True,
+    help="Number of pictures in a row of --slerp.",
+)
 @click.option("--video", type=PathOption(dir_okay=False), help="Film to write, .mp4.")
 @click.option("--progress", type=PathOption(), help="Run folder whose snapshots the film shows.")
 @click.option("--seconds", type=FiniteNumber(0.1, 36000), help="Length of the film.  [default: 60; with --progress 20]")
@@ -92,13 +105,19 @@ USES = {
     show_default=True,
     help="How slowly pictures change: deviation of the Gaussian over time.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the film's latents.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the film's latents.")
 @click.option(
-    "--zoom", type=click.IntRange(1, 64), help="Repeat pixels.  [default: films up to 1920 x 512; strips not]"
+    "--zoom",
+    type=click.IntRange(1, 64),
+    help="Factor by which pixels are repeated.  [default: films up to 1920 x 512; strips not]",
 )
 @click.option("--label", type=click.IntRange(0), help="Class, of a model with labels.  [default: drawn by the seed]")
 @click.option(
-    "--truncation", type=FiniteNumber(0, 1), default=1.0, show_default=True, help="Less variety below 1; see below."
+    "--truncation",
+    type=FiniteNumber(0, 1),
+    default=1.0,
+    show_default=True,
+    help="Scale of the variety, 1 for all of it; see below.",
 )
 @click.option("--centre", type=click.IntRange(0), help="Seed that --truncation pulls to.  [default: 0]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)

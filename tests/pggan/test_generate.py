@@ -200,3 +200,10 @@ def test_films_without_an_encoder(folder: Path, tmp_path: Path, monkeypatch: pyt
     assert len(list((tmp_path / "training-frames").iterdir())) == 8
     refused = run("--model", folder / "done", "--video", tmp_path / "film.avi")
     assert "the name of a film must end in .mp4" in refused.output
+
+
+def test_the_help_says_what_options_do() -> None:
+    text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
+    assert "--seed INTEGER RANGE Seed of the film's latents." in text
+    assert "--steps INTEGER RANGE Number of pictures in a row of --slerp." in text
+    assert "Such as" not in text
