@@ -19,6 +19,7 @@ from pggan import evaluate, generate, train
 from pggan.config.presets import NetworkConfig
 from pggan.model.files import FORMAT, METADATA, STORED, load_model, save_model
 from pggan.model.networks import Discriminator, Generator
+from tests.support import pggan_runs
 from tests.support.pggan_runs import config_of, write_pyramid
 
 CONFIG = NetworkConfig(8, fmap_base=32, fmap_max=4, latent_size=4)
@@ -39,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run; not to be changed."""
     folder = tmp_path_factory.mktemp("run")
     out = folder / "run"
-    train.train(config_of(write_pyramid(folder / "ramps.h5"), out, schedule={"total_kimg": 0.048}))
+    pggan_runs.train(config_of(write_pyramid(folder / "ramps.h5"), out, schedule={"total_kimg": 0.048}))
     return out
 
 
