@@ -260,10 +260,10 @@ def noted_build(
 
 
 def interruption_lines(error: str) -> list[str]:
-    """What the line that tells of a signal begins with; there must be no other line but Luigi's on tasks."""
+    """Return what the line about a signal begins with; others may be Luigi's on tasks and progress."""
     assert "Traceback" not in error
     assert "Exception" not in error
-    lines = [line for line in error.splitlines() if not line.startswith("INFO: ")]
+    lines = [line for line in error.splitlines() if not line.startswith(("INFO: ", "score: ", "build: "))]
     assert all("run the same command again to resume" in line for line in lines)
     return [line.partition(":")[0] for line in lines]
 
