@@ -24,7 +24,7 @@ Examples:
   python -m pggan.train --h5 mine.h5 --out runs/tuned --init-from runs/faces
   torchrun --nproc-per-node 4 -m pggan.train --h5 celebahq.h5 --out runs/four
 \b
-Stop with Ctrl-C or SIGTERM: the training saves and ends; the same command goes on with it.
+Stop with Ctrl-C or SIGTERM: the run saves a checkpoint and ends. Run the same command again to resume.
 """
 DAY = 86400.0
 PATIENCE = 7 * DAY  # a training of more than that is not started on a CPU unless it was asked for by name

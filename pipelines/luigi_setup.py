@@ -36,10 +36,9 @@ RETURN_CODES = {
 
 
 class _ReadableLog(logging.Filter):
-    """Keeps Luigi's log to what a person wants to know.
+    """Filter of Luigi's log that keeps the start and end of each task, and warnings.
 
-    Errors that are the user's to mend lose their traceback: their message says it all. Per task only its start and end
-    are told, and any warning.
+    Errors that the user can fix are logged without a traceback.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

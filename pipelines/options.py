@@ -66,25 +66,31 @@ class BuildOptions:
     )
     super_resolution: SuperResolution = option(
         "auto",
-        "part of the restoration; auto: where the face has less than 1024 pixels in the photo",
+        "fourfold enlargement by the restoration; auto: where the face has less than 1024 pixels in the photo",
         decides="face",
     )
     device: str = option("cpu", "where the restoration is computed: cpu, cuda, cuda:1, mps")
     score_on: ScoreOn = option(
         "original",
-        "the face that is scored. original: made without networks, so that only chosen photos are restored; restored: "
+        "face that is scored; original: made without networks, so that only chosen photos are restored; restored: "
         "restore every photo, then score (paper)",
         decides="scores",
     )
-    final_filter: FinalFilter = option("lanczos", "lanczos (data set) or box (paper)", decides="face")
-    min_level: int = option(4, "smallest level; 1 for readers of 2017", decides="layout", choices=(4, 1))
-    compression: Compression = option("none", "of the finished file", decides="layout")
+    final_filter: FinalFilter = option(
+        "lanczos", "filter of the last reduction: lanczos (data set) or box (paper)", decides="face"
+    )
+    min_level: int = option(
+        4, "smallest level of the file; the 2017 training code needs 1", decides="layout", choices=(4, 1)
+    )
+    compression: Compression = option("none", "compression of the finished file", decides="layout")
     order: Order = option(
         "auto",
-        "of the images; auto: official for --selection official, else rank (best first)",
+        "order of the images; auto: official for --selection official, else rank (best first)",
         decides="choice",
     )
-    duplicates: Duplicates = option("report", "list photos that occur twice, or keep the better only", decides="choice")
+    duplicates: Duplicates = option(
+        "report", "list photos that occur twice, or use only the better one", decides="choice"
+    )
     exclude: str = option("", "text file of photos not to use, or known-flaws", decides="choice", is_path=True)
 
     def values(self, decides: Decides) -> list[Any]:
@@ -104,12 +110,12 @@ class RunOptions:
 
     jobs: int = option(
         0,
-        "processes per shard, threads with a GPU; 0: as many as fill the machine",
+        "processes per shard (threads with a GPU); 0: as many as the machine has cores for",
         minimum=0,
         needed="a number of processes, or 0 for as many as fill the machine",
     )
     workers: int = option(1, "shards side by side, each with --jobs processes", minimum=1)
-    dry_run: bool = option(False, "say what would be done, with disk and time, and stop")
+    dry_run: bool = option(False, "print what would be done, with disk space and time, and stop")
 
 
 def all_options() -> Iterator[Field[Any]]:

@@ -133,15 +133,16 @@ def measure(run: Run, *, ending: bool = False) -> None:
     except MeasuringInterruptedError:
         run.stepper.stopping = run.team.size == 1  # several find out together, in their next step
         return
-    except (DataError, MemoryError, RuntimeError, OSError) as error:  # no reason to end a training
+    except (DataError, MemoryError, RuntimeError, OSError) as error:  # no reason to end the run
         run.metrics.skip_until_next_interval(names, images)
-        told = str(error).partition("\n")[0] or "not enough memory"  # PyTorch adds a trace; a MemoryError may be empty
-        run.log.event("warning", f"not measured after {images} images: {told}")
+        # PyTorch adds a trace; a MemoryError may be empty
+        message = str(error).partition("\n")[0] or "not enough memory"
+        run.log.event("warning", f"not measured after {images} images: {message}")
         return
     values["timing"] = {"seconds": run.position.tick.elapsed, "metrics_seconds": time.perf_counter() - start}
     record(run, values)
-    told = ", ".join(f"{name} {value:.4g}" for name, value in values["metrics"].items())
-    run.log.log(f"measured after {images} images: {told}")
+    values_text = ", ".join(f"{name} {value:.4g}" for name, value in values["metrics"].items())
+    run.log.log(f"measured after {images} images: {values_text}")
     for note in run.metrics.new_notes():
         run.log.event("note", f"note: {note}")
     for alarm in run.metrics.alarms():

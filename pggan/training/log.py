@@ -129,7 +129,7 @@ class RunLog:
         self._board: Board | None = None
         self._unwritten: deque[str] = deque(maxlen=UNWRITTEN)
         self._events: deque[str] = deque(maxlen=UNWRITTEN)
-        self._told = False
+        self._has_warned = False
         if folder is not None:
             self.open(folder)
 
@@ -159,13 +159,13 @@ class RunLog:
             # names on disk need not be valid Unicode
             append_whole(self.folder / "log.txt", "".join(self._unwritten).encode("utf-8", "backslashreplace"))
         except OSError as error:
-            if not self._told:
-                told = f"warning: {self.folder / 'log.txt'}: {reason(error)}; its lines wait until it can be written"
-                say(told, self.console)
-            self._told = True
+            if not self._has_warned:
+                message = f"warning: {self.folder / 'log.txt'}: {reason(error)}; its lines wait until it can be written"
+                say(message, self.console)
+            self._has_warned = True
         else:
             self._unwritten.clear()
-            self._told = False
+            self._has_warned = False
 
     def event(self, kind: EventKind, message: str = "", **data: Any) -> None:
         """Log an event: a line of stats.jsonl with `data`, and the message for people on the console and in log.txt.

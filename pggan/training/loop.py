@@ -108,7 +108,9 @@ def stopped(run: Run) -> Result:
     """Saves, before the training's end."""
     save(run)
     images = run.position.images
-    run.log.event("stopped", f"stopped after {images} images, as asked; the same command goes on", images=images)
+    run.log.event(
+        "stopped", f"stopped after {images} images, as asked; run the same command again to resume", images=images
+    )
     return Result(images, False)
 
 

@@ -138,10 +138,10 @@ class TrainingMetrics:
         return values
 
     def new_notes(self) -> list[str]:
-        """What measuring had to tell since this was last asked, every note once."""
-        found = [note for note, told in self._notes.items() if not told]
-        self._notes |= dict.fromkeys(found, True)
-        return found
+        """Return the notes of measuring since the last call, each once."""
+        new = [note for note, reported in self._notes.items() if not reported]
+        self._notes |= dict.fromkeys(new, True)
+        return new
 
     @property
     def best(self) -> Record | None:

@@ -1,4 +1,4 @@
-"""What a training will do, need and take, told before it starts: phases, parameters, memory, time.
+"""Estimate phases, parameters, memory and time of a run before it starts.
 
 Work and memory are counted from the networks' shapes. The device's speed, and with CUDA the memory too, is measured
 in a step at the levels that are quick enough. So is the number of threads that suits this CPU.
@@ -282,7 +282,7 @@ def steps(stepper: Stepper, state: ScheduleState, batch: Batch, *, generator: bo
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for the device to have done what it was told."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

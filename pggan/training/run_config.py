@@ -35,7 +35,7 @@ class MetricsConfig:
             if name not in IN_TRAINING:
                 raise DataError(
                     f"--metrics {name}: in training {' and '.join(IN_TRAINING)} are measured; for others "
-                    "python -m pggan.evaluate takes the run folder, also while the training goes on"
+                    "python -m pggan.evaluate takes the run folder, also during the run"
                 )
             if not kimg * 1000 >= 1 or not math.isfinite(kimg):
                 raise DataError(f"--metrics {name}@{kimg:g}: must be thousands of images between two measurements")

@@ -66,7 +66,7 @@ class Saving:
             write()
         except OSError as error:
             if kind not in self._missing:
-                self.event("warning", f"{path}: {reason(error)}; the training goes on without {kind}")
+                self.event("warning", f"{path}: {reason(error)}; the run continues without {kind}")
             self._missing.add(kind)
         else:
             self._missing.discard(kind)

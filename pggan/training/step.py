@@ -90,7 +90,7 @@ class Stepper:
     def __post_init__(self) -> None:
         self.d_scale = LossScale.for_precision(self.precision)
         self.g_scale = LossScale.for_precision(self.precision)
-        self.stopping = False  # whether any process of the team was told to stop, as of the last step
+        self.stopping = False  # whether any process of the team was asked to stop, as of the last step
         self._told: set[str] = set()
         self._partitions: dict[tuple[int, int | None], Partition] = {}
 
@@ -221,9 +221,9 @@ class Stepper:
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         if self.team.size > 1:
             names, values = self._all_statistics(names, values, name)
-            told = torch.full((1,), float(self.stop_requested()), device=self.device)
-            self.team.sum([*gradients, values, told])
-            self.stopping = bool(told.item())
+            stop_votes = torch.full((1,), float(self.stop_requested()), device=self.device)
+            self.team.sum([*gradients, values, stop_votes])
+            self.stopping = bool(stop_votes.item())
         else:
             self.stopping = self.stop_requested()
         if scale.value != 1.0:

@@ -189,9 +189,9 @@ def full() -> None:
 @pytest.mark.parametrize(
     ("part", "told"),
     [
-        (GRIDS, "the training goes on without grids of fakes"),
-        (REALS, "the training goes on without reals.png"),
-        (BOARD, "the training goes on without TensorBoard's curves"),
+        (GRIDS, "the run continues without grids of fakes"),
+        (REALS, "the run continues without reals.png"),
+        (BOARD, "the run continues without TensorBoard's curves"),
     ],
 )
 def test_what_may_be_missing_ends_no_training(
