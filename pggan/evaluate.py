@@ -25,8 +25,9 @@ from pggan.data.stream import Source
 from pggan.metrics.compare import METRICS, MetricName, Options, Results, check, inception_metrics, measure
 from pggan.metrics.image_sets import FolderSet, ImageSet, ModelSet, open_set
 from pggan.metrics.inception import Inception
-from pggan.model.files import Model, load_model
+from pggan.model.files import Model
 from pggan.training.distributed import choose_device
+from pggan.training.models import load_model, use_fastest_threads
 from pggan.training.run_config import SavedRun, read_saved_run
 
 EXAMPLES = """
@@ -167,7 +168,7 @@ def open_sets(
     """Open what is measured, a model or images, and the reals in the same size."""
     if model is not None and images is None:
         loaded = load_model(model).to(device)
-        loaded.settle_threads()
+        use_fastest_threads(loaded)
         subject = of_model(model, reals, seed, loaded)
         return subject, open_set(reals, subject.images.resolution, fading=subject.fading, shuffle=seed)
     if images is not None and model is None:

@@ -36,8 +36,9 @@ from pggan.media.video import (
     walk_frames,
     write_film,
 )
-from pggan.model.files import Model, load_model, render
+from pggan.model.files import Model, render
 from pggan.training.distributed import choose_device
+from pggan.training.models import load_model, use_fastest_threads
 
 EXAMPLES = """
 \b
@@ -161,7 +162,7 @@ def main(
         walk = Walk(seconds or Walk.seconds, fps or Walk.fps, smooth_seconds, size or (1, 1), seed, zoom)
         frames = walk_frames(loaded, walk, label=label, change=change)
         if walk.frames * walk.cells >= MANY:
-            loaded.settle_threads()
+            use_fastest_threads(loaded)
         if walk.stands_still:
             click.echo("note: the film hardly changes; give --smooth-seconds below a third of --seconds", err=True)
         make_film(video, frames, walk.frames, walk.fps)
@@ -169,7 +170,7 @@ def main(
 
     assert out is not None
     if len(chosen) >= MANY:
-        loaded.settle_threads()
+        use_fastest_threads(loaded)
     with as_data_error(f"--out {out}"):
         out.mkdir(parents=True, exist_ok=True)
         if slerp_seeds is not None:

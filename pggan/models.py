@@ -1,5 +1,5 @@
-"""Public name of `pggan.model.files.load_model`."""
+"""Public name of `pggan.training.models.load_model`."""
 
-from pggan.model.files import load_model
+from pggan.training.models import load_model
 
 __all__ = ["load_model"]

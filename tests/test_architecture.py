@@ -46,12 +46,7 @@ FIT = "datatools.restore.fit"
 FIT_COMMAND = "datatools.restore.evaluate"
 """The documented name of the command line `datatools.restore.fit.evaluate`."""
 
-EXCEPTIONS: set[tuple[str, str]] = {
-    ("pggan.model.files", "pggan.training"),
-    ("pggan.model.files", "pggan.training.checkpoints"),
-    ("pggan.model.files", "pggan.training.run_config"),
-    ("pggan.model.files", "pggan.training.threads"),
-}
+EXCEPTIONS: set[tuple[str, str]] = set()
 """Pairs (importing module, imported module) that break a rule of the parts or close a cycle. This list only shrinks."""
 
 

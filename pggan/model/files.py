@@ -1,9 +1,4 @@
-"""Model files: safetensors with everything that rebuilds the networks; no date, path or machine.
-
-from pggan.model.files import load_model
-model = load_model("runs/faces")  # a run folder or a model file
-pictures = model.pictures(seeds=range(16))  # (16, r, r, 3) uint8
-"""
+"""Model files: safetensors with everything that rebuilds the networks; no date, path or machine."""
 
 import json
 from collections.abc import Iterable
@@ -19,16 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datatools.errors import DataError, SettingError, one_line
-from datatools.files import as_data_error, atomic_path, check_readable, unlike, utf8_path
+from datatools.files import atomic_path, check_readable, unlike, utf8_path
 from pggan.config.level import Level
 from pggan.config.presets import NetworkConfig, network_from_json
-from pggan.config.schedule import state_at
 from pggan.model.networks import Discriminator, Generator, Network
 from pggan.pixels import to_bytes
 from pggan.rng import normals
-from pggan.training.checkpoints import Values, newest_good
-from pggan.training.run_config import SavedRun, read_saved_run
-from pggan.training.threads import use_fastest
 
 FORMAT = "pggan-model"
 VERSION = 1
@@ -40,7 +31,6 @@ REMEDY = f"a run's folder, or its {FINAL}"
 MAX_RESOLUTION = 1024  # of pyramids, and so of networks
 MAX_IMAGES = 10**15  # more than anybody will ever show to a network
 BATCH_PIXELS = 1 << 17
-TRIAL_PICTURES = 4  # made at once to find the fastest number of threads
 
 
 @dataclass
@@ -101,11 +91,6 @@ class Model:
         latents, labels = self.latents(seeds), self.labels(label, seeds)
         return render(self.ema, latents, labels, self.lod, full=full)
 
-    def settle_threads(self) -> None:
-        """Set torch to the number of threads that makes pictures fastest on a CPU; do nothing on other devices."""
-        if next(self.ema.parameters()).device.type == "cpu":
-            use_fastest(lambda: self.pictures(range(TRIAL_PICTURES)))
-
 
 @torch.no_grad()
 def render(
@@ -144,50 +129,12 @@ def save_model(path: Path, parts: dict[str, Network], *, lod: float, images: int
         temporary.write_bytes(safetensors.torch.save(tensors, metadata))
 
 
-def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
-    """Return the model of a file or of a run folder.
+def read_model(path: Path) -> Model:
+    """Return the model of a file, on the CPU.
 
-    Of a folder: its final model, else its newest checkpoint, else its best snapshot. Raises DataError, in one line, for
-    anything else. Memory is allocated only after the file's tensors have been compared with its heading.
+    Raises DataError, in one line, for anything else. Memory is allocated only after the file's tensors have been
+    compared with its heading.
     """
-    path = Path(path)
-    with as_data_error(path, "read"):
-        model = _of_folder(path) if path.is_dir() else _of_file(path)
-    return model.to(device)
-
-
-def _of_folder(folder: Path) -> Model:
-    if (folder / FINAL).exists():
-        return _of_file(folder / FINAL)
-    saved = read_saved_run(folder)
-    values = newest_good(folder / CHECKPOINTS, lambda _: None)
-    if saved is not None and values is not None:
-        return _of_checkpoint(folder, saved, values)
-    if (folder / BEST).exists():
-        return _of_file(folder / BEST)
-    names = sorted(entry.name for entry in folder.iterdir() if _has_model(entry))
-    hint = f"; in it, these can be named: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""
-    raise DataError(f"{folder}: neither a model file nor a run folder with {FINAL} or a checkpoint{hint}")
-
-
-def _has_model(path: Path) -> bool:
-    return path.suffix == ".safetensors" or (path / FINAL).exists() or (path / CHECKPOINTS).is_dir()
-
-
-def _of_checkpoint(folder: Path, saved: SavedRun, values: Values) -> Model:
-    try:
-        networks = {part: _network(part, saved.preset.network) for part in STORED}
-        for part, network in networks.items():
-            network.load_state_dict(values[STORED[part]])
-        images = int(values["images"])
-        return _model(networks, state_at(saved.preset.schedule, images).lod, images)
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise DataError(
-            f"{folder}: its newest checkpoint does not fit its config.json: {one_line(error, 200)}"
-        ) from error
-
-
-def _of_file(path: Path) -> Model:
     if not path.exists():
         raise DataError(f"{path}: neither a model file nor a run folder: it does not exist")
     check_readable(path, "model file", REMEDY)
@@ -207,13 +154,13 @@ def _of_file(path: Path) -> Model:
             raise DataError(f"{path}: model file of version {heading.get('version')}, this program reads {VERSION}")
         config, lod, images = _heading(heading)
         _check_tensors(config, tensors)
-        networks = {part: _network(part, config) for part in STORED}
+        networks = {part: new_network(part, config) for part in STORED}
         for part, network in networks.items():
             prefix = f"{STORED[part]}."
             network.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise DataError(f"{path}: the model file is damaged: {one_line(error, 200)}") from error
-    return _model(networks, lod, images)
+    return model_of(networks, lod, images)
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -253,7 +200,7 @@ def _check_tensors(config: NetworkConfig, tensors: dict[str, Tensor]) -> None:
         expected = {
             f"{stored}.{n}": t
             for part, stored in STORED.items()
-            for n, t in _network(part, config).state_dict().items()
+            for n, t in new_network(part, config).state_dict().items()
         }
     for words, names in (("lacks", expected.keys() - tensors.keys()), ("also has", tensors.keys() - expected.keys())):
         if names:
@@ -269,11 +216,13 @@ def _check_tensors(config: NetworkConfig, tensors: dict[str, Tensor]) -> None:
             raise ValueError(f"{name} holds values that are not finite")
 
 
-def _network(part: str, config: NetworkConfig) -> Network:
+def new_network(part: str, config: NetworkConfig) -> Network:
+    """Return a network with random weights; `part` is a key of `STORED`."""
     return Discriminator(config) if part == "discriminator" else Generator(config)
 
 
-def _model(networks: dict[str, Network], lod: float, images: int) -> Model:
+def model_of(networks: dict[str, Network], lod: float, images: int) -> Model:
+    """Return the model of networks by their names in `STORED`, ready to make pictures."""
     for network in networks.values():
         network.eval().requires_grad_(False)
     ema, generator, discriminator = (networks[part] for part in STORED)

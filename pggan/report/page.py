@@ -12,11 +12,11 @@ from datatools.webpage import TIMES, Notes, render
 from pggan.config.presets import differences, get_preset
 from pggan.data.stream import Source
 from pggan.media.video import snapshots
-from pggan.model.files import load_model
 from pggan.report.data import Phase, Stats, newest_swd, phase_at, phases_of, read_stats, speeds
 from pggan.report.pictures import read_grids, read_reals, samples_of, with_neighbours
 from pggan.report.plots import charts
 from pggan.training.distributed import choose_device
+from pggan.training.models import load_model
 from pggan.training.run_config import FILE_NAME, SavedRun, read_saved_run
 
 GENERATOR = "pggan run report"

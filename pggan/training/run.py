@@ -24,11 +24,11 @@ from datatools.errors import SettingError
 from pggan.config.presets import Preset, get_preset
 from pggan.data.labels import read_labels
 from pggan.data.stream import Source
-from pggan.model.files import load_model
 from pggan.precision import allow_tf32
 from pggan.training.distributed import Team, choose_device, join
 from pggan.training.log import RunLog, Tick
 from pggan.training.metrics import TrainingMetrics
+from pggan.training.models import load_model
 from pggan.training.options import FREE, TrainingOptions
 from pggan.training.plan import Plan, plan_from
 from pggan.training.run_config import MetricsConfig, SavedRun, read_saved_run

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from datatools.errors import DataError, one_line, reason
 from datatools.text import counted
-from pggan.model.files import BEST, CHECKPOINTS, FINAL, STORED, load_model, save_model
+from pggan.model.files import BEST, CHECKPOINTS, FINAL, STORED, save_model
 from pggan.model.networks import Network
 from pggan.training.checkpoints import Values, checkpoints
 from pggan.training.log import Tick
+from pggan.training.models import load_model
 from pggan.training.run_config import SavedRun
 from pggan.training.saving import require_room
 from pggan.training.step import Networks, Stepper

@@ -24,8 +24,9 @@ from pggan.data.stream import Source
 from pggan.evaluate import main, of_model
 from pggan.metrics.compare import Options, Results, measure
 from pggan.metrics.image_sets import ImageSet, ModelSet, PyramidSet
-from pggan.model.files import load_model, save_model
+from pggan.model.files import save_model
 from pggan.model.networks import Discriminator, Generator, Network
+from pggan.training.models import load_model
 from pggan.training.run_config import SavedRun
 from tests.support.pggan_runs import PRESET, config_of, write_pyramid
 

@@ -14,7 +14,7 @@ from datatools.images import read_rgb
 from pggan import generate
 from pggan.generate import main
 from pggan.media.latents import critic_scores
-from pggan.model.files import load_model
+from pggan.training.models import load_model
 from tests.support.pggan_runs import config_of, train, write_pyramid
 
 

@@ -17,8 +17,9 @@ from safetensors.torch import load_file, safe_open, save_file
 from datatools.errors import DataError
 from pggan import evaluate, generate, train
 from pggan.config.presets import NetworkConfig
-from pggan.model.files import FORMAT, METADATA, STORED, load_model, save_model
+from pggan.model.files import FORMAT, METADATA, STORED, save_model
 from pggan.model.networks import Discriminator, Generator
+from pggan.training.models import load_model
 from tests.support import pggan_runs
 from tests.support.pggan_runs import config_of, write_pyramid
 

@@ -20,11 +20,11 @@ from pggan.config.presets import PRESETS
 from pggan.config.schedule import ScheduleState
 from pggan.data.stream import Batch
 from pggan.media.video import snapshots
-from pggan.model.files import load_model
 from pggan.report.data import read_stats
 from pggan.training import chores, session
 from pggan.training.checkpoints import checkpoints
 from pggan.training.loop import Result
+from pggan.training.models import load_model
 from pggan.training.options import TrainingOptions
 from pggan.training.run import Run
 from pggan.training.step import Stepper

@@ -14,13 +14,14 @@ from pggan.config.schedule import ScheduleConfig
 from pggan.data.stream import Source
 from pggan.metrics.compare import Options
 from pggan.metrics.image_sets import PyramidSet
-from pggan.model.files import Model, load_model
+from pggan.model.files import Model
 from pggan.train import parse_intervals
 from pggan.training import chores, session
 from pggan.training import metrics as module
 from pggan.training.checkpoints import checkpoints, load_checkpoint
 from pggan.training.loop import Result
 from pggan.training.metrics import MeasuringInterruptedError, TrainingMetrics
+from pggan.training.models import load_model
 from pggan.training.run import Run
 from pggan.training.run_config import MetricsConfig
 from tests.support.pggan_runs import (

@@ -20,7 +20,6 @@ from click.testing import CliRunner
 from datatools import files
 from datatools.errors import DataError
 from pggan.media.video import snapshots
-from pggan.model.files import load_model
 from pggan.report.data import read_stats
 from pggan.train import main
 from pggan.training import board, saving
@@ -28,6 +27,7 @@ from pggan.training import log as runlog
 from pggan.training.checkpoints import checkpoints, save_checkpoint
 from pggan.training.log import RunLog
 from pggan.training.loop import Result
+from pggan.training.models import load_model
 from pggan.training.run_config import read_saved_run
 from pggan.training.saving import Saving
 from pggan.training.step import Stepper

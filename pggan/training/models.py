@@ -1,0 +1,69 @@
+"""Load a model from a model file or a run folder.
+
+from pggan.models import load_model
+model = load_model("runs/faces")
+pictures = model.pictures(seeds=range(16))  # (16, r, r, 3) uint8
+"""
+
+from pathlib import Path
+
+import torch
+
+from datatools.errors import DataError, one_line
+from datatools.files import as_data_error
+from pggan.config.schedule import state_at
+from pggan.model.files import BEST, CHECKPOINTS, FINAL, STORED, Model, model_of, new_network, read_model
+from pggan.training.checkpoints import Values, newest_good
+from pggan.training.run_config import SavedRun, read_saved_run
+from pggan.training.threads import use_fastest
+
+TRIAL_PICTURES = 4  # made at once to find the fastest number of threads
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
+    """Return the model of a file or of a run folder.
+
+    Of a folder: its final model, else its newest checkpoint, else its best snapshot. Raises DataError, in one line, for
+    anything else.
+    """
+    path = Path(path)
+    with as_data_error(path, "read"):
+        model = _of_folder(path) if path.is_dir() else read_model(path)
+    return model.to(device)
+
+
+def use_fastest_threads(model: Model) -> None:
+    """Set torch to the number of threads that makes pictures fastest on a CPU; do nothing on other devices."""
+    if model.device.type == "cpu":
+        use_fastest(lambda: model.pictures(range(TRIAL_PICTURES)))
+
+
+def _of_folder(folder: Path) -> Model:
+    if (folder / FINAL).exists():
+        return read_model(folder / FINAL)
+    saved = read_saved_run(folder)
+    values = newest_good(folder / CHECKPOINTS, lambda _: None)
+    if saved is not None and values is not None:
+        return _of_checkpoint(folder, saved, values)
+    if (folder / BEST).exists():
+        return read_model(folder / BEST)
+    names = sorted(entry.name for entry in folder.iterdir() if _has_model(entry))
+    hint = f"; in it, these can be named: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""
+    raise DataError(f"{folder}: neither a model file nor a run folder with {FINAL} or a checkpoint{hint}")
+
+
+def _has_model(path: Path) -> bool:
+    return path.suffix == ".safetensors" or (path / FINAL).exists() or (path / CHECKPOINTS).is_dir()
+
+
+def _of_checkpoint(folder: Path, saved: SavedRun, values: Values) -> Model:
+    try:
+        networks = {part: new_network(part, saved.preset.network) for part in STORED}
+        for part, network in networks.items():
+            network.load_state_dict(values[STORED[part]])
+        images = int(values["images"])
+        return model_of(networks, state_at(saved.preset.schedule, images).lod, images)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise DataError(
+            f"{folder}: its newest checkpoint does not fit its config.json: {one_line(error, 200)}"
+        ) from error
