@@ -22,7 +22,7 @@ PICTURE_ENDINGS = frozenset(
 """Endings of the formats that `datatools.images` decodes; upper and lower case are the same."""
 
 SYSTEM_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"})
-"""What Windows, macOS and network disks put beside a user's files, in lower case."""
+"""Files that Windows, macOS and network disks add to a user's folders, in lower case."""
 
 
 CONTENTS = (

@@ -2,7 +2,7 @@
 
 The names of finished work hold the sizes of the photos. A photo can also change at its size: a download that reserves
 its space before it fills it, `rsync --inplace`, a disk that lost blocks. So every score shard has its photos' stamps
-(size and times of the last changes) beside it. A photo with the same stamp is the same. Where the stamp differs, the
+(size and times of the last changes) next to it. A photo with the same stamp is the same. Where the stamp differs, the
 MD5 of the photo decides, so that a copy of the tree, or a mere touch, costs one look and no work.
 
 The ranking is removed before scores are made again: where it exists, it is that of the scores. Build shards and the

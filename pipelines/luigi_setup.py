@@ -108,7 +108,7 @@ class _LostLog(logging.Handler):
 
 
 def keep_lost_log(path: Path) -> None:
-    """Log to `path` from the moment when stderr is closed or breaks; a build goes on without its console."""
+    """Log to `path` once stderr is closed or breaks; a build continues without its console."""
     logging.getLogger("luigi-interface").addHandler(_LostLog(path))
 
 

@@ -45,7 +45,7 @@ class ScoreShard(BuildTask):
         return scores_are_fresh(self.layout, self.index)
 
     def timing(self) -> Path:
-        """Return a path beside the scores, with which it stays for later builds."""
+        """Return a path next to the scores, so that both stay for later builds."""
         return self.layout.score_path(self.index).with_suffix(".json")
 
     def run(self) -> None:

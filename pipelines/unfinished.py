@@ -1,6 +1,6 @@
 """Results of a shard's first photos, on the disk as soon as they are there: an interrupted shard resumes after them.
 
-Two files lie beside the shard's own and only grow: one line of JSON per photo, and the photos' faces. A line is written
+Two files next to the shard's own only grow: one line of JSON per photo, and the photos' faces. A line is written
 after its face, whose checksum it has. So however the process ended, each whole line with its face is a finished photo.
 Nothing is flushed: when the power fails, the photos that the system had not yet written are lost (half a minute on
 Linux), which the checksums find out.

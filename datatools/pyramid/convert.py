@@ -132,7 +132,7 @@ def count_images(old: Path) -> int:
 
 
 def labels_path(h5: Path) -> Path:
-    """Return where the labels of a file lie, if it has any: `<stem>-labels.npy` beside it."""
+    """Return the path of a file's labels, `<stem>-labels.npy` in the same folder, which may not exist."""
     return h5.with_name(f"{h5.stem}-labels.npy")
 
 

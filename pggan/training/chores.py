@@ -118,7 +118,7 @@ def save(run: Run) -> None:
 def measure(run: Run, *, ending: bool = False) -> None:
     """The metrics that are due: a line in stats.jsonl, points in TensorBoard, and the best snapshot.
 
-    Afterwards the training is where it was. A checkpoint comes first: what is given up here is done when it goes on.
+    The state of the run does not change. A checkpoint is saved first: a resumed run repeats what is cancelled here.
     """
     names = run.metrics.due(run.position.images, ending=ending) if run.team.is_main and not run.stepper.stopping else []
     if not names:

@@ -53,7 +53,7 @@ class TrainingMetrics:
 
     Args:
         mirror: whether the training mirrors its reals.
-        stopping: whether the training was asked to stop; measuring is then given up, and done when it goes on.
+        stopping: whether the run was asked to stop; measuring is then cancelled, and repeated on resume.
 
     Raises DataError where there are fewer reals than are to be measured, and for levels that are too small.
     """

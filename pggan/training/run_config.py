@@ -65,7 +65,7 @@ class SavedRun:
             raise ValueError(f"threads {self.threads!r}: must be 1 to {MOST_THREADS}")
 
     def threads_on(self, device: torch.device) -> int | None:
-        """Return the threads that the run goes on with, None for torch's own where the device is not a CPU.
+        """Return the number of threads of a resumed run, None for torch's own where the device is not a CPU.
 
         Older versions did not note the number: on a CPU it was torch's own.
         """

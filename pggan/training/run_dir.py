@@ -70,7 +70,7 @@ def check_resume_settings(out: Path, saved: SavedRun | None, now: SavedRun, *, f
 
 
 def settle_threads(before: int | None, now: int | None, say: Callable[[str], None]) -> list[str]:
-    """Say what a user must know of the threads that a run goes on with; return the change to be noted, if it is one.
+    """Report the number of threads of a resumed run; return the change to be recorded, if there is one.
 
     Args:
         before: the run's number of threads, None where it is not known. now: the number asked for, None for `before`.
