@@ -28,15 +28,21 @@ _REPEATED = {  # the later one of every pair -> the earlier one
     27267: 16242,
     29815: 28242,
 }
+_REPORTED_PAIRS = (234, 3329, 6770, 7384, 7561, 12444, 12885, 13825, 15506, 19199, 20134, 24646)
+"""The earlier ones of pairs of neighbours that users of CelebAMask-HQ (the same images) report as duplicates."""
+_NOT_ALIGNED = 2110
 
 KNOWN_FLAWS: Mapping[int, str] = MappingProxyType(
     dict.fromkeys(_REPORTED, "reported as flawed by users")
+    | {_NOT_ALIGNED: "reported as not aligned by users"}
+    | {earlier + 1: f"reported as the same photo as {earlier} by users" for earlier in _REPORTED_PAIRS}
     | {index: f"shows the same photo as {earlier}" for index, earlier in _REPEATED.items()}
 )
 """CelebA-HQ index -> why this entry is doubtful. They belong to the published set; exclude them only on purpose.
 
 The repeated photos were found by the perceptual hash of `datatools.faces.duplicates` and confirmed by eye among the 932
-published photos that were at hand; the whole set must hold many more.
+published photos that were at hand; the whole set must hold many more. What users report was not confirmed, except for
+the pair 5162 and 5163, which is in both lists.
 """
 
 

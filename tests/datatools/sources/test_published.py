@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from datatools.sources.published import COUNT, KNOWN_FLAWS, celebahq_index_by_file, published_files, published_rows
+from tests.support.paths import ROOT
 
 
 def test_shape_and_range() -> None:
@@ -39,6 +40,22 @@ def test_files_follow_from_rows() -> None:
 def test_known_flaws_are_entries_of_the_set() -> None:
     assert {70, 2815} <= set(KNOWN_FLAWS)
     assert all(0 <= index < COUNT and reason for index, reason in KNOWN_FLAWS.items())
+
+
+def test_flaws_that_users_report_are_listed_as_such() -> None:
+    pairs = (234, 3329, 6770, 7384, 7561, 12444, 12885, 13825, 15506, 19199, 20134, 24646)
+    for earlier in pairs:
+        assert KNOWN_FLAWS[earlier + 1] == f"reported as the same photo as {earlier} by users"
+        assert earlier not in KNOWN_FLAWS  # one of the two stays
+    assert KNOWN_FLAWS[5163] == "shows the same photo as 5162"
+    assert KNOWN_FLAWS[2110] == "reported as not aligned by users"
+    assert len(KNOWN_FLAWS) == 2 + 1 + len(pairs) + 11
+
+
+def test_known_flaws_are_documented() -> None:
+    page = (ROOT / "docs/known-flaws.md").read_text(encoding="utf-8")
+    for index, reason in KNOWN_FLAWS.items():
+        assert f"| {index} | {published_files()[index]} | {reason} |" in page
 
 
 def test_published_images_on_disk_are_where_the_list_says(sample_data: Path) -> None:
