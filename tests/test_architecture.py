@@ -41,7 +41,7 @@ ONLY_IN = {
 }
 OUTER = {"datatools.report", "datatools.exports", "datatools.h5tool", "datatools.sample"}
 """What is made of the library's parts; the parts do not know it."""
-PARTS = {"datatools.pyramid", "datatools.sources", "datatools.faces", "datatools.restore"}
+PARTS = {"datatools.pyramid", "datatools.sources", "datatools.faces", "datatools.restore", "datatools.landmarks"}
 FIT = "datatools.restore.fit"
 FIT_COMMAND = "datatools.restore.evaluate"
 """The documented name of the command line `datatools.restore.fit.evaluate`."""
