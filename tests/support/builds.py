@@ -14,10 +14,10 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from datatools.sample_portraits import Portrait, render
 from datatools.sources.published import published_files
 from tests.faults.trees import landmark_row, write_tree
 from tests.support.paths import ROOT
+from tests.support.portraits import Portrait, render
 
 BASE = ("--resolution", "256", "--shard-size", "3", "--jobs", "1", "--restore", "none")
 """Options of every build here, so that it is quick."""

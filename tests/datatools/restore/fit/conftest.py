@@ -12,7 +12,7 @@ from datatools.restore.fit import train as command
 from datatools.restore.fit.dataset import Photos, picture_files
 from datatools.restore.networks import Critic, Orientations, SuperResolver
 from datatools.restore.weights import NETWORKS, save_weights
-from datatools.sample_portraits import Portrait, render
+from tests.support.portraits import Portrait, render
 from tests.support.restore_samples import TINY, tiny_network
 
 

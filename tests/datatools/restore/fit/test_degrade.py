@@ -20,7 +20,7 @@ from datatools.restore.fit.degrade import (
     reduce_picture,
 )
 from datatools.restore.fit.metrics import psnr_rgb
-from datatools.sample_portraits import Portrait, render
+from tests.support.portraits import Portrait, render
 
 KERNELS = [
     Reduction("bicubic"),

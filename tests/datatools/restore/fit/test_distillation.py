@@ -17,7 +17,7 @@ from datatools.restore.fit.degrade import reduce_picture
 from datatools.restore.fit.distillation import TeacherExample, TeacherTargets, load_teacher
 from datatools.restore.tiling import best_precision, restore
 from datatools.restore.weights import save_weights
-from datatools.sample_portraits import Portrait, render
+from tests.support.portraits import Portrait, render
 from tests.support.restore_samples import tiny_network
 
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ from datatools.restore.fit.degrade import compress, reduce_picture
 from datatools.restore.fit.metrics import psnr_rgb, psnr_y, ssim_y
 from datatools.restore.tiling import restore
 from datatools.restore.weights import Network, load_weights, save_weights
-from datatools.sample_portraits import Portrait, render
+from tests.support.portraits import Portrait, render
 from tests.support.restore_samples import tiny_network
 
 KEYS = {"psnr_y", "psnr_rgb", "ssim_y", "baseline_psnr_y", "baseline_psnr_rgb", "baseline_ssim_y", "seconds"}

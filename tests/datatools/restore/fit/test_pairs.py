@@ -8,8 +8,8 @@ import pytest
 
 from datatools.images import save_png
 from datatools.restore.fit.dataset import Photos, matching, picture_files, training_pair
-from datatools.sample_portraits import Portrait, render
 from tests.support.fit_runs import settings
+from tests.support.portraits import Portrait, render
 
 
 @pytest.mark.parametrize("task", ["jpeg", "sr"])

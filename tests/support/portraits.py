@@ -1,10 +1,7 @@
-"""Rendered portraits for the demo: simple faces, lit from one side, with known landmarks and fine detail.
-
-Without them the demo's data set would be one face, sixteen times: two pairs of photos in three would count as
-duplicates, and a network trained on it could learn nothing but that face.
+"""Painted portraits: simple faces of different people, lit from one side, with exact landmarks and fine detail.
 
 Everything is painted in head coordinates (x to the right, y down, the face about 0.8 wide and 1 high on either side of
-its centre) and mapped to pixels by one similarity, which also carries the landmarks: they are exact.
+its centre) and mapped to pixels by one similarity, which also carries the landmarks.
 """
 
 from copy import copy
