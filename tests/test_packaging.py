@@ -58,7 +58,14 @@ def test_a_script_starts_its_command_line(name: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["datatools.h5tool", "datatools.restore.fit", "datatools.restore.evaluate", "pggan.report", "pggan.train"],
+    [
+        "datatools.download",
+        "datatools.h5tool",
+        "datatools.restore.fit",
+        "datatools.restore.evaluate",
+        "pggan.report",
+        "pggan.train",
+    ],
 )
 def test_a_documented_command_names_itself(module: str) -> None:
     command = [sys.executable, "-m", module, "--help"]
