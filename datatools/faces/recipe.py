@@ -10,7 +10,7 @@ from datatools.faces.geometry import FACE_SIZE, FaceFrame, face_frame
 from datatools.faces.padding import blend_padding
 from datatools.faces.resample import FinalFilter, warp_to_face
 from datatools.images import Box, decode_rgb, image_size
-from datatools.restore import Crop, Plan, Restorer
+from datatools.restore import Crop, RestorePlan, Restorer
 
 DARKENING: dict[FinalFilter, float] = {"lanczos": 0.44, "box": 0.25}
 """Grey levels taken off before the one final rounding, so that faces have the mean of the published ones.
@@ -72,7 +72,7 @@ def _needed_box(frame: FaceFrame, reduce: int) -> Box:
     return _grown(np.floor(low + 1e-6), np.ceil(high - 1e-6), margin, 1, _reduced_size(frame, reduce))
 
 
-def _crop_box(box: Box, plan: Plan, size: tuple[int, int]) -> Box:
+def _crop_box(box: Box, plan: RestorePlan, size: tuple[int, int]) -> Box:
     """Return the part of the reduced photo, `size` = (width, height), that a plan needs to restore `box`."""
     return _grown(np.array(box[:2]), np.array(box[2:]), plan.margin, plan.grid, size)
 

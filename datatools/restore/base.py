@@ -40,7 +40,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RestorePlan:
     """What a restorer does to one photo.
 
     Attributes:
@@ -58,7 +58,7 @@ class Plan:
     halvings: int = 0
 
 
-Crop = tuple[Plan, Picture, Box]
+Crop = tuple[RestorePlan, Picture, Box]
 """A plan, a crop (h, w, 3) uint8 RGB of a photo that begins at a multiple of the plan's grid, and the wanted part
 (left, top, right, bottom) of that crop in its pixels."""
 
@@ -78,7 +78,7 @@ class Restorer(Protocol):
     def batch_size(self) -> int:
         """Return how many photos to give to `run` at once. 1: more gain nothing, so spread photos over processes."""
 
-    def plan(self, side: float, /) -> Plan:
+    def plan(self, side: float, /) -> RestorePlan:
         """Return what is done to a photo whose face rectangle has that side in pixels."""
 
     def run(self, crops: Sequence[Crop], /) -> list[Picture]:
@@ -97,9 +97,9 @@ class NoRestorer:
     digest: str = hashlib.sha256(b"none").hexdigest()
     batch_size: int = 1
 
-    def plan(self, _side: float, /) -> Plan:
+    def plan(self, _side: float, /) -> RestorePlan:
         """Return a plan without networks."""
-        return Plan()
+        return RestorePlan()
 
     def run(self, crops: Sequence[Crop], /) -> list[Picture]:
         """Cut the wanted parts out."""

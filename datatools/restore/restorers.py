@@ -18,7 +18,7 @@ from datatools.restore.base import (
     DEFAULT_VARIANT,
     Crop,
     Picture,
-    Plan,
+    RestorePlan,
     Step,
     SuperResolution,
     Variant,
@@ -91,7 +91,7 @@ class NetworkRestorer:
         parts = [*networks, self.super_resolution, *arithmetic]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
-    def plan(self, side: float, /) -> Plan:
+    def plan(self, side: float, /) -> RestorePlan:
         """Return the networks for a face of that side, and how often their result is halved."""
         enlarge = self.super_resolution == "always" or (self.super_resolution == "auto" and side < SHARP_SIDE)
         steps = tuple(step for step in self.steps if enlarge or _scale(step) == 1)
@@ -99,7 +99,7 @@ class NetworkRestorer:
         halvings = 0
         while scale > 1 and side * scale > LARGEST_SIDE:
             scale, halvings = scale // 2, halvings + 1
-        return Plan(steps, scale, _total_margin(steps), _common_grid(steps), halvings)
+        return RestorePlan(steps, scale, _total_margin(steps), _common_grid(steps), halvings)
 
     def run(self, crops: Sequence[Crop], /) -> list[Picture]:
         """Restore the wanted parts of crops: each network processes all crops that need it before the next one starts.

@@ -14,7 +14,7 @@ from datatools.faces.quality import quality_score
 from datatools.faces.recipe import make_face, reduce_face
 from datatools.images import Box, decode_rgb
 from datatools.pyramid import Pyramid
-from datatools.restore import Crop, NoRestorer, Plan
+from datatools.restore import Crop, NoRestorer, RestorePlan
 from datatools.restore.base import cut
 from datatools.sources.celeba import read_tree
 from pipelines.layout import BuildLayout
@@ -31,8 +31,8 @@ class Darkener:
     digest: str = "darkener"
     batch_size: int = 1
 
-    def plan(self, _side: float, /) -> Plan:
-        return Plan()
+    def plan(self, _side: float, /) -> RestorePlan:
+        return RestorePlan()
 
     def run(self, crops: Sequence[Crop], /) -> list[NDArray[np.uint8]]:
         self.restored.extend([1] * len(crops))

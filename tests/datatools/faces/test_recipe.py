@@ -16,7 +16,7 @@ from datatools.faces.recipe import decode_scale, make_face, reduce_face
 from datatools.faces.reference import reference_face
 from datatools.faces.resample import FINAL_FILTERS, FinalFilter
 from datatools.images import Box, ImageError, image_size
-from datatools.restore import Crop, Plan, get_restorer
+from datatools.restore import Crop, RestorePlan, get_restorer
 from datatools.restore.base import cut
 from datatools.sources.celeba import read_tree
 from datatools.sources.records import FaceRecord
@@ -171,8 +171,8 @@ def test_only_the_needed_part_is_decoded() -> None:
         seen: tuple[int, ...] = ()
         inner: Box = (0, 0, 0, 0)
 
-        def plan(self, _side: float, /) -> Plan:
-            return Plan(margin=7, grid=4)
+        def plan(self, _side: float, /) -> RestorePlan:
+            return RestorePlan(margin=7, grid=4)
 
         def run(self, crops: Sequence[Crop], /) -> list[NDArray[np.uint8]]:
             ((_, picture, self.inner),) = crops

@@ -29,7 +29,7 @@ from datatools.restore import (
     DEFAULT_VARIANT,
     Crop,
     NoRestorer,
-    Plan,
+    RestorePlan,
     Restorer,
     Step,
     SuperResolution,
@@ -327,13 +327,13 @@ class Watching:
 
     restorer: NetworkRestorer
     batch_size: int = 1
-    used: Plan = field(default_factory=Plan)
+    used: RestorePlan = field(default_factory=RestorePlan)
     shape: tuple[int, ...] = ()
     result: Picture = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
     name: str = "watching"
     digest: str = ""
 
-    def plan(self, side: float, /) -> Plan:
+    def plan(self, side: float, /) -> RestorePlan:
         return self.restorer.plan(side)
 
     def run(self, crops: Sequence[Crop], /) -> list[Picture]:
