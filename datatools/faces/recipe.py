@@ -10,7 +10,8 @@ from datatools.faces.geometry import FACE_SIZE, FaceFrame, face_frame
 from datatools.faces.padding import blend_padding
 from datatools.faces.resample import FinalFilter, warp_to_face
 from datatools.images import Box, decode_rgb, image_size
-from datatools.restore import Crop, RestorePlan, Restorer
+from datatools.restore import Crop, Restorer
+from datatools.restore.base import grow_box
 
 DARKENING: dict[FinalFilter, float] = {"lanczos": 0.44, "box": 0.25}
 """Grey levels taken off before the one final rounding, so that faces have the mean of the published ones.
@@ -69,24 +70,13 @@ def _needed_box(frame: FaceFrame, reduce: int) -> Box:
     else:
         low, high = frame.quad.min(axis=0) / reduce, frame.quad.max(axis=0) / reduce
         margin = MARGIN
-    return _grown(np.floor(low + 1e-6), np.ceil(high - 1e-6), margin, 1, _reduced_size(frame, reduce))
-
-
-def _crop_box(box: Box, plan: RestorePlan, size: tuple[int, int]) -> Box:
-    """Return the part of the reduced photo, `size` = (width, height), that a plan needs to restore `box`."""
-    return _grown(np.array(box[:2]), np.array(box[2:]), plan.margin, plan.grid, size)
+    left, top, right, bottom = (int(edge) for edge in (*np.floor(low + 1e-6), *np.ceil(high - 1e-6)))
+    return grow_box((left, top, right, bottom), margin, 1, _reduced_size(frame, reduce))
 
 
 def _reduced_size(frame: FaceFrame, reduce: int) -> tuple[int, int]:
     width, height = (-(-size // reduce) for size in frame.photo_size)
     return width, height
-
-
-def _grown(low: NDArray[np.floating], high: NDArray[np.floating], margin: int, grid: int, size: tuple[int, int]) -> Box:
-    """Enlarge a box by a margin, begin it at multiples of `grid`, and cut it at the edges of a picture of `size`."""
-    left, top = np.maximum(low.astype(int) - margin, 0) // grid * grid
-    right, bottom = np.minimum(high.astype(int) + margin, size)
-    return int(left), int(top), int(right), int(bottom)
 
 
 def prepare_face(data: bytes, landmarks: ArrayLike, restorer: Restorer) -> FacePart:
@@ -96,7 +86,7 @@ def prepare_face(data: bytes, landmarks: ArrayLike, restorer: Restorer) -> FaceP
     reduce = decode_scale(frame)
     plan = restorer.plan(frame.side / reduce)
     box = _needed_box(frame, reduce)
-    crop_box = _crop_box(box, plan, _reduced_size(frame, reduce))
+    crop_box = grow_box(box, plan.margin, plan.grid, _reduced_size(frame, reduce))
     wanted = (box[0] - crop_box[0], box[1] - crop_box[1], box[2] - crop_box[0], box[3] - crop_box[1])
     crop = (plan, decode_rgb(data, reduce=reduce, box=crop_box), wanted)
     return FacePart(crop, frame, (box[0] * reduce, box[1] * reduce), reduce)

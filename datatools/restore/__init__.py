@@ -9,28 +9,9 @@ Importing this does not load torch; using a restorer with a network does.
 from typing import get_args
 
 from datatools.errors import DataError
-from datatools.restore.base import (
-    DEFAULT_VARIANT,
-    Crop,
-    NoRestorer,
-    RestorePlan,
-    Restorer,
-    Step,
-    SuperResolution,
-    Variant,
-)
+from datatools.restore.base import Crop, NoRestorer, RestorePlan, Restorer, Step, SuperResolution
 
-__all__ = [
-    "DEFAULT_VARIANT",
-    "Crop",
-    "NoRestorer",
-    "RestorePlan",
-    "Restorer",
-    "Step",
-    "SuperResolution",
-    "Variant",
-    "get_restorer",
-]
+__all__ = ["Crop", "NoRestorer", "RestorePlan", "Restorer", "Step", "SuperResolution", "get_restorer"]
 
 
 def get_restorer(

@@ -15,11 +15,7 @@ from datatools.images import Box
 Picture = NDArray[np.uint8]
 """(h, w, 3) RGB."""
 
-Variant = Literal["distortion", "perceptual"]
 SuperResolution = Literal["auto", "always", "never"]
-
-DEFAULT_VARIANT: Variant = "distortion"
-"""The bundled networks that come nearer to the published images: docs/restoration.md has the table."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +125,17 @@ def cut(picture: Picture, box: Box) -> Picture:
     check_part(picture, box)
     left, top, right, bottom = box
     return picture[top:bottom, left:right]
+
+
+def grow_box(box: Box, margin: int, grid: int, size: tuple[int, int]) -> Box:
+    """Enlarge a box by a margin, begin it at multiples of `grid`, and cut it at the edges of a picture of `size`."""
+    left, top, right, bottom = box
+    return (
+        max(left - margin, 0) // grid * grid,
+        max(top - margin, 0) // grid * grid,
+        min(right + margin, size[0]),
+        min(bottom + margin, size[1]),
+    )
 
 
 def halve(picture: Picture) -> Picture:

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from datatools.errors import DataError, one_line
 from datatools.files import unlike, utf8_path
 from datatools.optional import import_optional
+from datatools.restore.networks import PictureNetwork
 from datatools.restore.realesrgan import load_realesrgan, realesrgan_digest
-from datatools.restore.weights import check_readable, file_digest
+from datatools.restore.weights import check_finite, check_readable, file_digest
 
 REALESRGAN = "realesrgan"
 """Name of the network that comes in a package."""
@@ -36,8 +37,8 @@ MARGIN = 64
 """Pixels of photo around a tile for networks whose receptive field is unknown: as for Real-ESRGAN, a deep one."""
 
 
-class ExternalNetwork(nn.Module):
-    """A network that spandrel recognized, with the interface of our own.
+class ExternalNetwork(PictureNetwork):
+    """A network that spandrel recognized.
 
     Tiles at multiples of `grid` with `margin` pixels around them approximate the result on the whole photo; how closely
     depends on the network (one whose output depends on the whole picture differs visibly).
@@ -45,8 +46,8 @@ class ExternalNetwork(nn.Module):
 
     def __init__(self, descriptor: Any) -> None:
         super().__init__()
-        self.scale: int = descriptor.scale
-        self.grid: int = descriptor.size_requirements.multiple_of
+        self.scale = descriptor.scale
+        self.grid = descriptor.size_requirements.multiple_of
         self.margin = -(-MARGIN // self.grid) * self.grid
         self.network: nn.Module = descriptor.model
         self._descriptor = descriptor  # calls the network in the right way: some return several results
@@ -90,14 +91,20 @@ def _read_tensors(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def load_file_model(path: Path) -> ExternalNetwork:
-    """Return the network of a weight file, recognized by spandrel, in evaluation mode, fp32.
+def load_model(name_or_path: str) -> PictureNetwork:
+    """Return the network of that name or file, in evaluation mode, fp32, on the CPU.
+
+    Args:
+        name_or_path: "realesrgan", or a file .pth, .pt, .ckpt or .safetensors, which spandrel recognizes.
 
     Raises:
-        DataError: no such file, an unknown ending, spandrel is not installed; a damaged file, one that holds more than
+        DataError: no such file, an unknown ending, a package is not installed; a damaged file, one that holds more than
             weights, of an unknown architecture; a network that does not map one RGB picture to one of 1 or 4 times its
             size.
     """
+    if name_or_path == REALESRGAN:
+        return load_realesrgan()
+    path = Path(name_or_path)
     _check_file(path)
     spandrel = _spandrel()
     tensors = _read_tensors(path)
@@ -109,8 +116,7 @@ def load_file_model(path: Path) -> ExternalNetwork:
         raise DataError(f"{path}: the weights do not fit the network they resemble: {one_line(error, 300)}") from error
     _check_descriptor(path, descriptor, spandrel)
     network = ExternalNetwork(descriptor).float().eval().requires_grad_(False)
-    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
-        raise DataError(f"{path} holds values that are not finite: the file is damaged")
+    check_finite(path, network)
     return network
 
 
@@ -127,23 +133,6 @@ def _check_descriptor(path: Path, descriptor: Any, spandrel: Any) -> None:
         raise DataError(f"{path} ({architecture}) enlarges {descriptor.scale}x; give a network for 1x or 4x")
     if descriptor.size_requirements.square or descriptor.tiling is spandrel.ModelTiling.INTERNAL:
         raise DataError(f"{path} ({architecture}) cannot work on parts of a picture, as large photos need")
-
-
-def load_model(name_or_path: str) -> nn.Module:
-    """Return the network of that name or file, in evaluation mode, fp32, on the CPU.
-
-    It has `scale`, `margin` and `grid` (pixels of its input) and maps (n, 3, h, w), 0..1, to
-    (n, 3, h * scale, w * scale).
-
-    Args:
-        name_or_path: "realesrgan", or a file .pth, .pt, .ckpt or .safetensors.
-
-    Raises:
-        DataError: see `load_file_model` and `load_realesrgan`.
-    """
-    if name_or_path == REALESRGAN:
-        return load_realesrgan()
-    return load_file_model(Path(name_or_path))
 
 
 def digest(name_or_path: str) -> str:

@@ -53,6 +53,17 @@ def _check_self_ensemble(count: Orientations) -> Orientations:
     return count
 
 
+class PictureNetwork(nn.Module):
+    """Maps (n, 3, h, w), 0..1, h and w multiples of `grid`, to (n, 3, h * scale, w * scale), which may leave 0..1.
+
+    An output pixel depends on no input pixel further than `margin` away.
+    """
+
+    scale: int
+    margin: int
+    grid: int
+
+
 class ResidualBlock(nn.Module):
     """x + SHARE * conv(relu(conv(x))), without batch normalization, which would tie a pixel to its minibatch.
 
@@ -72,7 +83,7 @@ class ResidualBlock(nn.Module):
         return torch.add(x, change, alpha=self.SHARE)
 
 
-class ArtifactRemover(nn.Module):
+class ArtifactRemover(PictureNetwork):
     """Encoder-decoder with symmetric skips (Mao et al. 2016), which predicts what JPEG changed. The size is kept.
 
     Blocks of 2 x 2 pixels become channels, a strided convolution halves once more, and a transposed one leads back;
@@ -80,8 +91,8 @@ class ArtifactRemover(nn.Module):
     would spend its time on moving features rather than on multiplying them.
     """
 
-    scale: ClassVar[int] = 1
-    grid: ClassVar[int] = 8
+    scale = 1
+    grid = 8
 
     def __init__(
         self,
@@ -136,13 +147,13 @@ def _places(pictures: Tensor) -> Tensor:
     return torch.stack(waves).expand(n, -1, -1, -1)
 
 
-class SuperResolver(nn.Module):
+class SuperResolver(PictureNetwork):
     """Residual network at the small size, then a pixel shuffle by 4 (Ledig et al. 2016, without their normalization).
 
     The network predicts what bilinear enlargement lacks. With `texture` it also adds grain, see `Texture`.
     """
 
-    scale: ClassVar[int] = 4
+    scale = 4
 
     def __init__(self, channels: int = 64, blocks: int = 12, texture: int = 0, self_ensemble: Orientations = 1) -> None:
         """Set `channels` and residual `blocks`, and the channels of the layers that make grain (`texture`, 0: none).

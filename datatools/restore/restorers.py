@@ -10,28 +10,26 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from datatools.errors import DataError
 from datatools.images import Box
 from datatools.restore.base import (
-    DEFAULT_VARIANT,
     Crop,
     Picture,
     RestorePlan,
     Step,
     SuperResolution,
-    Variant,
     check_part,
     cut,
+    grow_box,
     halve,
 )
-from datatools.restore.bundled import bundled_weights
 from datatools.restore.devices import choose_device
 from datatools.restore.external import REALESRGAN, load_model
 from datatools.restore.external import digest as external_digest
-from datatools.restore.tiling import GPU_TILING, Precision, best_precision, network_shape, restore_parts
-from datatools.restore.weights import file_digest, load_remover, load_weights, task_of
+from datatools.restore.networks import PictureNetwork
+from datatools.restore.tiling import GPU_TILING, Precision, best_precision, restore_parts
+from datatools.restore.weights import NETWORKS, file_digest, load_remover, load_weights, task_of
 
 SHARP_SIDE = 1024.0
 """Side of a face rectangle, in photo pixels, from which super-resolution would be averaged away."""
@@ -43,25 +41,25 @@ would miss pixels in between (see `faces.recipe.LEAST_DECODED_SIDE`, which is ha
 GPU_BATCH = 16
 """Photos that a GPU restores at once: enough that most tiles find others of their size."""
 
-BUNDLED: dict[str, Variant] = {
-    "bundled": DEFAULT_VARIANT,
-    "bundled-distortion": "distortion",
-    "bundled-perceptual": "perceptual",
-}
+FOLDER = Path(__file__).with_name("data")
+"""The bundled weights; docs/restoration.md describes their training and quality."""
+BUNDLED = {"bundled": "distortion", "bundled-distortion": "distortion", "bundled-perceptual": "perceptual"}
+"""Super-resolver of each restorer of our own networks: that with the least error, or that with texture."""
 
 
 _loading = threading.Lock()  # threads that ask at once would get networks of their own
 
 
-def load_step(step: Step) -> nn.Module:
+def load_step(step: Step) -> PictureNetwork:
     """Return the network of a step, on the CPU; a process loads it once."""
     with _loading:
         return _network(step)
 
 
 @lru_cache(maxsize=4)
-def _network(step: Step) -> nn.Module:
+def _network(step: Step) -> PictureNetwork:
     # the digest is a part of the cache's key: a file may have been written anew under its name
+    network: PictureNetwork
     if step.source == "external":
         network = load_model(step.where)
     elif step.source == "jpeg":
@@ -94,12 +92,12 @@ class NetworkRestorer:
     def plan(self, side: float, /) -> RestorePlan:
         """Return the networks for a face of that side, and how often their result is halved."""
         enlarge = self.super_resolution == "always" or (self.super_resolution == "auto" and side < SHARP_SIDE)
-        steps = tuple(step for step in self.steps if enlarge or _scale(step) == 1)
-        scale = math.prod(map(_scale, steps))
+        steps = tuple(step for step in self.steps if enlarge or load_step(step).scale == 1)
+        scale, margin, grid = _shape(steps)
         halvings = 0
         while scale > 1 and side * scale > LARGEST_SIDE:
             scale, halvings = scale // 2, halvings + 1
-        return RestorePlan(steps, scale, _total_margin(steps), _common_grid(steps), halvings)
+        return RestorePlan(steps, scale, margin, grid, halvings)
 
     def run(self, crops: Sequence[Crop], /) -> list[Picture]:
         """Restore the wanted parts of crops: each network processes all crops that need it before the next one starts.
@@ -109,78 +107,66 @@ class NetworkRestorer:
         for _, crop, box in crops:
             check_part(crop, box)
         torch.set_num_threads(self.threads)
-        jobs = [_Job(plan.steps, crop, box) for plan, crop, box in crops]
+        tiling = GPU_TILING if self.batch_size > 1 else None
+        pictures = [crop for _, crop, _ in crops]
+        boxes = [box for _, _, box in crops]  # of the wanted parts, in `pictures`
         for step in self.steps:
-            due = [job for job in jobs if step in job.steps]
-            inputs = [(job.picture, job.next_box()) for job in due]
-            results = restore_parts(
-                load_step(step),
-                inputs,
-                device=self.device,
-                precision=self.precision,
-                tiling=GPU_TILING if self.batch_size > 1 else None,
-            )
-            for job, (_, box), result in zip(due, inputs, results, strict=True):
-                job.advance(box, result)
-        return [job.result(plan.halvings) for job, (plan, _, _) in zip(jobs, crops, strict=True)]
+            due = [index for index, (plan, _, _) in enumerate(crops) if step in plan.steps]
+            # of each picture the wanted part and the margin of later networks, which begins at multiples of their grids
+            parts: list[tuple[Picture, Box]] = []
+            for index in due:
+                steps = crops[index][0].steps
+                _, margin, grid = _shape(steps[steps.index(step) + 1 :])
+                parts.append((pictures[index], grow_box(boxes[index], margin, grid, pictures[index].shape[1::-1])))
+            network = load_step(step)
+            results = restore_parts(network, parts, device=self.device, precision=self.precision, tiling=tiling)
+            for index, (_, (x, y, _, _)), result in zip(due, parts, results, strict=True):
+                left, top, right, bottom = boxes[index]
+                s = network.scale
+                boxes[index] = ((left - x) * s, (top - y) * s, (right - x) * s, (bottom - y) * s)
+                pictures[index] = result
+        results = [cut(picture, box) for picture, box in zip(pictures, boxes, strict=True)]
+        for index, (plan, _, _) in enumerate(crops):
+            for _ in range(plan.halvings):
+                results[index] = halve(results[index])
+        return results
 
 
-@dataclass
-class _Job:
-    """A crop between two networks.
+def _shape(steps: Sequence[Step]) -> tuple[int, int, int]:
+    """Return scale, margin and grid of networks in a row, of which only the last one enlarges."""
+    networks = [load_step(step) for step in steps]
+    return (
+        math.prod(network.scale for network in networks),
+        sum(network.margin for network in networks),
+        math.lcm(*(network.grid for network in networks)),
+    )
 
-    Attributes:
-        steps: networks that have not run yet.
-        picture: result of the network before, or the crop.
-        box: (left, top, right, bottom) of the wanted part in it.
+
+def bundled_weights(task: str, variant: str) -> Path:
+    """Return the bundled weight file for "jpeg" (there is only one) or "sr"."""
+    path = FOLDER / ("jpeg.safetensors" if task == "jpeg" else f"sr-{variant}.safetensors")
+    if not path.is_file():
+        raise DataError(f"{path} is missing: the installation is damaged, install the program again")
+    return path
+
+
+def load_network(name: str, task: str) -> PictureNetwork:
+    """Return one network by a restorer's name or by file, in evaluation mode.
+
+    Args:
+        name: as for `datatools.restore.get_restorer`.
+        task: "jpeg" or "sr"; of the bundled networks, the one for this task.
+
+    Raises:
+        DataError: no such network or file, a damaged one, or one for another task.
     """
-
-    steps: tuple[Step, ...]
-    picture: Picture
-    box: Box
-
-    def next_box(self) -> Box:
-        """Return the part that the next network has to restore: the wanted one and the later networks' margin.
-
-        It begins at multiples of later networks' grids, as the photo and the crop do.
-        """
-        margin, grid = _total_margin(self.steps[1:]), _common_grid(self.steps[1:])
-        height, width = self.picture.shape[:2]
-        left, top, right, bottom = self.box
-        return (
-            max(left - margin, 0) // grid * grid,
-            max(top - margin, 0) // grid * grid,
-            min(right + margin, width),
-            min(bottom + margin, height),
-        )
-
-    def advance(self, restored: Box, result: Picture) -> None:
-        """Continue with the next network's result for the part `restored` of the picture."""
-        scale = _scale(self.steps[0])
-        left, top, right, bottom = self.box
-        x, y = restored[:2]
-        self.box = ((left - x) * scale, (top - y) * scale, (right - x) * scale, (bottom - y) * scale)
-        self.picture, self.steps = result, self.steps[1:]
-
-    def result(self, halvings: int) -> Picture:
-        """Return the wanted part after the last network."""
-        picture = cut(self.picture, self.box)
-        for _ in range(halvings):
-            picture = halve(picture)
-        return picture
-
-
-def _scale(step: Step) -> int:
-    return network_shape(load_step(step))[0]
-
-
-def _common_grid(steps: Sequence[Step]) -> int:
-    """Return the grid on which pictures may begin for all of these networks; only the last one enlarges."""
-    return math.lcm(*(network_shape(load_step(step))[2] for step in steps))
-
-
-def _total_margin(steps: Sequence[Step]) -> int:
-    return sum(network_shape(load_step(step))[1] for step in steps)
+    path = bundled_weights(task, BUNDLED[name]) if name in BUNDLED else Path(name)
+    if task_of(path) is not None:
+        return load_weights(path, task)[0]
+    network, scale = load_model(name), NETWORKS[task].scale
+    if network.scale != scale:
+        raise DataError(f"{name} enlarges {network.scale}x; give a network that enlarges {scale}x")
+    return network
 
 
 def network_restorer(name: str, *, super_resolution: SuperResolution, device: str, threads: int) -> NetworkRestorer:
@@ -200,7 +186,7 @@ def network_restorer(name: str, *, super_resolution: SuperResolution, device: st
     return NetworkRestorer(name, tuple(steps), super_resolution, str(place), best_precision(place), threads, batch_size)
 
 
-def _bundled(variant: Variant) -> list[Step]:
+def _bundled(variant: str) -> list[Step]:
     """Return both bundled networks; the enlargement's model card says how strong the remover was in its training."""
     enlargement = bundled_weights("sr", variant)
     card = load_weights(enlargement, "sr")[1]

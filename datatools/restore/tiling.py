@@ -10,15 +10,16 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datatools.errors import DataError
 from datatools.images import Box
 from datatools.restore.base import Picture, check_part, check_picture
+from datatools.restore.networks import PictureNetwork
 
 Precision = Literal["fp32", "bf16"]
 
@@ -51,25 +52,8 @@ GPU_TILING = Tiling(tile=512, step=128, batch=2**19)
 """Half a million pixels keep a large GPU busy, and fit into a small one with a network as large as Real-ESRGAN."""
 
 
-class PictureNetwork(Protocol):
-    """Attributes of a restoration network besides those of `torch.nn.Module`.
-
-    It maps (n, 3, h, w) floats, 0..1, h and w multiples of `grid`, to (n, 3, h * scale, w * scale) floats, which may
-    leave 0..1. An output pixel depends on no input pixel further than `margin` away.
-    """
-
-    @property
-    def scale(self) -> int: ...
-
-    @property
-    def margin(self) -> int: ...
-
-    @property
-    def grid(self) -> int: ...
-
-
 def restore(
-    network: nn.Module,
+    network: PictureNetwork,
     picture: Picture,
     *,
     inner: Box | None = None,
@@ -84,7 +68,7 @@ def restore(
 
 
 def restore_parts(
-    network: nn.Module,
+    network: PictureNetwork,
     parts: Sequence[tuple[Picture, Box]],
     *,
     device: str | torch.device = "cpu",
@@ -94,7 +78,7 @@ def restore_parts(
     """Restore the wanted parts of pictures.
 
     Args:
-        network: as `PictureNetwork` describes; moved to `device` and into evaluation mode.
+        network: moved to `device` and into evaluation mode.
         parts: pictures, (h, w, 3) uint8 RGB, from 1 x 1 up, and (left, top, right, bottom) of what is wanted of each,
             in its pixels. The network uses the pixels around it as far as the picture has them. Sides that are not
             multiples of the network's grid are extended by their last row or column for the network, and cut again.
@@ -112,7 +96,7 @@ def restore_parts(
         raise DataError(f"precision {precision!r} is unknown; known: fp32, bf16")
     for picture, inner in parts:
         check_part(picture, inner)
-    scale, margin, grid = network_shape(network)
+    scale = network.scale
     tiling = tiling or cpu_tiling(scale)
     results = [
         np.empty(((bottom - top) * scale, (right - left) * scale, 3), np.uint8)
@@ -121,7 +105,7 @@ def restore_parts(
     tiles = [
         tile
         for index, (picture, inner) in enumerate(parts)
-        for tile in _tiles(index, picture, inner, tiling, margin, grid)
+        for tile in _tiles(index, picture, inner, tiling, network.margin, network.grid)
     ]
     where = torch.device(device)
     network = network.to(where).eval()
@@ -147,11 +131,6 @@ def best_precision(device: torch.device) -> Precision:
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     native = device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in checks)
     return "bf16" if native else "fp32"
-
-
-def network_shape(network: nn.Module) -> tuple[int, int, int]:
-    """Return (scale, margin, grid) of a network, see `PictureNetwork`."""
-    return tuple(int(getattr(network, name)) for name in ("scale", "margin", "grid"))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -230,13 +209,12 @@ def _cut(picture: Picture, window: Box) -> Picture:
     return np.pad(part, ((0, bottom - top - part.shape[0]), (0, right - left - part.shape[1]), (0, 0)), mode="edge")
 
 
-def _run(network: nn.Module, windows: Sequence[tuple[Picture, Box]], device: torch.device) -> Picture:
+def _run(network: PictureNetwork, windows: Sequence[tuple[Picture, Box]], device: torch.device) -> Picture:
     """Return the network's output for windows of one size, (n, h * scale, w * scale, 3) uint8."""
     stacked = np.stack([_cut(picture, window) for picture, window in windows])
     inputs = torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2)  # (n, 3, h, w), channels last in memory
     output: Tensor = network(inputs.float() / 255)
-    scale = network_shape(network)[0]
-    wanted = (len(windows), 3, inputs.shape[2] * scale, inputs.shape[3] * scale)
+    wanted = (len(windows), 3, inputs.shape[2] * network.scale, inputs.shape[3] * network.scale)
     if output.shape != wanted:
         raise DataError(f"the network's output for {tuple(inputs.shape)} is {tuple(output.shape)}, not {wanted}")
     output = output.float()

@@ -5,14 +5,15 @@ A file holds no code: reading a damaged file, or one of another kind, only gives
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from datatools.errors import DataError
 from datatools.files import as_data_error, atomic_path, unlike, utf8_path
@@ -65,6 +66,17 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """Yield an open safetensors file and its header. Raise DataError if it is missing, damaged or of another kind."""
+    check_readable(path)
+    try:
+        with utf8_path(path) as readable, safe_open(readable, framework="pt") as file:
+            yield file, file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged or not a weight file: {unlike(path) or error}") from error
+
+
 def task_of(path: Path) -> str | None:
     """Return the task of a weight file of this project; None for other files and for names without .safetensors.
 
@@ -74,17 +86,12 @@ def task_of(path: Path) -> str | None:
     """
     if path.suffix.lower() != ".safetensors":
         return None
-    check_readable(path)
-    try:
-        with utf8_path(path) as readable, safe_open(readable, framework="pt") as file:
-            header = file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged or not a weight file: {unlike(path) or error}") from error
-    if header.get("format") != FORMAT:
-        return None
-    if "task" not in header:
-        raise DataError(f"{path} does not name the task of its weights: the file is damaged")
-    return str(header["task"])
+    with _open(path) as (_, header):
+        if header.get("format") != FORMAT:
+            return None
+        if "task" not in header:
+            raise DataError(f"{path} does not name the task of its weights: the file is damaged")
+        return header["task"]
 
 
 def load_weights(path: Path, task: str) -> tuple[Network, dict[str, Any]]:
@@ -96,12 +103,8 @@ def load_weights(path: Path, task: str) -> tuple[Network, dict[str, Any]]:
     check_readable(path)
     if path.stat().st_size > MAX_BYTES:
         raise DataError(f"{path} is larger than any weight file of this project ({MAX_BYTES >> 20} MiB)")
-    try:
-        with utf8_path(path) as readable, safe_open(readable, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged or not a weight file: {unlike(path) or error}") from error
+    with _open(path) as (file, header):
+        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if header.get("format") != FORMAT:
         raise DataError(f"{path} is not a weight file of these networks (its format is {header.get('format')!r})")
     if header.get("task") != task:
@@ -124,9 +127,14 @@ def load_weights(path: Path, task: str) -> tuple[Network, dict[str, Any]]:
         raise DataError(
             f"{path}: the weights do not fit the network in the file: {str(error).splitlines()[0]}"
         ) from error
+    check_finite(path, network)
+    return network.eval().requires_grad_(False), card
+
+
+def check_finite(path: Path, network: nn.Module) -> None:
+    """Raise DataError for a network with weights that are not finite."""
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
         raise DataError(f"{path} holds values that are not finite: the file is damaged")
-    return network.eval().requires_grad_(False), card
 
 
 def load_remover(path: Path, strength: float) -> ArtifactRemover:

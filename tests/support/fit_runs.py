@@ -7,6 +7,7 @@ import torch
 
 from datatools.restore.fit.settings import FitSettings
 from datatools.restore.fit.training import Fit, run
+from datatools.restore.networks import PictureNetwork
 from tests.support.restore_samples import TINY
 
 CPU = torch.device("cpu")
@@ -21,7 +22,7 @@ def trained(fit: Fit, out: Path, every: int = 3) -> list[dict[str, float]]:
     return list(run(fit, out, every=every, card={"variant": fit.settings.variant}, progress=lambda: None))
 
 
-class Negative(torch.nn.Module):
+class Negative(PictureNetwork):
     """A teacher whose result nobody takes for a photo."""
 
     scale, margin, grid = 4, 0, 1

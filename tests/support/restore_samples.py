@@ -1,12 +1,16 @@
 """Restoration networks small enough for tests."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from datatools.images import Box
+from datatools.restore import Restorer
+from datatools.restore.base import Picture
 from datatools.restore.networks import ArtifactRemover, SuperResolver
 from datatools.restore.realesrgan import RRDBNet
-from datatools.restore.weights import NETWORKS, Network
+from datatools.restore.weights import NETWORKS, Network, save_weights
 
 TINY: dict[str, dict[str, Any]] = {
     "jpeg": {"channels": [6, 8], "blocks": [1, 1]},
@@ -42,3 +46,15 @@ def tiny_rrdb(features: int = 3, growth: int = 1, blocks: int = 1, seed: int = 0
             spread = value[0].numel() ** -0.5  # keeps the size of what goes through
             value.copy_(torch.randn(value.shape, generator=generator) * spread)
     return network.eval().requires_grad_(False)
+
+
+def restore_part(restorer: Restorer, side: float, picture: Picture, box: Box) -> Picture:
+    """What a restorer makes of a part of a photo whose face has that side."""
+    (result,) = restorer.run([(restorer.plan(side), picture, box)])
+    return result
+
+
+def tiny_file(folder: Path, task: str, seed: int = 3) -> Path:
+    path = folder / f"{task}-{seed}.safetensors"
+    save_weights(path, tiny_network(task, seed), task, {})
+    return path

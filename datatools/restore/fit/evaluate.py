@@ -18,7 +18,6 @@ from typing import Any
 import click
 import numpy as np
 from PIL import Image
-from torch import nn
 
 from datatools.cli import NameOrPath, OneLineCommand, PathOption, run_command
 from datatools.console import check_printed
@@ -26,14 +25,13 @@ from datatools.errors import DataError
 from datatools.files import PICTURE_ENDINGS, as_data_error, atomic_path, check_writable, list_pictures
 from datatools.images import ImageError, read_upright, save_png
 from datatools.progress import Progress
-from datatools.restore import Variant, bundled, external
 from datatools.restore.base import Picture
 from datatools.restore.devices import choose_device
+from datatools.restore.external import REALESRGAN
 from datatools.restore.fit.degrade import SCALE, compress, reduce_picture
 from datatools.restore.fit.metrics import SSIM_WINDOW, psnr_rgb, psnr_y, ssim_y
-from datatools.restore.restorers import BUNDLED
-from datatools.restore.tiling import Precision, best_precision, network_shape, restore
-from datatools.restore.weights import load_weights, task_of
+from datatools.restore.restorers import BUNDLED, load_network
+from datatools.restore.tiling import Precision, best_precision, restore
 from datatools.text import counted
 
 LOSSLESS = "lossless"
@@ -89,18 +87,12 @@ class PictureScores:
     help=f"JPEG qualities such as 10,25,50,{LOSSLESS}; output has one part for each.  [default: {DEFAULT_QUALITY}]",
 )
 @click.option(
-    "--variant",
-    type=click.Choice(["distortion", "perceptual"]),
-    default="distortion",
-    help="Bundled network.",
-)
-@click.option(
     "--restore",
     "name",
     type=NameOrPath(),
     metavar="NAME|FILE",
     default="bundled",
-    help=f"Network: {', '.join([*BUNDLED, external.REALESRGAN])}, or a weight file.",
+    help=f"Network: {', '.join([*BUNDLED, REALESRGAN])}, or a weight file.",
 )
 @click.option("--json", "json_file", metavar="FILE", type=PathOption(), help="File for all scores.")
 @click.option(
@@ -121,7 +113,6 @@ def main(
     task: str,
     images: Path,
     quality: str | None,
-    variant: Variant,
     name: str,
     json_file: Path | None,
     save: Path | None,
@@ -133,7 +124,9 @@ def main(
     files = picture_files(images)
     folders = result_folders(save, qualities)
     check_outputs(images, files, Path(name), json_file, list(folders.values()))
-    network = load_network(task, variant, name)
+    if name == "none":
+        raise DataError("--restore none changes nothing: there is nothing to measure")
+    network = load_network(name, task)
     where = choose_device(device)
     how: Precision = best_precision(where) if precision == "auto" else precision  # type: ignore[assignment]
 
@@ -223,32 +216,6 @@ def check_outputs(
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if twice is not None:
         raise DataError(f"--save: two pictures of {images} are called {twice}; rename one")
-
-
-def load_network(task: str, variant: Variant, name: str) -> nn.Module:
-    """Return the network that --restore names, in evaluation mode.
-
-    Raises:
-        DataError: no such network or file, a damaged one, or one for another task.
-    """
-    if task == "jpeg" and variant != "distortion":
-        raise DataError("--variant perceptual is only for --task sr")
-    chosen = variant if name == "bundled" else BUNDLED.get(name)
-    if chosen is not None and variant in ("distortion", chosen):
-        if task == "jpeg" and chosen != "distortion":
-            raise DataError(f"--restore {name} is only for --task sr; there is one artifact remover: bundled")
-        return load_weights(bundled.bundled_weights(task, chosen), task)[0]
-    if variant != "distortion":
-        raise DataError(f"--variant {variant} chooses a bundled network; it has no effect with --restore {name}")
-    if name == "none":
-        raise DataError("--restore none changes nothing: there is nothing to measure")
-    if task_of(Path(name)) is not None:
-        return load_weights(Path(name), task)[0]
-    network: nn.Module = external.load_model(name)
-    scale = network_shape(network)[0]
-    if scale != NETWORK_SCALE[task]:
-        raise DataError(f"{name} enlarges by {scale}; --task {task} needs a network of scale {NETWORK_SCALE[task]}")
-    return network
 
 
 def measure(

@@ -20,10 +20,11 @@ from datatools.files import as_data_error, atomic_path, check_writable
 from datatools.progress import Progress
 from datatools.restore.devices import choose_device
 from datatools.restore.fit.dataset import Photos, matching, picture_files, split
-from datatools.restore.fit.distillation import TeacherTargets, load_teacher
+from datatools.restore.fit.distillation import TeacherTargets
 from datatools.restore.fit.settings import FitSettings
 from datatools.restore.fit.training import Fit, load_state, run, state_path
 from datatools.restore.fit.validation import Validation
+from datatools.restore.restorers import load_network
 from datatools.text import counted
 
 VALIDATION_LEAST = 128
@@ -163,7 +164,7 @@ def main(
         fit.load_state(state)
         click.echo(f"resuming from step {fit.step}")
     if settings.teacher is not None and fit.step < settings.steps:  # last, because it may take minutes
-        teacher = load_teacher(settings.teacher)
+        teacher = load_network(settings.teacher, "sr")
         with Progress("teacher", len(dataset), "photo") as progress:
             fit.teacher_targets = TeacherTargets(dataset, teacher, where, progress=progress)
     click.echo(

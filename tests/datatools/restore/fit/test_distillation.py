@@ -6,24 +6,22 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from datatools.errors import DataError
 from datatools.images import save_png
 from datatools.restore.base import Picture
-from datatools.restore.fit import distillation
 from datatools.restore.fit.dataset import LARGE, Photos, turn
 from datatools.restore.fit.degrade import reduce_picture
-from datatools.restore.fit.distillation import TeacherExample, TeacherTargets, load_teacher
+from datatools.restore.fit.distillation import TeacherExample, TeacherTargets
+from datatools.restore.networks import PictureNetwork
 from datatools.restore.tiling import best_precision, restore
-from datatools.restore.weights import save_weights
 from tests.support.portraits import Portrait, render
 from tests.support.restore_samples import tiny_network
 
 CPU = torch.device("cpu")
 
 
-class Repeating(nn.Module):
+class Repeating(PictureNetwork):
     """A teacher whose result is known: every pixel becomes 4 x 4 of its negative."""
 
     scale, margin, grid = 4, 0, 1
@@ -204,26 +202,3 @@ def test_a_seed_gives_the_same_parts(teacher_targets: TeacherTargets) -> None:
     for name in ("small", "clean", "target"):
         assert np.array_equal(getattr(first, name), getattr(second, name))
         assert not np.array_equal(getattr(first, name), getattr(other, name))
-
-
-def test_teachers_that_do_not_enlarge_by_four_are_refused(photos: Photos) -> None:
-    for teacher, told in ((tiny_network("jpeg"), "1x"), (nn.Identity(), r"\?x")):
-        with pytest.raises(DataError, match=f"the teacher enlarges {told}; give one for 4x"):
-            TeacherTargets(photos, teacher, CPU)
-
-
-def test_teachers_by_name_and_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for task in ("jpeg", "sr"):
-        save_weights(tmp_path / f"{task}.safetensors", tiny_network(task), task, {})
-    ours = load_teacher(str(tmp_path / "sr.safetensors"))
-    wanted = tiny_network("sr").state_dict()
-    assert all(torch.equal(value, wanted[name].half().float()) for name, value in ours.state_dict().items())
-    with pytest.raises(DataError, match="needed is 'sr'"):
-        load_teacher(str(tmp_path / "jpeg.safetensors"))
-    with pytest.raises(DataError, match=r"absent\.safetensors: no such weight file"):
-        load_teacher(str(tmp_path / "absent.safetensors"))
-    with pytest.raises(DataError, match="nobody is neither a restorer's name nor a weight file"):
-        load_teacher("nobody")
-    teacher = Repeating()
-    monkeypatch.setattr(distillation, "load_model", {"teacher.pth": teacher}.__getitem__)
-    assert load_teacher("teacher.pth") is teacher

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from datatools.images import read_rgb, save_png
-from datatools.restore import bundled, external
+from datatools.restore import restorers
 from datatools.restore.base import Picture
 from datatools.restore.fit import evaluate
 from datatools.restore.fit.degrade import compress, reduce_picture
@@ -155,10 +155,10 @@ def test_bundled_is_the_default(images: Path, weights: dict[str, Path], monkeypa
         asked.append((task, variant))
         return weights[task]
 
-    monkeypatch.setattr(bundled, "bundled_weights", fake)
-    good("--task", "sr", "--images", images, "--variant", "perceptual")
-    good("--task", "jpeg", "--images", images)
-    assert asked == [("sr", "perceptual"), ("jpeg", "distortion")]
+    monkeypatch.setattr(restorers, "bundled_weights", fake)
+    for task in ("sr", "jpeg"):
+        good("--task", task, "--images", images)
+    assert asked == [("sr", "distortion"), ("jpeg", "distortion")]
 
 
 def test_bundled_networks_by_their_full_names(
@@ -171,24 +171,22 @@ def test_bundled_networks_by_their_full_names(
         asked.append((task, variant))
         return weights[task]
 
-    monkeypatch.setattr(bundled, "bundled_weights", fake)
+    monkeypatch.setattr(restorers, "bundled_weights", fake)
     base = ["--images", images, "--task"]
     good(*base, "sr", "--restore", "bundled-distortion")
     good(*base, "sr", "--restore", "bundled-perceptual")
-    good(*base, "sr", "--restore", "bundled-perceptual", "--variant", "perceptual")
     good(*base, "jpeg", "--restore", "bundled-distortion")
-    assert asked == [("sr", "distortion"), ("sr", "perceptual"), ("sr", "perceptual"), ("jpeg", "distortion")]
-    line = refused(*base, "sr", "--restore", "bundled-distortion", "--variant", "perceptual")
-    assert "has no effect with --restore bundled-distortion" in line
-    assert "only for --task sr" in refused(*base, "jpeg", "--restore", "bundled-perceptual")
+    good(*base, "jpeg", "--restore", "bundled-perceptual")
+    tasks = [("sr", "distortion"), ("sr", "perceptual"), ("jpeg", "distortion"), ("jpeg", "perceptual")]
+    assert asked == tasks
 
 
 def test_foreign_networks_go_through_their_own_loader(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(external, "load_model", lambda _: tiny_network("sr"))
+    monkeypatch.setattr(restorers, "load_model", lambda _: tiny_network("sr"))
     assert "SuperResolver" in good("--task", "sr", "--images", images, "--restore", "realesrgan")
-    assert "enlarges by 4" in refused("--task", "jpeg", "--images", images, "--restore", "realesrgan")
-    monkeypatch.setattr(external, "load_model", lambda _: tiny_network("jpeg"))
-    assert "enlarges by 1" in refused("--task", "sr", "--images", images, "--restore", "some.pth")
+    assert "realesrgan enlarges 4x" in refused("--task", "jpeg", "--images", images, "--restore", "realesrgan")
+    monkeypatch.setattr(restorers, "load_model", lambda _: tiny_network("jpeg"))
+    assert "some.pth enlarges 1x" in refused("--task", "sr", "--images", images, "--restore", "some.pth")
 
 
 def test_a_foreign_safetensors_file_is_not_taken_for_ours(
@@ -200,7 +198,7 @@ def test_a_foreign_safetensors_file_is_not_taken_for_ours(
         asked.append(name)
         return tiny_network("sr")
 
-    monkeypatch.setattr(external, "load_model", fake)
+    monkeypatch.setattr(restorers, "load_model", fake)
     file = tmp_path / "other.safetensors"
     save_file({"conv.weight": torch.zeros(2, 2)}, file)
     good("--task", "sr", "--images", images, "--restore", file)
@@ -215,8 +213,6 @@ def test_mistakes_about_the_network(images: Path, weights: dict[str, Path], tmp_
     assert "task 'jpeg', needed is 'sr'" in refused(*base, "sr", "--restore", weights["jpeg"])
     assert "task 'sr', needed is 'jpeg'" in refused(*base, "jpeg", "--restore", weights["sr"])
     assert "nothing to measure" in refused(*base, "sr", "--restore", "none")
-    assert "--variant perceptual" in refused(*base, "jpeg", "--variant", "perceptual")
-    assert "bundled network" in refused(*base, "sr", "--variant", "perceptual", "--restore", weights["sr"])
     assert "--device cuda:99" in refused(*base, "sr", "--restore", weights["sr"], "--device", "cuda:99")
 
 

@@ -12,10 +12,11 @@ import torch
 from datatools.errors import DataError
 from datatools.restore.fit import losses, training
 from datatools.restore.fit.dataset import Photos, training_pair
-from datatools.restore.fit.distillation import TeacherTargets, load_teacher
+from datatools.restore.fit.distillation import TeacherTargets
 from datatools.restore.fit.settings import FitSettings
 from datatools.restore.fit.training import Fit, load_state, run, state_path
 from datatools.restore.fit.validation import Validation
+from datatools.restore.restorers import load_network
 from datatools.restore.weights import load_weights
 from tests.support.fit_runs import CPU, Negative, settings, trained
 
@@ -43,7 +44,9 @@ KINDS = pytest.mark.parametrize(
 
 def start(chosen: FitSettings, photos: Photos, validation: Validation) -> Fit:
     """The run as the command begins it: each process computes the teacher's targets."""
-    teacher_targets = None if chosen.teacher is None else TeacherTargets(photos, load_teacher(chosen.teacher), CPU)
+    teacher_targets = (
+        None if chosen.teacher is None else TeacherTargets(photos, load_network(chosen.teacher, "sr"), CPU)
+    )
     return Fit(chosen, photos, validation, CPU, teacher_targets)
 
 
