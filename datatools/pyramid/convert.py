@@ -16,7 +16,6 @@ from datatools.pyramid.format import (
     FORMAT_NAME,
     UNKNOWN_ORIGIN,
     damage_as_data_error,
-    image_checksum,
     level_name,
     level_shape,
     no_progress,
@@ -26,7 +25,7 @@ from datatools.pyramid.format import (
 )
 from datatools.pyramid.levels import level_resolutions, reduced_levels
 from datatools.pyramid.reader import StoredLevel
-from datatools.pyramid.writer import Layout, new_file
+from datatools.pyramid.writer import FileLayout, new_file
 
 BATCH_BYTES = 16 << 20
 SETTINGS = {"source": "2017 layout"}
@@ -92,10 +91,10 @@ def convert(
         labels = _labels(old, count)
         missing = tuple(r for r in resolutions if r not in stored)
         result = Conversion(count, resolutions, missing, {r: LevelDifference() for r in resolutions[1:] if r in stored})
-        layout = Layout(count, resolutions, compression)
-        _check_free_space(new, layout, stored)
+        layout = FileLayout(count, resolutions, compression)
+        stored_bytes = sum(level.dataset.id.get_storage_size() for level in stored.values())
         batch = max(1, BATCH_BYTES // (3 * top * top))
-        with new_file(new, layout, SETTINGS) as target:
+        with new_file(new, layout, SETTINGS, stored_bytes) as target:
             for start in range(0, count, batch):
                 images = np.empty(level_shape(min(batch, count - start), top), np.uint8)
                 stored[top].read_into(start, images)
@@ -111,11 +110,7 @@ def convert(
                             f"{level_name(top)} by up to {difference.largest}, more than rounding does: one of them is "
                             "damaged; with --rebuild-levels all levels are made from the largest one"
                         )
-                for resolution, made in levels.items():
-                    for index, image in enumerate(made, start):
-                        target.write(resolution, index, image)
-                        target.checksums[resolution][index] = image_checksum(image)
-                target.done += len(images)
+                target.append(levels)
                 (progress or no_progress)(len(images))
             tables = provenance_tables([UNKNOWN_ORIGIN] * count, ())
             target.finish(tables, (), provenance_checksums(tables))
@@ -162,14 +157,6 @@ def _stored_levels(file: h5py.File, path: Path) -> dict[int, StoredLevel]:
     if not counts[sides[-1]]:
         raise DataError(f"{path}: holds no images")
     return {side: StoredLevel(file, file[level_name(side)]) for side in sides}
-
-
-def _check_free_space(new: Path, layout: Layout, stored: dict[int, StoredLevel]) -> None:
-    """Raise DataError where a compressed file does not fit on the disk; `new_file` checks for others."""
-    folder = new.absolute().parent
-    needed = sum(level.dataset.id.get_storage_size() for level in stored.values())
-    if layout.compression != "none" and folder.is_dir() and shutil.disk_usage(folder).free < needed:
-        raise DataError(f"{new}: the disk is too full: about {needed / 1e6:,.0f} MB needed; free some space")
 
 
 def _compare(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from datatools.errors import DataError
 from datatools.pyramid.format import CHECKSUMS, PROVENANCE, images_per_chunk, level_name, no_progress
 from datatools.pyramid.reader import OpenFile, Pyramid
-from datatools.pyramid.writer import Layout, Setting, UnfinishedFile, new_file, write_at
+from datatools.pyramid.writer import FileLayout, Setting, UnfinishedFile, new_file, write_at
 
 COPY_BYTES = 32 << 20
 NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
@@ -39,7 +39,7 @@ def join(
     for pyramid in pyramids[1:]:
         if (pyramid.levels, pyramid.attribute_names) != (first.levels, first.attribute_names):
             raise DataError(f"{pyramid.path}: levels or attribute names differ from those of {first.path}")
-    layout = Layout(sum(map(len, pyramids)), first.levels, compression)
+    layout = FileLayout(sum(map(len, pyramids)), first.levels, compression)
     tables: dict[str, list[NDArray]] = {name: [] for name in first.provenance_names}
     row_checksums: list[NDArray[np.uint32]] = []
     with new_file(Path(out), layout, settings or {}) as target:

@@ -36,21 +36,9 @@ MAX_THREADS = 8
 MAX_RANGES = 20
 
 
-@dataclass
-class _Findings:
-    """Faulty images of a batch, by level."""
-
-    images: int = 0
-    changed: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
-    inconsistent: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
-    unreadable: list[str] = field(default_factory=list)
-
-    def add(self, other: "_Findings") -> None:
-        self.images += other.images
-        self.unreadable += other.unreadable
-        for mine, theirs in ((self.changed, other.changed), (self.inconsistent, other.inconsistent)):
-            for resolution, indices in theirs.items():
-                mine[resolution] += indices
+Fault = tuple[str, int, int]
+"""What is wrong with an image, CHANGED or INCONSISTENT; the negative side of its level, for sorting; its index."""
+CHANGED, INCONSISTENT = "changed since it was written (checksum)", "not the average of the top level"
 
 
 def verify(path: str | Path, progress: Callable[[int], object] | None = None) -> list[str]:
@@ -78,20 +66,20 @@ def _content_problems(file: h5py.File, progress: Callable[[int], object]) -> lis
     levels = {r: StoredLevel(file, file[level_name(r)]) for r in resolutions if _is_sound_level(file, r, count)}
     checksums = {r: _checksum_table(file, level_name(r), count) for r in levels}
     check = _BatchCheck(resolutions, levels, checksums)
-    batch = max(1, BATCH_BYTES // sum(3 * r * r for r in resolutions))
-    findings = _Findings()
-    starts = range(0, count, batch)
+    size = max(1, BATCH_BYTES // sum(3 * r * r for r in resolutions))
+    batches = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    problems: list[str] = []
+    faults: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
     # Reading, checksums and sums all let go of Python's lock.
     threads = min(available_cores(), MAX_THREADS)
-    for found in map_in_threads(lambda start: check(start, min(start + batch, count)), starts, threads):
-        findings.add(found)
-        progress(found.images)
-    problems = findings.unreadable
-    for resolution, indices in sorted(findings.changed.items(), reverse=True):
-        problems.append(f"{level_name(resolution)}: changed since it was written (checksum): {_listed(indices)}")
-    for resolution, indices in sorted(findings.inconsistent.items(), reverse=True):
-        problems.append(f"{level_name(resolution)}: not the average of the top level: {_listed(indices)}")
-    return problems
+    for batch, (unreadable, found) in zip(batches, map_in_threads(check, batches, threads), strict=True):
+        problems += unreadable
+        for what, level, index in found:
+            faults[what, level].append(index)
+        progress(len(batch))
+    return problems + [
+        f"{level_name(-level)}: {what}: {_listed(indices)}" for (what, level), indices in sorted(faults.items())
+    ]
 
 
 def _is_sound_level(file: h5py.File, resolution: int, count: int) -> bool:
@@ -111,49 +99,36 @@ class _BatchCheck:
     checksums: dict[int, NDArray[np.uint32] | None]
     threads: threading.local = field(default_factory=threading.local)
 
-    def __call__(self, start: int, stop: int) -> _Findings:
-        """Check the images start ... stop - 1 in every level."""
-        findings = _Findings(images=stop - start)
+    def __call__(self, batch: range) -> tuple[list[str], list[Fault]]:
+        """Check those images in every level; return messages about unreadable ones, and the faults of the others."""
+        unreadable: list[str] = []
+        changed: dict[int, set[int]] = defaultdict(set)
         scratch = self.threads.__dict__.setdefault("scratch", Scratch())
         images: dict[int, NDArray[np.uint8]] = {}
         for resolution, level in self.levels.items():
+            part = scratch.array(("images", resolution), level_shape(len(batch), resolution), np.uint8)
             try:
-                image = scratch.array(("images", resolution), level_shape(stop - start, resolution), np.uint8)
-                level.read_into(start, image)
+                level.read_into(batch.start, part)
             except DataError as error:
-                if stop - start > 1:  # one image by one, to name those at fault
-                    return self._one_by_one(start, stop)
-                findings.unreadable.append(str(error))
+                if len(batch) > 1:  # one image by one, to name those at fault
+                    results = [self(range(index, index + 1)) for index in batch]
+                    return [line for lines, _ in results for line in lines], [f for _, found in results for f in found]
+                unreadable.append(str(error))
                 continue
-            images[resolution] = image
-            self._compare_checksums(findings, resolution, start, image)
+            images[resolution] = part
+            known = self.checksums[resolution]
+            if known is not None:
+                pairs = zip(batch, part, strict=True)
+                changed[resolution] = {index for index, image in pairs if image_checksum(image) != known[index]}
+        faults = [(CHANGED, -resolution, index) for resolution, indices in changed.items() for index in sorted(indices)]
         top = self.resolutions[0]
-        if top in images:
-            expected = reduced_levels(images[top], self.resolutions[1:], scratch)
-            for resolution in images.keys() & expected.keys():
-                differs = (images[resolution] != expected[resolution]).any(axis=(1, 2, 3))
-                self._blame(findings, resolution, start + np.flatnonzero(differs))
-        return findings
-
-    def _one_by_one(self, start: int, stop: int) -> _Findings:
-        findings = _Findings()
-        for index in range(start, stop):
-            findings.add(self(index, index + 1))
-        return findings
-
-    def _compare_checksums(self, findings: _Findings, resolution: int, start: int, images: NDArray[np.uint8]) -> None:
-        known = self.checksums[resolution]
-        if known is not None:
-            for index, image in enumerate(images, start):
-                if image_checksum(image) != known[index]:
-                    findings.changed[resolution].append(index)
-
-    def _blame(self, findings: _Findings, resolution: int, indices: NDArray[np.intp]) -> None:
-        """Report images that disagree with the top level, unless a checksum shows which of the two changed."""
-        changed = {*findings.changed.get(self.resolutions[0], ()), *findings.changed.get(resolution, ())}
-        unexplained = [index for index in indices.tolist() if index not in changed]
-        if unexplained:
-            findings.inconsistent[resolution] += unexplained
+        expected = reduced_levels(images[top], self.resolutions[1:], scratch) if top in images else {}
+        for resolution in images.keys() & expected.keys():
+            differs = np.flatnonzero((images[resolution] != expected[resolution]).any(axis=(1, 2, 3)))
+            # A checksum may show already which of the two changed.
+            unexplained = {batch[i] for i in differs} - changed[top] - changed[resolution]
+            faults += [(INCONSISTENT, -resolution, index) for index in sorted(unexplained)]
+        return unreadable, faults
 
 
 def _provenance_problems(file: h5py.File) -> list[str]:

@@ -44,7 +44,7 @@ MAX_SETTING_BYTES = 60_000  # HDF5 keeps an attribute in its object's header, wh
 
 
 @dataclass(frozen=True)
-class Layout:
+class FileLayout:
     """Number of images, sides of the levels (largest first) and compression, which decide the layout of a file."""
 
     count: int
@@ -83,7 +83,7 @@ class PyramidWriter:
         settings: Mapping[str, Setting] | None = None,
     ) -> None:
         self.path = Path(path)
-        self._layout = Layout(count, level_resolutions(resolution, min_level), compression)
+        self._layout = FileLayout(count, level_resolutions(resolution, min_level), compression)
         self._attribute_names = tuple(attribute_names)
         self._settings = dict(settings or {})
         self._rows: list[Provenance] = []
@@ -100,12 +100,8 @@ class PyramidWriter:
             raise ArrayError(f"faces of this pyramid have side {resolutions[0]}, not the shape {face.shape}")
         if provenance.attributes is not None and len(provenance.attributes) != len(self._attribute_names):
             raise ValueError(f"{len(provenance.attributes)} attributes for {len(self._attribute_names)} names")
-        index = len(self._rows)
-        for resolution, image in build_levels(face, resolutions[-1]).items():
-            self._file.write(resolution, index, image)
-            self._file.checksums[resolution][index] = image_checksum(image)
+        self._file.append({r: image[None] for r, image in build_levels(face, resolutions[-1]).items()})
         self._rows.append(provenance)
-        self._file.done += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -121,8 +117,19 @@ class PyramidWriter:
 class UnfinishedFile:
     """A pyramid under its temporary name, being filled: images level by level, then everything else at once."""
 
-    def __init__(self, file: h5py.File, path: Path, layout: Layout) -> None:
+    def __init__(self, file: h5py.File, path: Path, layout: FileLayout, settings: Mapping[str, Setting]) -> None:
         self.file, self.path, self.layout = file, path, layout
+        file.attrs["format"] = FORMAT_NAME
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["datatools_version"] = __version__
+        file.attrs["count"] = layout.count
+        file.attrs["resolution"] = layout.resolutions[0]
+        file.attrs["min_level"] = layout.resolutions[-1]
+        file.attrs["compression"] = layout.compression
+        file.attrs["complete"] = np.uint8(0)
+        kept = file.create_group(SETTINGS)
+        for name in sorted(settings):
+            kept.attrs[name] = settings[name]
         self.done = 0  # images that are there in every level
         self._reserved = 0
         self.reserve(0)
@@ -149,6 +156,14 @@ class UnfinishedFile:
         properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         properties.set_obj_track_times(False)
         return self.file.create_dataset(name, shape, np.uint8, dcpl=properties)
+
+    def append(self, levels: Mapping[int, NDArray[np.uint8]]) -> None:
+        """Add the next n images with their checksums; `levels` has every level as (n, 3, r, r), C-contiguous."""
+        for resolution, images in levels.items():
+            for index, image in enumerate(images, self.done):
+                self.write(resolution, index, image)
+                self.checksums[resolution][index] = image_checksum(image)
+        self.done += len(images)
 
     def write(self, resolution: int, index: int, image: NDArray[np.uint8]) -> None:
         """Write one image, (3, r, r) C-contiguous; the images of a level come in order."""
@@ -213,12 +228,18 @@ class UnfinishedFile:
 
 
 @contextmanager
-def new_file(path: Path, layout: Layout, settings: Mapping[str, Setting]) -> Iterator[UnfinishedFile]:
-    """Create `path`, to be filled inside the block, which must end with `finish`."""
+def new_file(
+    path: Path, layout: FileLayout, settings: Mapping[str, Setting], compressed_bytes: int = 0
+) -> Iterator[UnfinishedFile]:
+    """Create `path`, to be filled inside the block, which must end with `finish`.
+
+    compressed_bytes: about the size of a compressed file, where it is known, to check the space on the disk.
+    """
     for name, value in settings.items():
         if isinstance(value, str) and len(value.encode("utf-8")) > MAX_SETTING_BYTES:
             raise DataError(f"{path}: the setting {name!r} is longer than {MAX_SETTING_BYTES} bytes")
-    _check_free_space(path, layout)
+    pixel_bytes = layout.count * sum(3 * r * r for r in layout.resolutions)
+    _check_free_space(path, pixel_bytes if layout.compression == "none" else compressed_bytes)
     raised_inside: BaseException | None = None
     try:
         with atomic_path(path) as temporary:
@@ -234,7 +255,7 @@ def new_file(path: Path, layout: Layout, settings: Mapping[str, Setting]) -> Ite
                 alignment_interval=alignment,
             )
             try:
-                unfinished = _started(file, path, layout, settings)
+                unfinished = UnfinishedFile(file, path, layout, settings)
                 try:
                     yield unfinished
                 except BaseException as error:
@@ -254,32 +275,13 @@ def new_file(path: Path, layout: Layout, settings: Mapping[str, Setting]) -> Ite
         raise _write_error(path, error) from error
 
 
-def _started(file: h5py.File, path: Path, layout: Layout, settings: Mapping[str, Setting]) -> UnfinishedFile:
-    header = {
-        "format": FORMAT_NAME,
-        "format_version": FORMAT_VERSION,
-        "datatools_version": __version__,
-        "count": layout.count,
-        "resolution": layout.resolutions[0],
-        "min_level": layout.resolutions[-1],
-        "compression": layout.compression,
-        "complete": np.uint8(0),
-    }
-    file.attrs.update(header)
-    kept = file.create_group(SETTINGS)
-    for name in sorted(settings):
-        kept.attrs[name] = settings[name]
-    return UnfinishedFile(file, path, layout)
-
-
-def _check_free_space(path: Path, layout: Layout) -> None:
+def _check_free_space(path: Path, needed: int) -> None:
     """Raise DataError where the disk is too small, before an hour of work rather than after it."""
     folder = path.absolute().parent
     if not folder.is_dir():
         raise DataError(f"{path}: the folder {folder} does not exist")
     free = shutil.disk_usage(folder).free
-    needed = layout.count * sum(3 * r * r for r in layout.resolutions)
-    if layout.compression == "none" and free < needed:
+    if free < needed:
         raise DataError(
             f"{path}: the disk is too full: {needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free in {folder}; "
             "free some space or choose another folder"

@@ -12,7 +12,7 @@ import pytest
 
 from datatools.errors import DataError
 from datatools.pyramid import Provenance, Pyramid, PyramidWriter, verify
-from datatools.pyramid.writer import Layout
+from datatools.pyramid.writer import FileLayout
 from tests.support.builds import HANGS
 from tests.support.pyramid_samples import NAMES, face, row, write
 
@@ -148,7 +148,7 @@ def test_unusable_arguments(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="compression must be one of none, gzip, lzf, not 'zip'"):
         PyramidWriter(tmp_path / "a.h5", 1, resolution=32, compression="zip")
     with pytest.raises(DataError, match="cannot hold -1"):
-        Layout(-1, (4,), "none")
+        FileLayout(-1, (4,), "none")
     with pytest.raises(DataError, match="power of two"):
         PyramidWriter(tmp_path / "a.h5", 1, resolution=300)
     with (
