@@ -14,7 +14,7 @@ from datatools.errors import DataError, SettingError, one_line
 MAX_RANGE = 10_000_000
 """Numbers that one range may stand for."""
 MAX_DIGITS = 40
-"""Digits of a range: more are no number that anything here has."""
+"""Digits of a range: no file has an image with a longer number."""
 
 
 def run_command(command: click.Command) -> None:
@@ -23,8 +23,8 @@ def run_command(command: click.Command) -> None:
     command()
 
 
-class _OneLineErrors(click.Command):
-    """Prints a user's mistake, or what the system refused, as one line without a traceback; exits with 1."""
+class OneLineCommand(click.Command):
+    """A command that prints a user's mistake, or a refusal of the system, as one line, and then exits with 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -35,12 +35,8 @@ class _OneLineErrors(click.Command):
             raise click.ClickException(one_line(error)) from error
 
 
-class OneLineCommand(_OneLineErrors, click.Command):
-    """A command that prints a user's mistake as one line."""
-
-
-class OneLineGroup(_OneLineErrors, click.Group):
-    """A group of commands that print a user's mistake as one line."""
+class OneLineGroup(OneLineCommand, click.Group):
+    """A group of commands that print errors as `OneLineCommand` does."""
 
 
 class FiniteNumber(click.FloatRange):

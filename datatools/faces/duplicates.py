@@ -5,7 +5,6 @@ landmarks, so a hash that keeps positions finds them: the signs of the 256 lowes
 (after Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -38,7 +37,7 @@ class DuplicatePair:
 
 
 def perceptual_hash(face: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """(4,) uint64, 256 bits, of an aligned face (r, r, 3) uint8 RGB with r >= 32.
+    """Return the hash, (4,) uint64 or 256 bits, of an aligned face, (r, r, 3) uint8 RGB with r >= 32.
 
     Resolution hardly matters, nor do compression, brightness, contrast and shifts below half a percent of the side.
     Bit i is set when the i-th lowest frequency (the mean aside) of the 32 x 32 grey version has a positive coefficient.
@@ -54,10 +53,10 @@ def perceptual_hash(face: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def find_duplicates(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE) -> list[DuplicatePair]:
-    """All pairs of `hashes` (N, 4) uint64 that differ in at most `max_distance` bits, by first, then second.
+    """Return all pairs of `hashes`, (N, 4) uint64, that differ in at most `max_distance` bits; by first, then second.
 
-    Every pair is compared, in blocks that stay in the processor's cache: about two minutes and no memory to speak of
-    for CelebA's 202,599 faces on one core.
+    Every pair is compared, in blocks that stay in the CPU's cache: about two minutes and little memory for CelebA's
+    202,599 faces on one core.
     """
     if hashes.ndim != 2 or hashes.shape[1] != 4 or hashes.dtype != np.uint64:
         raise ArrayError(f"expected (N, 4) uint64, found {hashes.shape} {hashes.dtype}")
@@ -68,7 +67,7 @@ def find_duplicates(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE
     rows, columns = _BLOCK
     differing = np.empty((rows, columns), dtype=np.uint64)
     word_distances = np.empty((rows, columns), dtype=np.uint8)
-    found: list[DuplicatePair] = []
+    pairs: list[NDArray[np.intp]] = []
     for top in range(0, count, rows):
         for left in range(top, count, columns):
             height, width = min(rows, count - top), min(columns, count - left)
@@ -78,26 +77,17 @@ def find_duplicates(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE
                 np.bitwise_xor(word[top : top + height, None], word[None, left : left + width], out=differing[block])
                 np.bitwise_count(differing[block], out=word_distances[block])
                 distances += word_distances[block]
-            near, far = np.nonzero(distances <= max_distance)
-            ordered = near + top < far + left
-            found.extend(_pairs(hashes, near[ordered] + top, far[ordered] + left, max_distance))
-    found.sort(key=lambda pair: (pair.first, pair.second))
-    return found
-
-
-def _pairs(
-    hashes: NDArray[np.uint64], first: NDArray[np.intp], second: NDArray[np.intp], max_distance: int
-) -> Iterator[DuplicatePair]:
-    # Counted again with room for 256, which wraps to 0 in a byte.
-    distances = np.bitwise_count(hashes[first] ^ hashes[second]).sum(axis=1)
-    for i, j, distance in zip(first.tolist(), second.tolist(), distances.tolist(), strict=True):
-        if distance <= max_distance:
-            yield DuplicatePair(i, j, distance)
+            near = np.argwhere(distances <= max_distance) + np.array([top, left])
+            pairs.append(near[near[:, 0] < near[:, 1]])
+    first, second = np.concatenate(pairs or [np.empty((0, 2), np.intp)]).T
+    distance = np.bitwise_count(hashes[first] ^ hashes[second]).sum(axis=1)  # again, since 256 wraps to 0 in a byte
+    found = zip(first.tolist(), second.tolist(), distance.tolist(), strict=True)
+    return [DuplicatePair(*pair) for pair in sorted(found) if pair[2] <= max_distance]
 
 
 @cache
 def _lowest_frequencies() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns of the 256 lowest frequencies by their distance from the mean, which is left out."""
+    """Return rows and columns of the 256 lowest frequencies by their distance from the mean, which is left out."""
     i, j = np.indices((_SIDE, _SIDE)).reshape(2, -1)
     order = np.lexsort((i, i * i + j * j))[1 : _BITS + 1]
     return i[order], j[order]
