@@ -17,7 +17,10 @@ from datatools.errors import DataError, reason
 from datatools.text import counted
 
 PICTURE_ENDINGS = frozenset(
-    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+    {
+        *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg"),
+        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    }
 )
 """Endings of the formats that `datatools.images` decodes; upper and lower case are the same."""
 

@@ -1,9 +1,9 @@
 """Bytes to RGB arrays and back, safely.
 
 Arrays are (height, width, 3) uint8 RGB. `decode_rgb` gives the pixels that the file stores, since CelebA's landmarks
-refer to them; `decode_upright` turns them as EXIF asks, for pictures of one's own. (TIFF files are turned by either, as
-Pillow does it.) Colour profiles are ignored. Every way in which one file can be bad ends in an `ImageError` whose
-message is a reason to show to the user.
+refer to them; `decode_upright` turns them as EXIF asks. (TIFF and HEIC files are turned by either, as Pillow and
+libheif do it.) Colour profiles are ignored here; `datatools.own_pictures` converts them. Every way in which one file
+can be bad ends in an `ImageError` whose message is a reason to show to the user.
 """
 
 import io
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
@@ -34,10 +35,30 @@ MAX_PIXELS = 150_000_000
 BAND_PIXELS = 4_000_000
 """Conversion works on bands of about this many stored pixels: temporary copies stay small beside the picture."""
 
+HEAD = 64
+"""Bytes at the beginning of a file that show its format."""
+
 ORIENTATION = 0x0112  # EXIF's tag
 
 Box = tuple[int, int, int, int]
 Opener = Callable[[io.BytesIO], Image.Image]
+Conversion = Callable[[Image.Image], Image.Image]
+"""From a picture of any mode, or a part of it, to mode RGB."""
+
+
+def _open_heic(stream: io.BytesIO) -> Image.Image:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise ImageError("HEIC pictures need one more package: pip install pillow-heif", "unknown-format") from error
+    return HeifImageFile(stream)
+
+
+def _has_brand(head: bytes, brands: set[bytes]) -> bool:
+    """Return whether an ISO base media file (AVIF, HEIC) names one of `brands`: its own, then compatible ones."""
+    size = min(int.from_bytes(head[:4], "big"), len(head))
+    return head[4:8] == b"ftyp" and any(head[at : at + 4] in brands for at in (8, *range(16, size, 4)))
+
 
 # Plugins are called directly rather than through `Image.open`, whose decompression bomb warning hangs on a process-wide
 # setting that starts below MAX_PIXELS and that user code may have changed.
@@ -49,6 +70,8 @@ _FORMATS: tuple[tuple[Callable[[bytes], bool], Opener], ...] = (
     (lambda head: head[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}, TiffImagePlugin.TiffImageFile),
     (lambda head: head[:6] in {b"GIF87a", b"GIF89a"}, GifImagePlugin.GifImageFile),
     (lambda head: head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace(), PpmImagePlugin.PpmImageFile),
+    (lambda head: _has_brand(head, {b"avif", b"avis"}), AvifImagePlugin.AvifImageFile),
+    (lambda head: _has_brand(head, {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"}), _open_heic),
 )
 
 
@@ -68,11 +91,11 @@ def image_size(data: bytes) -> tuple[int, int]:
 
     Raises ImageError for what is no picture and for more than MAX_PIXELS.
     """
-    return _open(data).size
+    return open_header(data).size
 
 
 def decode_rgb(data: bytes, *, reduce: int = 1, box: Box | None = None) -> NDArray[np.uint8]:
-    """Decode a JPEG, PNG, WebP, BMP, TIFF, GIF or PPM file to (H, W, 3) uint8 RGB.
+    """Decode a JPEG, PNG, WebP, AVIF, HEIC, BMP, TIFF, GIF or PPM file to (H, W, 3) uint8 RGB.
 
     reduce  1, 2, 4 or 8: decode at that fraction of the size; exactly ceil(w / reduce) x ceil(h / reduce) pixels. JPEG
             files are decoded by the smaller inverse DCT (fast, little memory), others by a box average.
@@ -85,7 +108,7 @@ def decode_rgb(data: bytes, *, reduce: int = 1, box: Box | None = None) -> NDArr
     pixel. Damage inside a JPEG that leaves its length whole cannot always be told from content and may pass.
     Raises ImageError for bad files (a truncated one too: nothing is filled up with grey), ValueError for bad arguments.
     """
-    return _decode(data, reduce, box)[0]
+    return decode_as(data, reduce, box, lambda _: to_rgb)[0]
 
 
 def decode_upright(data: bytes) -> tuple[NDArray[np.uint8], int]:
@@ -95,13 +118,18 @@ def decode_upright(data: bytes) -> tuple[NDArray[np.uint8], int]:
         these counts as 1.
     Raises: ImageError, see `decode_rgb`.
     """
-    pixels, image = _decode(data, 1, None)
+    pixels, image = decode_as(data, 1, None, lambda _: to_rgb)
+    orientation = orientation_of(image)
+    return turn_upright(pixels, orientation), orientation
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation of a picture, 1 to 8. One that is missing, damaged or another number counts as 1."""
     try:
         orientation = int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # damaged EXIF data raise whatever the damage leads to; the pixels are whole
-        orientation = 1
-    orientation = orientation if 1 <= orientation <= 8 else 1
-    return turn_upright(pixels, orientation), orientation
+        return 1
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def turn_upright(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -116,18 +144,23 @@ def turn_upright(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
     return np.ascontiguousarray(stored)
 
 
-def _decode(data: bytes, reduce: int, box: Box | None) -> tuple[NDArray[np.uint8], Image.Image]:
-    """Do the work of `decode_rgb`; also returns the loaded picture, which has the file's EXIF data."""
+def decode_as(
+    data: bytes, reduce: int, box: Box | None, conversion_of: Callable[[Image.Image], Conversion]
+) -> tuple[NDArray[np.uint8], Image.Image]:
+    """Do the work of `decode_rgb` with another conversion to RGB, which depends on the loaded picture.
+
+    Returns: the pixels; the loaded picture, which has the file's EXIF data.
+    """
     if reduce not in (1, 2, 4, 8):
         raise ValueError(f"reduce must be 1, 2, 4 or 8, not {reduce}")
-    image = _open(data)
+    image = open_header(data)
     width, height = -(-image.width // reduce), -(-image.height // reduce)
     left, top, right, bottom = box or (0, 0, width, height)
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ValueError(f"box {box} does not lie within the picture of {width} x {height} pixels")
-    if reduce > 1 and min(image.size) >= reduce:
-        # Pillow takes the largest reduction that keeps at least this size, which is exactly `reduce` for JPEG and none
-        # for other formats. Of a picture smaller than that it would do a part only.
+    if reduce > 1 and image.format == "JPEG" and min(image.size) >= reduce:
+        # Pillow takes the largest reduction that keeps at least this size, which is exactly `reduce`. Of a picture
+        # smaller than that it would do a part only.
         image.draft(None, (image.width // reduce, image.height // reduce))
         if image.size == (width, height):
             reduce = 1
@@ -139,7 +172,8 @@ def _decode(data: bytes, reduce: int, box: Box | None) -> tuple[NDArray[np.uint8
         raise
     except Exception as error:  # Pillow's decoders raise whatever the damage leads to
         raise ImageError(f"the {image.format} picture cannot be decoded: {one_line(error)}") from error
-    return _to_array(image, reduce, (left, top, right, bottom), plain_cmyk=plain_cmyk), image
+    convert = conversion_of(image)
+    return _to_array(image, reduce, (left, top, right, bottom), convert, plain_cmyk=plain_cmyk), image
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -179,16 +213,16 @@ def _save(path: Path, array: NDArray[np.uint8], **options: Any) -> None:
         temporary.write_bytes(encoded.getbuffer())
 
 
-def _open(data: bytes) -> Image.Image:
+def open_header(data: bytes) -> Image.Image:
     """Read the header only. Raises ImageError for unknown formats, damaged headers and too many pixels."""
     if not data:
         raise ImageError("the file is empty (zero bytes)", "empty-photo")
-    opener = next((opener for accepts, opener in _FORMATS if accepts(data[:16])), None)
+    opener = next((opener for accepts, opener in _FORMATS if accepts(data[:HEAD])), None)
     if opener is None:
         raise ImageError(f"not a picture of a known format: {_describe_start(data)}", "unknown-format")
     try:
         image = opener(io.BytesIO(data))
-    except MemoryError:
+    except (MemoryError, ImageError):
         raise
     except Exception as error:
         raise ImageError(f"damaged header: {one_line(error)}") from error
@@ -204,7 +238,7 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
-def _to_array(image: Image.Image, reduce: int, box: Box, *, plain_cmyk: bool) -> NDArray[np.uint8]:
+def _to_array(image: Image.Image, reduce: int, box: Box, convert: Conversion, *, plain_cmyk: bool) -> NDArray[np.uint8]:
     """Copy `box` (reduced pixels) of a loaded picture to (H, W, 3), band by band."""
     left, top, right, bottom = box
     array = np.empty((bottom - top, right - left, 3), dtype=np.uint8)
@@ -219,12 +253,24 @@ def _to_array(image: Image.Image, reduce: int, box: Box, *, plain_cmyk: bool) ->
         )
         # A plain small picture goes to NumPy without a copy in between.
         band = image if source == (0, 0, *image.size) else image.crop(source)
-        band = _to_rgb(ImageChops.invert(band) if plain_cmyk else band)
+        band = convert(ImageChops.invert(band) if plain_cmyk else band)
         array[start - top : stop - top] = np.asarray(band if reduce == 1 else band.reduce(reduce))
     return array
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def has_transparency(image: Image.Image) -> bool:
+    """Return whether a picture may have transparent pixels."""
+    return image.mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in image.info
+
+
+def to_rgba(image: Image.Image) -> Image.Image:
+    """Convert a picture with transparency to RGBA."""
+    if image.mode in {"RGBa", "La"}:  # premultiplied, as TIFF files may have it
+        image = image.convert(image.mode.upper())
+    return image.convert("RGBA")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
     """Convert a picture of any mode to RGB; see `decode_rgb` for the conventions."""
     mode = image.mode
     if mode == "RGB" and "transparency" not in image.info:
@@ -238,11 +284,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             message = "32-bit samples beyond 65535: their range is unknown, they cannot be turned into 8 bits"
             raise ImageError(message, "unknown-samples")
         return Image.fromarray((values.astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
-    if mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in image.info:
-        if mode in {"RGBa", "La"}:  # premultiplied, as TIFF files may have it
-            image = image.convert(mode.upper())
+    if has_transparency(image):
         canvas = Image.new("RGBA", image.size, "white")
-        canvas.alpha_composite(image.convert("RGBA"))
+        canvas.alpha_composite(to_rgba(image))
         image = canvas
     try:
         return image.convert("RGB")
