@@ -44,13 +44,12 @@ from pathlib import Path
 import numpy as np
 from datatools.sources.records import FaceRecord
 from datatools.restore import get_restorer
-from pipelines.photo_work import Recipe
-from pipelines.score_shard import PhotoScorer
+from pipelines.photo_work import FaceMaker
 
 path, landmarks = Path(sys.argv[1]), np.array(json.loads(sys.argv[2]))
 record = FaceRecord(path.name, path, 0, landmarks, -1, None, None, None)
-photo = PhotoScorer(Recipe(get_restorer("none"), "lanczos", 1024), keep_face=True)(record)
-assert photo.rejection is None, photo.rejection
+row, _ = FaceMaker(get_restorer("none"), "lanczos", 1024, scores=True)(record)
+assert "rejection" not in row, row
 # Not getrusage: its figure survives exec, so a large parent would be counted.
 status = Path("/proc/self/status").read_text()
 print(1024 * int(status.split("VmHWM:")[1].split()[0]))

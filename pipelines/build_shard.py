@@ -1,160 +1,100 @@
 """The second pass over one shard: chosen faces in, a small pyramid file out."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from datatools.errors import DataError
-from datatools.faces.recipe import finish_face, reduce_face
 from datatools.parallel import Report
 from datatools.pyramid import Provenance, PyramidWriter
-from datatools.sources.records import FaceRecord
 from pipelines.freshness import read_ranking
 from pipelines.layout import BuildLayout
-from pipelines.photo_work import OpenedPhoto, PhotoWork, Recipe, map_photos, open_photo
-from pipelines.progress import ProgressBar
+from pipelines.photo_work import Face, FaceMaker, map_photos
 from pipelines.unfinished import UnfinishedShard, read_face
 
 
-@dataclass(frozen=True)
-class ChosenFace:
-    """One row of the finished file, before its pixels exist."""
-
-    record: FaceRecord
-    provenance: Provenance
-    shard: int
-    row: int
-    """Where the first pass had it: shard and row in it."""
-
-
-@dataclass(frozen=True)
-class FaceMaker(PhotoWork[ChosenFace, NDArray[np.uint8]]):
-    """A chosen face -> its pixels (r, r, 3). The photo was fine in the first pass."""
-
-    recipe: Recipe
-
-    def prepare(self, chosen: ChosenFace) -> OpenedPhoto:
-        path, photo = chosen.record.path, open_photo(chosen.record, self.recipe)
-        if photo.source_md5 != chosen.provenance.source_md5:
-            raise DataError(f"{path} changed since it was scored; run the same command again")
-        if photo.rejection is not None:
-            raise DataError(f"{path} was fine when it was scored, and now: {photo.rejection.detail}")
-        return photo
-
-    def finish(self, photo: OpenedPhoto, restored: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-        assert photo.part is not None
-        assert restored is not None
-        face = finish_face(photo.part, restored, final_filter=self.recipe.final_filter).face
-        return reduce_face(face, self.recipe.resolution)
-
-
-def chosen_faces(layout: BuildLayout, index: int) -> list[ChosenFace]:
-    """Return the faces that one build shard holds by the ranking."""
-    ranking, size = read_ranking(layout), layout.shard_size
+def chosen_faces(layout: BuildLayout, index: int) -> list[tuple[int, Provenance]]:
+    """Return the faces that one build shard holds by the ranking: position among the candidates, and provenance."""
+    ranking, rows = read_ranking(layout), slice(index * layout.shard_size, (index + 1) * layout.shard_size)
     chosen = []
-    for i in range(index * size, min((index + 1) * size, len(ranking["chosen"]))):
-        position = ranking["chosen"][i]
+    columns = (ranking[name][rows] for name in ("chosen", "source_md5", "score", "rank", "quad"))
+    for position, source_md5, score, rank, quad in zip(*columns, strict=True):
         record = layout.candidates[position]
         provenance = Provenance(
             file_name=record.file_name,
-            source_md5=ranking["source_md5"][i],
-            score=ranking["score"][i],
-            rank=ranking["rank"][i],
+            source_md5=source_md5,
+            score=score,
+            rank=rank,
             celebahq_index=record.celebahq_index,
-            quad=ranking["quad"][i],
+            quad=quad,
             landmarks=record.landmarks,
             attributes=record.attributes,
             identity=record.identity,
             split=record.split,
         )
-        chosen.append(ChosenFace(record, provenance, shard=position // size, row=position % size))
+        chosen.append((position, provenance))
     return chosen
 
 
-def make_build_shard(
-    layout: BuildLayout, index: int, chosen: Sequence[ChosenFace], jobs: int, progress: ProgressBar
-) -> float:
-    """Make one shard of a build, see `write_build_shard`."""
-    kept = {shard: layout.faces_path(shard) for shard in {face.shard for face in chosen}}
-    return write_build_shard(
-        layout.build_path(index),
-        chosen,
-        {shard: path for shard, path in kept.items() if path.exists()}.get,
-        layout.recipe(layout.restorer),
-        jobs,
-        min_level=layout.min_level,
-        compression=layout.compression,
-        attribute_names=layout.tree.attribute_names,
-        progress=progress,
-        resume=progress.resume,
-    )
-
-
 def write_build_shard(
-    path: Path,
-    chosen: Sequence[ChosenFace],
-    kept_faces: Callable[[int], Path | None],
-    recipe: Recipe,
+    layout: BuildLayout,
+    index: int,
+    chosen: Sequence[tuple[int, Provenance]],
     jobs: int,
-    *,
-    min_level: int,
-    compression: str,
-    attribute_names: Sequence[str],
-    progress: Report | None = None,
-    resume: Report | None = None,
+    progress: Report,
+    resume: Report,
 ) -> float:
     """Write the chosen faces of one shard as a small pyramid file.
 
-    Photos that an interrupted run finished are not made again; `resume` is called for each, and their seconds are
-    returned.
-
-    Args:
-        kept_faces: score shard -> its kept faces, None where there are none (then the photo is opened again).
+    Faces that the first pass kept are read; other photos are opened again. Those that an interrupted run finished are
+    not made again; `resume` is called for each, and their seconds are returned.
     """
+    path, size = layout.build_path(index), layout.shard_size
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {shard: kept_faces(shard) for shard in {face.shard for face in chosen}}
-    not_kept = [one for one in chosen if kept[one.shard] is None]
-    photos = [f"{one.record.file_name} {one.provenance.source_md5}" for one in not_kept]
+    shards = {position // size for position, _ in chosen}
+    kept = {shard: file for shard in shards if (file := layout.faces_path(shard)).exists()}
+    not_kept = [(position, provenance) for position, provenance in chosen if position // size not in kept]
     with (
         UnfinishedShard(
             path,
             path.with_suffix(".rgb"),
-            photos,
-            resolution=recipe.resolution,
-            group=recipe.restorer.batch_size,
+            [f"{provenance.file_name} {provenance.source_md5}" for _, provenance in not_kept],
+            resolution=layout.resolution,
+            group=layout.restorer.batch_size,
         ) as unfinished,
-        closing(_faces_again(unfinished, not_kept, recipe, jobs)) as again,
+        closing(_faces_again(layout, not_kept, unfinished, jobs)) as again,
         PyramidWriter(
             path,
             len(chosen),
-            resolution=recipe.resolution,
-            min_level=min_level,
-            compression=compression,  # here, in many processes, rather than in the join
-            attribute_names=attribute_names,
+            resolution=layout.resolution,
+            min_level=layout.min_level,
+            compression=layout.compression,  # here, in many processes, rather than in the join
+            attribute_names=layout.tree.attribute_names,
         ) as writer,
     ):
-        stored = set(map(id, not_kept[: len(unfinished.rows)]))
-        for one in chosen:
-            store = kept[one.shard]
-            face = read_face(store, one.row, recipe.resolution) if store is not None else next(again)
-            writer.append(face, one.provenance)
-            if (report := resume if id(one) in stored else progress) is not None:
-                report(1)
+        resumed = {position for position, _ in not_kept[: len(unfinished.rows)]}
+        for position, provenance in chosen:
+            shard, row = divmod(position, size)
+            face = read_face(kept[shard], row, layout.resolution) if shard in kept else next(again)
+            writer.append(face, provenance)
+            (resume if position in resumed else progress)(1)
     unfinished.remove()
     return unfinished.seconds
 
 
 def _faces_again(
-    unfinished: UnfinishedShard, chosen: Sequence[ChosenFace], recipe: Recipe, jobs: int
-) -> Generator[NDArray[np.uint8], None, None]:
+    layout: BuildLayout, chosen: Sequence[tuple[int, Provenance]], unfinished: UnfinishedShard, jobs: int
+) -> Generator[Face, None, None]:
     """Yield the faces that the first pass did not keep: those of an interrupted run, then new ones, which are saved."""
-    for index in range(len(unfinished.rows)):
-        yield unfinished.face(index)
-    with closing(map_photos(FaceMaker(recipe), chosen[len(unfinished.rows) :], jobs)) as faces:
-        for face in faces:
+    for number in range(len(unfinished.rows)):
+        yield unfinished.face(number)
+    rest = chosen[len(unfinished.rows) :]
+    records = [layout.candidates[position] for position, _ in rest]
+    make = FaceMaker(layout.restorer, layout.final_filter, layout.resolution)
+    with closing(map_photos(make, records, jobs)) as results:
+        for record, (_, provenance), (row, face) in zip(records, rest, results, strict=True):
+            if row["source_md5"] != provenance.source_md5:
+                raise DataError(f"{record.path} changed since it was scored; run the same command again")
+            if face is None:
+                raise DataError(f"{record.path} was fine when it was scored, and now: {row['rejection'][2]}")
             unfinished.append(face)
             yield face

@@ -13,9 +13,8 @@ from datatools.sources.records import FaceRecord
 from datatools.text import byte_size, counted, duration
 from pipelines.freshness import pyramid_is_fresh, scores_are_fresh
 from pipelines.layout import BuildLayout
-from pipelines.photo_work import map_photos
+from pipelines.photo_work import FaceMaker, map_photos
 from pipelines.preflight import check_space, disk_need, free_space, notes
-from pipelines.score_shard import PhotoScorer
 from pipelines.unfinished import unfinished_path
 
 TRIAL_PHOTOS = 6
@@ -101,26 +100,26 @@ def _estimate(
         return 0.0, "the one is there" if finished == 1 else f"all {finished:,} are there"
     candidates = layout.candidates
     trial = candidates[:: max(len(candidates) // TRIAL_PHOTOS, 1)][:TRIAL_PHOTOS]
-    scorer = PhotoScorer(layout.recipe(restorer), keep_face=True)
+    make = FaceMaker(restorer, layout.final_filter, layout.resolution, scores=True)
     grouped = restorer.batch_size > 1
     say(f"trial: {what} {counted(len(trial), 'photo')}, to estimate the time", sys.stderr)
-    per_photo, tried = _time_photos(scorer, trial, jobs if grouped else 1)
+    per_photo, tried = _time_photos(make, trial, jobs if grouped else 1)
     spread, workers = (1, counted(jobs, "thread")) if grouped else (jobs, counted(jobs, "process", "processes"))
     seconds = per_photo * photos / spread
     rate = f"{per_photo:.3f} s per photo in a trial of {tried}"
     return seconds, f"{photos:,} in {duration(seconds)} with {workers} ({rate})"
 
 
-def _time_photos(scorer: PhotoScorer, trial: Sequence[FaceRecord], jobs: int) -> tuple[float, int]:
+def _time_photos(make: FaceMaker, trial: Sequence[FaceRecord], jobs: int) -> tuple[float, int]:
     """Return the seconds per photo, and how many photos were made to find out."""
     with Progress("trial", len(trial) + 1, "photo") as progress:
         begin = time.perf_counter()
-        for _ in map_photos(scorer, trial[:1], jobs):
+        for _ in map_photos(make, trial[:1], jobs):
             progress(1)
         start, done = time.perf_counter(), 0
         if start - begin >= TRIAL_SECONDS / TRIAL_PHOTOS:  # then the photo took the time, not loading and warming up
             start, done = begin, 1
-        with closing(map_photos(scorer, trial[done:], jobs)) as results:
+        with closing(map_photos(make, trial[done:], jobs)) as results:
             for _ in results:
                 progress(1)
                 done += 1

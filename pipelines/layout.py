@@ -19,7 +19,6 @@ from datatools.files import FileStamp, file_stamp
 from datatools.restore import NoRestorer, Restorer, get_restorer
 from datatools.sources.records import FaceRecord
 from pipelines.inputs import BuildInputs
-from pipelines.photo_work import Recipe
 
 
 def digest_of(*parts: object) -> str:
@@ -59,10 +58,6 @@ class BuildLayout(BuildInputs):
     def score_restorer(self) -> Restorer:
         """Return what restores the faces that are scored: nothing unless they are scored as they will be stored."""
         return self.restorer if self.score_on == "restored" else NoRestorer()
-
-    def recipe(self, restorer: Restorer) -> Recipe:
-        """Return what makes faces with this restorer: `restorer` for the file, `score_restorer` for scores."""
-        return Recipe(restorer, self.final_filter, self.resolution)
 
     @property
     def scores_final_faces(self) -> bool:

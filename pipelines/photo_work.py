@@ -1,36 +1,37 @@
-"""From a photo to its result, in any number of processes, or in groups for a GPU; the parts that both passes share.
+"""From a photo to its face, in any number of processes, or in groups for a GPU; what both passes share.
 
 Nothing here depends on where it runs.
 """
 
 import hashlib
-from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datatools.errors import DataError, reason
+from datatools.faces.duplicates import perceptual_hash
 from datatools.faces.geometry import FrameError
-from datatools.faces.recipe import FacePart, prepare_face
+from datatools.faces.quality import quality_score
+from datatools.faces.recipe import FacePart, finish_face, prepare_face, reduce_face
 from datatools.faces.resample import FinalFilter
 from datatools.files import FileStamp, file_stamp
 from datatools.images import ImageError
 from datatools.parallel import Report, map_in_groups, map_in_processes
 from datatools.restore import Restorer
-from datatools.sources.records import FaceRecord, Rejection, RejectionKind
+from datatools.sources.records import FaceRecord
 
+Row = dict[str, Any]
+"""What is known about a photo, as values for JSON, which keeps all digits: `source_md5`; `stamp`, the `FileStamp` from
+before it was read; then either `rejection`, its file name, kind and detail, or, where faces are scored, `score`,
+`hash` (4 numbers of 64 bits) and `quad` (4 points)."""
 
-@dataclass(frozen=True)
-class Recipe:
-    """What turns a photo into a face; picklable, so that it reaches worker processes."""
-
-    restorer: Restorer
-    final_filter: FinalFilter
-    resolution: int
+Opened = tuple[Row, FacePart | None]
+Face = NDArray[np.uint8]
+"""(r, r, 3) RGB."""
 
 
 def read_photo(path: Path) -> tuple[bytes, FileStamp]:
@@ -49,63 +50,56 @@ def read_photo(path: Path) -> tuple[bytes, FileStamp]:
 
 
 @dataclass(frozen=True)
-class OpenedPhoto:
-    """A photo before its restoration: what is to be restored, or why there is no face."""
-
-    source_md5: str
-    stamp: FileStamp
-    part: FacePart | None = None
-    rejection: Rejection | None = None
-
-
-def open_photo(record: FaceRecord, recipe: Recipe) -> OpenedPhoto:
-    """Read a photo and do everything that comes before its restoration. Raises DataError where it cannot be read."""
-    data, stamp = read_photo(record.path)
-    digest = hashlib.md5(data).hexdigest()
-    try:
-        return OpenedPhoto(digest, stamp, prepare_face(data, record.landmarks, recipe.restorer))
-    except (ImageError, FrameError) as error:
-        rejection = Rejection(RejectionKind(error.fault), record.file_name, str(error))
-        return OpenedPhoto(digest, stamp, rejection=rejection)
-
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-class PhotoWork(ABC, Generic[Item, Result]):
-    """Function object, a photo -> its result, in parts: between them several photos may be restored at once.
+class FaceMaker:
+    """Function object, a photo -> its row and face, in parts: between them several photos may be restored at once.
 
     Picklable, so that it reaches worker processes.
+
+    Attributes:
+        scores: whether the face is scored, too. keeps_faces: whether the face is returned.
     """
 
-    recipe: Recipe
+    restorer: Restorer
+    final_filter: FinalFilter
+    resolution: int
+    scores: bool = False
+    keeps_faces: bool = True
 
-    @abstractmethod
-    def prepare(self, item: Item) -> OpenedPhoto:
-        """Do everything before the restoration."""
+    def prepare(self, record: FaceRecord) -> Opened:
+        """Do everything before the restoration. Raises DataError where the photo cannot be read."""
+        data, stamp = read_photo(record.path)
+        row: Row = {"source_md5": hashlib.md5(data).hexdigest(), "stamp": stamp}
+        try:
+            return row, prepare_face(data, record.landmarks, self.restorer)
+        except (ImageError, FrameError) as error:
+            return row | {"rejection": (record.file_name, str(error.fault), str(error))}, None
 
-    @abstractmethod
-    def finish(self, photo: OpenedPhoto, restored: NDArray[np.uint8] | None) -> Result:
-        """Do everything after it. `restored`: None where the photo gives no face."""
+    def restore(self, photos: list[Opened]) -> list[NDArray[np.uint8] | None]:
+        """Restore photos together; None for those that give no face."""
+        restored = iter(self.restorer.run([part.crop for _, part in photos if part is not None]))
+        return [None if part is None else next(restored) for _, part in photos]
 
-    def __call__(self, item: Item) -> Result:
-        photo = self.prepare(item)
-        return self.finish(photo, self.recipe.restorer.run([photo.part.crop])[0] if photo.part is not None else None)
+    def finish(self, photo: Opened, restored: NDArray[np.uint8] | None) -> tuple[Row, Face | None]:
+        """Do everything after the restoration."""
+        row, part = photo
+        if part is None or restored is None:
+            return row, None
+        face = finish_face(part, restored, final_filter=self.final_filter).face
+        if self.scores:
+            quad = part.frame.quad.tolist()
+            row = row | {"score": quality_score(face), "hash": perceptual_hash(face).tolist(), "quad": quad}
+        return row, reduce_face(face, self.resolution) if self.keeps_faces else None
+
+    def __call__(self, record: FaceRecord) -> tuple[Row, Face | None]:
+        photo = self.prepare(record)
+        return self.finish(photo, self.restore([photo])[0])
 
 
 def map_photos(
-    work: PhotoWork[Item, Result], items: Iterable[Item], jobs: int, progress: Report | None = None
-) -> Generator[Result, None, None]:
-    """Yield results in the order of `items`, by `jobs` processes; threads, if the restorer takes photos together."""
-    restorer = work.recipe.restorer
-    if restorer.batch_size == 1:
-        return map_in_processes(work, items, jobs, progress)
-
-    def restore(photos: list[OpenedPhoto]) -> list[NDArray[np.uint8] | None]:
-        restored = iter(restorer.run([photo.part.crop for photo in photos if photo.part is not None]))
-        return [next(restored) if photo.part is not None else None for photo in photos]
-
-    return map_in_groups(
-        work.prepare, restore, work.finish, items, size=restorer.batch_size, threads=jobs, progress=progress
-    )
+    make: FaceMaker, records: Iterable[FaceRecord], jobs: int, progress: Report | None = None
+) -> Generator[tuple[Row, Face | None], None, None]:
+    """Yield results in the order of `records`, by `jobs` processes; threads, if the restorer takes photos together."""
+    size = make.restorer.batch_size
+    if size == 1:
+        return map_in_processes(make, records, jobs, progress)
+    return map_in_groups(make.prepare, make.restore, make.finish, records, size=size, threads=jobs, progress=progress)

@@ -2,14 +2,13 @@
 
 import json
 import sys
-from collections.abc import Sequence
 
 from datatools.console import say
 from datatools.errors import DataError
-from datatools.faces.duplicates import DuplicatePair, find_duplicates
+from datatools.faces.duplicates import find_duplicates
 from datatools.faces.ranking import Ranking, rank_faces, write_ranking_csv, write_rejected_csv
 from datatools.files import atomic_path
-from datatools.sources.records import FaceRecord, RejectionKind
+from datatools.sources.records import RejectionKind
 from datatools.text import counted
 from pipelines.cleanup import forget
 from pipelines.layout import BuildLayout
@@ -19,7 +18,7 @@ from pipelines.score_shard import ScoreTable, read_score_shards
 def write_ranking(layout: BuildLayout) -> None:
     """Rank the scored faces, choose, and write both tables and the ranking. Raises DataError where there is no face."""
     forget(layout, "ranking", "reported", "finished")
-    table = read_score_shards([layout.score_path(i) for i in range(layout.score_shards)], layout.shard_size)
+    table = read_score_shards(layout)
     rejections = layout.early_rejections + table.rejections
     write_rejected_csv(layout.rejected_csv, rejections)
     if not len(table.position):
@@ -39,8 +38,13 @@ def write_ranking(layout: BuildLayout) -> None:
     write_ranking_csv(layout.ranking_csv, records, table.score, ranking, (*rejections, *layout.left_out))
     if len(ranking.chosen) < layout.chosen_count:
         _warn_of_missing(layout, table, ranking)
+    # What later tasks read (`pipelines.freshness.read_ranking`): a list for each column of the chosen faces.
+    columns = {"chosen": table.position, "rank": ranking.rank}
+    columns |= {name: getattr(table, name) for name in ("score", "source_md5", "quad")}
+    content = {name: column[ranking.chosen].tolist() for name, column in columns.items()}
+    content["duplicates"] = [(records[p.first].file_name, records[p.second].file_name, p.distance) for p in pairs]
     with atomic_path(layout.ranking_path) as temporary:
-        temporary.write_text(json.dumps(_content(records, table, ranking, pairs)), encoding="utf-8")
+        temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _warn_of_missing(layout: BuildLayout, table: ScoreTable, ranking: Ranking) -> None:
@@ -51,17 +55,3 @@ def _warn_of_missing(layout: BuildLayout, table: ScoreTable, ranking: Ranking) -
         f"{counted(dropped, 'photo')} dropped as duplicate{'' if dropped == 1 else 's'} (ranking.csv)",
         sys.stderr,
     )
-
-
-def _content(
-    records: Sequence[FaceRecord], table: ScoreTable, ranking: Ranking, pairs: Sequence[DuplicatePair]
-) -> dict[str, list[object]]:
-    """Return what later tasks read (`pipelines.freshness.read_ranking`): a list for each column of the chosen faces."""
-    return {
-        "chosen": [int(table.position[i]) for i in ranking.chosen],
-        "rank": [int(ranking.rank[i]) for i in ranking.chosen],
-        "score": [float(table.score[i]) for i in ranking.chosen],
-        "source_md5": [str(table.source_md5[i]) for i in ranking.chosen],
-        "quad": [table.quad[i].tolist() for i in ranking.chosen],
-        "duplicates": [(records[p.first].file_name, records[p.second].file_name, p.distance) for p in pairs],
-    }

@@ -10,7 +10,7 @@ import luigi
 
 from datatools.console import say
 from datatools.errors import DataError
-from pipelines.build_shard import chosen_faces, make_build_shard
+from pipelines.build_shard import chosen_faces, write_build_shard
 from pipelines.build_task import BuildTask
 from pipelines.cleanup import clean_up, forget_scores
 from pipelines.dry_run import print_plan
@@ -50,16 +50,13 @@ class ScoreShard(BuildTask):
 
     def run(self) -> None:
         layout, name = self.layout, f"{self.index + 1}/{self.layout.score_shards}"
-        records, path = layout.shard_candidates(self.index), layout.score_path(self.index)
-        faces = layout.faces_path(self.index) if layout.keep_faces else None
-        before = layout.scored_photos()
+        photos, before = len(layout.shard_candidates(self.index)), layout.scored_photos()
         with (
             self.work(f"score shard {self.index + 1} of {layout.score_shards}"),
-            self.progress(f"score {name}", len(records), before, len(layout.candidates)) as progress,
+            self.progress(f"score {name}", photos, before, len(layout.candidates)) as progress,
         ):
             forget_scores(layout, self.index)
-            recipe = layout.recipe(layout.score_restorer)
-            write_score_shard(path, faces, records, recipe, self.job_count, progress, progress.resume)
+            write_score_shard(layout, self.index, self.job_count, progress, progress.resume)
 
 
 class Rank(BuildTask):
@@ -113,7 +110,7 @@ class BuildShard(BuildTask):
             self.progress(f"build {name}", len(chosen), before, layout.chosen_count) as progress,
             stopwatch(self.timing(), "build", len(chosen)) as add_seconds,
         ):
-            add_seconds(make_build_shard(layout, self.index, chosen, self.job_count, progress))
+            add_seconds(write_build_shard(layout, self.index, chosen, self.job_count, progress, progress.resume))
 
 
 class Join(BuildTask):

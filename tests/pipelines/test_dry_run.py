@@ -12,7 +12,7 @@ from datatools.errors import DataError
 from datatools.sources.records import FaceRecord
 from pipelines.dry_run import describe_plan
 from pipelines.layout import BuildLayout
-from pipelines.score_shard import PhotoScorer
+from pipelines.photo_work import FaceMaker
 from pipelines.tasks import BuildCelebAHQ
 from pipelines.unfinished import unfinished_path
 from tests.support.builds import CHOSEN
@@ -57,9 +57,9 @@ def test_the_estimate_is_of_both_passes(
     """With two seconds for a photo without networks, and ten with them."""
     clock = [0.0]
 
-    def make(work: PhotoScorer, photos: Sequence[FaceRecord], _jobs: int) -> Generator[None, None, None]:
+    def make(work: FaceMaker, photos: Sequence[FaceRecord], _jobs: int) -> Generator[None, None, None]:
         for _ in photos:
-            clock[0] += 2 if work.recipe.restorer.name == "none" else 10
+            clock[0] += 2 if work.restorer.name == "none" else 10
             yield
 
     monkeypatch.setattr("pipelines.dry_run.map_photos", make)
@@ -78,7 +78,7 @@ def test_a_slow_trial_ends_after_a_minute_and_two_photos(
 ) -> None:
     clock, photos_made = [0.0], []
 
-    def make(_work: PhotoScorer, photos: Sequence[FaceRecord], _jobs: int) -> Generator[None, None, None]:
+    def make(_work: FaceMaker, photos: Sequence[FaceRecord], _jobs: int) -> Generator[None, None, None]:
         for photo in photos:
             photos_made.append(photo)
             clock[0] += seconds

@@ -9,20 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from datatools.errors import DataError
 from datatools.files import file_stamp
-from datatools.pyramid import Provenance, Pyramid
-from datatools.restore import NoRestorer
+from datatools.pyramid import Pyramid
 from datatools.restore.weights import save_weights
-from datatools.sources.celeba import read_tree
 from pipelines import freshness
-from pipelines.build_shard import ChosenFace, FaceMaker
+from pipelines.build_shard import chosen_faces, write_build_shard
 from pipelines.freshness import scores_are_fresh
 from pipelines.layout import BuildLayout
-from pipelines.photo_work import Recipe, read_photo
+from pipelines.photo_work import read_photo
+from pipelines.rank import write_ranking
 from pipelines.score_shard import read_score_shards, write_score_shard
 from tests.support.builds import Photo, build, digest, file_states, make_tree
 from tests.support.restore_samples import tiny_network
@@ -209,8 +207,9 @@ def test_scores_that_were_deleted_are_made_again_and_the_file_is_kept(folder: Pa
 def test_photos_of_an_interrupted_shard_that_changed_are_made_again(
     photos: Mapping[str, Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = read_tree(make_tree(tmp_path / "CelebA", photos)).records[:4]
-    shard, recipe = tmp_path / "shard.npz", Recipe(NoRestorer(), "lanczos", 256)
+    tree = make_tree(tmp_path / "CelebA", dict(list(photos.items())[:4]))
+    settings = BuildLayout(tree, tmp_path, count=1, resolution=256, restore="none")
+    records = settings.candidates
     done: list[int] = []
 
     def interrupt(photos: int) -> None:
@@ -219,30 +218,35 @@ def test_photos_of_an_interrupted_shard_that_changed_are_made_again(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_score_shard(shard, None, records, recipe, 1, interrupt)
+        write_score_shard(settings, 0, 1, interrupt)
     os.utime(records[0].path, ns=(LONG_AGO, LONG_AGO))
     write_in_place(records[1].path, bytes(records[1].path.stat().st_size), time=None)
     read: list[Path] = []
     monkeypatch.setattr("pipelines.photo_work.read_photo", lambda path: (read.append(path), read_photo(path))[1])
-    write_score_shard(shard, None, records, recipe, 1)
+    write_score_shard(settings, 0, 1)
     assert read == [record.path for record in records[1:]]  # the first was there, though touched
-    table = read_score_shards([shard], 4)
+    table = read_score_shards(settings)
     assert table.position.tolist() == [0, 2, 3]
     assert [rejection.file_name for rejection in table.rejections] == [records[1].file_name]
 
 
 def test_a_photo_that_changes_between_the_passes(photos: Mapping[str, Photo], tmp_path: Path) -> None:
     """The row of provenance would tell of another file."""
-    settings = BuildLayout(make_tree(tmp_path / "CelebA", photos), tmp_path, resolution=256, restore="none")
-    record = settings.candidates[0]
-    data = record.path.read_bytes()
-    row = Provenance(record.file_name, hashlib.md5(data).hexdigest(), 1, 1, -1, np.zeros((4, 2)), record.landmarks)
-    make = FaceMaker(Recipe(NoRestorer(), "lanczos", 256))
-    chosen = ChosenFace(record, row, shard=0, row=0)
-    assert make(chosen).shape == (256, 256, 3)
-    write_in_place(record.path, data[:-1] + b"\0", time=None)
-    with pytest.raises(DataError, match=r"000\d+.jpg changed since it was scored; run the same command again"):
-        make(chosen)
+    settings = BuildLayout(make_tree(tmp_path / "CelebA", photos), tmp_path, count=1, resolution=256, restore="none")
+    write_score_shard(settings, 0, 1)
+    write_ranking(settings)
+    ((position, provenance),) = chosen = chosen_faces(settings, 0)
+    done: list[int] = []
+    write_build_shard(settings, 0, chosen, 1, done.append, done.append)
+    with Pyramid(settings.build_path(0)) as faces:
+        assert faces[256].shape == (1, 3, 256, 256)
+    path = settings.candidates[position].path
+    data = path.read_bytes()
+    assert hashlib.md5(data).hexdigest() == provenance.source_md5
+    write_in_place(path, data[:-1] + b"\0", time=None)
+    with pytest.raises(DataError, match=r"00\d+.jpg changed since it was scored; run the same command again"):
+        write_build_shard(settings, 0, chosen, 1, done.append, done.append)
+    assert done == [1]
 
 
 def test_a_weight_file_that_changes_at_its_size(tiny_tree: Path, tmp_path: Path) -> None:

@@ -1,65 +1,73 @@
 """A shard's own promises; the whole build is in test_build*.py."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from datatools.errors import DataError
-from datatools.pyramid import Provenance, Pyramid
-from datatools.restore import get_restorer
+from datatools.pyramid import Pyramid
 from datatools.restore.restorers import network_restorer
 from datatools.restore.weights import save_weights
-from datatools.sources.celeba import read_tree
-from datatools.sources.records import FaceRecord
-from pipelines.build_shard import ChosenFace, write_build_shard
-from pipelines.photo_work import Recipe
-from pipelines.score_shard import ScoreTable, read_score_shards, write_score_shard
+from pipelines.build_shard import chosen_faces, write_build_shard
+from pipelines.layout import BuildLayout
+from pipelines.rank import write_ranking
+from pipelines.score_shard import read_score_shards, write_score_shard
 from tests.support.builds import Photo, make_tree
 from tests.support.restore_samples import tiny_network
 
 
 def test_a_photo_that_the_system_refuses_is_no_bad_photo(photos: Mapping[str, Photo], tmp_path: Path) -> None:
     """A disk that goes away must not turn into rejections that a finished shard keeps for ever."""
-    records = read_tree(make_tree(tmp_path / "CelebA", photos)).records[:2]
-    recipe = Recipe(get_restorer("none"), "lanczos", 256)
-    hidden = records[1].path.rename(tmp_path / "hidden")
-    shard, faces = tmp_path / "shard.npz", tmp_path / "shard.rgb"
+    tree = make_tree(tmp_path / "CelebA", dict(list(photos.items())[:2]))
+    layout = BuildLayout(tree, tmp_path, selection="all", resolution=256, restore="none")
+    shard, faces, photo = layout.score_path(0), layout.faces_path(0), layout.candidates[1].path
+    hidden = photo.rename(tmp_path / "hidden")
     with pytest.raises(DataError, match="cannot be read"):
-        write_score_shard(shard, faces, records, recipe, jobs=1)
+        write_score_shard(layout, 0, jobs=1)
     assert not shard.exists()
     assert not faces.exists()
-    hidden.rename(records[1].path)
-    write_score_shard(shard, faces, records, recipe, jobs=1)
-    table = read_score_shards([shard], 2)
+    hidden.rename(photo)
+    write_score_shard(layout, 0, jobs=1)
+    table = read_score_shards(layout)
     assert table.position.tolist() == [0, 1]
     assert table.rejections == ()
     assert faces.stat().st_size == 2 * 256 * 256 * 3
 
 
-def test_photos_together_give_the_faces_of_photos_alone(photos: Mapping[str, Photo], tmp_path: Path) -> None:
-    """The way of a GPU, here on the processor: the same records, rejections and order, and pixels but for rounding."""
+def test_photos_together_give_the_faces_of_photos_alone(
+    photos: Mapping[str, Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of a GPU, here on the CPU: the same records, rejections and order, and pixels but for rounding."""
     some = dict(list(photos.items())[:5])
     broken = list(some)[2]
     some[broken] = replace(some[broken], data=some[broken].data[:3000])
-    records = read_tree(make_tree(tmp_path / "CelebA", some)).records
+    tree = make_tree(tmp_path / "CelebA", some)
     save_weights(tmp_path / "jpeg.safetensors", tiny_network("jpeg"), "jpeg", {})
     restorer = network_restorer(str(tmp_path / "jpeg.safetensors"), super_resolution="auto", device="cpu", threads=1)
     restorer = replace(restorer, precision="fp32")
     tables, faces, pyramids = [], [], []
     for together in (1, 2):
-        folder = tmp_path / str(together)
-        folder.mkdir()
-        recipe = Recipe(replace(restorer, batch_size=together), "lanczos", 256)
-        told: list[int] = []
-        write_score_shard(folder / "scores.npz", folder / "faces.rgb", records, recipe, together, told.append)
-        assert told == [1] * 5
-        tables.append(read_score_shards([folder / "scores.npz"], 5))
-        faces.append(np.fromfile(folder / "faces.rgb", np.uint8).astype(int))
-        pyramids.append(build(folder / "shard.h5", records, tables[-1], recipe, jobs=together))
+        monkeypatch.setattr(
+            "pipelines.layout.get_restorer", lambda *_, size=together, **__: replace(restorer, batch_size=size)
+        )
+        layout = BuildLayout(
+            tree, tmp_path / str(together), selection="all", order="source", resolution=256, score_on="restored"
+        )
+        done: list[int] = []
+        write_score_shard(layout, 0, together, done.append)
+        assert done == [1] * 5
+        tables.append(read_score_shards(layout))
+        faces.append(np.fromfile(layout.faces_path(0), np.uint8).astype(int))
+        layout.faces_path(0).unlink()  # so that the second pass opens the photos again
+        write_ranking(layout)
+        done.clear()
+        write_build_shard(layout, 0, chosen_faces(layout, 0), together, done.append, done.append)
+        assert done == [1] * 4
+        with Pyramid(layout.build_path(0)) as pyramid:
+            pyramids.append(np.stack([pyramid.image(index) for index in range(4)]).astype(int))
     alone, grouped = tables
     assert alone.position.tolist() == grouped.position.tolist() == [0, 1, 3, 4]
     assert alone.rejections == grouped.rejections
@@ -71,33 +79,3 @@ def test_photos_together_give_the_faces_of_photos_alone(photos: Mapping[str, Pho
     assert np.abs(pyramids[0] - pyramids[1]).max() <= 1
     stored = faces[1].reshape(5, 256, 256, 3)
     np.testing.assert_allclose(pyramids[1], stored[[0, 1, 3, 4]], atol=1)  # the groups of the passes differ
-
-
-def build(path: Path, records: Sequence[FaceRecord], table: ScoreTable, recipe: Recipe, jobs: int) -> NDArray[np.int64]:
-    """Second pass over all photos that gave a face; returns the pictures that it writes."""
-    chosen = [
-        ChosenFace(
-            records[position],
-            Provenance(
-                file_name=records[position].file_name,
-                source_md5=str(table.source_md5[row]),
-                score=float(table.score[row]),
-                rank=row,
-                celebahq_index=records[position].celebahq_index,
-                quad=table.quad[row].tolist(),
-                landmarks=records[position].landmarks,
-                attributes=records[position].attributes,
-                identity=records[position].identity,
-                split=records[position].split,
-            ),
-            shard=0,
-            row=row,
-        )
-        for row, position in enumerate(table.position)
-    ]
-    names = [f"attribute {index}" for index in range(len(records[0].attributes))]
-    write_build_shard(
-        path, chosen, lambda _shard: None, recipe, jobs, min_level=4, compression="none", attribute_names=names
-    )
-    with Pyramid(path) as pyramid:
-        return np.stack([pyramid.image(index) for index in range(len(chosen))]).astype(np.int64)
