@@ -14,7 +14,7 @@ from datatools.parallel import end_with_parent
 from pipelines.interruption import interruptible
 from pipelines.layout import BuildLayout
 from pipelines.options import BuildOptions, RunOptions
-from pipelines.parameters import parameters, value_of
+from pipelines.parameters import parameters
 from pipelines.preflight import job_count
 from pipelines.progress import ProgressBar
 
@@ -30,7 +30,7 @@ class BuildTask(luigi.Task):
     @property
     def layout(self) -> BuildLayout:
         """Return what follows from the parameters: the same object for equal ones, since it caches what it finds."""
-        values = {item.name: value_of(item, getattr(self, item.name)) for item in fields(BuildOptions)}
+        values = {item.name: getattr(self, item.name) for item in fields(BuildOptions)}
         layout = BuildLayout(**values)
         return _layouts.setdefault(layout, layout)
 

@@ -60,20 +60,13 @@ class _ResultQueue(queue.Queue):
     def close(self) -> None:
         """Do nothing: there is no pipe."""
 
-    @classmethod
-    def for_one_process(cls) -> "_ResultQueue":
-        """Return a queue. Raises DataError where tasks are to run in several processes."""
-        if luigi.interface.core().workers > 1 or luigi.worker.worker().force_multiprocessing:
-            check_processes()
-        return cls()
-
 
 def do_without_semaphores() -> None:
     """Let Luigi run with one worker where the system has no semaphores: its worker makes a queue of them anyway."""
     try:
         check_processes()
     except DataError:
-        vars(multiprocessing)["Queue"] = _ResultQueue.for_one_process
+        vars(multiprocessing)["Queue"] = _ResultQueue
 
 
 class _CheckingWorker(luigi.worker.Worker):

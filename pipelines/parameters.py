@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Any
 
 import luigi
@@ -13,29 +14,52 @@ from pipelines.options import BuildOptions, RunOptions, choices_of, flag
 
 def parameters(options: type[BuildOptions] | type[RunOptions]) -> dict[str, Any]:
     """Return a parameter for every option of the class, by name."""
-    return {item.name: parameter(item) for item in fields(options)}
+    return {item.name: OptionParameter(item) for item in fields(options)}
 
 
-def parameter(item: Field[Any]) -> "_Parameter":
-    """Return the parameter of one option."""
-    significant = item.name in BuildOptions.__dataclass_fields__
-    choices = [str(choice) for choice in choices_of(item)]
-    default, text = item.default, item.metadata["help"]
-    if choices:
-        return Choice(str(default), description=text, choices=choices)
-    if isinstance(default, bool):
-        return Flag(description=text)
-    if isinstance(default, int):
-        return Number(default, description=text, significant=significant, always_in_help=item.name == "workers")
-    if item.metadata["is_path"]:
-        return NameOrPath(str(default), description=text)
-    return (Text if isinstance(default, str) else PathText)(str(default), description=text)
+class OptionParameter(luigi.Parameter[Any]):
+    """The parameter of one option, whose values have the option's type. `check_values` checks choices and minima."""
 
+    def __init__(self, item: Field[Any]) -> None:
+        self._flag = flag(item.name)
+        self._kind: type[Any] = type(item.default)
+        self._takes_path = item.metadata["is_path"] or issubclass(self._kind, Path)
+        if choices := choices_of(item):
+            self._metavar = "{" + ",".join(map(str, choices)) + "}"
+        else:
+            self._metavar = {int: "N", str: "NAME|FILE" if self._takes_path else "NAME"}.get(self._kind, "PATH")
+        default = "" if self._kind is bool else f" [default: {'none' if item.default == '' else item.default}]"
+        super().__init__(
+            item.default,
+            significant=item.name in BuildOptions.__dataclass_fields__,
+            description=item.metadata["help"] + default,
+            always_in_help=item.name == "workers",
+        )
 
-def value_of(item: Field[Any], parameter: Any) -> Any:
-    """Return the option's value for its parameter's, which is text for choices and paths."""
-    default: Any = item.default
-    return type(default)(parameter)
+    def parse(self, text: Any) -> Any:
+        return self.normalize(text)
+
+    def normalize(self, value: Any) -> Any:
+        """Return a value of the option's type, from text or such a value; ~ is the home folder, whoever wrote it."""
+        if self._kind is bool:
+            if str(value).lower() not in ("true", "false"):
+                raise SystemExit(f"error: {self._flag} {value}: true or false is needed")
+            return str(value).lower() == "true"
+        try:
+            return self._kind(expand_home(value) if self._takes_path and isinstance(value, str) else value)
+        except DataError as error:
+            raise SystemExit(f"error: {self._flag} {error}") from None
+        except ValueError:
+            raise SystemExit(f"error: {self._flag} {value}: a whole number is needed") from None
+
+    def _parser_kwargs(  # type: ignore[override]
+        self, param_name: str, task_name: str | None = None
+    ) -> dict[str, Any]:
+        kwargs: dict[str, Any] = super()._parser_kwargs(param_name, task_name)
+        kwargs |= {"action": "store_true"} if self._kind is bool else {"metavar": self._metavar}
+        if task_name not in (None, "core"):  # --BuildCelebAHQ-count, which Luigi adds to --count
+            kwargs |= {"action": _Hidden} | ({"nargs": 0} if self._kind is bool else {})
+        return kwargs
 
 
 class _Hidden(argparse.Action):
@@ -46,93 +70,3 @@ class _Hidden(argparse.Action):
 
     def __call__(self, _parser: object, namespace: argparse.Namespace, values: Any, _flag: object = None) -> None:
         setattr(namespace, self.dest, True if self.nargs == 0 else values)
-
-
-class _Parameter:
-    """Knows its name on the command line, to name it when its value is wrong, and describes its default."""
-
-    metavar: str | None = None
-    """What stands for its value in the help."""
-    description: str | None
-
-    def __init__(self, default: Any, *, description: str, **kwargs: Any) -> None:
-        super().__init__(default=default, description=description, **kwargs)  # type: ignore[call-arg]
-        # Not what a subclass of Luigi's made of it: ChoiceParameter lists the choices in an order that changes.
-        self.description = f"{description} [default: {'none' if default == '' else default}]"
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        super().__set_name__(owner, name)  # type: ignore[misc]
-        self._flag = flag(name)
-
-    def _parser_kwargs(self, param_name: str, task_name: str | None = None) -> dict[str, Any]:
-        kwargs: dict[str, Any] = super()._parser_kwargs(param_name, task_name)  # type: ignore[misc]
-        if self.metavar is not None:
-            kwargs["metavar"] = self.metavar
-        if task_name not in (None, "core"):  # --BuildCelebAHQ-count, which Luigi adds to --count
-            kwargs |= {"action": _Hidden} | ({"nargs": 0} if kwargs["action"] == "store_true" else {})
-        return kwargs
-
-    def refuse(self, value: object, expected: str) -> SystemExit:
-        return SystemExit(f"error: {self._flag} {value}: {expected}")
-
-
-class Text(_Parameter, luigi.Parameter):
-    """Any text."""
-
-    metavar = "NAME"
-
-
-class PathText(_Parameter, luigi.Parameter):
-    """A path; ~ is the home folder, whoever wrote it."""
-
-    metavar = "PATH"
-
-    def normalize(self, value: Any) -> Any:
-        try:
-            return expand_home(str(value))
-        except DataError as error:
-            raise SystemExit(f"error: {self._flag} {error}") from None
-
-
-class NameOrPath(PathText):
-    """A name that stands for something, or the path of a file."""
-
-    metavar = "NAME|FILE"
-
-
-class Choice(_Parameter, luigi.ChoiceParameter):
-    """A choice whose wrong value ends the program in one line."""
-
-    def __init__(self, default: str, *, choices: list[str], description: str) -> None:
-        super().__init__(default, choices=choices, description=description)
-        self.metavar = "{" + ",".join(choices) + "}"
-
-    def parse(self, value: str) -> str:
-        if value not in self._choices:
-            raise self.refuse(value, f"one of {', '.join(sorted(self._choices, key=lambda c: (len(c), c)))} is needed")
-        return value
-
-
-class Number(_Parameter, luigi.IntParameter):
-    """A whole number; anything else ends the program in one line."""
-
-    metavar = "N"
-
-    def parse(self, value: str) -> int:
-        try:
-            return int(value)
-        except ValueError:
-            raise self.refuse(value, "a whole number is needed") from None
-
-
-class Flag(_Parameter, luigi.BoolParameter):
-    """An option without a value; in luigi.cfg true or false."""
-
-    def __init__(self, *, description: str) -> None:
-        super().__init__(False, description=description)
-        self.description = description
-
-    def parse(self, value: Any) -> bool:
-        if str(value).lower() not in ("true", "false"):
-            raise self.refuse(value, "true or false is needed")
-        return str(value).lower() == "true"

@@ -41,7 +41,7 @@ def check(layout: BuildLayout, run: RunOptions) -> None:
         check_options(layout)
     except NoPhotosError as error:
         raise DataError(f"{error}{'' if run.dry_run else _list_rejected(layout)}") from error
-    if job_count(layout, run) > 1 and layout.score_restorer.batch_size == 1:
+    if run.workers > 1 or (job_count(layout, run) > 1 and layout.score_restorer.batch_size == 1):
         check_processes()
 
 
