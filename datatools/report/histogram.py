@@ -3,8 +3,7 @@
 import math
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from datatools.text import score_text
@@ -55,21 +54,25 @@ def score_histogram(
     Returns: an SVG file, and how many scores lie outside the axis and were counted in the first or last bar; not those
         below `log_axis_start`, which the first bar of a logarithmic axis is for.
     """
-    start = log_axis_start(np.concatenate([chosen, others]))
-    if start is not None:  # from here on, scores are their logarithms
-        chosen, others = (np.log10(np.maximum(part, start)) for part in (chosen, others))
-    place = cut if cut is None or start is None else math.log10(max(cut, start))  # of the cut on the axis
     scores = np.concatenate([chosen, others])
-    edges = bar_edges(scores, place)
+    start = log_axis_start(scores)
     figure, axes = new_plot(width, height)
-    _draw_bars(axes, edges, chosen, others)
-    if cut is not None and place is not None:
-        axes.axvline(place, color=CUT_COLOUR, linestyle=DASHES, linewidth=1.3, label=f"cut at {score_text(cut)}")
-    if start is not None:
-        powers = range(math.floor(edges[0]), math.ceil(edges[-1]) + 1)
-        axes.xaxis.set_major_locator(FixedLocator(list(powers)))
-        axes.xaxis.set_minor_locator(FixedLocator([power + math.log10(n) for power in powers for n in range(2, 10)]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{10.0**value:g}"))
+    if start is None:
+        edges = bar_edges(scores, cut)
+    else:
+        chosen, others, scores = (np.maximum(part, start) for part in (chosen, others, scores))
+        edges = 10 ** bar_edges(np.log10(scores), None if cut is None else math.log10(max(cut, start)))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    if cut is not None:
+        label = f"cut at {score_text(cut)}"
+        axes.axvline(max(cut, start or cut), color=CUT_COLOUR, linestyle=DASHES, linewidth=1.3, label=label)
+    parts = [(chosen, CHOSEN_COLOUR, "chosen"), (others, OTHER_COLOUR, "not chosen")]
+    parts = [(part, colour, f"{name} ({len(part):,})") for part, colour, name in parts if len(part)]
+    inside = [np.clip(part, edges[0], edges[-1]) for part, _, _ in parts]
+    colours, labels = [colour for _, colour, _ in parts], [label for *_, label in parts]
+    axes.hist(inside, edges.tolist(), stacked=True, color=colours, label=labels, linewidth=0)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_xlabel("quality score" if start is None else "quality score, logarithmic")
     axes.set_ylabel("photos")
@@ -77,17 +80,3 @@ def score_histogram(
     add_legend(figure)
     slack = 1e-6 * (edges[1] - edges[0])  # the edges are rounded
     return svg(figure), int(np.count_nonzero((scores < edges[0] - slack) | (scores > edges[-1] + slack)))
-
-
-def _draw_bars(
-    axes: Axes, edges: NDArray[np.float64], chosen: NDArray[np.float64], others: NDArray[np.float64]
-) -> None:
-    base = np.zeros(len(edges) - 1, int)
-    for scores, colour, label in ((chosen, CHOSEN_COLOUR, "chosen"), (others, OTHER_COLOUR, "not chosen")):
-        # One ulp inside: a histogram's last bar is closed, all the others are open on the right.
-        inside = np.clip(scores, edges[0], np.nextafter(edges[-1], -np.inf))
-        count = np.histogram(inside, edges)[0]
-        if count.any():
-            name = f"{label} ({len(scores):,})"
-            axes.bar(edges[:-1], count, np.diff(edges), base, align="edge", color=colour, label=name, linewidth=0)
-        base += count
