@@ -1,8 +1,8 @@
 """Read ranking.csv and rejected.csv for the report: entries counted, and grouped by kind."""
 
 import csv
-import math
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,10 @@ from datatools.sources.records import RejectionKind
 from datatools.text import shorten
 
 EXAMPLES = 4  # file names shown for a reason
+
+Row = dict[str, str]
+"""Of a table, by its column names. kind: a `RejectionKind`'s value; tables that were written before there were kinds
+have none."""
 
 
 @dataclass(frozen=True)
@@ -70,75 +74,45 @@ class RankingTable:
         return [int(i) for i in positions[np.argsort(-self.scores[positions], kind="stable")][:count]]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One row of a table. kind: a `RejectionKind`'s value; "" in tables that were written before there were kinds."""
-
-    file_name: str
-    kind: str
-    stage: str
-    reason: str
-
-
-def group_reasons(entries: Iterable[Entry]) -> tuple[ReasonGroup, ...]:
+def group_reasons(rows: Iterable[Row]) -> tuple[ReasonGroup, ...]:
     """Put entries of the same kind together, the most frequent kind first; those without a kind by their reason."""
-    kinds: dict[tuple[str, str], list[Entry]] = {}
-    for entry in entries:
-        kinds.setdefault((entry.stage, entry.kind or shorten(entry.reason)), []).append(entry)
+    kinds: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        kinds.setdefault((row.get("stage", ""), row.get("kind", "") or shorten(row["reason"])), []).append(row)
     groups = []
     for (stage, kind), members in kinds.items():
-        reasons = {shorten(entry.reason) for entry in members}
-        text = reasons.pop() if len(reasons) == 1 else _words(kind)
-        examples = tuple((entry.file_name, shorten(entry.reason)) for entry in members[:EXAMPLES])
+        reasons = {shorten(row["reason"]) for row in members}
+        words = RejectionKind(kind).text if kind in set(RejectionKind) else kind
+        text = reasons.pop() if len(reasons) == 1 else words
+        examples = tuple((row["file_name"], shorten(row["reason"])) for row in members[:EXAMPLES])
         groups.append(ReasonGroup(stage, text, len(members), examples))
     return tuple(sorted(groups, key=lambda group: -group.count))
 
 
-def _words(kind: str) -> str:
-    return RejectionKind(kind).text if kind in set(RejectionKind) else kind
-
-
 def read_rejected(path: Path) -> Rejected:
     """Read rejected.csv (file_name, stage, reason, kind). Raises: DataError for missing columns, OSError."""
-    rows = _rows(path, ("file_name", "stage", "reason"), ("kind",))
-    groups = group_reasons(Entry(name, kind, stage, reason) for name, stage, reason, kind in rows)
-    stages: dict[str, int] = {}
-    for group in groups:
-        stages[group.stage] = stages.get(group.stage, 0) + group.count
-    return Rejected(dict(sorted(stages.items(), key=lambda item: -item[1])), groups)
+    rows = _rows(path, "file_name", "stage", "reason")
+    return Rejected(dict(Counter(row["stage"] for row in rows).most_common()), group_reasons(rows))
 
 
 def read_ranking(path: Path) -> RankingTable:
     """Read ranking.csv (file_name, score, chosen, reason, kind). Raises: DataError for missing columns, OSError."""
-    entries, scores, chosen = [], [], []
-    for name, score, flag, reason, kind in _rows(path, ("file_name", "score", "chosen", "reason"), ("kind",)):
-        entries.append(Entry(name, kind, "", reason))
-        scores.append(_number(score))
-        chosen.append(flag.strip().lower() in ("1", "true", "yes"))
-    groups = group_reasons(
-        e for e, score, is_in in zip(entries, scores, chosen, strict=True) if not is_in and math.isfinite(score)
-    )
-    names, reasons = tuple(e.file_name for e in entries), tuple(e.reason for e in entries)
-    return RankingTable(names, np.array(scores, np.float64), np.array(chosen, bool), reasons, groups)
+    rows = _rows(path, "file_name", "score", "chosen", "reason")
+    scores = np.array([float(row["score"] or "nan") for row in rows])
+    chosen = np.array([row["chosen"] in ("1", "True") for row in rows], bool)
+    names, reasons = (tuple(row[column] for row in rows) for column in ("file_name", "reason"))
+    left_out = np.flatnonzero(np.isfinite(scores) & ~chosen)
+    return RankingTable(names, scores, chosen, reasons, group_reasons(rows[i] for i in left_out))
 
 
-def _rows(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> Iterator[list[str]]:
-    """Yield the named columns of every row; columns that the file or a short row lacks are empty."""
+def _rows(path: Path, *columns: str) -> list[Row]:
+    """Return every row, which has the named columns; those that a short row lacks are empty."""
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
+        reader = csv.DictReader(file, restval="")
+        header = reader.fieldnames or []
         missing = [name for name in columns if name not in header]
         if missing:
             raise DataError(
                 f"{path.name} lacks the column {missing[0]}; its first line is {shorten(','.join(header), 80)!r}"
             )
-        places = [header.index(name) if name in header else None for name in (*columns, *optional)]
-        for row in reader:
-            yield [row[place] if place is not None and place < len(row) else "" for place in places]
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
+        return list(reader)

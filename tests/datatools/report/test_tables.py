@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from datatools.errors import DataError
-from datatools.report.tables import EXAMPLES, Entry, group_reasons, read_ranking, read_rejected
+from datatools.report.tables import EXAMPLES, group_reasons, read_ranking, read_rejected
+
+
+def entry(file_name: str, kind: str, stage: str, reason: str) -> dict[str, str]:
+    return {"file_name": file_name, "stage": stage, "reason": reason} | ({"kind": kind} if kind else {})
 
 
 def write_csv(path: Path, rows: list[list[str]]) -> Path:
@@ -18,17 +22,17 @@ def write_csv(path: Path, rows: list[list[str]]) -> Path:
 
 def test_entries_of_a_kind_are_one_group() -> None:
     entries = [
-        Entry(f"{i:06}.jpg", "outside-photo", "face", f"only {i}.5% of the rectangle lies inside") for i in range(9)
+        entry(f"{i:06}.jpg", "outside-photo", "face", f"only {i}.5% of the rectangle lies inside") for i in range(9)
     ]
     entries += [
-        Entry("a.jpg", "damaged-photo", "photo", "truncated"),
-        Entry("b.jpg", "damaged-photo", "photo", "bad Huffman"),
+        entry("a.jpg", "damaged-photo", "photo", "truncated"),
+        entry("b.jpg", "damaged-photo", "photo", "bad Huffman"),
     ]
     entries += [
-        Entry("c.jpg", "empty-photo", "photo", "zero bytes"),
-        Entry("d.jpg", "empty-photo", "photo", "zero bytes"),
+        entry("c.jpg", "empty-photo", "photo", "zero bytes"),
+        entry("d.jpg", "empty-photo", "photo", "zero bytes"),
     ]
-    entries += [Entry("e.jpg", "kind-of-2031", "photo", "1"), Entry("f.jpg", "kind-of-2031", "photo", "2")]
+    entries += [entry("e.jpg", "kind-of-2031", "photo", "1"), entry("f.jpg", "kind-of-2031", "photo", "2")]
     groups = group_reasons(entries)
     assert [(g.stage, g.text, g.count) for g in groups] == [
         ("face", "the face lies outside of the photo", 9),
@@ -43,10 +47,10 @@ def test_entries_of_a_kind_are_one_group() -> None:
 def test_entries_without_a_kind_are_grouped_by_reason_and_stage() -> None:
     """As in tables of earlier versions."""
     entries = [
-        Entry("a", "", "photo", "zero bytes, not 16"),
-        Entry("b", "", "photo", "zero bytes, not 16"),
-        Entry("c", "", "face", "zero bytes, not 16"),
-        Entry("d", "", "face", "zero bytes, not 17"),
+        entry("a", "", "photo", "zero bytes, not 16"),
+        entry("b", "", "photo", "zero bytes, not 16"),
+        entry("c", "", "face", "zero bytes, not 16"),
+        entry("d", "", "face", "zero bytes, not 17"),
     ]
     assert [(g.stage, g.text, g.count) for g in group_reasons(entries)] == [
         ("photo", "zero bytes, not 16", 2),
