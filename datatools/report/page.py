@@ -104,7 +104,7 @@ def _file_content(summary: BuildSummary, builder: PageBuilder) -> dict[str, Any]
     if pyramid is None:
         return content
     with pyramid:
-        content["levels"] = attempt("The levels could not be listed", _levels, pyramid)
+        content["levels"] = [(r, len(pyramid) * 3 * r * r) for r in pyramid.levels]  # bytes of pixels
         content["stored"] = attempt("The stored settings could not be read", _stored, pyramid, summary)
         content["faces"] = faces = attempt("The faces could not be read", Faces, pyramid)
         if faces is None:
@@ -199,18 +199,17 @@ def _sheets(faces: Faces, builder: PageBuilder) -> list[PageFigure]:
 
 
 def _sheet(title: str, members: NDArray[np.int64], faces: Faces, builder: PageBuilder) -> PageFigure:
-    shown = [faces.face(int(i)) for i in members]
-    first, last = shown[0], shown[-1]
+    items = tuple(faces.words(int(i)) for i in members)
     sheet = contact_sheet([faces.image(int(i), SHEET_TILE) for i in members], SHEET_COLUMNS, SHEET_TILE)
-    alt = f"Contact sheet, {title.lower()}: {len(shown)} of {counted(len(faces.names), 'face')} by quality score"
+    alt = f"Contact sheet, {title.lower()}: {len(items)} of {counted(len(faces.names), 'face')} by quality score"
     picture = builder.picture(sheet, alt)
-    if len(shown) == 1:
-        return PageFigure(title, f"{first.short_name}, {first.score_and_rank}", (picture,))
+    if len(items) == 1:
+        return PageFigure(title, ", ".join(items[0]), (picture,))
+    first, last = members[0], members[-1]
     caption = (
-        f"{counted(len(shown), 'face')}, scores {score_text(first.score)} to {score_text(last.score)}, "
-        f"ranks {first.rank:,} to {last.rank:,}; from left to right, row by row"
+        f"{counted(len(items), 'face')}, scores {score_text(faces.scores[first])} to {score_text(faces.scores[last])}, "
+        f"ranks {faces.ranks[first]:,} to {faces.ranks[last]:,}; from left to right, row by row"
     )
-    items = tuple((face.short_name, face.score_and_rank) for face in shown)
     return PageFigure(title, caption, (picture,), items, "File names, scores and ranks")
 
 
@@ -249,21 +248,20 @@ def _below(ranking: RankingTable, photos: Mapping[str, Path], builder: PageBuild
 
 def _strips(faces: Faces, photos: Mapping[str, Path], builder: PageBuilder) -> list[PageFigure]:
     def make(i: int, why: str) -> PageFigure:
-        face = faces.face(i)
-        strip = make_strip(faces.photo(i, photos), faces.landmarks[i], faces.image(i, PANEL))
-        scale = faces.pyramid.resolution / strip.frame.side
+        frame, panels = make_strip(faces.photo(i, photos), faces.landmarks[i], faces.image(i, PANEL))
+        scale = faces.pyramid.resolution / frame.side
         scaled = f"enlarged {scale:.2f} times" if scale >= 1 else f"reduced to {100 * scale:.0f} %"
-        width, height = strip.photo_size
+        (width, height), (short_name, score_and_rank), name = frame.photo_size, faces.words(i), faces.names[i]
         caption = (
-            f"{face.short_name} ({width} {TIMES} {height} px), {face.score_and_rank}; the rectangle's side of "
-            f"{strip.frame.side:.0f} px was {scaled}, {'padded' if strip.frame.padded else 'not padded'}"
+            f"{short_name} ({width} {TIMES} {height} px), {score_and_rank}; the rectangle's side of "
+            f"{frame.side:.0f} px was {scaled}, {'padded' if frame.padded else 'not padded'}"
         )
-        pictures = (
-            builder.picture(strip.photo, f"Photo {face.name} with landmarks and rectangle"),
-            builder.picture(strip.padded, f"The picture that face {face.name} is cut from, with the rectangle"),
-            builder.picture(strip.face, f"Face made from {face.name}"),
+        alts = (
+            f"Photo {name} with landmarks and rectangle",
+            f"The picture that face {name} is cut from, with the rectangle",
+            f"Face made from {name}",
         )
-        return PageFigure(why, caption, pictures)
+        return PageFigure(why, caption, tuple(map(builder.picture, panels, alts)))
 
     return builder.attempt_each("No strip", strip_candidates(faces.quads, faces.best_first), faces, make)
 
@@ -272,16 +270,16 @@ def _restoration(faces: Faces, summary: BuildSummary, builder: PageBuilder) -> l
     final_filter = cast(FinalFilter, summary.settings.get("final_filter", FINAL_FILTERS[0]))
 
     def make(i: int, why: str) -> PageFigure:
-        face, data = faces.face(i), faces.photo(i, summary.photos)
-        strip = make_restoration_strip(data, faces.landmarks[i], faces.pyramid.image(i), final_filter)
+        data, image, name = faces.photo(i, summary.photos), faces.pyramid.image(i), faces.names[i]
+        frame, (before, after) = make_restoration_strip(data, faces.landmarks[i], image, final_filter)
         caption = (
-            f"{face.short_name}, {face.score_and_rank}; the rectangle's side was {strip.side:.0f} px; "
-            f"these parts differ by {strip.difference:.1f} of 255 levels on average"
+            f"{', '.join(faces.words(i))}; the rectangle's side was {frame.side:.0f} px; "
+            f"these parts differ by {np.abs(before.astype(int) - after).mean():.1f} of 255 levels on average"
         )
         # Exact, since what a restoration changes would drown in what JPEG does.
         pictures = (
-            builder.picture(strip.before, f"Part of face {face.name} without restoration", exact=True),
-            builder.picture(strip.after, f"The same part of face {face.name}, restored", exact=True),
+            builder.picture(before, f"Part of face {name} without restoration", exact=True),
+            builder.picture(after, f"The same part of face {name}, restored", exact=True),
         )
         return PageFigure(why, caption, pictures)
 
@@ -304,11 +302,6 @@ def _pairs(duplicates: Sequence[DuplicateFiles], faces: Faces, builder: PageBuil
         caption = f"{shorten(pair.first, 60)}, {shorten(pair.second, 60)}: distance {pair.distance}"
         figures.append(PageFigure("", caption, (face_of(pair.first), face_of(pair.second))))
     return figures
-
-
-def _levels(pyramid: Pyramid) -> list[tuple[int, int]]:
-    """Return (resolution, bytes of its pixels) of every level, largest first."""
-    return [(r, len(pyramid) * 3 * r * r) for r in pyramid.levels]
 
 
 def _stored(pyramid: Pyramid, summary: BuildSummary) -> dict[str, str]:

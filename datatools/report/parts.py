@@ -21,23 +21,6 @@ NOTES = 3  # failures that get a note each
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Face:
-    """A face as captions name it."""
-
-    name: str
-    score: float
-    rank: int
-
-    @property
-    def short_name(self) -> str:
-        return shorten(self.name, 80)
-
-    @property
-    def score_and_rank(self) -> str:
-        return f"score {score_text(self.score)}, rank {self.rank:,}"
-
-
 class Faces:
     """The faces of a pyramid, and the provenance of each, in the file's order."""
 
@@ -51,8 +34,9 @@ class Faces:
         self.landmarks = np.asarray(pyramid.provenance("landmarks"), np.float64)
         self.best_first = np.argsort(-self.scores, kind="stable")
 
-    def face(self, i: int) -> Face:
-        return Face(self.names[i], float(self.scores[i]), int(self.ranks[i]))
+    def words(self, i: int) -> tuple[str, str]:
+        """Return the short name of face `i`, and its score and rank, as captions have them."""
+        return shorten(self.names[i], 80), f"score {score_text(self.scores[i])}, rank {self.ranks[i]:,}"
 
     def image(self, i: int, side: int) -> NDArray[np.uint8]:
         """Return face `i`, (r, r, 3) uint8 RGB, from the smallest level with r >= side, else from the largest."""

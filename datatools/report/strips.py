@@ -5,8 +5,6 @@ with the same rectangle, and the face. A restoration strip shows a part of a fac
 its own size.
 """
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -26,25 +24,20 @@ FRAME_COLOUR = (255, 196, 0)
 LANDMARK_COLOUR = (0, 220, 255)
 
 
-@dataclass(frozen=True)
-class Strip:
-    """A photo's panels, its size and its rectangle. photo, padded: (h, w, 3) uint8 RGB; face: (r, r, 3) uint8 RGB."""
-
-    photo: NDArray[np.uint8]
-    padded: NDArray[np.uint8]
-    face: NDArray[np.uint8]
-    photo_size: tuple[int, int]
-    frame: FaceFrame
+Image = NDArray[np.uint8]
+"""(h, w, 3) RGB."""
+Candidates = list[tuple[str, NDArray[np.int64]]]
+"""The title of each strip to show, and the faces that suit it, the best first."""
 
 
-def strip_candidates(quads: NDArray[np.float64], best_first: NDArray[np.int64]) -> list[tuple[str, NDArray[np.int64]]]:
-    """Return, for each strip to show, its title and the faces that suit it, the best first.
+def strip_candidates(quads: NDArray[np.float64], best_first: NDArray[np.int64]) -> Candidates:
+    """Return at most six candidates for strips, which may share faces.
+
+    How far rectangles leave the photo is judged at its left and top edges alone, which needs no photo.
 
     Args:
         quads: (n, 4, 2) rectangles in the photos' edge coordinates (upper left, lower left, lower right, upper right).
         best_first: (n,) faces by falling score.
-    Returns: at most six (title, faces); the lists may share faces. How far rectangles leave the photo is judged at its
-        left and top edges alone, which needs no photo.
     """
     if not len(quads):
         return []
@@ -65,23 +58,22 @@ def strip_candidates(quads: NDArray[np.float64], best_first: NDArray[np.int64]) 
     return [(why, faces) for why, faces in strips if len(faces)]
 
 
-def make_strip(data: bytes, landmarks: NDArray[np.float64], face: NDArray[np.uint8]) -> Strip:
-    """Draw the panels of one photo.
+def make_strip(
+    data: bytes, landmarks: NDArray[np.float64], face: NDArray[np.uint8]
+) -> tuple[FaceFrame, tuple[Image, Image, Image]]:
+    """Draw the three panels of one photo; return its frame and them.
 
     Args:
         data: the photo file's bytes. landmarks: (5, 2) in centre coordinates of the stored photo.
         face: (r, r, 3) uint8 RGB.
     Raises: ImageError, FrameError (both DataError) for a photo or landmarks that give no face.
     """
-    width, height = image_size(data)
-    frame = face_frame(landmarks, width, height)
+    frame = face_frame(landmarks, *image_size(data))
     padded = padded_preview(data, frame, longest=PANEL)
-    return Strip(
-        photo=photo_panel(data, frame.quad, landmarks),
-        padded=draw_rectangle(padded, preview_quad(frame, longest=PANEL)),
-        face=fit_picture(face, PANEL, PANEL),
-        photo_size=(width, height),
-        frame=frame,
+    return frame, (
+        photo_panel(data, frame.quad, landmarks),
+        draw_rectangle(padded, preview_quad(frame, longest=PANEL)),
+        fit_picture(face, PANEL, PANEL),
     )
 
 
@@ -141,30 +133,8 @@ def _fixed_point(points: NDArray[np.float64]) -> NDArray[np.int32]:
     return np.rint(np.clip(points - 0.5, -30000, 30000) * 2**_FRACTION_BITS).astype(np.int32)
 
 
-@dataclass(frozen=True)
-class RestorationStrip:
-    """The same part of a face twice.
-
-    Attributes:
-        before, after: (s, s, 3) uint8 RGB, without restoration and with it; s = min(256, the face's side).
-        side: of the face rectangle in photo pixels.
-        difference: mean absolute difference of the two, in grey levels.
-    """
-
-    before: NDArray[np.uint8]
-    after: NDArray[np.uint8]
-    side: float
-    difference: float
-
-
-def restoration_candidates(
-    quads: NDArray[np.float64], best_first: NDArray[np.int64]
-) -> list[tuple[str, NDArray[np.int64]]]:
-    """Return, for each restoration strip to show, its title and the faces that suit it, the best first.
-
-    Args: as of `strip_candidates`.
-    Returns: at most six (title, faces); the lists share faces.
-    """
+def restoration_candidates(quads: NDArray[np.float64], best_first: NDArray[np.int64]) -> Candidates:
+    """Return at most six candidates for restoration strips, which share faces. Args: as of `strip_candidates`."""
     count = len(quads)
     if not count:
         return []
@@ -182,12 +152,13 @@ def restoration_candidates(
 
 def make_restoration_strip(
     data: bytes, landmarks: NDArray[np.float64], face: NDArray[np.uint8], final_filter: FinalFilter
-) -> RestorationStrip:
+) -> tuple[FaceFrame, tuple[Image, Image]]:
     """Make the face again without restoration, and cut the same part out of both.
 
     Args:
         data: the photo file's bytes. landmarks: (5, 2) in centre coordinates of the stored photo.
         face: (r, r, 3) uint8 RGB, the restored one, r a power of two up to 1024. final_filter: that it was made with.
+    Returns: the frame; the part without restoration and with it, (s, s, 3) with s = min(256, r).
     Raises: ImageError, FrameError (both DataError) for a photo or landmarks that give no face.
     """
     resolution = face.shape[0]
@@ -197,8 +168,7 @@ def make_restoration_strip(
         np.ascontiguousarray(picture[top : top + PART, left : left + PART])
         for picture in (reduce_face(plain.face, resolution), face)
     )
-    difference = float(np.abs(before.astype(np.int16) - after).mean())
-    return RestorationStrip(before, after, plain.frame.side, difference)
+    return plain.frame, (before, after)
 
 
 def eye_and_cheek(quad: NDArray[np.float64], landmarks: NDArray[np.float64], resolution: int) -> tuple[int, int]:
