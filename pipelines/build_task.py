@@ -54,27 +54,24 @@ class BuildTask(luigi.Task):
         return {name: value for name, value in self.param_kwargs.items() if name in names}
 
     @contextmanager
-    def work(self, what: str) -> Iterator[None]:
-        """Wrap the work of `run`: signals break it off, and the system's errors become one line that names `what`."""
+    def work(
+        self, what: str, name: str, total: int | None = None, before: int = 0, overall: int = 0
+    ) -> Iterator[ProgressBar]:
+        """Wrap the work of `run`: show its progress, end it on signals, raise DataError for what the system refuses.
+
+        what: begins the error's line. name, total, before, overall: as of `ProgressBar`.
+        """
         end_with_parent()
-        with interruptible(), one_line_errors(what):
-            yield
+        with interruptible():
+            try:
+                with ProgressBar(self, name, total, before, overall) as progress:
+                    yield progress
+            except OSError as error:  # full disk, read-only folder
+                file = f" ({error.filename})" if error.filename else ""
+                raise DataError(
+                    f"{what}: {reason(error)}{file}; fix that and run the same command again, finished work is kept"
+                ) from error
 
     def timing(self) -> Path:
         """Return where this task's duration is noted."""
         return self.layout.work_dir / "times" / f"{self.task_family}-{self.task_id[-10:]}.json"
-
-    def progress(self, what: str, total: int | None, before: int = 0, overall: int = 0) -> ProgressBar:
-        return ProgressBar(self, what, total, before, overall)
-
-
-@contextmanager
-def one_line_errors(what: str) -> Iterator[None]:
-    """Turn what the system refuses (full disk, read-only folder) into one line for the user."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{what}: {reason(error)}{f' ({error.filename})' if error.filename else ''}; "
-            "fix that and run the same command again, finished work is kept"
-        ) from error

@@ -68,11 +68,11 @@ def describe_plan(layout: BuildLayout, jobs: int) -> str:
 
 def _finished(layout: BuildLayout) -> tuple[int, int, int]:
     """Return how many photos are scored and faces made by an earlier run, and how many faces photos must yet give."""
-    chosen, size = layout.chosen_count, layout.shard_size
+    chosen = layout.chosen_count
     if pyramid_is_fresh(layout):
         return len(layout.candidates), chosen, 0
     made = sum(
-        min(size, chosen - i * size) if (path := layout.build_path(i)).exists() else _kept_rows(path)
+        layout.faces_of_shard(i) if (path := layout.build_path(i)).exists() else _kept_rows(path)
         for i in range(layout.build_shards)
     )
     scored = kept = 0

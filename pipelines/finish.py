@@ -6,7 +6,7 @@ from pathlib import Path
 from datatools.errors import DataError
 from datatools.files import atomic_path
 from datatools.parallel import Report
-from datatools.pyramid import Pyramid, join, verify
+from datatools.pyramid import join, verify
 from datatools.report.summary import BuildSummary, DuplicateFiles
 from datatools.report.write import write_report
 from datatools.text import counted
@@ -20,12 +20,6 @@ def mark(path: Path) -> None:
     """Write the file that says a step is done."""
     with atomic_path(path) as temporary:
         temporary.write_text(DONE, encoding="utf-8")
-
-
-def pyramid_length(path: Path) -> int:
-    """Return the number of images of a complete pyramid."""
-    with Pyramid(path) as pyramid:
-        return len(pyramid)
 
 
 def join_shards(layout: BuildLayout, progress: Report) -> None:

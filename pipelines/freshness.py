@@ -64,18 +64,13 @@ def build_shard_is_fresh(layout: BuildLayout, index: int) -> bool:
     return _holds(layout, layout.build_path(index), slice(index * size, (index + 1) * size))
 
 
-def pyramid_is(path: Path, build_digest: str) -> bool:
-    """Return whether `path` is a complete pyramid of that build."""
-    try:
-        with Pyramid(path) as pyramid:
-            return bool(pyramid.settings.get("build_digest") == build_digest)
-    except (DataError, OSError):
-        return False
-
-
 def pyramid_is_fresh(layout: BuildLayout) -> bool:
     """Return whether the finished file is of this build and, as far as scores are there, of today's photos."""
-    if not pyramid_is(layout.pyramid_path, layout.build_digest):
+    try:
+        with Pyramid(layout.pyramid_path) as pyramid:
+            if pyramid.settings.get("build_digest") != layout.build_digest:
+                return False
+    except (DataError, OSError):
         return False
     scored = (index for index in range(layout.score_shards) if layout.score_path(index).exists())
     if not all(scores_are_fresh(layout, index) for index in scored):

@@ -83,9 +83,11 @@ class BuildLayout(BuildInputs):
 
     def made_faces(self) -> int:
         """Return the number of faces in the build shards that exist."""
-        size = self.shard_size
-        shards = (i for i in range(self.build_shards) if self.build_path(i).exists())
-        return sum(min(size, self.chosen_count - i * size) for i in shards)
+        return sum(self.faces_of_shard(i) for i in range(self.build_shards) if self.build_path(i).exists())
+
+    def faces_of_shard(self, index: int) -> int:
+        """Return the number of faces of one build shard, if no photo turns out to be bad."""
+        return min(self.shard_size, self.chosen_count - index * self.shard_size)
 
     def build_paths(self) -> list[Path]:
         """Return the paths of all build shards."""

@@ -41,7 +41,8 @@ def check(layout: BuildLayout, run: RunOptions) -> None:
         check_options(layout)
     except NoPhotosError as error:
         raise DataError(f"{error}{'' if run.dry_run else _list_rejected(layout)}") from error
-    if run.workers > 1 or (job_count(layout, run) > 1 and layout.score_restorer.batch_size == 1):
+    jobs = job_count(layout, run)
+    if run.workers > 1 or (jobs > 1 and layout.score_restorer.batch_size == 1):
         check_processes()
 
 
@@ -128,13 +129,13 @@ def still_needed(layout: BuildLayout) -> int:
     """Return the bytes of `disk_need` that this build will yet claim, given what an earlier run has finished."""
     if pyramid_is_fresh(layout):
         return 0
-    size, need = layout.shard_size, disk_need(layout).finished
+    need = disk_need(layout).finished
     # What an earlier run left will be continued, removed, or written over.
     unfinished = [partial_path(layout.pyramid_path), *layout.work_dir.glob("*/.*.partial")]
     for index in range(layout.build_shards):
         path = layout.build_path(index)
         if not path.exists():
-            need += image_bytes(layout) * min(size, layout.chosen_count - index * size)
+            need += image_bytes(layout) * layout.faces_of_shard(index)
             unfinished.append(unfinished_path(path.with_suffix(".rgb")))
     for index in range(layout.score_shards if layout.keep_faces else 0):
         if not scores_are_fresh(layout, index):
@@ -248,13 +249,11 @@ def describe_exclusions(layout: BuildLayout) -> str:
     return text
 
 
-def count_jobs(workers: int) -> int:
-    """Return the processes per shard so that `workers` shards at a time fill the machine."""
-    return max(available_cores() // max(workers, 1), 1)
-
-
 def job_count(layout: BuildLayout, run: RunOptions) -> int:
-    """Return the processes per shard; with a GPU that restores photos together, the threads of its one process."""
+    """Return the processes per shard, by default so many that the shards side by side fill the machine.
+
+    With a GPU that restores photos together, return the threads of its one process.
+    """
     if layout.restorer.batch_size > 1 and run.workers > 1:
         raise DataError(f"--device {layout.device} works in one process: leave --workers at 1; --jobs are threads")
-    return run.jobs or count_jobs(run.workers)
+    return run.jobs or max(available_cores() // run.workers, 1)

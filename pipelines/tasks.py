@@ -14,8 +14,14 @@ from pipelines.build_shard import chosen_faces, write_build_shard
 from pipelines.build_task import BuildTask
 from pipelines.cleanup import clean_up, forget_scores
 from pipelines.dry_run import print_plan
-from pipelines.finish import join_shards, mark, pyramid_length, report_build, verify_pyramid
-from pipelines.freshness import build_shard_is_fresh, pyramid_is_fresh, ranking_is_fresh, scores_are_fresh
+from pipelines.finish import join_shards, mark, report_build, verify_pyramid
+from pipelines.freshness import (
+    build_shard_is_fresh,
+    pyramid_is_fresh,
+    ranking_is_fresh,
+    read_ranking,
+    scores_are_fresh,
+)
 from pipelines.luigi_setup import check_configuration, keep_lost_log
 from pipelines.options import RunOptions
 from pipelines.parameters import parameters
@@ -49,12 +55,10 @@ class ScoreShard(BuildTask):
         return self.layout.score_path(self.index).with_suffix(".json")
 
     def run(self) -> None:
-        layout, name = self.layout, f"{self.index + 1}/{self.layout.score_shards}"
+        layout, number = self.layout, self.index + 1
         photos, before = len(layout.shard_candidates(self.index)), layout.scored_photos()
-        with (
-            self.work(f"score shard {self.index + 1} of {layout.score_shards}"),
-            self.progress(f"score {name}", photos, before, len(layout.candidates)) as progress,
-        ):
+        what, name = f"score shard {number} of {layout.score_shards}", f"score {number}/{layout.score_shards}"
+        with self.work(what, name, photos, before, len(layout.candidates)) as progress:
             forget_scores(layout, self.index)
             write_score_shard(layout, self.index, self.job_count, progress, progress.resume)
 
@@ -73,7 +77,7 @@ class Rank(BuildTask):
 
     def run(self) -> None:
         count = len(self.layout.candidates)
-        with self.work("ranking"), self.progress("rank", None), stopwatch(self.timing(), "rank", count):
+        with self.work("ranking", "rank"), stopwatch(self.timing(), "rank", count):
             write_ranking(self.layout)
 
 
@@ -103,11 +107,11 @@ class BuildShard(BuildTask):
     def run(self) -> None:
         if self.complete():
             return  # Luigi asked before there was a ranking
-        layout, name = self.layout, f"{self.index + 1}/{self.layout.build_shards}"
+        layout, number = self.layout, self.index + 1
         chosen, before = chosen_faces(layout, self.index), layout.made_faces()
+        what, name = f"build shard {number} of {layout.build_shards}", f"build {number}/{layout.build_shards}"
         with (
-            self.work(f"build shard {self.index + 1} of {layout.build_shards}"),
-            self.progress(f"build {name}", len(chosen), before, layout.chosen_count) as progress,
+            self.work(what, name, len(chosen), before, layout.chosen_count) as progress,
             stopwatch(self.timing(), "build", len(chosen)) as add_seconds,
         ):
             add_seconds(write_build_shard(layout, self.index, chosen, self.job_count, progress, progress.resume))
@@ -127,9 +131,8 @@ class Join(BuildTask):
             return  # Luigi asked before there was a ranking
         layout = self.layout
         with (
-            self.work(f"joining {layout.pyramid_path}"),
-            self.progress("join", layout.chosen_count) as progress,
-            stopwatch(self.timing(), "join", lambda: pyramid_length(layout.pyramid_path)),
+            self.work(f"joining {layout.pyramid_path}", "join", layout.chosen_count) as progress,
+            stopwatch(self.timing(), "join", len(read_ranking(layout)["chosen"])),
         ):
             join_shards(layout, progress)
 
@@ -149,9 +152,8 @@ class Verify(BuildTask):
     def run(self) -> None:
         layout = self.layout
         with (
-            self.work(f"verifying {layout.pyramid_path}"),
-            self.progress("verify", layout.chosen_count) as progress,
-            stopwatch(self.timing(), "verify", lambda: pyramid_length(layout.pyramid_path)),
+            self.work(f"verifying {layout.pyramid_path}", "verify", layout.chosen_count) as progress,
+            stopwatch(self.timing(), "verify", len(read_ranking(layout)["chosen"])),
         ):
             verify_pyramid(layout, progress)
             mark(layout.marker("verified"))
@@ -175,7 +177,7 @@ class Report(BuildTask):
         verify, rank = self.requires()
         join = Join(**self.shared())
         tasks = [*rank.requires(), rank, *join.requires(), join, verify]
-        with self.work("writing the report"), self.progress("report", None):
+        with self.work("writing the report", "report"):
             report_build(layout, [task.timing() for task in tasks])
             mark(layout.marker("reported"))
 
@@ -220,7 +222,7 @@ class BuildCelebAHQ(BuildTask):
         if self.dry_run:
             print_plan(self.layout, self.job_count)
             return
-        with self.work("cleaning up"):
+        with self.work("cleaning up", "clean up"):
             clean_up(self.layout)
             mark(self.layout.marker("finished"))
         say(self.results())

@@ -11,8 +11,8 @@ from datatools.report.summary import StageTime
 
 
 @contextmanager
-def stopwatch(path: Path, stage: str, images: int | Callable[[], int]) -> Iterator[Callable[[float], None]]:
-    """Write how long the body took, for the report; nothing when it fails. `images` may be known only after it.
+def stopwatch(path: Path, stage: str, images: int) -> Iterator[Callable[[float], None]]:
+    """Write how long the body took, for the report; nothing when it fails.
 
     Yields a function that adds seconds of earlier runs.
     """
@@ -20,10 +20,9 @@ def stopwatch(path: Path, stage: str, images: int | Callable[[], int]) -> Iterat
     start = time.perf_counter()
     yield earlier.append
     seconds = time.perf_counter() - start + sum(earlier)
-    count = images if isinstance(images, int) else images()
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        timing = {"stage": stage, "seconds": round(seconds, 3), "images": count}
+        timing = {"stage": stage, "seconds": round(seconds, 3), "images": images}
         temporary.write_text(json.dumps(timing) + "\n", encoding="utf-8")
 
 

@@ -19,14 +19,15 @@ from PIL import Image
 from datatools.errors import DataError
 from pipelines.dry_run import describe_plan
 from pipelines.layout import BuildLayout
+from pipelines.options import RunOptions
 from pipelines.preflight import (
     NoPhotosError,
     check_options,
     check_space,
-    count_jobs,
     describe_replaced,
     disk_need,
     free_space,
+    job_count,
     lock_output,
     notes,
     still_needed,
@@ -163,11 +164,11 @@ def test_luigi_lets_the_build_look_for_mistakes_first(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_jobs_fill_the_machine() -> None:
+def test_jobs_fill_the_machine(settings: BuildLayout) -> None:
     available = len(os.sched_getaffinity(0))
-    assert count_jobs(1) == available
-    assert count_jobs(2) == max(available // 2, 1)
-    assert count_jobs(10 * available) == 1
+    assert job_count(settings, RunOptions(workers=1)) == available
+    assert job_count(settings, RunOptions(workers=2)) == max(available // 2, 1)
+    assert job_count(settings, RunOptions(workers=10 * available)) == 1
 
 
 def test_an_output_folder_that_is_on_no_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
