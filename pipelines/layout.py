@@ -186,9 +186,8 @@ def _stamp(path: Path) -> FileStamp:
 
 
 def _versions(restorer: Restorer) -> dict[str, str]:
-    """Return the versions of libraries that may change pixels or scores; torch is one where networks restore."""
-    networks = {} if isinstance(restorer, NoRestorer) else {"torch": version("torch")}
-    return _library_versions() | networks
+    """Return the versions of libraries that may change pixels or scores."""
+    return _library_versions() | ({"torch": version("torch")} if restorer.uses_torch else {})
 
 
 @cache

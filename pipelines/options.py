@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from datatools.errors import DataError
 from datatools.faces.ranking import Order, Selection
 from datatools.faces.resample import FinalFilter
+from datatools.restore import NAMES as RESTORERS
 from datatools.restore import SuperResolution
 
 Compression = Literal["none", "gzip", "lzf"]
@@ -59,8 +60,7 @@ class BuildOptions:
     resolution: int = option(1024, "largest level of the file", decides="layout", choices=(256, 512, 1024))
     restore: str = option(
         "bundled",
-        "restoration before the face is cut out: bundled, bundled-distortion, bundled-perceptual, none, realesrgan, "
-        "or a weight file",
+        f"restoration before the face is cut out: {', '.join(RESTORERS)}, or a weight file",
         decides="face",
         is_path=True,
     )

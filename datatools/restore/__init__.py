@@ -9,9 +9,9 @@ Importing this does not load torch; using a restorer with a network does.
 from typing import get_args
 
 from datatools.errors import DataError
-from datatools.restore.base import Crop, NoRestorer, RestorePlan, Restorer, Step, SuperResolution
+from datatools.restore.base import NAMES, Crop, NoRestorer, RestorePlan, Restorer, Step, SuperResolution
 
-__all__ = ["Crop", "NoRestorer", "RestorePlan", "Restorer", "Step", "SuperResolution", "get_restorer"]
+__all__ = ["NAMES", "Crop", "NoRestorer", "RestorePlan", "Restorer", "Step", "SuperResolution", "get_restorer"]
 
 
 def get_restorer(

@@ -59,6 +59,10 @@ Crop = tuple[RestorePlan, Picture, Box]
 (left, top, right, bottom) of that crop in its pixels."""
 
 
+NAMES = ("bundled", "bundled-distortion", "bundled-perceptual", "none", "realesrgan")
+"""The restorers that have a name; any other one is a weight file."""
+
+
 class Restorer(Protocol):
     """What `faces.recipe.make_face` needs of a restorer; picklable, so that it reaches worker processes."""
 
@@ -69,6 +73,10 @@ class Restorer(Protocol):
     @property
     def digest(self) -> str:
         """Return a hash that changes whenever the restored pixels may change; part of finished work's paths."""
+
+    @property
+    def uses_torch(self) -> bool:
+        """Return whether torch computes the pixels, so that its version is recorded."""
 
     @property
     def batch_size(self) -> int:
@@ -91,6 +99,7 @@ class NoRestorer:
 
     name: str = "none"
     digest: str = hashlib.sha256(b"none").hexdigest()
+    uses_torch: bool = False
     batch_size: int = 1
 
     def plan(self, _side: float, /) -> RestorePlan:

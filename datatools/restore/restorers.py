@@ -14,6 +14,7 @@ import torch
 from datatools.errors import DataError
 from datatools.images import Box
 from datatools.restore.base import (
+    NAMES,
     Crop,
     Picture,
     RestorePlan,
@@ -80,6 +81,7 @@ class NetworkRestorer:
     precision: Precision
     threads: int
     batch_size: int = 1
+    uses_torch: bool = True
 
     @property
     def digest(self) -> str:
@@ -177,8 +179,7 @@ def network_restorer(name: str, *, super_resolution: SuperResolution, device: st
         task = task_of(Path(name))
         steps = [_own(task, Path(name)) if task is not None else Step("external", name, external_digest(name))]
     else:
-        known = ", ".join(["none", *BUNDLED, REALESRGAN])
-        raise DataError(f"unknown restorer {name!r}; known: {known}, or a weight file (.safetensors, .pth)")
+        raise DataError(f"unknown restorer {name!r}; known: {', '.join(NAMES)}, or a weight file (.safetensors, .pth)")
     place = choose_device(device)
     for step in steps:
         load_step(step)  # reports a damaged file now, not in a worker

@@ -91,7 +91,7 @@ def test_an_option_decides_about_the_file_as_it_says(tiny_tree: Path, monkeypatc
     """Its digest changes with the options that decide about bytes, and with no other; so do its attributes."""
 
     def restorer(name: str, *, super_resolution: str, device: str) -> SimpleNamespace:
-        return SimpleNamespace(digest=name + super_resolution, device=device)
+        return SimpleNamespace(uses_torch=True, digest=name + super_resolution, device=device)
 
     monkeypatch.setattr("pipelines.layout.get_restorer", restorer)
     layout = BuildLayout(tiny_tree, count=4, shard_size=3, resolution=256)

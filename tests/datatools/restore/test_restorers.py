@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import save_file
 
 from datatools.errors import DataError
-from datatools.restore import NoRestorer, SuperResolution, get_restorer, restorers
-from datatools.restore.restorers import NetworkRestorer, load_network, load_step, network_restorer
+from datatools.restore import NAMES, NoRestorer, SuperResolution, get_restorer, restorers
+from datatools.restore.external import REALESRGAN
+from datatools.restore.restorers import BUNDLED, NetworkRestorer, load_network, load_step, network_restorer
 from datatools.restore.weights import save_weights
 from tests.support.builds import environment
+from tests.support.paths import ROOT
 from tests.support.restore_samples import restore_part, tiny_file, tiny_network
 
 
@@ -27,6 +29,12 @@ def test_names(tmp_path: Path) -> None:
     ours = get_restorer(str(tiny_file(tmp_path, "sr")))
     assert ours.plan(100).scale == 4
     assert get_restorer(str(tiny_file(tmp_path, "jpeg"))).plan(100).scale == 1
+
+
+def test_docs_and_code_have_the_same_names() -> None:
+    assert {"none", REALESRGAN, *BUNDLED} == set(NAMES)
+    rows = (ROOT / "docs" / "restoration.md").read_text(encoding="utf-8").partition("| `--restore` |")[2].splitlines()
+    assert [row.split("`")[1] for row in rows if row.startswith("| `")] == list(NAMES)
 
 
 def test_the_device_may_be_left_open(tmp_path: Path) -> None:
@@ -44,7 +52,7 @@ def test_what_is_no_restorer_is_told_in_one_line(tmp_path: Path, monkeypatch: py
     save_file({"weight": torch.zeros(2)}, foreign)
     save_weights(other, tiny_network("sr"), "sharpen", {})
     cases = {
-        "magic": "unknown restorer 'magic'; known: none, bundled, bundled-distortion, bundled-perceptual, "
+        "magic": "unknown restorer 'magic'; known: bundled, bundled-distortion, bundled-perceptual, none, "
         "realesrgan, or a weight file",
         "srmd": "srmd is no longer supported; name a weight file",
         str(tmp_path / "none.safetensors"): "none.safetensors: no such weight file",
