@@ -13,6 +13,7 @@ SLOW = (
     "tests/datatools/faces/test_duplicates.py",
     "tests/datatools/faces/test_memory.py",
     "tests/datatools/faces/test_recipe.py",
+    "tests/datatools/landmarks/test_fan.py",
     "tests/datatools/pyramid/test_reader.py::test_worker_processes",
     "tests/datatools/pyramid/test_writer.py::test_memory_stays_bounded",
     "tests/datatools/report/test_page.py",

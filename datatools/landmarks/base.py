@@ -97,14 +97,18 @@ def pixels_of(photo: Photo) -> Picture:
 
 
 def face_of_points(points: NDArray[np.float64], score: float = 1.0) -> Face:
-    """Return a face known by its five points alone; its box is the square around them that detectors would give.
+    """Return a face known by its five points alone, with about the box that MTCNN would give it.
 
-    The side is three times the mean distance from the points' centre, which is about the height of MTCNN's boxes.
+    Of 212 photos its boxes are, in the median, 3.7 times as wide and 5.0 times as high as the mean distance of the
+    points from their centre, which lies 0.4 of it below the box's.
     """
     points = np.asarray(points, np.float64).reshape(5, 2)
     centre = points.mean(axis=0)
-    side = 3 * float(np.hypot(*(points - centre).T).mean())
-    return Face(points, (float(centre[0]) - side / 2, float(centre[1]) - side / 2, side, side), score)
+    spread = float(np.hypot(*(points - centre).T).mean())
+    width, height = 3.7 * spread, 5.0 * spread
+    box = (centre[0] - width / 2, centre[1] - 0.4 * spread - height / 2, width, height)
+    x, y, *sides = (round(float(value), 2) for value in box)
+    return Face(points, (x, y, sides[0], sides[1]), score)
 
 
 def select_faces(
