@@ -196,30 +196,23 @@ def list_pictures(folder: Path, *, recursive: bool = False) -> PictureFolder:
 
     Raises: DataError for a folder that cannot be read.
     """
-    pictures: list[Path] = []
-    others: list[Path] = []
-    below: list[Path] = []
-    for path, regular in _walk(folder, set(), strict=recursive):
-        if not regular or path.suffix.lower() not in PICTURE_ENDINGS:
-            others.append(path)
-        elif recursive or path.parent == folder:
-            pictures.append(path)
-        else:
-            below.append(path)
+    walk = _walk(folder, set(), strict=recursive)
+    found = {path: regular and path.suffix.lower() in PICTURE_ENDINGS for path, regular in walk}
+    wanted = [path for path in found if recursive or path.parent == folder]
     return PictureFolder(
-        tuple(pictures), tuple(path for path in others if recursive or path.parent == folder), tuple(below)
+        pictures=tuple(path for path in wanted if found[path]),
+        others=tuple(path for path in wanted if not found[path]),
+        below=tuple(path for path in found if found[path] and not recursive and path.parent != folder),
     )
 
 
-def _walk(
-    folder: Path, visited: set[tuple[int, int]], *, strict: bool, top: bool = True
-) -> Iterator[tuple[Path, bool]]:
+def _walk(folder: Path, visited: set[tuple[int, int]], *, strict: bool) -> Iterator[tuple[Path, bool]]:
     """Yield (file, whether it may be opened) below `folder`, by name; without `strict`, skip unreadable subfolders."""
     try:
         status = folder.stat()
         names = sorted(os.listdir(folder))
     except OSError as error:
-        if strict or top:
+        if strict or not visited:
             raise DataError(f"{folder}: cannot be read as a folder: {reason(error)}") from error
         return
     if (status.st_dev, status.st_ino) in visited:  # a link to a folder above it, or two links to one
@@ -234,7 +227,7 @@ def _walk(
         except OSError:
             mode = stat.S_IFREG  # a link that leads nowhere: reading it says so
         if stat.S_ISDIR(mode):
-            yield from _walk(path, visited, strict=strict, top=False)
+            yield from _walk(path, visited, strict=strict)
         else:
             yield path, stat.S_ISREG(mode)  # opening a pipe would wait for ever
 

@@ -3,12 +3,10 @@
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 from datatools.cli import OneLineGroup, PathOption, parse_ranges, run_command
 from datatools.console import check_printed
@@ -103,31 +101,8 @@ def verify_command(h5: Path) -> None:
 def _count_or_zero(path: Path) -> int:
     try:
         return len(Pyramid(path))
-    except DataError:  # what is wrong is for verify to tell
+    except DataError:  # verify reports what is wrong
         return 0
-
-
-@dataclass
-class _Difference:
-    """How two levels differ, gathered batch by batch."""
-
-    images: int = 0
-    equal: int = 0
-    largest: int = 0
-    squares: int = 0
-    values: int = 0
-
-    def add(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> None:
-        difference = np.abs(first.astype(np.int16) - second)
-        self.images += len(first)
-        self.equal += int(np.count_nonzero(~difference.any(axis=(1, 2, 3))))
-        self.largest = max(self.largest, int(difference.max(initial=0)))
-        self.squares += int(np.square(difference.astype(np.int32)).sum(dtype=np.int64))
-        self.values += difference.size
-
-    def __str__(self) -> str:
-        psnr = f"{10 * np.log10(255**2 * self.values / self.squares):.2f} dB" if self.squares else "infinite"
-        return f"{self.equal} of {counted(self.images, 'image')} equal, largest difference {self.largest}, PSNR {psnr}"
 
 
 @main.command()
@@ -148,8 +123,8 @@ def compare(first: Path, second: Path) -> None:
     if a.levels != b.levels:
         click.echo(f"levels {a.levels[0]} to {a.levels[-1]} against {b.levels[0]} to {b.levels[-1]}")
     for resolution in (r for r in a.levels if r in b.levels):
-        difference = _compare_level(a[resolution], b[resolution], common)
-        differs |= difference.equal != common
+        equal, difference = _compare_level(a[resolution], b[resolution], common)
+        differs |= equal != common
         click.echo(f"data{resolution}x{resolution}: {difference}")
     for line in _provenance_differences(a, b, common):
         differs = True
@@ -163,15 +138,20 @@ def compare(first: Path, second: Path) -> None:
         sys.exit(1)
 
 
-def _compare_level(a: Level, b: Level, count: int) -> _Difference:
-    difference = _Difference()
+def _compare_level(a: Level, b: Level, count: int) -> tuple[int, str]:
+    """Return how many of the first `count` images are equal, and how much the others differ, in words."""
+    equal, largest, squares = 0, 0, 0
     batch = max(1, COMPARE_BYTES // (3 * a.resolution**2))
     with Progress(f"level {a.resolution}", count, "image") as advance:
         for start in range(0, count, batch):
             stop = min(start + batch, count)
-            difference.add(a[start:stop], b[start:stop])
+            difference = np.abs(a[start:stop].astype(np.int16) - b[start:stop])
+            equal += int(np.count_nonzero(~difference.any(axis=(1, 2, 3))))
+            largest = max(largest, int(difference.max()))
+            squares += int(np.square(difference.astype(np.int32)).sum(dtype=np.int64))
             advance(stop - start)
-    return difference
+    psnr = f"{10 * np.log10(255**2 * 3 * a.resolution**2 * count / squares):.2f} dB" if squares else "infinite"
+    return equal, f"{equal} of {counted(count, 'image')} equal, largest difference {largest}, PSNR {psnr}"
 
 
 def _provenance_differences(a: Pyramid, b: Pyramid, count: int) -> Iterator[str]:

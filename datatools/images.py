@@ -89,7 +89,7 @@ class ImageError(DataError):
 def image_size(data: bytes) -> tuple[int, int]:
     """Return (width, height) of the stored pixels, from the header alone.
 
-    Raises ImageError for what is no picture and for more than MAX_PIXELS.
+    Raises ImageError for an unknown format, a damaged header and more than MAX_PIXELS.
     """
     return open_header(data).size
 

@@ -85,7 +85,7 @@ def _rot90(v: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def face_quad(landmarks: ArrayLike) -> NDArray[np.float64]:
-    """Oriented square around a face (paper, appendix C).
+    """Return the oriented square around a face (paper, appendix C).
 
     Args:
         landmarks: (5, 2) left eye, right eye, nose, left and right mouth corner (as seen in the picture), in centre
@@ -119,12 +119,12 @@ def face_quad(landmarks: ArrayLike) -> NDArray[np.float64]:
 
 
 def _bounds(quad: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Left, top, right, bottom of the whole pixels that the quad touches."""
+    """Return left, top, right, bottom of the whole pixels that the quad touches."""
     return np.concatenate([np.floor(quad.min(axis=0)), np.ceil(quad.max(axis=0))]).astype(np.int64)
 
 
 def inside_fraction(quad: NDArray[np.float64], width: int, height: int) -> float:
-    """Part of the quad's area that lies on the photo, 0..1, estimated on a 64 x 64 grid of points."""
+    """Return the part of the quad's area that lies on the photo, 0..1, estimated on a 64 x 64 grid of points."""
     steps = (np.arange(64) + 0.5) / 64
     upper_left, lower_left, _, upper_right = quad
     grid = (
@@ -136,7 +136,7 @@ def inside_fraction(quad: NDArray[np.float64], width: int, height: int) -> float
 
 
 def face_frame(landmarks: ArrayLike, width: int, height: int) -> FaceFrame:
-    """Everything the recipe needs to know about one face before it looks at pixels (paper, appendix C).
+    """Return what the recipe needs to know about one face before it looks at pixels (paper, appendix C).
 
     Args:
         landmarks: (5, 2) in centre coordinates of the stored photo.

@@ -44,7 +44,7 @@ class PaddedPicture:
 
 
 def _mask_lines(frame: FaceFrame) -> list[tuple[NDArray[np.float64], float]]:
-    """The mask as affine functions of the position in the shrunk photo's crop: mask = max over them.
+    """Return the mask as affine functions of the position in the shrunk photo's crop: mask = max over them.
 
     Each is 1 at the padding's outer edge and 0 where the photo ends. The exact procedure measures between the centres
     of the first and last pixel.
@@ -84,14 +84,14 @@ def pad_coarsely(picture: NDArray[np.uint8], frame: FaceFrame, *, cell: float = 
     margins = ((top, bottom), (left, right), (0, 0))
 
     def pad(resized: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # A cell's edge is the mirror's axis: half an enlarged pixel beside the exact one, which the blur hides.
+        # A cell's edge is the mirror's axis: half an enlarged pixel off the exact one, which the blur hides.
         return np.pad(resized, margins, mode="symmetric").astype(np.float32)
 
     averaged = pad(np.asarray(cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)))
     # Single pixels, not averages, for the median: averages would lie closer together than the picture's values do.
     sampled = pad(np.asarray(cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_NEAREST)))
 
-    # The cells' own average and the linear interpolation between them blur too: 1/12 and 1/6 of a squared cell.
+    # The average over a cell and the linear interpolation between them blur too: 1/12 and 1/6 of a squared cell.
     sigma = float(np.sqrt(max((BLUR_SIGMA / cell) ** 2 - 1 / 12 - 1 / 6, 0.01)))
     blurred = np.asarray(cv2.GaussianBlur(averaged, (0, 0), sigma, borderType=cv2.BORDER_REFLECT), dtype=np.float32)
 
@@ -107,7 +107,7 @@ def pad_coarsely(picture: NDArray[np.uint8], frame: FaceFrame, *, cell: float = 
 
 
 def _reached_part(mask_lines: list[tuple[float, float, float]]) -> tuple[slice, slice]:
-    """Rows and columns of the face that the blend may touch (mask > -1/3), from every 16th pixel."""
+    """Return rows and columns of the face that the blend may touch (mask > -1/3), from every 16th pixel."""
     index = np.arange(-16, FACE_SIZE + 17, 16)
     mask = np.max([a * index[None, :] + b * index[:, None] + c for a, b, c in mask_lines], axis=0)
     rows, columns = np.nonzero(mask > -1 / 3)
@@ -161,7 +161,7 @@ def blend_padding(
 
 
 def _preview_cell(frame: FaceFrame, longest: int) -> float:
-    """Cell size in face pixels that makes the padded picture's longer side `longest` cells."""
+    """Return the cell size in face pixels that makes the padded picture's longer side `longest` cells."""
     left, top, right, bottom = frame.pad
     width = (frame.crop[2] - frame.crop[0]) * frame.enlarge + left + right
     height = (frame.crop[3] - frame.crop[1]) * frame.enlarge + top + bottom
@@ -169,7 +169,7 @@ def _preview_cell(frame: FaceFrame, longest: int) -> float:
 
 
 def padded_preview(data: bytes, frame: FaceFrame, longest: int = 512) -> NDArray[np.uint8]:
-    """The padded picture as the recipe sees it, for the eye: (h, w, 3) uint8, about `longest` pixels long.
+    """Return the padded picture for people to look at: (h, w, 3) uint8, about `longest` pixels long.
 
     Args:
         data: the photo file's bytes.
@@ -188,7 +188,7 @@ def padded_preview(data: bytes, frame: FaceFrame, longest: int = 512) -> NDArray
 
 
 def preview_quad(frame: FaceFrame, longest: int = 512) -> NDArray[np.float64]:
-    """The face's corners in edge coordinates of `padded_preview`: (4, 2)."""
+    """Return the face's corners in edge coordinates of `padded_preview`: (4, 2)."""
     scale = frame.enlarged_zoom / _preview_cell(frame, longest)  # preview pixels per enlarged pixel
     quad = (frame.quad / frame.shrink - frame.crop[:2]) * frame.enlarge
     return np.asarray((quad + frame.pad[:2]) * scale)

@@ -101,7 +101,7 @@ def _polar(size: int) -> _Polar:
 
 
 def _spectrum(face: NDArray[np.uint8], polar: _Polar) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Natural logarithm of the typical and of the greatest power in each cell, (BANDS + 1, SECTORS) each.
+    """Return the natural logarithm of the typical and of the greatest power in each cell, (BANDS + 1, SECTORS) each.
 
     The typical power is the geometric mean, which single spectral lines hardly move, times e**gamma: the arithmetic
     mean, were the cell random. Units: squared grey levels; white noise of variance v has power v everywhere.
@@ -122,10 +122,10 @@ def _spectrum(face: NDArray[np.uint8], polar: _Polar) -> tuple[NDArray[np.float6
 
 
 def _tiles(face: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """The tiles; of small pictures fewer, down to the whole picture, for the low bands need LEAST_TILE pixels."""
+    """Return the tiles; fewer of small pictures, down to the whole one, since the low bands need LEAST_TILE pixels."""
     size = face.shape[0]
     side = max(size // 4, min(size, LEAST_TILE))
-    side -= (size - side) % 2  # in the middle to the pixel, for a mirrored picture has to have mirrored tiles
+    side -= (size - side) % 2  # in the middle to the pixel: a mirrored picture has mirrored tiles
     reach = max(size // 2, side)
     reach -= (size - reach) % 2
     starts = {(size - reach) // 2 + (reach - side) * step // (TILES - 1) for step in range(TILES)}
@@ -133,12 +133,12 @@ def _tiles(face: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 
 
 def _noise(typical: NDArray[np.float64]) -> float:
-    """The power that counts as noise: somewhat more than the corners of the spectrum have."""
+    """Return the power that counts as noise: somewhat more than the corners of the spectrum have."""
     return NOISE_MARGIN * float(np.exp(np.median(typical[BANDS])))
 
 
 def _detail(typical: NDArray[np.float64], noise: float, rounding: NDArray[np.float64]) -> float:
-    """Bits above the noise, weighted over the bands; weak directions decide."""
+    """Return bits above the noise, weighted over the bands; weak directions decide."""
     above = np.maximum((np.exp(typical) - noise) / rounding, 1.0)
     bits = np.sort(np.log2(above), axis=1)
     weak = bits[:, :WEAK_SECTORS].mean(axis=1)
@@ -150,7 +150,7 @@ def _detail(typical: NDArray[np.float64], noise: float, rounding: NDArray[np.flo
 def _line(
     typical: NDArray[np.float64], greatest: NDArray[np.float64], floor: NDArray[np.float64], faint: float
 ) -> float:
-    """How far the most conspicuous spectral line stands out: factors of e in power, over what natural pictures have.
+    """Return how far the most conspicuous spectral line stands out, in factors of e of power above natural pictures.
 
     Its surroundings are its own cell or the next lower one (spectra fall, and they may fall steeply inside a cell), the
     noise, or the line of a barely visible wave, whichever is most.
@@ -161,7 +161,7 @@ def _line(
 
 
 def quality_score(face: NDArray[np.uint8]) -> float:
-    """Bits of detail per frequency: 0 for a picture without any, about 6 for the sharpest faces.
+    """Return bits of detail per frequency: 0 for a picture without any, about 6 for the sharpest faces.
 
     `face`: (r, r, 3) uint8 RGB, r >= 64; the constants are tuned for r = 1024. The result is finite, never negative,
     and the same to the bit for the same pixels. Raises ArrayError for any other shape or type.

@@ -4,7 +4,6 @@ Paper, appendix C: all photos are scored, the best 30,000 kept. The published ch
 """
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +23,11 @@ Order = Literal["auto", "rank", "source", "official"]
 
 
 KNOWN_FLAWS_NAME = "known-flaws"
-"""In place of a file: the entries of the published set that are known to be flawed."""
+"""Stands for the entries of the published set that are known to be flawed, in place of a file."""
 
 
 def read_exclusions(source: str) -> frozenset[str]:
-    """File names that shall not be used.
+    """Return the names of files that are not to be used.
 
     Args:
         source: a text file with one file name per line (the first field of a CSV line; `#` begins a comment),
@@ -53,7 +52,7 @@ def read_exclusions(source: str) -> frozenset[str]:
 
 
 def required_count(selection: Selection, count: int, excluded: frozenset[str] = frozenset()) -> int:
-    """How many photos a build needs: `count`, but for "official" no more than the published list has left."""
+    """Return how many photos a build needs: `count`, but for "official" no more than the published list has left."""
     if selection == "all":
         return 1
     if selection == "official":
@@ -64,7 +63,7 @@ def required_count(selection: Selection, count: int, excluded: frozenset[str] = 
 def select_candidates(
     records: Sequence[FaceRecord], *, selection: Selection, count: int, excluded: frozenset[str] = frozenset()
 ) -> tuple[FaceRecord, ...]:
-    """The photos worth opening, in the order of `records`.
+    """Return the photos worth opening, in the order of `records`.
 
     For "official" these are the first `count` photos of the published list that are there; otherwise all of them.
     """
@@ -92,7 +91,7 @@ class Ranking:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why each was not chosen, in words ("" when it was)."""
+        """Return why each was not chosen, in words ("" when it was)."""
         return tuple(rejection.detail if rejection else "" for rejection in self.rejections)
 
 
@@ -151,7 +150,7 @@ def write_ranking_csv(
     ranking: Ranking,
     rejections: Sequence[Rejection],
 ) -> None:
-    """`file_name,score,rank,chosen,reason,kind`: scored faces by rank, then the entries that never got a score."""
+    """Write `file_name,score,rank,chosen,reason,kind`: scored faces by rank, then entries that never got a score."""
     rows: list[tuple[object, ...]] = []
     for i in np.argsort(ranking.rank):
         lost = ranking.rejections[i]
@@ -168,16 +167,15 @@ def write_ranking_csv(
 
 
 def write_rejected_csv(path: Path, rejections: Sequence[Rejection]) -> None:
-    """`file_name,stage,reason,kind`: one row per entry that cannot be used."""
+    """Write `file_name,stage,reason,kind`: one row per entry that cannot be used."""
     rows = [(r.file_name, r.stage, r.detail, r.kind) for r in rejections]
     _write_csv(path, ("file_name", "stage", "reason", "kind"), rows)
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    with atomic_path(path) as temporary:
-        # file names may hold bytes that are no UTF-8: they are written as they are
-        temporary.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
+    with (
+        atomic_path(path) as temporary,
+        # File names may hold bytes that are not UTF-8: they are written as they are.
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+    ):
+        csv.writer(stream, lineterminator="\n").writerows([header, *rows])

@@ -31,7 +31,7 @@ BAND = 64
 
 @cache
 def _lanczos_phases(factor: int) -> tuple[NDArray[np.float32], ...]:
-    """Lanczos-3 taps at source offsets -3..3 for each of the `factor` output pixels inside one source pixel."""
+    """Return Lanczos-3 taps at source offsets -3..3 for each of the `factor` output pixels inside one source pixel."""
     phases = []
     for phase in range(factor):
         distance = np.arange(-3, 4) - ((phase + 0.5) / factor - 0.5)
@@ -61,7 +61,7 @@ def enlarge_lanczos(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8
 
 
 def face_to_picture(quad: NDArray[np.float64], half_pixel: float, size: int = FACE_SIZE) -> NDArray[np.float64]:
-    """Affine map from pixel indices of the face to edge coordinates of the picture that `quad` lies in.
+    """Return the affine map from pixel indices of the face to edge coordinates of the picture that `quad` lies in.
 
     Args:
         quad: (4, 2) corners in edge coordinates of that picture.
@@ -87,7 +87,7 @@ def _warp(
     matrix = to_picture.copy()
     matrix[:, 2] -= 0.5  # edge coordinates to array indices
     out = np.empty((size, size, 3), np.float32)
-    # In bands, since the picture as floats would not fit into the processor's caches, but a band's part of it does.
+    # In bands, since the picture as floats would not fit into the CPU's caches, but a band's part of it does.
     for top in range(0, size, BAND):
         corners = matrix @ np.array([[0, size, 0, size], [top, top, top + BAND, top + BAND], [1, 1, 1, 1]])
         # Two pixels for cubic interpolation, one for rounding. Beyond the picture its edge pixels are repeated.
@@ -111,7 +111,7 @@ def _warp(
 
 
 def _blur(face: NDArray[np.float32], variance: float) -> NDArray[np.float32]:
-    """Small blur of the given variance (px^2) as three taps per axis."""
+    """Blur by the given small variance (px^2), with three taps per axis."""
     taps = np.array([variance / 2, 1 - variance, variance / 2], np.float32)
     return np.asarray(cv2.sepFilter2D(face, -1, taps, taps, borderType=cv2.BORDER_REPLICATE), dtype=np.float32)
 

@@ -115,7 +115,8 @@ def convert(
             tables = provenance_tables([UNKNOWN_ORIGIN] * count, ())
             target.finish(tables, (), provenance_checksums(tables))
     if labels is not None:
-        _copy_labels(labels, labels_path(new))
+        with as_data_error(labels_path(new), "copied"), atomic_path(labels_path(new)) as temporary:
+            shutil.copyfile(labels, temporary)
     return result
 
 
@@ -187,8 +188,3 @@ def _labels(old: Path, count: int) -> Path | None:
     if rows != count:
         raise DataError(f"{path}: {rows} labels for {count} images; move the file away to go on without")
     return path
-
-
-def _copy_labels(source: Path, target: Path) -> None:
-    with as_data_error(target, "copied"), atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)

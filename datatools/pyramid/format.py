@@ -29,6 +29,7 @@ UNKNOWN = -1  # identity, split, CelebA-HQ index
 
 
 def level_name(resolution: int) -> str:
+    """Return the name of a level's dataset."""
     return f"data{resolution}x{resolution}"
 
 
@@ -61,9 +62,7 @@ COLUMNS = (
     Column("identity", "<i4"),
     Column("split", "|i1"),
 )
-ATTRIBUTES = (
-    "attributes"  # int8 (N, K) beside the columns, with the K names in its attribute "names"; absent when K = 0
-)
+ATTRIBUTES = "attributes"  # int8 (N, K), with the K names in its attribute "names"; absent when K = 0
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class Provenance:
 
 
 UNKNOWN_ORIGIN = Provenance("", "", float("nan"), UNKNOWN, UNKNOWN, np.full((4, 2), np.nan), np.full((5, 2), np.nan))
-"""Of an image that nobody knows more of."""
+"""Provenance of an image whose source is unknown."""
 
 
 def provenance_tables(rows: Sequence[Provenance], attribute_names: Sequence[str]) -> dict[str, NDArray]:

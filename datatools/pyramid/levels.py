@@ -5,7 +5,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from datatools.errors import ArrayError, DataError
 
-CACHED_SUMS = 1 << 16  # as many as stay in the processor's cache
+CACHED_SUMS = 1 << 16  # as many as stay in the CPU's cache
 
 
 def level_resolutions(resolution: int, min_level: int = 4) -> tuple[int, ...]:
@@ -78,7 +78,7 @@ def _sum_2x2_bytes(top: NDArray[np.uint8], scratch: Scratch) -> NDArray[np.uint1
     """Return sums of 2 x 2 bytes, computed on neighbouring bytes seen as one 16-bit number.
 
     Adding the halves of such a number is contiguous work, several times faster than adding strided slices, and this
-    level costs more than all others together; a few rows at a time stay in the processor's cache. Byte order does not
+    level costs more than all others together; a few rows at a time stay in the CPU's cache. Byte order does not
     matter to a sum.
     """
     side = top.shape[-1] // 2

@@ -6,7 +6,6 @@ import operator
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -240,9 +239,7 @@ class Pyramid:
     def __enter__(self) -> "Pyramid":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.close()
 
     def __getstate__(self) -> dict[str, Path]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import h5py
 import numpy as np
@@ -103,11 +103,9 @@ class PyramidWriter:
         self._file.append({r: image[None] for r, image in build_levels(face, resolutions[-1]).items()})
         self._rows.append(provenance)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *exception: Any) -> None:
+        if exception[0] is not None:
+            self._stack.__exit__(*exception)
             return
         with self._stack:
             tables = provenance_tables(self._rows, self._attribute_names)
