@@ -15,6 +15,8 @@ from pipelines.luigi_setup import apply_luigi_defaults
 
 apply_luigi_defaults()
 
-from pipelines.tasks import BuildCelebAHQ  # noqa: E402 - the defaults have to be there before tasks are declared
+# The defaults have to be there before tasks are declared.
+from pipelines.datasets import BuildCelebA128, BuildCIFAR10, BuildLSUN  # noqa: E402
+from pipelines.tasks import BuildCelebAHQ  # noqa: E402
 
-__all__ = ["BuildCelebAHQ"]
+__all__ = ["BuildCIFAR10", "BuildCelebA128", "BuildCelebAHQ", "BuildLSUN"]

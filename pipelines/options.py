@@ -126,7 +126,7 @@ def all_options() -> Iterator[Field[Any]]:
 
 def choices_of(item: Field[Any]) -> tuple[Any, ...]:
     """Return the values that an option may have; () for any."""
-    kind = (get_type_hints(BuildOptions) | get_type_hints(RunOptions))[item.name]
+    kind = (get_type_hints(BuildOptions) | get_type_hints(RunOptions)).get(item.name)
     return get_args(kind) if get_origin(kind) is Literal else item.metadata["choices"]
 
 
@@ -135,9 +135,9 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def check_values(options: BuildOptions | RunOptions) -> None:
+def check_values(options: Any) -> None:
     """Raise DataError for a number that is too small, or a value that is not among the choices."""
-    for item in (item for item in all_options() if hasattr(options, item.name)):
+    for item in (item for item in fields(options) if "minimum" in item.metadata):
         value, minimum, choices = getattr(options, item.name), item.metadata["minimum"], choices_of(item)
         if minimum is not None and value < minimum:
             raise DataError(f"{flag(item.name)} {value}: {item.metadata['needed']}")
