@@ -57,13 +57,6 @@ class Reduction:
     angle: float = 0.0
 
 
-_FILTERS = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "box": Image.Resampling.BOX,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-
-
 def compress(picture: Picture, quality: int, *, subsampling: str = "4:2:0") -> Picture:
     """Compress with Pillow's JPEG encoder and decode; `subsampling` of the colours is "4:4:4" or "4:2:0"."""
     buffer = io.BytesIO()
@@ -94,7 +87,9 @@ def jpeg_pair(picture: Picture, size: int, rng: np.random.Generator) -> tuple[Pi
         clean = random_part(picture, size, rng)
         return clean, clean
     if rng.random() >= TWICE:
-        clean, shift = _with_room(picture, size, rng)
+        room = min(height - size, width - size, SHIFTS - 1)
+        clean = random_part(picture, size + room, rng)
+        shift = (int(rng.integers(room + 1)), int(rng.integers(room + 1)))
         degraded = _compress_randomly(clean, rng)
         if rng.random() >= OFF_GRID:
             shift = (0, 0)
@@ -130,11 +125,6 @@ def random_part(picture: Picture, size: int, rng: np.random.Generator) -> Pictur
     return _at(picture, (top, left), size)
 
 
-def _with_room(picture: Picture, size: int, rng: np.random.Generator) -> tuple[Picture, tuple[int, int]]:
-    room = min(min(picture.shape[:2]) - size, SHIFTS - 1)
-    return random_part(picture, size + room, rng), (int(rng.integers(room + 1)), int(rng.integers(room + 1)))
-
-
 def _at(picture: Picture, corner: tuple[int, int], size: int) -> Picture:
     return np.ascontiguousarray(picture[corner[0] : corner[0] + size, corner[1] : corner[1] + size])
 
@@ -167,10 +157,10 @@ def reduce_picture(picture: Picture, reduction: Reduction | None = None) -> Pict
         raise ValueError(f"a picture of {width} x {height} cannot be reduced by {SCALE}: its sides are not multiples")
     if reduction.kernel == "gaussian":
         return _reduce_gaussian(picture, reduction)
-    if reduction.kernel not in _FILTERS:
-        raise ValueError(f"unknown kernel {reduction.kernel!r}; known: {', '.join(_FILTERS)}, gaussian")
+    if reduction.kernel not in ("bicubic", "box", "lanczos"):
+        raise ValueError(f"unknown kernel {reduction.kernel!r}; known: bicubic, box, lanczos, gaussian")
     size = (width // SCALE, height // SCALE)
-    return np.array(Image.fromarray(picture).resize(size, _FILTERS[reduction.kernel]))
+    return np.array(Image.fromarray(picture).resize(size, Image.Resampling[reduction.kernel.upper()]))
 
 
 def _reduce_gaussian(picture: Picture, reduction: Reduction) -> Picture:

@@ -10,16 +10,15 @@ Pillow with colours at half resolution (4:2:0), with the JPEG itself as the base
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 from PIL import Image
 
-from datatools.cli import NameOrPath, OneLineCommand, PathOption, run_command
+from datatools.cli import NameOrPath, OneLineCommand, PathOption
 from datatools.console import check_printed
 from datatools.errors import DataError
 from datatools.files import PICTURE_ENDINGS, as_data_error, atomic_path, check_writable, list_pictures
@@ -28,17 +27,17 @@ from datatools.progress import Progress
 from datatools.restore.base import Picture
 from datatools.restore.devices import choose_device
 from datatools.restore.external import REALESRGAN
-from datatools.restore.fit.degrade import SCALE, compress, reduce_picture
+from datatools.restore.fit.degrade import compress, reduce_picture
 from datatools.restore.fit.metrics import SSIM_WINDOW, psnr_rgb, psnr_y, ssim_y
 from datatools.restore.restorers import BUNDLED, load_network
 from datatools.restore.tiling import Precision, best_precision, restore
+from datatools.restore.weights import NETWORKS
 from datatools.text import counted
 
 LOSSLESS = "lossless"
 DEFAULT_QUALITY = "75"
 BORDER = {"sr": 4, "jpeg": 0}
 """Pixels at every side that are left out of the scores."""
-NETWORK_SCALE = {"sr": SCALE, "jpeg": 1}
 
 Restore = Callable[[Picture], Picture]
 
@@ -56,22 +55,9 @@ class Scores:
     seconds: float
 
 
-@dataclass(frozen=True)
-class PictureScores:
-    """Scores by the pictures' file names."""
-
-    images: dict[str, Scores]
-
-    @property
-    def mean(self) -> Scores:
-        """Return the mean over the pictures."""
-        return Scores(
-            *(float(np.mean([getattr(s, field.name) for s in self.images.values()])) for field in fields(Scores))
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the mean and the pictures' scores as plain values."""
-        return {"mean": asdict(self.mean), "images": {name: asdict(scores) for name, scores in self.images.items()}}
+def mean_scores(scores: Collection[Scores]) -> Scores:
+    """Return the mean of the scores of several pictures."""
+    return Scores(*(float(np.mean([getattr(s, field.name) for s in scores])) for field in fields(Scores)))
 
 
 @click.command(
@@ -122,7 +108,9 @@ def main(
     """Measure PSNR and SSIM of a restoration network, compared with the JPEG or with bicubic enlargement."""
     qualities = parse_qualities(quality, task)
     files = picture_files(images)
-    folders = result_folders(save, qualities)
+    folders: dict[str, Path] = {}
+    if save is not None:
+        folders = {q: save / q if len(qualities) > 1 else save for q in qualities}
     check_outputs(images, files, Path(name), json_file, list(folders.values()))
     if name == "none":
         raise DataError("--restore none changes nothing: there is nothing to measure")
@@ -134,22 +122,21 @@ def main(
         return restore(network, picture, device=where, precision=how)
 
     run(np.zeros((16, 16, 3), np.uint8))  # leaves one-time costs out of the seconds
-    parts: dict[str, PictureScores] = {}
+    parts: dict[str, dict[str, Scores]] = {}
     with Progress("evaluate", len(files) * len(qualities), "picture") as progress:
         for q in qualities:
             parts[q] = measure(task, q, files, run, folders.get(q), progress=progress)
-    baseline = "bicubic" if task == "sr" else "JPEG"
+    means = {q: mean_scores(scores.values()) for q, scores in parts.items()}
     click.echo(f"{task}, {type(network).__name__}, {where}, {how}, {counted(len(files), 'picture')}")
-    if len(qualities) == 1:
-        (scores,) = parts.values()
-        click.echo(table("picture", [*scores.images.items(), ("mean", scores.mean)], baseline))
-    else:
-        click.echo(table("quality", [(q, scores.mean) for q, scores in parts.items()], baseline))
+    rows = means if len(qualities) > 1 else parts[qualities[0]] | {"mean": means[qualities[0]]}
+    click.echo(table("quality" if len(qualities) > 1 else "picture", rows, "bicubic" if task == "sr" else "JPEG"))
     if json_file is None:
         check_printed()
-    else:
-        content = {q: scores.as_json() for q, scores in parts.items()}
-        write_json(json_file, content if quality is not None else content[qualities[0]])
+        return
+    content = {q: {"mean": means[q], "images": scores} for q, scores in parts.items()}
+    text = json.dumps(content if quality is not None else content[qualities[0]], indent=1, default=asdict)
+    with as_data_error(f"--json {json_file}"), atomic_path(json_file) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def parse_qualities(text: str | None, task: str) -> list[str]:
@@ -176,8 +163,6 @@ def parse_qualities(text: str | None, task: str) -> list[str]:
 
 def picture_files(folder: Path) -> list[Path]:
     """List the pictures of a folder by name. Raise DataError if there is none."""
-    if not folder.is_dir():
-        raise DataError(f"--images {folder} is not a folder")
     files = list_pictures(folder)
     if not files.pictures:
         raise DataError(f"--images {folder} holds no pictures ({', '.join(sorted(PICTURE_ENDINGS))}){files.hint}")
@@ -186,36 +171,25 @@ def picture_files(folder: Path) -> list[Path]:
     return list(files.pictures)
 
 
-def result_folders(save: Path | None, qualities: Sequence[str]) -> dict[str, Path]:
-    """Return the folder for the restored pictures of each quality; empty if they are not saved."""
-    if save is None:
-        return {}
-    return {q: save / q if len(qualities) > 1 else save for q in qualities}
-
-
 def check_outputs(
     images: Path, files: Sequence[Path], weights: Path, json_file: Path | None, folders: Sequence[Path]
 ) -> None:
-    """Raise DataError for outputs that could not be written, or that would overwrite pictures or the weight file."""
-    if json_file is not None and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
-        raise DataError(f"--json {json_file} is a folder, or lies in one that does not exist")
-    if json_file is not None and json_file.resolve() in {path.resolve() for path in (*files, weights)}:
-        raise DataError(f"--json {json_file} is read by this command: it would be overwritten")
+    """Make the folders. Raise DataError for outputs that cannot be written, or that would overwrite what is read."""
     if json_file is not None:
+        if json_file.resolve() in {path.resolve() for path in (*files, weights)}:
+            raise DataError(f"--json {json_file} is read by this command: it would be overwritten")
         with as_data_error(f"--json {json_file}"):
             check_writable(json_file)
+    stems = [path.stem for path in files]
+    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if folders and twice is not None:
+        raise DataError(f"--save: two pictures of {images} are called {twice}; rename one")
     for folder in folders:
         if folder.resolve() == images.resolve():
             raise DataError(f"--save: {folder} is the folder of --images: its pictures would be overwritten")
-        for path in (folder.parent, folder):
-            if path.exists() and not path.is_dir():
-                raise DataError(f"--save: {path} is not a folder")
-    if not folders:
-        return
-    stems = [path.stem for path in files]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if twice is not None:
-        raise DataError(f"--save: two pictures of {images} are called {twice}; rename one")
+    for folder in folders:
+        with as_data_error(f"--save {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
 
 
 def measure(
@@ -225,8 +199,8 @@ def measure(
     run: Restore,
     save: Path | None,
     progress: Callable[[int], object] = lambda _: None,
-) -> PictureScores:
-    """Degrade, restore and compare every picture.
+) -> dict[str, Scores]:
+    """Degrade, restore and compare every picture; return the scores by file name.
 
     Raises:
         DataError: a file that is not a picture, a picture that is too small, or a folder that cannot be written.
@@ -241,10 +215,9 @@ def measure(
         images[path.name] = Scores(*_compare(picture, restored, task), *_compare(picture, baseline, task), seconds)
         if save is not None:
             with as_data_error(f"--save {save}"):
-                save.mkdir(parents=True, exist_ok=True)
                 save_png(save / f"{path.stem}.png", restored)
         progress(1)
-    return PictureScores(images)
+    return images
 
 
 def _compare(picture: Picture, other: Picture, task: str) -> tuple[float, float, float]:
@@ -258,7 +231,7 @@ def read_picture(path: Path, task: str) -> Picture:
         picture = read_upright(path)
     except ImageError as error:
         raise DataError(f"{path}: {error}") from error
-    least, unit = SSIM_WINDOW + 2 * BORDER[task], NETWORK_SCALE[task]
+    least, unit = SSIM_WINDOW + 2 * BORDER[task], NETWORKS[task].scale
     height, width = (side // unit * unit for side in picture.shape[:2])
     if min(height, width) < least:
         least = -(-least // unit) * unit
@@ -276,28 +249,18 @@ def degrade(picture: Picture, task: str, quality: str) -> tuple[Picture, Picture
     return degraded, degraded
 
 
-def table(first: str, rows: Sequence[tuple[str, Scores]], baseline: str) -> str:
+def table(first: str, rows: Mapping[str, Scores], baseline: str) -> str:
     """Return the scores as text in columns: baseline, restored, and gain."""
     pairs = (("PSNR Y", "psnr_y", 2), ("PSNR RGB", "psnr_rgb", 2), ("SSIM Y", "ssim_y", 4))
-    width = max(len(first), *(len(name) for name, _ in rows))
+    width = max(map(len, (first, *rows)))
     lines = [
         " " * width + "".join(f"  {title:^25}" for title, _, _ in pairs),
         f"{first:{width}}" + f"  {baseline:>8} {'restored':>8} {'gain':>7}" * len(pairs) + "  seconds",
     ]
-    for name, scores in rows:
+    for name, scores in rows.items():
         line = f"{name:{width}}"
         for _, key, digits in pairs:
             restored, plain = getattr(scores, key), getattr(scores, f"baseline_{key}")
             line += f"  {plain:8.{digits}f} {restored:8.{digits}f} {restored - plain:+7.{digits}f}"
         lines.append(f"{line}  {scores.seconds:7.3f}")
     return "\n".join(lines)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file whole or not at all. Raise DataError if it cannot be written."""
-    with as_data_error(f"--json {path}"), atomic_path(path) as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    run_command(main)

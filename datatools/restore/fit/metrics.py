@@ -1,8 +1,8 @@
 """Measure how close one picture is to another: PSNR and SSIM, as papers on super-resolution report them.
 
 The arithmetic is scikit-image's. Added here: the luma of these papers, a border that does not count, a number for equal
-pictures, and one-line errors. Pictures are (h, w, 3) uint8 RGB of one shape; `border` pixels at every side are left
-out, because a network sees less there.
+pictures, and one-line errors. Pictures are (h, w, 3) uint8 RGB of one shape, else DataError is raised; `border` pixels
+at every side are left out, because a network sees less there.
 """
 
 import numpy as np
@@ -29,20 +29,12 @@ def luma(picture: Picture) -> Plane:
 
 
 def psnr_rgb(first: Picture, second: Picture, border: int = 0) -> float:
-    """Return the peak signal to noise ratio over all three colours, in dB, at most `EQUAL`.
-
-    Raises:
-        DataError: pictures of different shapes, or with nothing inside the border.
-    """
+    """Return the peak signal to noise ratio over all three colours, in dB, at most `EQUAL`."""
     return _psnr(*_inside(first, second, border))
 
 
 def psnr_y(first: Picture, second: Picture, border: int = 0) -> float:
-    """Return the peak signal (255) to noise ratio of the luma, in dB, at most `EQUAL`.
-
-    Raises:
-        DataError: pictures of different shapes, or with nothing inside the border.
-    """
+    """Return the peak signal (255) to noise ratio of the luma, in dB, at most `EQUAL`."""
     return _psnr(*map(luma, _inside(first, second, border)))
 
 
@@ -51,9 +43,6 @@ def ssim_y(first: Picture, second: Picture, border: int = 0) -> float:
 
     Source: Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, "Image Quality Assessment: From Error Visibility to
     Structural Similarity", IEEE Transactions on Image Processing 13(4), 2004; 11 x 11 Gaussian window, sigma 1.5.
-
-    Raises:
-        DataError: pictures of different shapes, or without room for the window of 11 x 11 inside the border.
     """
     first, second = _inside(first, second, border)
     if min(first.shape[:2]) < SSIM_WINDOW:

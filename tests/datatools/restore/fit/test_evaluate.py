@@ -229,18 +229,20 @@ def test_quality_is_for_jpeg(images: Path, weights: dict[str, Path]) -> None:
 
 def test_mistaken_folders(images: Path, weights: dict[str, Path], tmp_path: Path) -> None:
     base = ["--task", "sr", "--restore", weights["sr"], "--images"]
-    assert "is not a folder" in refused(*base, tmp_path / "nowhere")
+    assert "nowhere: cannot be read as a folder: No such file" in refused(*base, tmp_path / "nowhere")
     assert "no pictures" in refused(*base, tmp_path)
     (tmp_path / "inside").mkdir()
     assert refused(*base, tmp_path).endswith(".webp)\n")
     save_png(tmp_path / "inside" / "a.png", np.zeros((64, 64, 3), np.uint8))
     assert "it has 1 picture in subfolders, such as " in refused(*base, tmp_path)
-    assert "does not exist" in refused(*base, images, "--json", tmp_path / "nowhere" / "scores.json")
+    assert "scores.json: cannot be written: No such file" in refused(
+        *base, images, "--json", tmp_path / "nowhere" / "scores.json"
+    )
     assert "overwritten" in refused(*base, images, "--save", images / "more" / "..")
     os.mkfifo(tmp_path / "pipe")
     assert "pipe: cannot be written: is no regular file" in refused(*base, images, "--json", tmp_path / "pipe")
     assert (tmp_path / "pipe").is_fifo()
-    assert "is not a folder" in refused(*base, images, "--save", images / "notes.txt")
+    assert "notes.txt: cannot be written: File exists" in refused(*base, images, "--save", images / "notes.txt")
 
 
 def test_nothing_that_is_read_is_written_over(weights: dict[str, Path], tmp_path: Path) -> None:
@@ -256,7 +258,7 @@ def test_nothing_that_is_read_is_written_over(weights: dict[str, Path], tmp_path
     assert "overwritten" in refused(*base, "--json", weights["jpeg"])
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "50").write_text("no folder")
-    assert "50 is not a folder" in refused(*base, "--quality", "50,10", "--save", tmp_path / "other")
+    assert "50: cannot be written: File exists" in refused(*base, "--quality", "50,10", "--save", tmp_path / "other")
     assert (folder / "a.png").read_bytes() == before
     good(*base, "--quality", "50", "--save", tmp_path / "set")  # a single quality needs no folder of its own
     assert sorted(path.name for path in tmp_path.joinpath("set").iterdir()) == ["10", "a.png"]
