@@ -39,31 +39,19 @@ LARGE = 1000
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo, (h, w, 3) uint8 RGB, its half if it is large, and whether it is sharp."""
+    """A photo and the pictures used for training, (h, w, 3) uint8 RGB: itself, its half, or both, largest first."""
 
     name: str
-    pixels: Picture
-    half: Picture | None
-    sharp: bool
-
-    def versions(self) -> list[Picture]:
-        """Return the pictures used for training: of a large photo its half, and itself only if it is sharp."""
-        if self.half is None:
-            return [self.pixels]
-        return [self.pixels, self.half] if self.sharp else [self.half]
+    versions: list[Picture]
 
 
 def picture_files(folders: Sequence[Path], exclude: Sequence[str] = ()) -> list[Path]:
     """List all pictures below the folders, in order; `exclude` holds patterns as `matching` takes them.
 
     Raises:
-        DataError: a folder is missing, no folder has pictures, or a pattern excludes nothing.
+        DataError: a folder cannot be read, no folder has pictures, or a pattern excludes nothing.
     """
-    files: list[Path] = []
-    for folder in folders:
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder; --photos takes folders with photos")
-        files += list_pictures(folder, recursive=True).pictures
+    files = [path for folder in folders for path in list_pictures(folder, recursive=True).pictures]
     excluded = matching(files, exclude, "--exclude")
     files = [path for path in files if path not in excluded]
     if not files:
@@ -110,24 +98,28 @@ class Photos:
             DataError: a damaged file, or no photo that is large enough.
         """
         self.photos: list[Photo] = []
+        sizes = []
         for path in files:
             try:
                 pixels = read_upright(path)
             except ImageError as error:
                 pattern = shlex.quote(f"*/{glob.escape(path.name)}")
                 raise DataError(f"{path}: {error}; remove it or leave it out with --exclude {pattern}") from error
-            large = min(pixels.shape[:2]) >= max(LARGE, 2 * least) and path not in keep_size
-            half = halve(pixels) if large else None
-            if min(pixels.shape[:2]) >= least:
-                self.photos.append(Photo(path.name, pixels, half, sharpness(pixels) >= SHARP))
+            height, width = pixels.shape[:2]
+            if min(height, width) < least:
+                continue
+            versions = [pixels]
+            if min(height, width) >= max(LARGE, 2 * least) and path not in keep_size:
+                versions = [pixels, halve(pixels)] if sharpness(pixels) >= SHARP else [halve(pixels)]
+            self.photos.append(Photo(path.name, versions))
+            sizes.append(min(height * width, self.CAP))
         if not self.photos:
             raise DataError(
                 f"none of the {counted(len(files), 'photo')} is {least} pixels wide and high; give larger ones"
             )
-        self.least = min(min((p.pixels if p.half is None else p.half).shape[:2]) for p in self.photos)
+        self.least = min(min(photo.versions[-1].shape[:2]) for photo in self.photos)
         """Smallest side of all pictures that may be drawn."""
-        sizes = np.array([min(p.pixels.shape[0] * p.pixels.shape[1], self.CAP) for p in self.photos], np.float64)
-        self.chances = sizes / sizes.sum()
+        self.chances = np.array(sizes) / sum(sizes)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -138,7 +130,7 @@ class Photos:
 
     def pick(self, rng: np.random.Generator) -> Picture:
         """Return one of the versions of a photo, at random."""
-        versions = self.photos[int(rng.choice(len(self.photos), p=self.chances))].versions()
+        versions = self.photos[int(rng.choice(len(self.photos), p=self.chances))].versions
         return versions[int(rng.integers(len(versions)))]
 
     def part(self, size: int, rng: np.random.Generator) -> Picture:

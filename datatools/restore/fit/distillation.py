@@ -41,7 +41,7 @@ class TeacherTargets:
         self.photos = photos
         self.examples: list[list[TeacherExample]] = []
         for photo in photos.photos:
-            self.examples.append([_example(version, teacher, device) for version in photo.versions()])
+            self.examples.append([_example(version, teacher, device) for version in photo.versions])
             progress()
 
     def part(self, size: int, rng: np.random.Generator) -> TeacherExample:

@@ -4,6 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from datatools.restore.fit.degrade import SCALE
+from datatools.restore.fit.settings import FitSettings
+from datatools.restore.networks import Critic
+
 PATCH = 7
 """Side of the patches whose distribution is compared, as in the progressive GAN paper's sliced Wasserstein distance."""
 LEVELS = 4
@@ -116,14 +120,39 @@ def sliced_distance(output: Tensor, target: Tensor, generator: torch.Generator) 
     return total / LEVELS
 
 
-def generator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Return the network's relativistic average loss (A. Jolicoeur-Martineau, 2018) of the critic's scores.
+def relativistic_loss(higher: Tensor, lower: Tensor) -> Tensor:
+    """Return the relativistic average loss of a critic's scores (A. Jolicoeur-Martineau, 2018).
 
-    It falls as the network's pictures score higher than the average photograph.
+    It falls as each of `higher` exceeds the mean of `lower`, and each of `lower` stays below the mean of `higher`.
     """
-    return (functional.softplus(real - fake.mean()).mean() + functional.softplus(real.mean() - fake).mean()) / 2
+    return (functional.softplus(lower.mean() - higher).mean() + functional.softplus(lower - higher.mean()).mean()) / 2
 
 
-def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Return the critic's relativistic average loss of its scores."""
-    return (functional.softplus(fake.mean() - real).mean() + functional.softplus(fake - real.mean()).mean()) / 2
+class PerceptualLoss:
+    """The losses of the perceptual variant: of pixels, of texture, and of a critic that is trained along.
+
+    The reduced picture has to match; texture may differ from the true one pixel by pixel.
+    """
+
+    def __init__(self, settings: FitSettings, device: torch.device) -> None:
+        self.settings = settings
+        self.critic = Critic().to(device)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), 2e-4, betas=(0.5, 0.99))
+
+    def __call__(self, outputs: Tensor, targets: Tensor, seed: int, autocast: torch.autocast) -> Tensor:
+        """Return the loss of the network's outputs, and train the critic by one step."""
+        s = self.settings
+        small, small_targets = (functional.avg_pool2d(p, SCALE) for p in (outputs, targets))
+        loss = charbonnier(small, small_targets).mean() + s.pixel_weight * charbonnier(outputs, targets).mean()
+        loss = loss + s.texture_weight * sliced_distance(outputs, targets, torch.Generator().manual_seed(seed))
+        with autocast:
+            real, fake = self.critic(targets), self.critic(outputs.detach())
+            critic_loss = relativistic_loss(real.float(), fake.float())
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        critic_loss.backward()
+        self.critic_optimizer.step()
+        self.critic.requires_grad_(False)
+        with autocast:
+            real, fake = self.critic(targets), self.critic(outputs)
+        self.critic.requires_grad_(True)
+        return loss + s.adversarial_weight * relativistic_loss(fake.float(), real.float().detach())

@@ -3,6 +3,7 @@
 Every step draws its pictures from a generator seeded by (seed, step), so that a run that was killed resumes exactly.
 """
 
+import copy
 import io
 import math
 import time
@@ -15,27 +16,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
-from datatools.errors import DataError
+from datatools.errors import DataError, one_line
 from datatools.files import as_data_error, atomic_path
 from datatools.restore.base import Picture
 from datatools.restore.fit.dataset import Photos, training_pair
-from datatools.restore.fit.degrade import SCALE
 from datatools.restore.fit.distillation import TeacherTargets
 from datatools.restore.fit.initial import initial_network
-from datatools.restore.fit.losses import balanced_error, charbonnier, critic_loss, generator_loss, sliced_distance
+from datatools.restore.fit.losses import PerceptualLoss, balanced_error, charbonnier
 from datatools.restore.fit.optimizer import MuonAndAdam
 from datatools.restore.fit.settings import FitSettings
 from datatools.restore.fit.validation import Validation
-from datatools.restore.networks import Critic, SuperResolver
+from datatools.restore.networks import SuperResolver
 from datatools.restore.weights import NETWORKS, Network, load_remover, save_weights
 
 EMA_DECAY = 0.999
 """Decay per step of the exponential moving average of the weights, which is validated and saved."""
 WARM_UP = 200
 """Steps over which the learning rate rises."""
-STATE_PARTS = {"settings", "step", "seconds", "curve", "network", "ema", "optimizer"}
+STATE_PARTS = {"settings", "step", "seconds", "curve", "photos", "network", "ema", "optimizer"}
 CHANGEABLE = {"steps", "self_ensemble", "texture_strength"}
 """Settings that may change when a run resumes: its length, and how the saved network uses its weights."""
 
@@ -55,40 +54,34 @@ class Fit:
         self.settings, self.photos, self.validation, self.device = settings, photos, validation, device
         self.teacher_targets = teacher_targets
         torch.manual_seed(settings.seed)
-        network = initial_network(settings)
-        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.ema = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.network = initial_network(settings).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.ema = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.remover: nn.Module | None = None
         if settings.degrade_with is not None:
             self.remover = load_remover(Path(settings.degrade_with), settings.degrade_strength).to(device)
         self.optimizer = MuonAndAdam(self.network, settings.learning_rate)
-        self.critic: Critic | None = None
-        if settings.variant == "perceptual":
-            self.critic = Critic().to(device)
-            self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), 2e-4, betas=(0.5, 0.99))
+        self.perceptual = PerceptualLoss(settings, device) if settings.variant == "perceptual" else None
         self.step = 0
         self.seconds = 0.0
         self.curve: list[dict[str, float]] = []
 
+    def _parts(self) -> dict[str, Any]:
+        """Return what has a state of its own, by its name in the file."""
+        parts = {"network": self.network, "ema": self.ema, "optimizer": self.optimizer}
+        if self.perceptual is not None:
+            parts |= {"critic": self.perceptual.critic, "critic_optimizer": self.perceptual.critic_optimizer}
+        return parts
+
     def state(self) -> dict[str, Any]:
         """Return everything that resuming needs."""
-        state = {
+        return {
             "settings": asdict(self.settings),
             "step": self.step,
             "seconds": self.seconds,
             "curve": self.curve,
-            "photos": self._photos(),
-            "network": self.network.state_dict(),
-            "ema": self.ema,
-            "optimizer": self.optimizer.state_dict(),
-        }
-        if self.critic is not None:
-            state |= {"critic": self.critic.state_dict(), "critic_optimizer": self.critic_optimizer.state_dict()}
-        return state
-
-    def _photos(self) -> list[str]:
-        """Return digests of training and validation photos: photos must not change from one role to the other."""
-        return [self.photos.digest(), self.validation.digest]
+            # none may move between training and validation
+            "photos": [self.photos.digest(), self.validation.digest],
+        } | {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Resume from `state`.
@@ -98,35 +91,27 @@ class Fit:
                 fit these networks.
         """
         try:
-            self._load_state(state)
-        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DataError(
-                f"the run's saved state does not fit its networks ({reason}); delete its .state file to start again"
-            ) from error
-
-    def _load_state(self, state: dict[str, Any]) -> None:
-        started = asdict(FitSettings()) | state["settings"]  # settings that were added later had their defaults then
-        for name, value in asdict(self.settings).items():
-            if name not in CHANGEABLE and started[name] != value:
+            started = asdict(FitSettings(self.settings.task)) | state["settings"]  # a later setting had its default
+            for name, value in asdict(self.settings).items():
+                if name not in CHANGEABLE and started[name] != value:
+                    raise DataError(
+                        f"the run to resume has {name} {started[name]!r}, the options say {value!r}; "
+                        "give the same options, another --out, or delete its .state file"
+                    )
+            if state["photos"] != [self.photos.digest(), self.validation.digest]:
                 raise DataError(
-                    f"the run to resume has {name} {started[name]!r}, the options say {value!r}; "
-                    "give the same options, another --out, or delete its .state file"
+                    "the run to resume has other photos; give the same --photos, --exclude and --validation, "
+                    "another --out, or delete its .state file"
                 )
-        if state.get("photos", self._photos()) != self._photos():  # earlier states do not say
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            self.curve = [dict(row) for row in state["curve"]]
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise DataError(
-                "the run to resume has other photos; give the same --photos, --exclude and --validation, "
-                "another --out, or delete its .state file"
-            )
-        self.step, self.seconds = int(state["step"]), float(state["seconds"])
-        self.curve = [dict(row) for row in state["curve"]]
-        self.network.load_state_dict(state["ema"])  # checks shapes and moves to the device
-        self.ema = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.critic is not None:
-            self.critic.load_state_dict(state["critic"])
-            self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+                f"the run's saved state does not fit its networks ({one_line(error, 200)}); "
+                "delete its .state file to start again"
+            ) from error
 
     def learning_rate(self) -> float:
         """Return the learning rate of the next step: up over WARM_UP steps, then down to zero along half a cosine."""
@@ -165,17 +150,18 @@ class Fit:
         start = time.perf_counter()
         inputs, truth, targets = self.minibatch()
         self.optimizer.set_rate(self.learning_rate())
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.step)  # for the network's own noise
+        seed = self.settings.seed * 1_000_003 + self.step
+        torch.manual_seed(seed)  # for the network's own noise
         with self.autocast():
             outputs = self.network(inputs).float()
         if self.settings.task == "jpeg":
             loss = balanced_error(outputs, truth, inputs)
-        elif self.critic is None:
+        elif self.perceptual is not None:
+            loss = self.perceptual(outputs, truth, seed, self.autocast())
+        else:
             loss = charbonnier(outputs, truth).mean()
             if self.teacher_targets is not None:
                 loss = self.settings.ground_truth_weight * loss + charbonnier(outputs, targets).mean()
-        else:
-            loss = self._perceptual_loss(outputs, truth)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DataError(
@@ -187,52 +173,24 @@ class Fit:
         self.optimizer.step()
         with torch.no_grad():
             decay = min(EMA_DECAY, (1 + self.step) / (10 + self.step))
+            averages = self.ema.state_dict()
             for name, parameter in self.network.state_dict().items():
-                self.ema[name].lerp_(parameter, 1 - decay)
+                averages[name].lerp_(parameter, 1 - decay)
         self.step += 1
         self.seconds += time.perf_counter() - start
         return value
 
-    def _perceptual_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the sum of pixel, texture and adversarial losses, and train the critic by one step."""
-        assert self.critic is not None
-        # The reduced picture has to match; texture may differ from the true one pixel by pixel.
-        small, small_targets = (functional.avg_pool2d(p, SCALE) for p in (outputs, targets))
-        loss = (
-            charbonnier(small, small_targets).mean() + self.settings.pixel_weight * charbonnier(outputs, targets).mean()
-        )
-        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
-        loss = loss + self.settings.texture_weight * sliced_distance(outputs, targets, generator)
-        with self.autocast():
-            real, fake = self.critic(targets), self.critic(outputs.detach())
-            critic = critic_loss(real.float(), fake.float())
-        self.critic_optimizer.zero_grad(set_to_none=True)
-        critic.backward()
-        self.critic_optimizer.step()
-        self.critic.requires_grad_(False)
-        with self.autocast():
-            real, fake = self.critic(targets), self.critic(outputs)
-        self.critic.requires_grad_(True)
-        return loss + self.settings.adversarial_weight * generator_loss(real.float().detach(), fake.float())
-
     def validate(self) -> dict[str, float]:
         """Return scores of the EMA weights on the validation pictures, and of the baseline (JPEG or bicubic)."""
-        weights = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.network.load_state_dict(self.ema)
-        self.network.eval()
-        try:
-            with torch.no_grad(), self.autocast():
-                return self.validation.measure(lambda p: self.network(p).float(), self.as_tensor)
-        finally:
-            self.network.load_state_dict(weights)
-            self.network.train()
+        with torch.no_grad(), self.autocast():
+            return self.validation.measure(lambda p: self.ema(p).float(), self.as_tensor)
 
     def ema_network(self) -> Network:
         """Return the network with the EMA weights, which is saved."""
         network = NETWORKS[self.settings.task](
             **(self.network.settings | {"self_ensemble": self.settings.self_ensemble})
         )
-        network.load_state_dict(self.ema)
+        network.load_state_dict(self.ema.state_dict())
         if isinstance(network, SuperResolver) and network.texture is not None:
             network.texture.scale_by(self.settings.texture_strength)
         return network
@@ -245,12 +203,9 @@ def load_state(path: Path) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path} cannot be read ({reason}); delete it to start again") from error
-    if isinstance(state, dict) and "average" in state:
-        raise DataError(f"{path} was written by an earlier version of the program; delete it to start again")
+        raise DataError(f"{path} cannot be read ({one_line(error, 200)}); delete it to start again") from error
     if not isinstance(state, dict) or not state.keys() >= STATE_PARTS:
-        raise DataError(f"{path} is not the state of a training run; delete it to start again")
+        raise DataError(f"{path} is not the state of a run of this version; delete it to start again")
     return state
 
 

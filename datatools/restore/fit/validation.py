@@ -25,7 +25,7 @@ class Validation:
         self.digest = photos.digest()
         self.pairs: list[tuple[Picture, Picture]] = []
         for number, photo in enumerate(photos.photos):
-            clean = _middle(photo.half if photo.half is not None else photo.pixels)
+            clean = _middle(photo.versions[-1])
             if task == "sr":
                 self.pairs.append((reduce_picture(clean), clean))
             else:
@@ -37,24 +37,21 @@ class Validation:
         """Return means over the pictures: "psnr" and "baseline" in dB, RGB; "contrast", the standard deviation of the
         finest Laplacian level over that of the photo.
         """
-        restored, baselines, contrast = [], [], []
+        scores = []
         for given, clean in self.pairs:
             inputs, target = as_tensor(given[None]), as_tensor(clean[None])
             baseline = inputs
             if self.task == "sr":
-                baseline = functional.interpolate(inputs, scale_factor=SCALE, mode="bicubic", antialias=True).clamp(
-                    0, 1
-                )
+                baseline = functional.interpolate(inputs, scale_factor=SCALE, mode="bicubic", antialias=True)
             output = (restore(inputs).clamp(0, 1) * 255).round() / 255
-            restored.append(-10 * math.log10(float((output - target).square().mean()) + 1e-10))
-            baselines.append(-10 * math.log10(float((baseline - target).square().mean()) + 1e-10))
             fine, true = (float(laplacian_levels(p, 1)[0].std()) for p in (output, target))
-            contrast.append(fine / max(true, 1e-6))
-        return {
-            "psnr": float(np.mean(restored)),
-            "baseline": float(np.mean(baselines)),
-            "contrast": float(np.mean(contrast)),
-        }
+            scores.append((_psnr(output, target), _psnr(baseline.clamp(0, 1), target), fine / max(true, 1e-6)))
+        names = ("psnr", "baseline", "contrast")
+        return {name: float(np.mean(values)) for name, values in zip(names, zip(*scores, strict=True), strict=True)}
+
+
+def _psnr(picture: Tensor, target: Tensor) -> float:
+    return -10 * math.log10(float((picture - target).square().mean()) + 1e-10)
 
 
 def _middle(picture: Picture) -> Picture:

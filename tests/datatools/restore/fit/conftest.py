@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from datatools.images import save_png
-from datatools.restore.fit import losses, training
+from datatools.restore.fit import losses
 from datatools.restore.fit import train as command
 from datatools.restore.fit.dataset import Photos, picture_files
 from datatools.restore.networks import Critic, Orientations, SuperResolver
@@ -47,7 +47,7 @@ def distortion(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def small_critic(monkeypatch: pytest.MonkeyPatch) -> None:
     """The critic and the patches cost more than everything else."""
-    monkeypatch.setattr(training, "Critic", lambda: Critic(channels=4))
+    monkeypatch.setattr(losses, "Critic", lambda: Critic(channels=4))
     monkeypatch.setattr(losses, "DIRECTIONS", 8)
 
 

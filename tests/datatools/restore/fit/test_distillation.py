@@ -123,10 +123,10 @@ def test_the_target_is_cut_from_the_teachers_result_for_the_whole_photo(photos: 
     teacher_targets = TeacherTargets(photos, teacher, CPU)
     wholes = []
     for photo in photos.photos:
-        height, width = (side // 4 * 4 for side in photo.pixels.shape[:2])
-        small = reduce_picture(photo.pixels[:height, :width])
+        height, width = (side // 4 * 4 for side in photo.versions[0].shape[:2])
+        small = reduce_picture(photo.versions[0][:height, :width])
         target = restore(teacher, small, precision=best_precision(CPU))
-        wholes.append((photo.pixels, small, target))
+        wholes.append((photo.versions[0], small, target))
     used = set()
     for seed in range(10):
         found = part(teacher_targets, 24, seed, way=0)
@@ -148,7 +148,7 @@ def test_pictures_whose_sides_are_no_multiples_lose_the_last_pixels(tmp_path: Pa
     assert teacher.sizes == [(32, 32), (32, 32)]
     for photo, (example,) in zip(photos.photos, teacher_targets.examples, strict=True):
         assert example.small.shape == (32, 32, 3)
-        assert np.array_equal(example.clean, photo.pixels[:128, :128])
+        assert np.array_equal(example.clean, photo.versions[0][:128, :128])
         assert example.target.shape == (128, 128, 3)
     whole = part(teacher_targets, 32, 0, way=0)  # there is room for a part as large as the reduced photo
     assert any(np.array_equal(whole.clean, example.clean) for (example,) in teacher_targets.examples)
@@ -175,8 +175,7 @@ def test_large_photos_have_targets_at_the_sizes_that_training_uses(tmp_path: Pat
     sizes = [[example.small.shape[1::-1] for example in versions] for versions in teacher_targets.examples]
     assert sizes == [[whole, half], [half]]
     for photo, versions in zip(photos.photos, teacher_targets.examples, strict=True):
-        assert photo.half is not None
-        assert np.array_equal(versions[-1].clean, photo.half[: LARGE // 8 * 4, : (LARGE + 6) // 8 * 4])
+        assert np.array_equal(versions[-1].clean, photo.versions[-1][: LARGE // 8 * 4, : (LARGE + 6) // 8 * 4])
     rng = np.random.default_rng(0)
     everywhere = [example.small for versions in teacher_targets.examples for example in versions]
     counts = [0, 0, 0]

@@ -43,5 +43,5 @@ def test_photos_that_keep_their_size(tmp_path: Path) -> None:
     files = picture_files([tmp_path])
     kept = matching(files, ["*/whole.png"], "--keep-size")
     photos = {photo.name: photo for photo in Photos(files, 128, kept).photos}
-    assert [picture.shape for picture in photos["whole.png"].versions()] == [(1004, 1010, 3)]
-    assert (502, 505, 3) in [picture.shape for picture in photos["large.png"].versions()]
+    assert [picture.shape for picture in photos["whole.png"].versions] == [(1004, 1010, 3)]
+    assert (502, 505, 3) in [picture.shape for picture in photos["large.png"].versions]

@@ -113,7 +113,7 @@ def test_a_state_of_an_earlier_version_is_refused(photos: Photos, held_out: Phot
     state = Fit(settings(), photos, Validation("sr", held_out), CPU).state()
     state["average"] = state.pop("ema")
     save_state(tmp_path / "net.state", state)
-    with pytest.raises(DataError, match=r"net\.state was written by an earlier version of the program; delete it"):
+    with pytest.raises(DataError, match=r"net\.state is not the state of a run of this version; delete it"):
         load_state(tmp_path / "net.state")
 
 

@@ -111,7 +111,7 @@ def test_the_command(call: Any, tmp_path: Path) -> None:
 
 
 def test_the_commands_mistakes(call: Any, tmp_path: Path) -> None:
-    assert "is not a folder" in line_of(call("--photos", tmp_path / "nowhere"))
+    assert "cannot be read as a folder" in line_of(call("--photos", tmp_path / "nowhere"))
     assert "matches no photo" in line_of(call("--exclude", "*.gif"))
     assert "does not exist" in line_of(call("--out", tmp_path / "nowhere" / "x"))
     assert "not a multiple of 4" in line_of(call("--patch", 30))

@@ -72,7 +72,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     trained(second, tmp_path / "x", every=2)
     for name, value in straight.network.state_dict().items():
         assert torch.equal(value, second.network.state_dict()[name]), name
-        assert torch.equal(straight.ema[name], second.ema[name]), name
+        assert torch.equal(straight.ema.state_dict()[name], second.ema.state_dict()[name]), name
     plain = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
     assert plain == [{k: v for k, v in row.items() if k != "seconds"} for row in second.curve]
     ours, theirs = (load_weights(tmp_path / name, chosen.task)[0] for name in ("straight", "x"))
@@ -90,7 +90,7 @@ def test_every_kind_writes_a_network_that_loads(
     assert all(np.isfinite(list(row.values())).all() for row in rows)
     network, card = load_weights(tmp_path / "net", chosen.task)
     assert card == {"variant": chosen.variant, "steps": 4}
-    for name, value in fit.ema.items():
+    for name, value in fit.ema.state_dict().items():
         assert torch.equal(network.state_dict()[name], value.half().float())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net", "net.state"]
 
