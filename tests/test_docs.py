@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from pggan.train import main
+from datatools.restore.fit import train as fit
+from pggan import train as pggan
 from tests.support.paths import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 LONGEST = 120
+DATACLASS_OPTIONS = {"datatools.restore.fit": fit.main.params, "pggan.train": pggan.main.params}
+"""Commands whose options are made from a dataclass."""
 
 
 @cache
@@ -83,8 +86,8 @@ def test_commands_exist(page: Path) -> None:
             continue  # a tool of others
         assert sources, " ".join(command)
         known = set().union({"--help"}, *map(option_strings, sources))
-        if command[2:3] == ["pggan.train"]:  # its options are made from a dataclass
-            known |= {option for parameter in main.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        for parameter in DATACLASS_OPTIONS.get("".join(command[2:3]), []):
+            known |= {*parameter.opts, *parameter.secondary_opts}
         used = {word.split("=")[0] for word in command if re.match(r"--[a-z]", word)}
         assert used <= known, " ".join(command)
 

@@ -13,7 +13,6 @@ from datatools.images import read_rgb
 from datatools.restore.fit import train as command
 from datatools.restore.fit import training
 from datatools.restore.fit.dataset import picture_files, split
-from datatools.restore.fit.settings import FitSettings
 from datatools.restore.fit.train import choose_device, settings_from
 from datatools.restore.weights import load_weights
 
@@ -21,27 +20,16 @@ pytestmark = pytest.mark.usefixtures("small_critic")
 
 
 def options(**changes: Any) -> dict[str, Any]:
-    return {
-        "task": "sr",
-        "variant": "distortion",
-        "patch": None,
-        "init_from": None,
-        "degrade_with": None,
-        "teacher": None,
-        "blocks": None,
-        "ground_truth_weight": 1.0,
-        "degrade_strength": 1.0,
-        "bicubic": FitSettings.bicubic,
-        **{name: getattr(FitSettings, name) for name in command.PERCEPTUAL},
-    } | changes
+    """What the command hands over when only these options are given, and --task."""
+    return {"task": "sr", "blocks": None} | changes
 
 
 def test_settings_from_options() -> None:
     assert settings_from(options()).patch == 48
     assert settings_from(options(task="jpeg")).patch == 96
-    chosen = settings_from(options(patch=32, init_from=Path("a"), degrade_with=Path("b"), variant="perceptual"))
+    chosen = settings_from(options(patch=32, init_from="a", degrade_with="b", variant="perceptual"))
     assert (chosen.patch, chosen.init_from, chosen.degrade_with, chosen.degrade_strength) == (32, "a", "b", 1.0)
-    chosen = settings_from(options(degrade_with=Path("b"), degrade_strength=0.0, teacher="teacher.pth"))
+    chosen = settings_from(options(degrade_with="b", degrade_strength=0.0, teacher="teacher.pth"))
     assert (chosen.degrade_with, chosen.degrade_strength, chosen.teacher) == ("b", 0.0, "teacher.pth")
     assert (chosen.network, settings_from(options(blocks=18)).network) == ({}, {"blocks": 18})
 
@@ -49,21 +37,21 @@ def test_settings_from_options() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"patch": 50}, "--patch 50 is not a multiple of 4"),
-        ({"task": "jpeg", "variant": "perceptual", "init_from": Path("a")}, "only for --task sr"),
-        ({"task": "jpeg", "degrade_with": Path("a")}, "only for --task sr"),
+        ({"patch": 50}, "patch 50 is not a multiple of 4"),
+        ({"task": "jpeg", "variant": "perceptual", "init_from": "a"}, "only for --task sr"),
+        ({"task": "jpeg", "degrade_with": "a"}, "only for --task sr"),
         ({"variant": "perceptual"}, "--init-from"),
-        ({"task": "jpeg", "blocks": 18}, "--blocks is only for --task sr"),
-        ({"task": "jpeg", "teacher": "teacher.pth"}, "--teacher is only for --task sr --variant distortion"),
+        ({"task": "jpeg", "blocks": 18}, "blocks is only for --task sr"),
+        ({"task": "jpeg", "teacher": "teacher.pth"}, "teacher is only for --task sr"),
         (
-            {"variant": "perceptual", "init_from": Path("a"), "teacher": "teacher.pth"},
-            "--teacher is only for --task sr",
+            {"variant": "perceptual", "init_from": "a", "teacher": "teacher.pth"},
+            "teacher is only for --variant distortion",
         ),
-        ({"texture_weight": 3.0}, "--texture-weight is only for --variant perceptual"),
-        ({"task": "jpeg", "texture_strength": 0.2}, "--texture-strength is only for --variant perceptual"),
-        ({"task": "jpeg", "bicubic": 0.1}, "--bicubic is only for --task sr"),
-        ({"ground_truth_weight": 0.5}, "--ground-truth-weight is relative to the error to a teacher's results"),
-        ({"degrade_strength": 0.5}, "--degrade-strength needs the weight file of an artifact remover"),
+        ({"texture_weight": 3.0}, "texture_weight is only for --variant perceptual"),
+        ({"task": "jpeg", "texture_strength": 0.2}, "texture_strength is only for --variant perceptual"),
+        ({"task": "jpeg", "bicubic": 0.1}, "bicubic is only for --task sr"),
+        ({"ground_truth_weight": 0.5}, "ground_truth_weight is only for --teacher FILE"),
+        ({"degrade_strength": 0.5}, "degrade_strength is only for --degrade-with FILE"),
     ],
 )
 def test_options_that_do_not_go_together(changes: dict[str, Any], reason: str) -> None:
@@ -113,7 +101,9 @@ def test_the_command(call: Any, tmp_path: Path) -> None:
 def test_the_commands_mistakes(call: Any, tmp_path: Path) -> None:
     assert "cannot be read as a folder" in line_of(call("--photos", tmp_path / "nowhere"))
     assert "matches no photo" in line_of(call("--exclude", "*.gif"))
-    assert "does not exist" in line_of(call("--out", tmp_path / "nowhere" / "x"))
+    assert "x.safetensors: cannot be written: No such file" in line_of(
+        call("--out", tmp_path / "nowhere" / "x.safetensors")
+    )
     assert "not a multiple of 4" in line_of(call("--patch", 30))
     assert "--init-from" in line_of(call("--variant", "perceptual"))
     assert "is not available" in line_of(call("--device", "cuda:99"))
@@ -145,8 +135,8 @@ def held_out_name(folder: Path) -> str:
 
 def test_files_that_cannot_be_the_result_are_refused(call: Any, tmp_path: Path) -> None:
     (tmp_path / "folder.safetensors").mkdir()
-    assert "is a folder; name the weight file" in line_of(call("--out", tmp_path / "folder.safetensors"))
-    assert "is a folder; name the weight file" in line_of(call("--out", tmp_path))
+    assert "is no regular file" in line_of(call("--out", tmp_path / "folder.safetensors"))
+    assert "has to end in .safetensors" in line_of(call("--out", tmp_path))
     for name in ("net", "net.pth", "net.safetensors.bak"):
         assert f"{name} has to end in .safetensors" in line_of(call("--out", tmp_path / name))
     assert [path.name for path in tmp_path.iterdir()] == ["folder.safetensors"]
@@ -244,7 +234,7 @@ def test_the_commands_mistakes_with_teachers(call: Any, tmp_path: Path, distorti
     assert "no such weight file" in line_of(call("--teacher", tmp_path / "none.safetensors"))
     assert "neither a restorer's name nor a weight file" in line_of(call("--teacher", "nobody"))
     assert "needed is 'sr'" in line_of(call("--teacher", distortion["jpeg"]))
-    assert "--degrade-strength needs the weight file" in line_of(call("--degrade-strength", 0.5))
+    assert "--degrade-strength is only for --degrade-with FILE" in line_of(call("--degrade-strength", 0.5))
     assert "is not in the range" in line_of(call("--degrade-with", distortion["jpeg"], "--degrade-strength", 1.5))
     assert list(tmp_path.iterdir()) == []
 
