@@ -119,8 +119,8 @@ def test_parts_of_the_aligned_set_are_named(part: str, tmp_path: Path) -> None:
 
 
 def test_a_folder_without_pictures_says_what_it_has(tmp_path: Path) -> None:
-    write_tree(tmp_path, {"000001.heic": b""})
-    with pytest.raises(DataError, match=r"no photos in .*img_celeba \(but 000001\.heic\)"):
+    write_tree(tmp_path, {"000001.cr2": b""})
+    with pytest.raises(DataError, match=r"no photos in .*img_celeba \(but 000001\.cr2\)"):
         read_tree(tmp_path)
 
 
