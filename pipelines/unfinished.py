@@ -10,8 +10,8 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +73,17 @@ class UnfinishedShard:
 
     def __enter__(self) -> "UnfinishedShard":
         self._start = time.perf_counter()
-        with ExitStack() as stack:
-            self._lines = stack.enter_context(_opened(unfinished_path(self._path)))
-            os.truncate(self._lines, self._size)
-            if self._faces is not None:
-                self._stream = stack.enter_context(_opened(unfinished_path(self._faces)))
-            self._stack = stack.pop_all()
+        self._stack = ExitStack()
+        self._lines = self._open(self._path)
+        os.truncate(self._lines, self._size)
+        if self._faces is not None:
+            self._stream = self._open(self._faces)
         return self
+
+    def _open(self, path: Path) -> int:
+        descriptor = os.open(unfinished_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._stack.callback(os.close, descriptor)
+        return descriptor
 
     def __exit__(self, *_exception: object) -> None:
         self._stack.close()
@@ -137,12 +141,3 @@ class UnfinishedShard:
         for path in (self._path, self._faces):
             if path is not None:
                 unfinished_path(path).unlink(missing_ok=True)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -107,7 +107,7 @@ def read_tree(root: Path) -> CelebATree:
     assert layout.landmarks is not None
 
     annotations = _Annotations()
-    names, rows, landmarks = annotations.landmarks(layout.landmarks)
+    names, landmarks = annotations.landmarks(layout.landmarks)
     annotated = {*names, *(rejection.file_name for rejection in annotations.rejections)}
     image_dir, files = _fullest(layout.photos, names)
     attribute_names, attributes = annotations.attributes(layout.attributes)
@@ -120,7 +120,7 @@ def read_tree(root: Path) -> CelebATree:
 
     photo_names = PhotoNames(files, annotated)
     records, missing, used = [], [], set()
-    for name, row, points in zip(names, rows, landmarks, strict=True):
+    for name, points in zip(names, landmarks, strict=True):
         file = photo_names.find(name)
         if file is None and not os.path.lexists(image_dir / name):
             missing.append(name)
@@ -134,7 +134,6 @@ def read_tree(root: Path) -> CelebATree:
             FaceRecord(
                 file_name=name,
                 path=image_dir / file,
-                row=row,
                 landmarks=points,
                 celebahq_index=indices.get(name, -1),
                 attributes=attributes.get(name),
@@ -192,7 +191,7 @@ def _any_outside(points: NDArray[np.float64], width: int, height: int) -> bool:
 
 
 def _fullest(folders: Mapping[Path, frozenset[str]], names: Sequence[str]) -> tuple[Path, frozenset[str]]:
-    """The folder that holds most of the annotated photos, and the names of its files; first of all one of the name."""
+    """Return the folder with most of the annotated photos, and its file names; of equal ones that of the name."""
     stems = {os.path.splitext(name)[0].lower() for name in names} if len(folders) > 1 else set()
     return max(
         folders.items(),
@@ -227,10 +226,9 @@ class _Annotations:
     def __init__(self) -> None:
         self.rejections: list[Rejection] = []
 
-    def landmarks(self, path: Path) -> tuple[list[str], list[int], NDArray[np.float64]]:
-        """Names, zero-based rows and landmarks (N, 5, 2) of the good lines."""
+    def landmarks(self, path: Path) -> tuple[list[str], NDArray[np.float64]]:
+        """Return names and landmarks (N, 5, 2) of the good lines."""
         names: list[str] = []
-        rows: list[int] = []
         values = array("d")
         header, lines = self._table(path)
         columns = [column.lower() for column in header.split()][-len(_COLUMNS) :]
@@ -248,7 +246,6 @@ class _Annotations:
                 self._reject(RejectionKind.NOT_FINITE, path, line, name, "the landmarks are not finite")
             else:
                 names.append(name)
-                rows.append(line - 3)
                 values.extend(numbers)
         length, count = max(lengths.items(), key=lambda item: item[1], default=(10, 0))
         if length != 10 and count >= NEARLY_ALL * lengths.total():
@@ -261,10 +258,10 @@ class _Annotations:
         fault = common_fault(landmarks)
         if fault:
             raise DataError(f"{path} {fault}; {HOW_TO_GET}")
-        return names, rows, landmarks
+        return names, landmarks
 
     def attributes(self, path: Path | None) -> tuple[tuple[str, ...], Mapping[str, tuple[int, ...]]]:
-        """Attribute names, and their values by file name."""
+        """Return attribute names, and their values by file name."""
         if path is None:
             return (), {}
         header, lines = self._table(path)
@@ -283,7 +280,7 @@ class _Annotations:
         return attribute_names, attributes
 
     def numbers(self, path: Path | None, allowed: Sequence[str] | None) -> Mapping[str, int]:
-        """Numbers by file name from a file of lines `name number` without a heading (identities, evaluation split)."""
+        """Return numbers by file name from a file of lines `name number` without a heading (identities, split)."""
         if path is None:
             return {}
         numbers: dict[str, int] = {}
@@ -299,7 +296,7 @@ class _Annotations:
         return numbers
 
     def _table(self, path: Path) -> tuple[str, list[str]]:
-        """Column names and rows of a file that starts with its count of rows and a line of column names."""
+        """Return column names and rows of a file that starts with its count of rows and a line of column names."""
         lines = read_lines(path, tolerant=True)
         count = lines[0].strip() if lines else ""
         if not (count.isascii() and count.isdigit() and len(count) < 10 and len(lines) > 1):
@@ -315,7 +312,7 @@ class _Annotations:
         return lines[1], rows
 
     def _rows(self, path: Path, rows: Sequence[str], first_line: int) -> Iterator[tuple[int, str, list[str]]]:
-        """(line number, file name, other fields) of every row whose file name is usable and new."""
+        """Yield (line number, file name, other fields) of every row whose file name is usable and new."""
         first_lines: dict[str, int] = {}
         for line, row in enumerate(rows, start=first_line):
             fields = row.split()

@@ -27,7 +27,7 @@ _DEPTH = 4
 
 
 @dataclass(frozen=True)
-class Layout:
+class CelebALayout:
     """What was found. All paths exist.
 
     Attributes:
@@ -48,7 +48,7 @@ class Layout:
         return bool(self.photos) and self.landmarks is not None
 
 
-def find_layout(root: Path) -> Layout:
+def find_layout(root: Path) -> CelebALayout:
     """Find photos and annotations below `root`, in upper or lower case.
 
     `root` may also be one of the official tree's own folders (Img, img_celeba, Anno), or the folder that holds it.
@@ -73,7 +73,7 @@ def find_layout(root: Path) -> Layout:
 
 
 def _above(root: Path) -> Iterator[Path]:
-    """The folders above one that is a part of the tree itself."""
+    """Yield the folders above one that is a part of the tree itself."""
     folder = Path(os.path.abspath(root))
     while folder.name.lower() in _PARTS:
         folder = folder.parent
@@ -114,7 +114,7 @@ def _look_into(path: Path) -> _Folder:
     return _Folder(path, tuple(sorted(folders)), frozenset(files), tuple(sorted(broken)))
 
 
-def _look_below(base: Path) -> Layout:
+def _look_below(base: Path) -> CelebALayout:
     level = [_look_into(base)]
     folders = list(level)
     for _ in range(_DEPTH):
@@ -138,7 +138,7 @@ def _look_below(base: Path) -> Layout:
 
     photos = [folder for folder in folders if any(is_photo(name) for name in folder.files)]
     archives = (folder.path / name for folder in folders for name in sorted(filter(_is_archive, folder.files)))
-    return Layout(
+    return CelebALayout(
         photos={folder.path: folder.files for folder in photos},
         landmarks=annotation("list_landmarks_celeba", "anno"),
         attributes=annotation("list_attr_celeba", "anno"),
@@ -157,7 +157,7 @@ def _is_archive(name: str) -> bool:
     return name.lower().startswith("img_celeba") and ".7z" in name.lower()
 
 
-def _what_is_missing(root: Path, layout: Layout) -> str:
+def _what_is_missing(root: Path, layout: CelebALayout) -> str:
     missing = []
     if not layout.photos:
         empty = next((root / place for place in IMAGE_DIRS if (root / place).is_dir()), None)
@@ -198,7 +198,7 @@ def _pictures_elsewhere(root: Path) -> str:
 
 
 def _aligned_parts(root: Path) -> str:
-    """What is there of the aligned pictures, which are taken for the wild ones most often."""
+    """Name what is there of the aligned pictures, which are taken for the wild ones most often."""
     folders = [root, *(root / name for name in ("Img", "Anno") if (root / name).is_dir())]
     found = [path for folder in folders for path in sorted(folder.glob("*align*celeba*"))]
     return f"; {found[0]} belongs to the aligned images" if found else ""

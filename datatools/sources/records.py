@@ -16,16 +16,14 @@ class FaceRecord:
     """As in the annotations."""
     path: Path
     """Of the photo, whose name may differ in case or ending."""
-    row: int
-    """Zero-based row of the landmarks file (line 1 is its count, line 2 its column names: line number less 3)."""
     landmarks: NDArray[np.float64]
     """(5, 2): left eye, right eye, nose, left and right mouth corner; (x, y) in centre coordinates of stored pixels."""
-    celebahq_index: int
+    celebahq_index: int = -1
     """Index in the published CelebA-HQ, -1 when not in it."""
-    attributes: tuple[int, ...] | None
+    attributes: tuple[int, ...] | None = None
     """+1 or -1 in the order of `CelebATree.attribute_names`; None when not given for this photo."""
-    identity: int | None
-    split: int | None
+    identity: int | None = None
+    split: int | None = None
     """Official evaluation split: 0 training, 1 validation, 2 test."""
 
 
