@@ -27,9 +27,6 @@ from datatools.pyramid import Pyramid
 from pipelines.layout import BuildLayout
 from pipelines.score_shard import stamps_path
 
-_checked: dict[tuple[Path, int, int], bool] = {}
-"""Score shard (path, inode, time of the last change) -> whether it is fresh. Photos are looked at once per process."""
-
 
 def scores_are_fresh(layout: BuildLayout, index: int) -> bool:
     """Return whether a score shard is that of the photos as they are; reads those whose stamps have changed."""
@@ -38,10 +35,7 @@ def scores_are_fresh(layout: BuildLayout, index: int) -> bool:
         status = path.stat()
     except OSError:
         return False
-    key = (path, status.st_ino, status.st_mtime_ns)
-    if key not in _checked:
-        _checked[key] = _photos_are_those_of(layout, index)
-    return _checked[key]
+    return _photos_are_those_of(layout, index, path, status.st_ino, status.st_mtime_ns)
 
 
 def ranking_is_fresh(layout: BuildLayout) -> bool:
@@ -78,8 +72,8 @@ def pyramid_is_fresh(layout: BuildLayout) -> bool:
     return not layout.ranking_path.exists() or _holds(layout, layout.pyramid_path, slice(None))
 
 
-def _photos_are_those_of(layout: BuildLayout, index: int) -> bool:
-    path = layout.score_path(index)
+@cache  # photos are looked at once per process, as long as the scores are the same file
+def _photos_are_those_of(layout: BuildLayout, index: int, path: Path, _inode: int, _time: int) -> bool:
     records, stamps = layout.shard_candidates(index), layout.shard_stamps(index)
     scored = _read_stamps(stamps_path(path), stamps.shape)
     changed = np.flatnonzero((stamps != scored).any(axis=1)).tolist() if scored is not None else range(len(records))

@@ -136,10 +136,8 @@ def _effective(settings: Mapping[str, str]) -> dict[str, str]:
 
 def _requested(settings: Mapping[str, str]) -> int | None:
     """Return the number of faces that the build was to choose, None where there was no limit."""
-    if settings.get("selection") == "all":
-        return None
-    text = str(settings.get("count", "")).replace(",", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    count = settings.get("count", "")
+    return int(count.replace(",", "")) if count and settings.get("selection") != "all" else None
 
 
 def _restored(settings: Mapping[str, str]) -> str | None:

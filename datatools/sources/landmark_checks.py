@@ -6,7 +6,7 @@ mouth to at least 0.991, and with the corners of the mouth to at least 0.988; th
 distance from eyes to mouth; the nose lies at 0.16 to 0.82 of that way. None of it depends on how the head is tilted.
 """
 
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,21 +73,18 @@ class _Shapes:
 
     @property
     def are_upright(self) -> NDArray[np.bool_]:
-        """(N,) whether the faces are turned by less than 45 degrees."""
+        """Return (N,) whether the faces are turned by less than 45 degrees."""
         return np.asarray(self.down[:, 1] > np.abs(self.down[:, 0]))
 
-    def agree(self, least: float, nose: tuple[float, float]) -> NDArray[np.bool_]:
-        """(N,) whether the points make a face."""
-        return (
-            (_agreement(self.across, self.upright) >= least)
-            & (_agreement(self.across, self.smile) >= least)
-            & (self.nose >= nose[0])
-            & (self.nose <= nose[1])
-        )
+    @property
+    def are_clear(self) -> NDArray[np.bool_]:
+        """Return (N,) whether the points clearly make a face."""
+        eyes = np.minimum(_agreement(self.across, self.upright), _agreement(self.across, self.smile))
+        return np.asarray((eyes >= _CLEAR_AGREEMENT) & (self.nose >= _CLEAR_NOSE[0]) & (self.nose <= _CLEAR_NOSE[1]))
 
 
 def _agreement(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N,) how much of two vectors' length is left in their sum: 0..1; 1 where both are zero."""
+    """Return (N,) how much of two vectors' length is left in their sum: 0..1; 1 where both are zero."""
     total = np.hypot(*one.T) + np.hypot(*other.T)
     return np.divide(np.hypot(*(one + other).T), total, out=np.ones(len(one)), where=total > 0)
 
@@ -164,7 +161,7 @@ def common_fault(points: NDArray[np.float64]) -> str | None:
     aligned = np.abs(shapes.centre - _ALIGNED_CENTRE).max(axis=1) <= _ALIGNED_SPREAD
     if _nearly_all(aligned & (np.abs(shapes.height - 41) <= 12) & (np.abs(shapes.eye_distance - 38) <= 20)):
         return "holds the landmarks of the aligned pictures (178 x 218 pixels), not those of the photos in the wild"
-    clear, upright = shapes.agree(_CLEAR_AGREEMENT, _CLEAR_NOSE), shapes.are_upright
+    clear, upright = shapes.are_clear, shapes.are_upright
     if len(points) >= _MANY:
         if _nearly_all(clear & ~upright):
             return "shows its faces on their side or upside down: columns are exchanged, or the photos were turned"
@@ -185,28 +182,29 @@ def _nearly_all(rows: NDArray[np.bool_]) -> bool:
     return bool(rows.mean() >= NEARLY_ALL)
 
 
+def _upright_faces(points: NDArray[np.float64]) -> bool:
+    """Return whether nearly all rows are clearly upright faces."""
+    shapes = _Shapes(points)
+    return _nearly_all(shapes.are_clear & shapes.are_upright)
+
+
 def _likely_order(points: NDArray[np.float64]) -> str | None:
-    """How the columns seem to be exchanged, where nearly all rows become upright faces by it."""
+    """Return how the columns seem to be exchanged, where nearly all rows become upright faces by it."""
     expected = f"expected are x and y of {', '.join(POINTS)}, as seen in the picture"
     points = points[:: max(len(points) // 1000, 1)]
     one_axis_first = points.reshape(-1, 2, 5).transpose(0, 2, 1)
     for axes, order_text in (((0, 1), "all x before all y"), ((1, 0), "all y before all x")):
-        shapes = _Shapes(one_axis_first[:, :, axes])
-        if _nearly_all(shapes.agree(_CLEAR_AGREEMENT, _CLEAR_NOSE) & shapes.are_upright):
+        if _upright_faces(one_axis_first[:, :, axes]):
             return f"seems to have {order_text} in its rows; {expected}"
-    likely = [(order, False) for order in _EXCHANGES] + [(tuple(range(5)), True)]
-    others = [(order, swapped) for swapped in (False, True) for order in permutations(range(5))]
-    for order, swapped in likely + sorted(
-        others, key=lambda other: sum(place != i for i, place in enumerate(other[0]))
-    ):
-        shapes = _Shapes((points[:, :, ::-1] if swapped else points)[:, order])
-        if _nearly_all(shapes.agree(_CLEAR_AGREEMENT, _CLEAR_NOSE) & shapes.are_upright):
+    likely = [(False, order) for order in _EXCHANGES] + [(True, tuple(range(5)))]
+    others = product((False, True), permutations(range(5)))
+    for swapped, order in likely + sorted(others, key=lambda other: sum(i != n for n, i in enumerate(other[1]))):
+        if _upright_faces((points[:, :, ::-1] if swapped else points)[:, order]):
             break
     else:
         return None
-    stands = [POINTS[order.index(place)] for place in range(5)]
-    points_text = _EXCHANGES.get(
-        order, "" if stands == list(POINTS) else f"the points in the order {', '.join(stands)}"
-    )
+    stands = ", ".join(POINTS[order.index(place)] for place in range(5))
+    in_order = stands == ", ".join(POINTS)
+    points_text = _EXCHANGES.get(order, "" if in_order else f"the points in the order {stands}")
     exchanges = " and ".join(filter(None, ["x and y exchanged" if swapped else "", points_text]))
     return f"seems to have {exchanges}; {expected}"

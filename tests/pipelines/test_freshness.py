@@ -160,7 +160,7 @@ def test_only_photos_with_new_stamps_are_read(folder: Path, monkeypatch: pytest.
     def look() -> bool:
         """As a process that has just begun."""
         read.clear()
-        freshness._checked.clear()
+        freshness._photos_are_those_of.cache_clear()
         settings = BuildLayout(folder / "CelebA", folder / "out", "all", 30000, 3, 256, "none")
         return all(scores_are_fresh(settings, index) for index in range(settings.score_shards))
 
