@@ -61,14 +61,6 @@ class _ResultQueue(queue.Queue):
         """Do nothing: there is no pipe."""
 
 
-def do_without_semaphores() -> None:
-    """Let Luigi run with one worker where the system has no semaphores: its worker makes a queue of them anyway."""
-    try:
-        check_processes()
-    except DataError:
-        vars(multiprocessing)["Queue"] = _ResultQueue
-
-
 class _CheckingWorker(luigi.worker.Worker):
     """Luigi's worker, which lets the task that is started look for mistakes before anything is asked of it.
 
@@ -128,10 +120,11 @@ def apply_luigi_defaults() -> None:
     vars(luigi.worker)["Worker"] = _CheckingWorker
     # Luigi's own warning has two lines, and a place in its code.
     warnings.filterwarnings("ignore", f".* is not consumed by the task '{TASK}'")
-    logger = logging.getLogger("luigi-interface")
-    if not any(isinstance(known, _ReadableLog) for known in logger.filters):
-        logger.addFilter(_ReadableLog())
-    do_without_semaphores()
+    logging.getLogger("luigi-interface").addFilter(_ReadableLog())
+    try:
+        check_processes()
+    except DataError:  # no semaphores, of which Luigi's worker makes a queue for one process, too
+        vars(multiprocessing)["Queue"] = _ResultQueue
     end_children_with_parent()
 
 
