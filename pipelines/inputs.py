@@ -18,7 +18,7 @@ def _cached_tree(root: Path) -> CelebATree:
 
 @dataclass(frozen=True)
 class BuildInputs(BuildOptions):
-    """The options, and the photos that they select; annotations are read when they are first asked for."""
+    """The options, and the photos that they select; annotations are read when they are first needed."""
 
     @property
     def tree(self) -> CelebATree:

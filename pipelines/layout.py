@@ -99,7 +99,7 @@ class BuildLayout(BuildInputs):
 
     @cached_property
     def _stamps(self) -> NDArray[np.int64]:
-        """Return the photos' stamps, (candidates, 3), when they were first asked for."""
+        """Return the photos' stamps, (candidates, 3), as they were when first needed."""
         return np.array([_stamp(r.path) for r in self.candidates], dtype=np.int64).reshape(-1, len(NO_STAMP))
 
     def shard_stamps(self, index: int) -> NDArray[np.int64]:

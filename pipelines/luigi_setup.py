@@ -46,7 +46,7 @@ class _ReadableLog(logging.Filter):
         if record.levelno < logging.WARNING and any(words in str(record.msg) for words in noise):
             return False
         if isinstance(record.args, tuple) and str(record.msg).startswith("[pid %s] Worker %s"):
-            # pid, worker (with host, user and salt), task: only the task tells something
+            # pid, worker (with host, user and salt), task: only the task is of use
             record.msg, record.args = "%s " + record.msg.split()[4], (record.args[2],)
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         if isinstance(error, DataError):

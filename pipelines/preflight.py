@@ -150,7 +150,7 @@ def free_space(folder: Path) -> int:
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         usage = shutil.disk_usage(existing)
     if not usage.total:
-        raise DataError(f"--output-dir {folder}: cannot be used: {existing} tells no size; choose another folder")
+        raise DataError(f"--output-dir {folder}: cannot be used: {existing} reports no size; choose another folder")
     return usage.free
 
 

@@ -44,7 +44,7 @@ class ProgressBar:
     """Progress of one task, on a terminal with what is left of its stage; elsewhere of the stage alone.
 
     Args:
-        task: the task, whose status message tells the progress, too.
+        task: the task, whose status message shows the progress, too.
         what: its name.
         total: photos of the task; None for work that cannot be counted.
         before, overall: photos of its stage that earlier shards have finished, and all of them.

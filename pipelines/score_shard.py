@@ -51,7 +51,7 @@ def write_score_shard(
         ) as unfinished,
     ):
         add_seconds(unfinished.seconds)
-        rows = unfinished.rows
+        rows = [*unfinished.rows]
         if resume is not None:
             resume(len(rows))
         with closing(map_photos(make, records[len(rows) :], jobs, progress)) as results:

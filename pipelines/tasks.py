@@ -100,7 +100,7 @@ class BuildShard(BuildTask):
         return luigi.LocalTarget(self.layout.build_path(self.index))
 
     def complete(self) -> bool:
-        """Return True also where the finished file holds its faces already, which only a ranking tells."""
+        """Return True also where the finished file holds its faces already, as the ranking says."""
         layout = self.layout
         return self.requires().complete() and (build_shard_is_fresh(layout, self.index) or pyramid_is_fresh(layout))
 

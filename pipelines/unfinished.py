@@ -40,8 +40,8 @@ class UnfinishedShard:
     """What is finished of a shard; a context manager.
 
     path: the shard's file, whose name says by a digest what the results depend on. faces: file of the shard's faces,
-    r * r * 3 bytes each, with a hole where a photo gave none; None where faces are not kept. photos: what tells the
-    photos from others, in the order of their results. resolution: r. group: number of photos that are computed
+    r * r * 3 bytes each, with a hole where a photo gave none; None where faces are not kept. photos: a text that
+    identifies each photo, in the order of their results. resolution: r. group: number of photos that are computed
     together; results of an incomplete group are not used, since other groups could give other bytes. current: (index,
     saved result) -> whether the photo is still the one that gave it.
 

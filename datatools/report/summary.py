@@ -35,7 +35,7 @@ class BuildSummary:
             kind. Tables without the column kind are read, too.
         photos: every photo with landmarks: file name -> file.
         duplicates: pairs found. stages: in the order of the work.
-        settings: shown as they are; of them the page itself uses `count` (faces asked for), `selection`, and, where
+        settings: shown as they are; of them the page itself uses `count` (faces requested), `selection`, and, where
             `restore` is another than "none", `final_filter`.
         disk_bytes: what lies on disk after the build: name -> bytes.
     """

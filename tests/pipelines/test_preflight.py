@@ -174,7 +174,7 @@ def test_jobs_fill_the_machine(settings: BuildLayout) -> None:
 def test_an_output_folder_that_is_on_no_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(0, 0, 0))
-    with pytest.raises(DataError, match=r"cannot be used: .* tells no size; choose another folder"):
+    with pytest.raises(DataError, match=r"cannot be used: .* reports no size; choose another folder"):
         free_space(tmp_path / "out")
 
 
