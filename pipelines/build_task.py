@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import luigi
 import luigi.interface
@@ -47,11 +46,6 @@ class BuildTask(luigi.Task):
     def __str__(self) -> str:
         """Return a short name for log lines: Luigi would list every parameter of every task."""
         return str(self.task_family)
-
-    def shared(self) -> dict[str, Any]:
-        """Return this task's parameters that its requirements have too."""
-        names = dict(BuildTask.get_params())
-        return {name: value for name, value in self.param_kwargs.items() if name in names}
 
     @contextmanager
     def work(

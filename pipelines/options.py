@@ -6,7 +6,6 @@ of these classes; a test compares docs/build.md and luigi.cfg with them.
 
 # ruff: noqa: RUF009 - `option` returns a field of a dataclass
 
-from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -116,12 +115,6 @@ class RunOptions:
     )
     workers: int = option(1, "shards side by side, each with --jobs processes", minimum=1)
     dry_run: bool = option(False, "print what would be done, with disk space and time, and stop")
-
-
-def all_options() -> Iterator[Field[Any]]:
-    """Return the options of a build, as fields."""
-    yield from fields(BuildOptions)
-    yield from fields(RunOptions)
 
 
 def choices_of(item: Field[Any]) -> tuple[Any, ...]:

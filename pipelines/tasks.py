@@ -67,7 +67,7 @@ class Rank(BuildTask):
     """All scores -> which faces, in which order; ranking.csv and rejected.csv."""
 
     def requires(self) -> list[ScoreShard]:
-        return [ScoreShard(index=i, **self.shared()) for i in range(self.layout.score_shards)]
+        return [self.clone(ScoreShard, index=i) for i in range(self.layout.score_shards)]
 
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(self.layout.ranking_path)
@@ -94,7 +94,7 @@ class BuildShard(BuildTask):
         return self.layout.build_shards - self.index  # in order
 
     def requires(self) -> Rank:
-        return Rank(**self.shared())
+        return self.clone(Rank)
 
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(self.layout.build_path(self.index))
@@ -121,7 +121,7 @@ class Join(BuildTask):
     """Build shards -> celebahq.h5."""
 
     def requires(self) -> list[BuildShard]:
-        return [BuildShard(index=i, **self.shared()) for i in range(self.layout.build_shards)]
+        return [self.clone(BuildShard, index=i) for i in range(self.layout.build_shards)]
 
     def complete(self) -> bool:
         return ranking_is_fresh(self.layout) and pyramid_is_fresh(self.layout)
@@ -141,7 +141,7 @@ class Verify(BuildTask):
     """Read the whole file back and check every image."""
 
     def requires(self) -> Join:
-        return Join(**self.shared())
+        return self.clone(Join)
 
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(self.layout.marker("verified"))
@@ -163,7 +163,7 @@ class Report(BuildTask):
     """The page to look at."""
 
     def requires(self) -> list[luigi.Task]:
-        return [Verify(**self.shared()), Rank(**self.shared())]
+        return [self.clone(Verify), self.clone(Rank)]
 
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(self.layout.marker("reported"))
@@ -175,7 +175,7 @@ class Report(BuildTask):
     def run(self) -> None:
         layout = self.layout
         verify, rank = self.requires()
-        join = Join(**self.shared())
+        join = self.clone(Join)
         tasks = [*rank.requires(), rank, *join.requires(), join, verify]
         with self.work("writing the report", "report"):
             report_build(layout, [task.timing() for task in tasks])
@@ -189,7 +189,7 @@ class BuildCelebAHQ(BuildTask):
     ignore_unconsumed = frozenset({"workers"})  # of its section in luigi.cfg; `pipelines.luigi_setup` gives it to Luigi
 
     def requires(self) -> list[luigi.Task]:
-        return [] if self.dry_run else [Report(**self.shared())]
+        return [] if self.dry_run else [self.clone(Report)]
 
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(self.layout.marker("finished"))

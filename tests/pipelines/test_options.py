@@ -2,7 +2,7 @@
 
 import configparser
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +12,11 @@ import pytest
 
 from datatools.errors import DataError
 from pipelines.layout import BuildLayout
-from pipelines.options import BuildOptions, RunOptions, all_options, check_values, choices_of, flag
+from pipelines.options import BuildOptions, RunOptions, check_values, choices_of, flag
 from pipelines.tasks import BuildCelebAHQ
 from tests.support.paths import ROOT
 
-OPTIONS = {item.name: item for item in all_options()}
+OPTIONS = {item.name: item for item in (*fields(BuildOptions), *fields(RunOptions))}
 OTHER: dict[str, Any] = {
     "selection": "all",
     "count": 5,
