@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 import numpy as np
 
-from datatools.cli import OneLineGroup, PathOption, parse_ranges, run_command
+from datatools.cli import FiniteNumber, OneLineGroup, PathOption, parse_ranges, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
+from datatools.faces.ranking import read_names
 from datatools.files import as_data_error, list_pictures
 from datatools.images import save_png
 from datatools.progress import Progress
@@ -18,6 +19,7 @@ from datatools.pyramid import COMPRESSIONS, Level, Pyramid, convert, verify
 from datatools.pyramid.convert import count_images, labels_path
 from datatools.pyramid.format import UNKNOWN
 from datatools.pyramid.from_folder import Skipped, describe_skipped, write_from_folder
+from datatools.pyramid.subset import SPLITS, Criteria, select, write_subset
 from datatools.report.sheets import contact_sheet, enlarge, sheet_columns
 from datatools.text import counted
 
@@ -30,9 +32,12 @@ Examples:
   python -m datatools.h5tool extract celebahq.h5 pictures --level 256 --indices 0-99,500
   python -m datatools.h5tool display celebahq.h5 sheet.png --count 48 --level 128
   python -m datatools.h5tool from-folder pictures mine.h5 --resolution 128
+  python -m datatools.h5tool subset celebahq.h5 smiling.h5 --attribute Smiling --split train --count 10000
   python -m datatools.h5tool convert celebahq-2017.h5 celebahq.h5
 """
 COMPARE_BYTES = 16 << 20
+SUBSET_OPTIONS = (*("indices", "ranks", "min_score", "splits", "identities", "attributes", "without", "ids", "count"),)
+"""Parameters of `subset` that say which images it takes."""
 SHEET_TILE = 128  # pixels that a picture on a contact sheet has at least
 SHEET_PIXELS = 100_000_000
 
@@ -258,6 +263,71 @@ def from_folder(folder: Path, out: Path, resolution: int, compression: str, over
         f"{out}: {counted(count, 'image')} of {resolution} x {resolution} pixels, "
         f"{counted(len(skipped), 'file')} left out"
     )
+
+
+@main.command("subset")
+@click.argument("h5", type=existing_file)
+@click.argument("out", metavar="OUT.h5", type=PathOption(dir_okay=False))
+@click.option("--indices", metavar="LIST", help="Images by number, such as 0-99,500.")
+@click.option("--rank", "ranks", metavar="LIST", help="Images by rank, such as 1-1000 for the best 1,000.")
+@click.option("--min-score", type=FiniteNumber(), help="Images with this score or a better one.")
+@click.option("--split", "splits", type=click.Choice(SPLITS), multiple=True, help="Images of CelebA's split.")
+@click.option("--identity", "identities", metavar="LIST", help="Images of these persons, such as 7,12-20.")
+@click.option("--attribute", "attributes", metavar="NAME", multiple=True, help="Images with the attribute.")
+@click.option("--without", metavar="NAME", multiple=True, help="Images that do not have the attribute.")
+@click.option("--ids", metavar="FILE", type=existing_file, help="Images of these photos: a file name per line.")
+@click.option("--count", type=click.IntRange(1), help="At most this many, the first ones.")
+@click.option("--compression", type=click.Choice(COMPRESSIONS), default="none", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace OUT.h5 when it is there already.")
+def subset_command(
+    h5: Path,
+    out: Path,
+    indices: str | None,
+    ranks: str | None,
+    min_score: float | None,
+    splits: tuple[str, ...],
+    identities: str | None,
+    attributes: tuple[str, ...],
+    without: tuple[str, ...],
+    ids: Path | None,
+    count: int | None,
+    compression: str,
+    overwrite: bool,
+) -> None:
+    """Make a pyramid of some images of H5, without building again.
+
+    Images have to meet all the options that are given; a repeated --split means any of them. The order stays.
+    """
+    if out.exists() and (out.samefile(h5) or not overwrite):
+        same = out.samefile(h5)
+        raise DataError(f"{out}: {'is the file to take images from' if same else 'exists; --overwrite replaces it'}")
+    pyramid = Pyramid(h5)
+    criteria = Criteria(
+        None if indices is None else parse_ranges(indices, "--indices", len(pyramid)),
+        None if ranks is None else parse_ranges(ranks, "--rank"),
+        min_score,
+        [SPLITS.index(name) for name in splits] or None,
+        None if identities is None else parse_ranges(identities, "--identity"),
+        attributes,
+        without,
+        None if ids is None else read_names(ids, "--ids", endings=False),
+        count,
+    )
+    chosen = select(pyramid, criteria)
+    given = {name: value for name, value in (click.get_current_context().params).items() if value not in (None, ())}
+    texts = [f"{name} {_text(given[name])}" for name in SUBSET_OPTIONS if name in given]
+    if not len(chosen):
+        raise DataError(f"{h5}: none of its {counted(len(pyramid), 'image')} meets {'; '.join(texts)}")
+    with Progress("subset", len(chosen), "image") as advance:
+        description = "; ".join(texts) or "all"
+        write_subset(pyramid, out, chosen, description=description, compression=compression, progress=advance)
+    click.echo(f"{out}: {len(chosen):,} of {counted(len(pyramid), 'image')}")
+    check_printed()
+
+
+def _text(value: object) -> str:
+    """Write the value of an option for people; of a path its name."""
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else getattr(value, "name", str(value))
 
 
 @main.command("convert")

@@ -39,15 +39,29 @@ def read_exclusions(source: str) -> frozenset[str]:
     if source == KNOWN_FLAWS_NAME:
         published = published_files()
         return frozenset(published[index] for index in KNOWN_FLAWS)
+    return read_names(Path(source), "--exclude", hint=f"; or give {KNOWN_FLAWS_NAME!r}")
+
+
+def read_names(path: Path, option: str, *, hint: str = "", endings: bool = True) -> frozenset[str]:
+    """Return the file names in a text file: the first field of each line; `#` begins a comment.
+
+    Args:
+        option: what messages name.
+        hint: what else could be given in place of a file that cannot be read.
+        endings: whether names have to have one, as those of photos do.
+
+    Raises:
+        DataError: no such file, no text file, or lines that are no file names.
+    """
     try:
-        lines = read_lines(Path(source))
+        lines = read_lines(path)
     except DataError as error:
-        raise DataError(f"--exclude {source}: cannot be read ({error}); or give {KNOWN_FLAWS_NAME!r}") from error
+        raise DataError(f"{option} {path}: cannot be read ({error}){hint}") from error
     names = [line.split("#")[0].split(",")[0].strip().strip("\"'").strip() for line in lines]
     names = [name for name in names if name and name != "file_name"]
-    bad = [name for name in names if "." not in name or "/" in name]
+    bad = [name for name in names if (endings and "." not in name) or "/" in name]
     if bad:
-        raise DataError(f"--exclude {source}: {bad[0]!r} is no file name like 000001.jpg; write one per line")
+        raise DataError(f"{option} {path}: {bad[0]!r} is no file name like 000001.jpg; write one per line")
     return frozenset(names)
 
 

@@ -68,14 +68,14 @@ def _append_images(target: UnfinishedFile, part: Pyramid, progress: Callable[[in
     for index in range(len(part)):
         for resolution in part.levels:
             if target.layout.compression == part.compression and images_per_chunk(resolution) == 1:
-                _copy_chunk(target, source, resolution, index)
+                copy_chunk(target, source, resolution, index)
             else:
                 target.write(resolution, target.done, part[resolution][index])
         target.done += 1
         progress(1)
 
 
-def _copy_chunk(target: UnfinishedFile, source: OpenFile, resolution: int, index: int) -> None:
+def copy_chunk(target: UnfinishedFile, source: OpenFile, resolution: int, index: int) -> None:
     """Take an image's chunk over without decompressing it; compressing alike is what costs most otherwise."""
     filters_skipped, chunk = source.levels[resolution].dataset.id.read_direct_chunk((index, 0, 0, 0))
     with target.as_data_error():
