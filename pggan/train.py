@@ -56,7 +56,7 @@ def main(dry_run: bool, **values: Any) -> None:
 
 
 def parse_intervals(text: str) -> tuple[tuple[Any, float], ...]:
-    """Return (metric, kimg) of "swd@200,ms-ssim@100"; `MetricsConfig` checks which metrics there are."""
+    """Return (metric, kimg) of "swd@200,ms-ssim@100"; `TrainingOptions` checks which metrics there are."""
     found: dict[str, float] = {}
     for item in filter(None, (item.strip() for item in text.split(","))):
         name, _, kimg = (part.strip() for part in item.partition("@"))

@@ -15,6 +15,7 @@ from pggan.config.checks import check_choices, check_least, check_resolution
 from pggan.config.schedule import ScheduleConfig
 
 T = TypeVar("T")
+LossName = Literal["wgan-gp", "lsgan"]
 MAX_FMAP_DECAY = 16.0
 """Far more than halves the feature maps of a level down to one; much larger values overflow."""
 PLAIN: dict[Any, tuple[tuple[type, ...], str]] = {
@@ -87,7 +88,7 @@ class NetworkConfig:
 class LossConfig:
     """Loss of both networks. `gradient_norm`: where the penalty's norm is taken, see losses.gradient_scale."""
 
-    kind: Literal["wgan-gp", "lsgan"] = "wgan-gp"
+    kind: LossName = "wgan-gp"
     gradient_norm: Literal["full", "native"] = "full"
     gradient_weight: float = 10.0
     gradient_target: float = 1.0
@@ -158,9 +159,10 @@ class Preset:
                 "d_noise", f"{self.network.d_noise}: the noise follows LSGAN's scores; choose the loss lsgan, or 0"
             )
 
-    def with_lsgan(self) -> "Preset":
-        """Return the preset with the least-squares loss and the discriminator's adaptive noise (appendix B)."""
-        return replace(self, network=replace(self.network, d_noise=LSGAN_NOISE), loss=replace(self.loss, kind="lsgan"))
+    def with_loss(self, kind: LossName) -> "Preset":
+        """Return the preset with that loss; LSGAN comes with the discriminator's adaptive noise (appendix B)."""
+        noise = LSGAN_NOISE if kind == "lsgan" else 0.0
+        return replace(self, network=replace(self.network, d_noise=noise), loss=replace(self.loss, kind=kind))
 
     def with_resolution(self, resolution: int) -> "Preset":
         """Return the preset for data of another resolution; a schedule without growing stays without."""

@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pggan.config.schedule import ScheduleConfig, stages, state_at
+import torch
+
+from pggan.config.presets import Preset
+from pggan.config.schedule import stages, state_at
 from pggan.data.stream import Source
 from pggan.metrics.compare import Options, Results, check, measure
 from pggan.metrics.image_sets import ModelSet, PyramidSet
 from pggan.metrics.swd import SMALLEST
 from pggan.model.files import Model
-from pggan.training.options import TrainingMetric
-from pggan.training.run_config import MetricsConfig
+from pggan.training.options import TrainingMetric, TrainingOptions
 
 CACHE = "metrics-cache"
 CPU_IMAGES, DEVICE_IMAGES = 2048, 8192
@@ -49,10 +51,9 @@ class Record:
 
 
 class TrainingMetrics:
-    """What `config` asks for, of a training in `folder`.
+    """What `options` ask for, of a run in `folder`.
 
     Args:
-        mirror: whether the training mirrors its reals.
         stopping: whether the run was asked to stop; measuring is then cancelled, and repeated on resume.
 
     Raises DataError where there are fewer reals than are to be measured, and for levels that are too small.
@@ -60,28 +61,27 @@ class TrainingMetrics:
 
     def __init__(
         self,
-        config: MetricsConfig,
+        options: TrainingOptions,
+        preset: Preset,
         folder: Path,
         source: Source,
-        schedule: ScheduleConfig,
         *,
         seed: int,
-        mirror: bool,
-        device: Any,
+        device: torch.device,
         stopping: Callable[[], bool],
     ) -> None:
-        self.config, self.folder, self.source, self.schedule = config, folder, source, schedule
-        self.stopping = stopping
+        self.every, self.source, self.schedule, self.stopping = options.metrics, source, preset.schedule, stopping
         self.records: list[Record] = []
         self._tried: dict[TrainingMetric, int] = {}
         self._notes: dict[str, bool] = {}
-        usual = DEVICE_IMAGES if str(device).startswith("cuda") else CPU_IMAGES  # measures of "mps" are the processor's
-        count = config.images or max(min(usual, source.count // 2), 2)  # of half of the reals a floor is known
-        self.options = Options(count=count, seed=seed, mirror=mirror, device=device, cache=folder / CACHE)
-        if config.every:
-            reals = PyramidSet(source.pyramid.path, schedule.resolution)
-            check(reals, reals, [name for name, _ in config.every], self.options)
-        self._measurable = next((s.first_image for s in stages(schedule) if s.resolution >= SMALLEST), math.inf)
+        usual = DEVICE_IMAGES if device.type == "cuda" else CPU_IMAGES  # what "mps" has to measure the CPU does
+        count = options.metrics_images or max(min(usual, source.count // 2), 2)  # of half of the reals a floor is known
+        self.options = Options(count=count, seed=seed, mirror=preset.mirror, device=device, cache=folder / CACHE)
+        if self.every:
+            reals = PyramidSet(source.pyramid.path, self.schedule.resolution)
+            check(reals, reals, [name for name, _ in self.every], self.options)
+        large = (stage.first_image for stage in stages(self.schedule) if stage.resolution >= SMALLEST)
+        self._measurable = next(large, math.inf)
 
     def resume_from(self, stats: Iterable[Mapping[str, Any]]) -> None:
         """Take over what was measured before, from the lines of stats.jsonl."""
@@ -98,7 +98,7 @@ class TrainingMetrics:
         if images < self._measurable:
             return []
         found = []
-        for name, kimg in self.config.every:
+        for name, kimg in self.every:
             last = max((r.images for r in self.records if _key(name) in r.metrics), default=0)
             since, interval = max(last, self._tried.get(name, 0), self._measurable - 1), round(kimg * 1000)
             if (ending and last < images) or images // interval > since // interval:
@@ -152,7 +152,7 @@ class TrainingMetrics:
 
     def status(self) -> str:
         """The newest values for the status line, "" where nothing is measured."""
-        if not self.config.every:
+        if not self.every:
             return ""
         parts = []
         for name, form in (("swd", ".2f"), ("ms_ssim", ".3f")):

@@ -1,22 +1,23 @@
 """Every option of a training run, defined once: type, default, choices, help, and whether it changes the results.
 
-From here follow the command line, its checks, the settings that a resumed run must keep, and the table in
-docs/training.md.
+From here follow the command line, its checks, and the settings that a resumed run must keep.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import click
 
 from datatools.cli import FiniteNumber, PathOption
 from datatools.errors import SettingError
-from pggan.config.presets import PRESETS, Preset
+from pggan.config.presets import PRESETS, LossName, Preset
 from pggan.precision import PrecisionName
 
 TrainingMetric = Literal["swd", "ms-ssim"]  # those that need nothing but the images
+IN_TRAINING: tuple[TrainingMetric, ...] = get_args(TrainingMetric)
 MOST_THREADS = 1024
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -29,6 +30,9 @@ class PowerOfTwo(click.Choice):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return int(super().convert(str(value), param, ctx))
+
+
+ABOVE_0, COUNT = FiniteNumber(0, min_open=True), click.IntRange(1)
 
 
 @dataclass(frozen=True)
@@ -45,236 +49,155 @@ class Spec:
     changes_results: bool
 
 
-def about(
+def option(
     help: str,
     type: click.ParamType | None = None,
-    *,
-    settings: tuple[str, ...] = (),
+    *settings: str,
+    default: Any = None,
     changes_results: bool = True,
-) -> dict[str, Spec]:
-    """Return the metadata of an option's field."""
-    return {"spec": Spec(help, type, settings, changes_results)}
+) -> Any:
+    """Return the field of an option; see `Spec`."""
+    return field(default=default, metadata={"spec": Spec(help, type, settings, changes_results)})
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
     """What a user asks for. None: as the run in the folder, else as the preset, else as the help says.
 
-    `preset` is a name or a preset of one's own; the options that change a preset apply to both. Raises SettingError
-    for values out of range.
+    `preset` is a name or a preset of one's own; the options that change a preset apply to both. `metrics` are pairs of
+    a metric and the kimg between two measurements. Raises SettingError for values out of range.
     """
 
-    h5: Path = field(metadata=about("The pyramid file.", PathOption()))
-    out: Path | None = field(
-        default=None,
-        metadata=about("Run folder.  [default: runs/<file>-<preset>]", PathOption(), changes_results=False),
+    h5: Path = option("The pyramid file.", PathOption(), default=MISSING)
+    out: Path | None = option("Run folder.  [default: runs/<file>-<preset>]", PathOption(), changes_results=False)
+    preset: str | Preset | None = option(f"Named settings: {', '.join(PRESETS)}.  [default: by resolution and devices]")
+    seed: int | None = option("Seed of all random numbers.  [default: 0]", click.IntRange(0))
+    device: str = option(
+        "Where to compute.", click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", changes_results=False
     )
-    preset: str | Preset | None = field(
-        default=None, metadata=about(f"Named settings: {', '.join(PRESETS)}.  [default: by resolution and devices]")
+    precision: PrecisionName | None = option(
+        "Number format of the networks.  [default: fp32]", click.Choice(["fp32", "bf16", "fp16"])
     )
-    seed: int | None = field(
-        default=None, metadata=about("Seed of all random numbers.  [default: 0]", click.IntRange(0))
+    tf32: bool | None = option("Faster, coarser float32 products on CUDA.  [default: tf32]", click.BOOL)
+    labels: str | None = option(
+        "none, file (<file>-labels.npy), or CelebA attributes with commas.  [default: none]", None, "network.classes"
     )
-    device: str = field(
-        default="auto",
-        metadata=about("Where to compute.", click.Choice(["auto", "cpu", "cuda", "mps"]), changes_results=False),
+    init_from: Path | None = option("Start from the weights of a run or model file.", PathOption())
+    resolution: int | None = option(
+        "Largest level to train, up to that of the file.", PowerOfTwo(), "network.resolution", "schedule.resolution"
     )
-    precision: PrecisionName | None = field(
-        default=None,
-        metadata=about("Number format of the networks.  [default: fp32]", click.Choice(["fp32", "bf16", "fp16"])),
+    start_resolution: int | None = option(
+        "Level to start at; --resolution's to train without growing.", PowerOfTwo(), "schedule.start_resolution"
     )
-    tf32: bool | None = field(
-        default=None, metadata=about("Faster, coarser float32 products on CUDA.  [default: tf32]", click.BOOL)
+    total_kimg: float | None = option(
+        "Length, in thousands of reals shown.",
+        ABOVE_0,
+        "schedule.total_kimg",
+        changes_results=False,
     )
-    labels: str | None = field(
-        default=None,
-        metadata=about(
-            "none, file (<file>-labels.npy), or CelebA attributes with commas.  [default: none]",
-            settings=("network.classes",),
-        ),
+    training_kimg: float | None = option(
+        "Thousands of reals with a level whole.", FiniteNumber(0), "schedule.training_kimg"
     )
-    init_from: Path | None = field(
-        default=None, metadata=about("Start from the weights of a run or model file.", PathOption())
+    transition_kimg: float | None = option(
+        "Thousands of reals while a level fades in.", FiniteNumber(0), "schedule.transition_kimg"
     )
-    resolution: int | None = field(
-        default=None,
-        metadata=about(
-            "Largest level to train, up to that of the file.",
-            PowerOfTwo(),
-            settings=("network.resolution", "schedule.resolution"),
-        ),
+    minibatch: int | None = option(
+        "Minibatch at all levels.", COUNT, "schedule.minibatch_base", "schedule.minibatch_by_level"
     )
-    start_resolution: int | None = field(
-        default=None,
-        metadata=about(
-            "Level to start at; --resolution's to train without growing.",
-            PowerOfTwo(),
-            settings=("schedule.start_resolution",),
-        ),
+    learning_rate: float | None = option(
+        "Learning rate at all levels.", ABOVE_0, "schedule.rate_base", "schedule.rate_by_level"
     )
-    total_kimg: float | None = field(
-        default=None,
-        metadata=about(
-            "Length, in thousands of reals shown.",
-            FiniteNumber(0, min_open=True),
-            settings=("schedule.total_kimg",),
-            changes_results=False,
-        ),
+    fmap_base: int | None = option("Feature maps of a level are this / 2^stage.", COUNT, "network.fmap_base")
+    fmap_max: int | None = option("Most feature maps of a level.", COUNT, "network.fmap_max")
+    latent_size: int | None = option("Size of a latent.", COUNT, "network.latent_size")
+    stddev_group: int | None = option(
+        "Samples in a minibatch stddev group; 0 is all.", click.IntRange(0), "network.stddev_group"
     )
-    training_kimg: float | None = field(
-        default=None,
-        metadata=about("Thousands of reals with a level whole.", FiniteNumber(0), settings=("schedule.training_kimg",)),
+    down_step: str | None = option(
+        "How the discriminator halves a level, see NetworkConfig.",
+        click.Choice(["fused", "unfused"]),
+        "network.down_step",
     )
-    transition_kimg: float | None = field(
-        default=None,
-        metadata=about(
-            "Thousands of reals while a level fades in.", FiniteNumber(0), settings=("schedule.transition_kimg",)
-        ),
+    loss: LossName | None = option(
+        "Loss of both networks.", click.Choice(["wgan-gp", "lsgan"]), "loss.kind", "network.d_noise"
     )
-    minibatch: int | None = field(
-        default=None,
-        metadata=about(
-            "Minibatch at all levels.",
-            click.IntRange(1),
-            settings=("schedule.minibatch_base", "schedule.minibatch_by_level"),
-        ),
+    gradient_norm: str | None = option(
+        "Where the penalty takes its norm.", click.Choice(["full", "native"]), "loss.gradient_norm"
     )
-    learning_rate: float | None = field(
-        default=None,
-        metadata=about(
-            "Learning rate at all levels.",
-            FiniteNumber(0, min_open=True),
-            settings=("schedule.rate_base", "schedule.rate_by_level"),
-        ),
+    mirror: bool | None = option("Mirror half of the reals.", click.BOOL, "mirror")
+    tick_kimg: float | None = option(
+        "Thousands of reals between status lines.",
+        ABOVE_0,
+        "schedule.tick_kimg_base",
+        "schedule.tick_kimg_by_level",
+        changes_results=False,
     )
-    fmap_base: int | None = field(
-        default=None,
-        metadata=about(
-            "Feature maps of a level are this / 2^stage.", click.IntRange(1), settings=("network.fmap_base",)
-        ),
+    checkpoint_kimg: float | None = option(
+        "Thousands of reals between checkpoints.  [default: a tick]",
+        ABOVE_0,
+        changes_results=False,
     )
-    fmap_max: int | None = field(
-        default=None, metadata=about("Most feature maps of a level.", click.IntRange(1), settings=("network.fmap_max",))
+    keep: int = option("Checkpoints to keep.", COUNT, default=3, changes_results=False)
+    metrics: tuple[tuple[TrainingMetric, float], ...] = option(
+        "Measure while training, after every so many kimg: swd@200,ms-ssim@100.", default=(), changes_results=False
     )
-    latent_size: int | None = field(
-        default=None, metadata=about("Size of a latent.", click.IntRange(1), settings=("network.latent_size",))
+    metrics_images: int | None = option(
+        "Images of either set to measure.  [default: up to 8192 with CUDA, else 2048]",
+        click.IntRange(2),
+        changes_results=False,
     )
-    stddev_group: int | None = field(
-        default=None,
-        metadata=about(
-            "Samples in a minibatch stddev group; 0 is all.", click.IntRange(0), settings=("network.stddev_group",)
-        ),
+    workers: int = option("Threads that read large levels ahead.", click.IntRange(0), default=2, changes_results=False)
+    threads: int | None = option(
+        "Threads of each process, for arithmetic on a CPU.  [default: as the run began, or the fastest number]",
+        click.IntRange(1, MOST_THREADS),
+        changes_results=False,
     )
-    down_step: str | None = field(
-        default=None,
-        metadata=about(
-            "How the discriminator halves a level, see NetworkConfig.",
-            click.Choice(["fused", "unfused"]),
-            settings=("network.down_step",),
-        ),
+    max_batch_per_device: int | None = option(
+        "Samples computed at once; the minibatch stays.", COUNT, changes_results=False
     )
-    loss: str | None = field(
-        default=None,
-        metadata=about(
-            "Loss of both networks.", click.Choice(["wgan-gp", "lsgan"]), settings=("loss.kind", "network.d_noise")
-        ),
-    )
-    gradient_norm: str | None = field(
-        default=None,
-        metadata=about(
-            "Where the penalty takes its norm.", click.Choice(["full", "native"]), settings=("loss.gradient_norm",)
-        ),
-    )
-    mirror: bool | None = field(
-        default=None, metadata=about("Mirror half of the reals.", click.BOOL, settings=("mirror",))
-    )
-    tick_kimg: float | None = field(
-        default=None,
-        metadata=about(
-            "Thousands of reals between status lines.",
-            FiniteNumber(0, min_open=True),
-            settings=("schedule.tick_kimg_base", "schedule.tick_kimg_by_level"),
-            changes_results=False,
-        ),
-    )
-    checkpoint_kimg: float | None = field(
-        default=None,
-        metadata=about(
-            "Thousands of reals between checkpoints.  [default: a tick]",
-            FiniteNumber(0, min_open=True),
-            changes_results=False,
-        ),
-    )
-    keep: int = field(default=3, metadata=about("Checkpoints to keep.", click.IntRange(1), changes_results=False))
-    metrics: tuple[tuple[TrainingMetric, float], ...] = field(
-        default=(),
-        metadata=about("Measure while training, after every so many kimg: swd@200,ms-ssim@100.", changes_results=False),
-    )
-    metrics_images: int | None = field(
-        default=None,
-        metadata=about(
-            "Images of either set to measure.  [default: up to 8192 with CUDA, else 2048]",
-            click.IntRange(2),
-            changes_results=False,
-        ),
-    )
-    workers: int = field(
-        default=2, metadata=about("Threads that read large levels ahead.", click.IntRange(0), changes_results=False)
-    )
-    threads: int | None = field(
-        default=None,
-        metadata=about(
-            "Threads of each process, for arithmetic on a CPU.  [default: as the run began, or the fastest number]",
-            click.IntRange(1, MOST_THREADS),
-            changes_results=False,
-        ),
-    )
-    max_batch_per_device: int | None = field(
-        default=None,
-        metadata=about("Samples computed at once; the minibatch stays.", click.IntRange(1), changes_results=False),
-    )
-    fork: bool = field(
-        default=False,
-        metadata=about("Resume with settings that differ from the run's.", click.BOOL, changes_results=False),
+    fork: bool = option(
+        "Resume with settings that differ from the run's.", click.BOOL, default=False, changes_results=False
     )
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value, spec = getattr(self, item.name), _spec(item)
+        for name, spec in SPECS.items():
+            value = getattr(self, name)
             if value is None or spec.type is None or isinstance(spec.type, PathOption):
                 continue
             try:
                 spec.type.convert(value, None, None)
             except click.BadParameter as error:
-                raise SettingError(item.name, error.message.removesuffix(".")) from None
+                raise SettingError(name, error.message.removesuffix(".")) from None
         if self.metrics_images is not None and not self.metrics:
             raise SettingError("metrics_images", f"{self.metrics_images}: name the metrics, too, such as swd@200")
+        for metric, kimg in self.metrics:
+            if metric not in IN_TRAINING:
+                raise SettingError(
+                    "metrics",
+                    f"{metric}: in training {' and '.join(IN_TRAINING)} are measured; for others "
+                    "python -m pggan.evaluate takes the run folder, also during the run",
+                )
+            if not kimg * 1000 >= 1 or not math.isfinite(kimg):
+                raise SettingError(
+                    "metrics", f"{metric}@{kimg:g}: must be thousands of images between two measurements"
+                )
 
     def apply_to(self, preset: Preset) -> Preset:
         """Return the preset with the settings that were given; raises DataError where they do not fit each other."""
         if self.resolution is not None:
             preset = preset.with_resolution(self.resolution)
         if self.loss is not None and self.loss != preset.loss.kind:
-            preset = preset.with_lsgan() if self.loss == "lsgan" else _with_wgan_gp(preset)
+            preset = preset.with_loss(self.loss)
         changes: dict[str, dict[str, Any]] = {"network": {}, "schedule": {}, "loss": {}, "": {}}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value is None or item.name in ("labels", "resolution", "loss"):
+        for name, spec in SPECS.items():
+            value = getattr(self, name)
+            if value is None or name in ("labels", "resolution", "loss"):
                 continue
-            for setting in _spec(item).settings:
+            for setting in spec.settings:
                 part, _, name = setting.rpartition(".")
                 changes[part][name] = () if name.endswith("_by_level") else value
         own = changes.pop("")
         return replace(preset, **own, **{part: replace(getattr(preset, part), **changes[part]) for part in changes})
-
-
-def _with_wgan_gp(preset: Preset) -> Preset:
-    return replace(preset, network=replace(preset.network, d_noise=0.0), loss=replace(preset.loss, kind="wgan-gp"))
-
-
-def _spec(item: "Field[Any]") -> Spec:
-    spec: Spec = item.metadata["spec"]
-    return spec
 
 
 def flag(name: str) -> str:
@@ -282,7 +205,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-SPECS = {item.name: _spec(item) for item in fields(TrainingOptions)}
+SPECS: dict[str, Spec] = {item.name: item.metadata["spec"] for item in fields(TrainingOptions)}
 FREE = {"name", *(setting for spec in SPECS.values() if not spec.changes_results for setting in spec.settings)}
 """Settings of a preset that change no results: how long to go on, and how often to report."""
 FLAGS = {setting: flag(name) for name, spec in SPECS.items() for setting in spec.settings}
@@ -292,7 +215,7 @@ FLAGS = {setting: flag(name) for name, spec in SPECS.items() for setting in spec
 def training_options(command: Command) -> Command:
     """Add an option for every field of TrainingOptions to a click command."""
     for item in reversed(fields(TrainingOptions)):
-        spec, name = _spec(item), flag(item.name)
+        spec, name = SPECS[item.name], flag(item.name)
         given: dict[str, Any] = {"required": True} if item.default is MISSING else {"default": item.default or None}
         if isinstance(spec.type, click.types.BoolParamType):
             given = {"default": item.default, "is_flag": True}
@@ -301,19 +224,3 @@ def training_options(command: Command) -> Command:
             given |= {"type": spec.type, "show_default": bool(given.get("default"))}
         command = click.option(name, item.name, help=spec.help, **given)(command)
     return command
-
-
-def option_table() -> list[str]:
-    """Return the rows of the table of options in docs/training.md."""
-    rows = []
-    for item in fields(TrainingOptions):
-        spec = _spec(item)
-        choices = f" ({', '.join(spec.type.choices)})" if type(spec.type) is click.Choice else ""
-        text, _, default = spec.help.partition("  [default: ")
-        text = text.partition(": ")[0].removesuffix(".")  # values and examples have their own places in the docs
-        if item.default is not MISSING and item.default not in (None, (), False):
-            default = str(item.default)
-        default = default.removesuffix("]") or ("the preset's" if spec.settings else "")
-        changes = "yes" if spec.changes_results else ""
-        rows.append(f"| `{flag(item.name)}` | {text}{choices} | {default} | {changes} |")
-    return [row.replace("<", "&lt;") for row in rows]

@@ -31,7 +31,7 @@ from pggan.training.metrics import TrainingMetrics
 from pggan.training.models import load_model
 from pggan.training.options import FREE, TrainingOptions
 from pggan.training.plan import Plan, plan_from
-from pggan.training.run_config import MetricsConfig, SavedRun, read_saved_run
+from pggan.training.run_config import SavedRun, read_saved_run
 from pggan.training.run_dir import Position
 from pggan.training.saving import Saving
 from pggan.training.step import Stepper, build_networks
@@ -110,16 +110,7 @@ def prepare_run(options: TrainingOptions) -> Iterator[Run]:
         allow_tf32(settings.tf32)
         torch.backends.cudnn.benchmark = True
         log, stop = RunLog(), StopFlag()
-        metrics = TrainingMetrics(
-            MetricsConfig(options.metrics, options.metrics_images),
-            out,
-            source,
-            preset.schedule,
-            seed=settings.seed,
-            mirror=preset.mirror,
-            device=device,
-            stopping=stop,
-        )
+        metrics = TrainingMetrics(options, preset, out, source, seed=settings.seed, device=device, stopping=stop)
         stepper = Stepper(
             networks=build_networks(preset, settings.seed, device),
             preset=preset,

@@ -1,11 +1,10 @@
 """config.json: the settings of a run that decide its results."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
@@ -13,34 +12,10 @@ from datatools.errors import DataError, reason
 from datatools.files import atomic_path
 from pggan.config.presets import Preset, differences, preset_from_json
 from pggan.precision import PrecisionName
-from pggan.training.options import FLAGS, FREE, MOST_THREADS, TrainingMetric
+from pggan.training.options import FLAGS, FREE, MOST_THREADS
 
 FILE_NAME = "config.json"
 VERSION = 1
-IN_TRAINING: tuple[TrainingMetric, ...] = get_args(TrainingMetric)
-
-
-@dataclass(frozen=True)
-class MetricsConfig:
-    """What is measured in training, as `every` (metric, kimg between two measurements); it changes no results.
-
-    `images`: of either set, None for as many as are quickly measured.
-    """
-
-    every: tuple[tuple[TrainingMetric, float], ...] = ()
-    images: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, kimg in self.every:
-            if name not in IN_TRAINING:
-                raise DataError(
-                    f"--metrics {name}: in training {' and '.join(IN_TRAINING)} are measured; for others "
-                    "python -m pggan.evaluate takes the run folder, also during the run"
-                )
-            if not kimg * 1000 >= 1 or not math.isfinite(kimg):
-                raise DataError(f"--metrics {name}@{kimg:g}: must be thousands of images between two measurements")
-        if self.images is not None and self.images < 2:
-            raise DataError(f"--metrics-images {self.images}: must be at least 2")
 
 
 @dataclass(frozen=True)

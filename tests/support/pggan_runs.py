@@ -18,7 +18,6 @@ from pggan.config.schedule import ScheduleConfig
 from pggan.training import loop
 from pggan.training.options import TrainingOptions
 from pggan.training.run import prepare_run
-from pggan.training.run_config import MetricsConfig
 from tests.support.builds import HANGS
 
 IMAGES = 50
@@ -69,8 +68,6 @@ def write_pyramid(
 
 def config_of(h5: Path, out: Path, **changes: Any) -> TrainingOptions:
     """A run of `PRESET` on the CPU; `schedule`, `network`, `loss` change parts of the preset."""
-    metrics = changes.pop("metrics", MetricsConfig())
-    changes |= {"metrics": metrics.every, "metrics_images": metrics.images}
     preset = changes.pop("preset", PRESET)
     for part in ("schedule", "network", "loss"):
         preset = replace(preset, **{part: replace(getattr(preset, part), **changes.pop(part, {}))})

@@ -140,7 +140,7 @@ def test_other_resolutions_and_classes() -> None:
 
 
 def test_lsgan_brings_its_noise() -> None:
-    preset = PRESETS["tiny"].with_lsgan()
+    preset = PRESETS["tiny"].with_loss("lsgan")
     assert (preset.loss.kind, preset.network.d_noise) == ("lsgan", 0.2)
     with pytest.raises(DataError, match="d_noise"):
         replace(preset, loss=LossConfig())

@@ -358,7 +358,7 @@ def test_ema_with_a_ramp_resumes(h5: Path, tmp_path: Path) -> None:
 
 def test_lsgan_and_labels_train_and_resume(tmp_path: Path) -> None:
     h5 = write_pyramid(tmp_path / "labelled.h5", attributes=True)
-    preset = replace(PRESET, schedule=replace(PRESET.schedule, total_kimg=0.08)).with_lsgan().with_classes(4)
+    preset = replace(PRESET, schedule=replace(PRESET.schedule, total_kimg=0.08)).with_loss("lsgan").with_classes(4)
     config = config_of(h5, tmp_path / "run", preset=preset, labels="Smiling,Male")
     assert finish(start(config, Death(images=56))) == -signal.SIGKILL
     assert finish(start(config)) == 0

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from datatools.errors import DataError
-from pggan.config.schedule import ScheduleConfig
+from pggan.config.presets import Preset
 from pggan.data.stream import Source
 from pggan.metrics.compare import Options
 from pggan.metrics.image_sets import PyramidSet
@@ -22,9 +22,10 @@ from pggan.training.checkpoints import checkpoints, load_checkpoint
 from pggan.training.loop import Result
 from pggan.training.metrics import MeasuringInterruptedError, TrainingMetrics
 from pggan.training.models import load_model
+from pggan.training.options import TrainingOptions
 from pggan.training.run import Run
-from pggan.training.run_config import MetricsConfig
 from tests.support.pggan_runs import (
+    PRESET,
     Death,
     assert_equal_values,
     config_of,
@@ -35,10 +36,11 @@ from tests.support.pggan_runs import (
     write_pyramid,
 )
 
+CPU = torch.device("cpu")
 SCHEDULE = {"start_resolution": 8, "total_kimg": 0.128}
 MEASURED = [48, 72, 96, 120, 128]
 """Every 24 images from 16 x 16 pixels on, which begin after 40, and at the training's end."""
-METRICS = MetricsConfig((("swd", 0.024), ("ms-ssim", 0.048)), 12)
+METRICS: dict[str, Any] = {"metrics": (("swd", 0.024), ("ms-ssim", 0.048)), "metrics_images": 12}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def straight(h5: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with metrics that nothing disturbed; not to be changed."""
     out = tmp_path_factory.mktemp("straight") / "run"
-    assert train(config_of(h5, out, metrics=METRICS, schedule=SCHEDULE)) == Result(128, True)
+    assert train(config_of(h5, out, **METRICS, schedule=SCHEDULE)) == Result(128, True)
     return out
 
 
@@ -129,7 +131,7 @@ def disturb(monkeypatch: pytest.MonkeyPatch, images: int, error: Exception) -> l
 def test_killed_while_measuring_is_the_same(
     h5: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, metrics=METRICS, checkpoint_kimg=1000.0)
+    config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, **METRICS, checkpoint_kimg=1000.0)
     done = disturb(monkeypatch, 72, CrashError())
     with pytest.raises(CrashError):
         train(config)
@@ -143,7 +145,7 @@ def test_killed_while_measuring_is_the_same(
 def test_killed_afterwards_measures_nothing_twice(
     h5: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, metrics=METRICS, checkpoint_kimg=1000.0)
+    config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, **METRICS, checkpoint_kimg=1000.0)
     assert finish(start(config, Death(images=84))) == -signal.SIGKILL
     assert [line["images"] for line in measured(config.out)] == [48, 72]
     done = disturb(monkeypatch, -1, CrashError())
@@ -159,7 +161,7 @@ def test_killed_before_the_best_was_written(
     h5: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     best = load_model(straight / "best.safetensors").images
-    config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, metrics=METRICS)
+    config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, **METRICS)
     keep = session.keep_best
 
     def crash(run: Run) -> None:
@@ -179,7 +181,7 @@ def test_killed_before_the_best_was_written(
 def test_stopped_while_measuring_goes_on_with_it(
     h5: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, metrics=METRICS)
+    config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, **METRICS)
     disturb(monkeypatch, 72, MeasuringInterruptedError())
     assert train(config) == Result(72, False)
     assert "stopped after 72 images, as asked" in (config.out / "log.txt").read_text()
@@ -200,7 +202,7 @@ def test_stopped_while_measuring_goes_on_with_it(
 def test_what_cannot_be_measured_does_not_end_the_training(
     error: Exception, told: str, h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, metrics=METRICS)
+    config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, **METRICS)
     done = disturb(monkeypatch, 72, error)
     assert train(config).finished
     assert done == MEASURED
@@ -209,8 +211,8 @@ def test_what_cannot_be_measured_does_not_end_the_training(
 
 
 def test_notes_are_told_once(h5: Path, tmp_path: Path) -> None:
-    often = MetricsConfig((("swd", 0.008), ("ms-ssim", 0.008)), 30)
-    config = config_of(h5, tmp_path / "run", schedule={"start_resolution": 16, "total_kimg": 0.016}, metrics=often)
+    often = {"metrics": (("swd", 0.008), ("ms-ssim", 0.008)), "metrics_images": 30}
+    config = config_of(h5, tmp_path / "run", schedule={"start_resolution": 16, "total_kimg": 0.016}, **often)
     config.out.mkdir()
     (config.out / "metrics-cache").write_text("in the way")
     train(config)
@@ -225,7 +227,7 @@ def test_notes_are_told_once(h5: Path, tmp_path: Path) -> None:
 
 
 def test_metrics_may_come_and_go(h5: Path, straight: Path, tmp_path: Path) -> None:
-    config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, metrics=METRICS)
+    config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, **METRICS)
     train(replace(config, metrics=(), metrics_images=None))
     assert not measured(config.out)
     train(config)
@@ -252,15 +254,15 @@ def test_reals_of_a_fade_are_faded_and_mirrored(h5: Path, straight: Path, monkey
         monkeypatch.undo()
 
 
-def watching(h5: Path, folder: Path, config: MetricsConfig = METRICS, **changes: Any) -> TrainingMetrics:
-    options = {"seed": 0, "mirror": True, "device": torch.device("cpu"), "stopping": lambda: False, **changes}
-    return TrainingMetrics(
-        config, folder, Source(h5), config_of(h5, folder, schedule=SCHEDULE).preset.schedule, **options
-    )
+def watching(h5: Path, folder: Path, *, mirror: bool = True, stop: bool = False, **changes: Any) -> TrainingMetrics:
+    options = config_of(h5, folder, **{**METRICS, **changes}, schedule=SCHEDULE)
+    assert isinstance(options.preset, Preset)
+    preset = replace(options.preset, mirror=mirror)
+    return TrainingMetrics(options, preset, folder, Source(h5), seed=0, device=CPU, stopping=lambda: stop)
 
 
 def test_gives_up_when_asked_to_stop(h5: Path, straight: Path) -> None:
-    found = watching(h5, straight, stopping=lambda: True)
+    found = watching(h5, straight, stop=True)
     with pytest.raises(MeasuringInterruptedError):
         found.measure(load_model(straight / "final.safetensors"), ["swd"])
     assert found.records == []
@@ -316,41 +318,41 @@ def test_a_collapse_is_told_in_the_status_line(
     assert found.alarms() == ([] if told is None else [told])
     assert ("COLLAPSE" in found.status()) == (told is not None)
     assert found.status().endswith(told or "")
-    unwatched = watching(h5, tmp_path, MetricsConfig())
+    unwatched = watching(h5, tmp_path, metrics=(), metrics_images=None)
     unwatched.resume_from(lines)
     assert unwatched.status() == ""
 
 
 def test_a_collapsed_generator_is_noticed(h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pggan.metrics.image_sets.normals", lambda *_: torch.ones(8))  # one picture over and over
-    often = MetricsConfig((("ms-ssim", 0.1),), 12)
-    config = config_of(h5, tmp_path / "run", schedule={"start_resolution": 16, "total_kimg": 0.016}, metrics=often)
+    often = {"metrics": (("ms-ssim", 0.1),), "metrics_images": 12}
+    config = config_of(h5, tmp_path / "run", schedule={"start_resolution": 16, "total_kimg": 0.016}, **often)
     train(config)
     assert "warning: COLLAPSE? MS-SSIM of fakes 1.00 (reals 0.4" in (config.out / "log.txt").read_text()
     assert measured(config.out)[-1]["metrics"]["ms_ssim"] == pytest.approx(1)
 
 
 def test_settings_that_cannot_be(h5: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"--metrics fid: in training swd and ms-ssim.*pggan\.evaluate"):
-        MetricsConfig(parse_intervals("swd@200,fid@200"))
+    with pytest.raises(DataError, match=r"metrics fid: in training swd and ms-ssim.*pggan\.evaluate"):
+        TrainingOptions(h5, metrics=parse_intervals("swd@200,fid@200"))
     for interval in ("swd@0", "swd@-1", "swd@inf", "swd@nan"):
         with pytest.raises(DataError, match="must be thousands of images"):
-            MetricsConfig(parse_intervals(interval))
+            TrainingOptions(h5, metrics=parse_intervals(interval))
     for text in ("swd", "swd@", "swd@often"):
         with pytest.raises(DataError, match=f"--metrics {text}: must be a metric and its interval"):
             parse_intervals(text)
-    with pytest.raises(DataError, match="--metrics-images 1"):
-        MetricsConfig(images=1)
+    with pytest.raises(DataError, match="metrics_images 1 is not in the range"):
+        TrainingOptions(h5, metrics_images=1, metrics=METRICS["metrics"])
     with pytest.raises(DataError, match=r"has 50 images, 51 are to be measured: measure fewer"):
-        train(config_of(h5, tmp_path / "run", metrics=MetricsConfig(METRICS.every, 51)))
-    small = ScheduleConfig(8, total_kimg=1.0)
+        watching(h5, tmp_path, metrics_images=51)
+    options, small = config_of(h5, tmp_path, **METRICS), PRESET.with_resolution(8)
     with pytest.raises(DataError, match="8 x 8 pixels have no sliced Wasserstein"):
-        TrainingMetrics(METRICS, tmp_path, Source(h5), small, seed=0, mirror=True, device="cpu", stopping=lambda: False)
+        TrainingMetrics(options, small, tmp_path, Source(h5), seed=0, device=CPU, stopping=lambda: False)
 
 
 def test_of_half_of_the_reals_at_most(h5: Path, tmp_path: Path) -> None:
-    assert watching(h5, tmp_path, MetricsConfig(METRICS.every)).options.count == 25
-    assert watching(h5, tmp_path, MetricsConfig(METRICS.every, 40)).options.count == 40
+    assert watching(h5, tmp_path, metrics_images=None).options.count == 25
+    assert watching(h5, tmp_path, metrics_images=40).options.count == 40
 
 
 def test_intervals_of_the_command_line() -> None:

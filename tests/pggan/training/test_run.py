@@ -72,7 +72,7 @@ def states(networks: Networks) -> list[dict[str, Any]]:
     return [dict(part.state_dict()) for part in (networks.generator, networks.discriminator, networks.ema)]
 
 
-@pytest.mark.parametrize("preset", [PRESET, PRESETS["table1-b"], PRESETS["table1-e-star"], PRESET.with_lsgan()])
+@pytest.mark.parametrize("preset", [PRESET, PRESETS["table1-b"], PRESETS["table1-e-star"], PRESET.with_loss("lsgan")])
 def test_a_plan_leaves_the_networks_as_they_were(preset: Preset) -> None:
     preset = preset.with_resolution(16)
     preset = replace(preset, network=replace(preset.network, fmap_base=64, fmap_max=8, latent_size=8))
