@@ -7,7 +7,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from datatools.errors import DataError, SettingError
@@ -219,19 +219,22 @@ def network_from_json(values: Mapping[str, Any]) -> NetworkConfig:
     return _from_json(NetworkConfig, values, "network")
 
 
+def flat(preset: Preset) -> dict[str, Any]:
+    """Return all settings by names such as `network.fmap_max`."""
+    settings: dict[str, Any] = {}
+    for part, values in vars(preset).items():
+        settings |= (
+            {f"{part}.{name}": value for name, value in vars(values).items()}
+            if is_dataclass(values)
+            else {part: values}
+        )
+    return settings
+
+
 def differences(first: Preset, second: Preset) -> tuple[tuple[str, Any, Any], ...]:
     """Return (setting, value in first, value in second) where they differ; names such as `network.fmap_max`."""
-    changes: list[tuple[str, Any, Any]] = []
-    for item in fields(Preset):
-        a, b = getattr(first, item.name), getattr(second, item.name)
-        if a == b:
-            continue
-        if is_dataclass(a):
-            inner = [(f"{item.name}.{f.name}", getattr(a, f.name), getattr(b, f.name)) for f in fields(a)]
-            changes += [(name, x, y) for name, x, y in inner if x != y]
-        else:
-            changes.append((item.name, a, b))
-    return tuple(changes)
+    pairs = zip(flat(first).items(), flat(second).values(), strict=True)
+    return tuple((name, before, now) for (name, before), now in pairs if before != now)
 
 
 def _v2(devices: int, resolution: int = 1024, **schedule: Any) -> ScheduleConfig:

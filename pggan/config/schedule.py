@@ -172,7 +172,6 @@ class Stage:
     fading: bool
     minibatch: int
     learning_rate: float
-    rounds: int
 
 
 def stages(config: ScheduleConfig) -> tuple[Stage, ...]:
@@ -198,7 +197,6 @@ def stages(config: ScheduleConfig) -> tuple[Stage, ...]:
                 fading=first.stage[0] != first.stage[1],
                 minibatch=first.minibatch,
                 learning_rate=first.learning_rate,
-                rounds=outside,
             )
         )
     return tuple(result)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pggan.config.schedule import ScheduleConfig, stages
+from pggan.config.schedule import Stage
 from pggan.training.log import parse
 
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -54,24 +54,16 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Log:
-    """What happened in a run, in order."""
-
-    sessions: tuple[Session, ...]
-    messages: tuple[Message, ...]
-
-    @property
-    def warnings(self) -> list[Message]:
-        return [message for message in self.messages if message.kind == "warning"]
-
-
-@dataclass(frozen=True)
 class Stats:
-    """The lines of stats.jsonl. `rows`: numbers by rising images; `damaged`: how many lines could not be read."""
+    """The lines of stats.jsonl. `rows`: numbers by rising images; `damaged`: how many lines could not be read.
+
+    Sessions and messages are in the order in which they happened.
+    """
 
     rows: tuple[Mapping[str, Any], ...]
     damaged: int
-    log: Log = Log((), ())
+    sessions: tuple[Session, ...] = ()
+    messages: tuple[Message, ...] = ()
 
     @property
     def images(self) -> int:
@@ -85,14 +77,12 @@ class Stats:
 
     def elapsed(self) -> list[float]:
         """Return the seconds of training as of each line, 0 where a line has none."""
-        times = (number(row, "timing", "seconds") for row in self.rows)
-        return [0.0 if math.isnan(time) else time for time in times]
+        return [next(iter(_finite([row], "timing", "seconds")), 0.0) for row in self.rows]
 
     @property
     def measuring_seconds(self) -> float:
         """Return the seconds that metrics took in addition to training."""
-        times = (number(row, "timing", "metrics_seconds") for row in self.rows)
-        return sum(time for time in times if not math.isnan(time))
+        return sum(_finite(self.rows, "timing", "metrics_seconds"))
 
     def names(self, group: str) -> list[str]:
         """Return the names in that group of numbers, sorted."""
@@ -103,16 +93,6 @@ class Stats:
         rows = [row for row in self.rows if name in _group(row, group)]
         kimg = np.array([row["images"] / 1000 for row in rows])
         return kimg, np.array([number(row, group, name) for row in rows])
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of the schedule in kimg."""
-
-    first: float
-    end: float
-    resolution: int
-    fading: bool
 
 
 @dataclass(frozen=True)
@@ -142,7 +122,7 @@ class PhaseSpeed:
     Speeds are medians in images per second, memory is the highest peak; NaN where no line has a number.
     """
 
-    phase: Phase
+    phase: Stage
     first: int
     last: int
     seconds: float
@@ -152,15 +132,9 @@ class PhaseSpeed:
     device_bytes: float
 
 
-def phases_of(schedule: ScheduleConfig) -> tuple[Phase, ...]:
-    """Return the phases of the whole schedule."""
-    found = stages(schedule)
-    return tuple(Phase(s.first_image / 1000, s.end_image / 1000, s.resolution, s.fading) for s in found)
-
-
-def phase_at(phases: Sequence[Phase], kimg: float) -> Phase:
+def phase_at(phases: Sequence[Stage], kimg: float) -> Stage:
     """Return the phase after so many kimg; the last one beyond the schedule's end."""
-    return next((phase for phase in phases if kimg < phase.end), phases[-1])
+    return next((phase for phase in phases if kimg < phase.end_image / 1000), phases[-1])
 
 
 def read_stats(path: Path) -> Stats:
@@ -171,10 +145,10 @@ def read_stats(path: Path) -> Stats:
         lines = []
     whole = [line for line in map(parse, lines) if "event" in line or number(line, "images") >= 0]
     rows = sorted((line for line in whole if "event" not in line), key=lambda row: row["images"])
-    return Stats(tuple(rows), len(lines) - len(whole), log_of(whole))
+    return Stats(tuple(rows), len(lines) - len(whole), *sessions_of(whole))
 
 
-def log_of(lines: Iterable[Mapping[str, Any]]) -> Log:
+def sessions_of(lines: Iterable[Mapping[str, Any]]) -> tuple[tuple[Session, ...], tuple[Message, ...]]:
     """Return the sessions and messages of the lines of stats.jsonl, in the order in which they were written.
 
     Lines without a time, as older versions wrote them, belong to no session.
@@ -197,12 +171,12 @@ def log_of(lines: Iterable[Mapping[str, Any]]) -> Log:
             last = session.last if math.isnan(images) else int(images)
             end = str(kind) if kind in ENDS else session.end
             sessions[-1] = replace(session, ended=max(time, session.ended), last=last, end=end)
-    return Log(tuple(sessions), tuple(messages))
+    return tuple(sessions), tuple(messages)
 
 
-def speeds(stats: Stats, phases: Sequence[Phase]) -> list[PhaseSpeed]:
+def speeds(stats: Stats, phases: Sequence[Stage]) -> list[PhaseSpeed]:
     """Return what each phase took, in order. A status line counts for the phase at the middle of its images."""
-    status = Stats(tuple(row for row in stats.rows if not math.isnan(number(row, *_STEP))), 0)
+    status = Stats(tuple(row for row in stats.rows if _finite([row], *_STEP)), 0)
     seconds, images = [0.0, *status.elapsed()], [0, *(int(row["images"]) for row in status.rows)]
     lines = range(len(status.rows))
     found = []
@@ -215,10 +189,10 @@ def speeds(stats: Stats, phases: Sequence[Phase]) -> list[PhaseSpeed]:
                 first=images[own[0]],
                 last=images[own[-1] + 1],
                 seconds=max(seconds[own[-1] + 1] - seconds[own[0]], 0.0),
-                step=_median(rows, *_STEP),
-                loader=_median(rows, *_LOADER),
-                process_bytes=_peak(rows, "process_peak"),
-                device_bytes=_peak(rows, "device_peak"),
+                step=_median(_finite(rows, *_STEP)),
+                loader=_median(_finite(rows, *_LOADER)),
+                process_bytes=max(_finite(rows, "memory", "process_peak"), default=math.nan),
+                device_bytes=max(_finite(rows, "memory", "device_peak"), default=math.nan),
             )
         )
     return found
@@ -232,7 +206,7 @@ def levels_of(names: Iterable[str], metric: str) -> list[int]:
 
 def newest_swd(stats: Stats) -> NewestSwd | None:
     """Return the SWD of the newest line that has one, None where no line has one."""
-    rows = [row for row in stats.rows if not math.isnan(number(row, "metrics", "swd"))]
+    rows = [row for row in stats.rows if _finite([row], "metrics", "swd")]
     if not rows:
         return None
     last = rows[-1]
@@ -270,13 +244,13 @@ def _group(row: Mapping[str, Any], group: str) -> Mapping[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _median(rows: Sequence[Mapping[str, Any]], *names: str) -> float:
-    known = [value for row in rows if not math.isnan(value := number(row, *names))]
-    return statistics.median(known) if known else math.nan
+def _finite(rows: Iterable[Mapping[str, Any]], *names: str) -> list[float]:
+    """Return the finite numbers under these nested names."""
+    return [value for row in rows if not math.isnan(value := number(row, *names))]
 
 
-def _peak(rows: Sequence[Mapping[str, Any]], name: str) -> float:
-    return max((value for row in rows if not math.isnan(value := number(row, "memory", name))), default=math.nan)
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values) if values else math.nan
 
 
 def _time_of(line: Mapping[str, Any]) -> datetime.datetime | None:

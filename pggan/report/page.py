@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from datatools.errors import DataError
 from datatools.files import as_data_error, atomic_path
 from datatools.webpage import TIMES, Notes, render
-from pggan.config.presets import differences, get_preset
+from pggan.config.presets import differences, flat, get_preset
+from pggan.config.schedule import Stage, stages
 from pggan.data.stream import Source
 from pggan.media.video import snapshots
-from pggan.report.data import Phase, Stats, newest_swd, phase_at, phases_of, read_stats, speeds
+from pggan.report.data import Stats, newest_swd, phase_at, read_stats, speeds
 from pggan.report.pictures import read_grids, read_reals, samples_of, with_neighbours
 from pggan.report.plots import charts
 from pggan.training.distributed import choose_device
@@ -79,7 +79,7 @@ def _content(run: Path, saved: SavedRun, faces: Source | None, device: str) -> d
     if stats.damaged:
         lines = "1 line is" if stats.damaged == 1 else f"{stats.damaged} lines are"
         notes.texts.append(f"stats.jsonl: {lines} damaged and left out")
-    log, phases = stats.log, phases_of(saved.preset.schedule)
+    phases = stages(saved.preset.schedule)
     took = speeds(stats, phases)
     resolution = saved.preset.network.resolution
     try:
@@ -93,12 +93,12 @@ def _content(run: Path, saved: SavedRun, faces: Source | None, device: str) -> d
         "name": run.absolute().name,
         "sections": SECTIONS,
         "saved": saved,
-        "images": max(stats.images, log.sessions[-1].last if log.sessions else 0),
+        "images": max(stats.images, stats.sessions[-1].last if stats.sessions else 0),
         "stats": stats,
-        "log": log,
-        "messages": log.messages[-MESSAGES:],
+        "messages": stats.messages[-MESSAGES:],
+        "warnings": [message for message in stats.messages if message.kind == "warning"],
         "differing": _differing(saved),
-        "settings": _settings(saved),
+        "settings": [(name, _words(value)) for name, value in flat(saved.preset).items()],
         "charts": charts(stats, phases, saved.preset.loss.gradient_target),
         "swd": newest_swd(stats),
         "grids": [(grid, _level_at(phases, grid.kimg)) for grid in grids],
@@ -135,17 +135,6 @@ def _differing(saved: SavedRun) -> list[tuple[str, str, str]] | None:
     return [(name, _words(before), _words(now)) for name, before, now in differences(preset, saved.preset)]
 
 
-def _settings(saved: SavedRun) -> list[tuple[str, str]]:
-    """Return all settings of the preset, by their names in config.json."""
-    found = []
-    for part, values in asdict(saved.preset).items():
-        if isinstance(values, dict):
-            found += [(f"{part}.{name}", _words(value)) for name, value in values.items()]
-        else:
-            found.append((part, _words(values)))
-    return found
-
-
 def _words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -156,11 +145,11 @@ def _words(value: Any) -> str:
     return str(value)
 
 
-def _level_at(phases: Sequence[Phase], kimg: float) -> str:
+def _level_at(phases: Sequence[Stage], kimg: float) -> str:
     """Return the level of a snapshot's pictures in words."""
     phase = phase_at(phases, kimg)
     level = f"{phase.resolution} {TIMES} {phase.resolution}"
     if not phase.fading:
         return level
-    weight = min(max((kimg - phase.first) / (phase.end - phase.first), 0), 1)
-    return f"{level}, fading in ({100 * weight:.0f} %)"
+    first, end = phase.first_image / 1000, phase.end_image / 1000
+    return f"{level}, fading in ({100 * min(max((kimg - first) / (end - first), 0), 1):.0f} %)"

@@ -1,5 +1,6 @@
 """Draw the curves of the report page as SVG, shaded where a level fades in, with the levels named along the top."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
 from datatools.webpage import DASHES, INK, SOFT, PageFigure, Picture, add_legend, data_uri, new_plot, svg
-from pggan.report.data import Phase, Stats, levels_of
+from pggan.config.schedule import Stage
+from pggan.report.data import Stats, levels_of
 
 # Of nearly equal weight on white, and distinct for colour-blind readers.
 COLOURS = ("#1f5f99", "#d1600c", "#5a5a5f", "#2e8b6f", "#a33c8f", "#b8930b", "#58a6d6", "#7a1f1f")
@@ -46,7 +48,7 @@ def limits(values: NDArray[np.float64]) -> tuple[float, float]:
 
 def draw(
     lines: Sequence[Line],
-    phases: Sequence[Phase],
+    phases: Sequence[Stage],
     *,
     logarithmic: bool = False,
     from_zero: bool = False,
@@ -72,7 +74,7 @@ def draw(
     _show_phases(axes, phases, end)
     if mark is not None:
         axes.axhline(mark, color=SOFT, linewidth=1, linestyle=DASHES)
-    for line, colour in zip(lines, COLOURS * (1 + len(lines) // len(COLOURS)), strict=False):
+    for line, colour in zip(lines, itertools.cycle(COLOURS), strict=False):
         axes.plot(
             line.kimg,
             line.values,
@@ -89,30 +91,31 @@ def draw(
     return svg(figure)
 
 
-def _show_phases(axes: Axes, phases: Sequence[Phase], end: float) -> None:
+def _show_phases(axes: Axes, phases: Sequence[Stage], end: float) -> None:
     """Shade what fades in, and name each level where its stretch begins."""
     named = 0
     for phase in phases:
-        if phase.first >= end:
+        first = phase.first_image / 1000
+        if first >= end:
             break
         if phase.fading:
-            axes.axvspan(phase.first, min(phase.end, end), color=SHADE, linewidth=0, zorder=0)
+            axes.axvspan(first, min(phase.end_image / 1000, end), color=SHADE, linewidth=0, zorder=0)
         if phase.resolution != named:
-            own = [p.end for p in phases if p.resolution == phase.resolution]
-            if min(max(own), end) - phase.first > NARROW * end:
+            named = phase.resolution
+            last = max(p.end_image for p in phases if p.resolution == named) / 1000
+            if min(last, end) - first > NARROW * end:
                 axes.annotate(
-                    str(phase.resolution),
-                    (phase.first, 1.0),
+                    str(named),
+                    (first, 1.0),
                     (1, 3),
                     xycoords=axes.get_xaxis_transform(),
                     textcoords="offset points",
                     fontsize=8,
                     color=SOFT,
                 )
-            named = phase.resolution
 
 
-def charts(stats: Stats, phases: Sequence[Phase], gradient_target: float) -> list[PageFigure]:
+def charts(stats: Stats, phases: Sequence[Stage], gradient_target: float) -> list[PageFigure]:
     """Return curves of everything that stats.jsonl has numbers of.
 
     gradient_target: what the penalty pulls the gradient's norm to.

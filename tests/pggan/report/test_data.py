@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pggan.config.schedule import ScheduleConfig
-from pggan.report.data import Log, Stats, newest_swd, number, phase_at, phases_of, read_stats, speeds
+from pggan.config.schedule import ScheduleConfig, stages
+from pggan.report.data import Stats, newest_swd, number, phase_at, read_stats, speeds
 
 SCHEDULE = ScheduleConfig(8, training_kimg=10.0, transition_kimg=10.0, total_kimg=50.0, minibatch_base=10)
 DAY = "2026-11-22T"
@@ -54,18 +54,18 @@ LINES = [
 def test_sessions_and_messages(tmp_path: Path) -> None:
     (tmp_path / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
     stats = read_stats(tmp_path / "stats.jsonl")
-    sessions = [(s.first, s.last, s.device, s.end, s.seconds) for s in stats.log.sessions]
+    sessions = [(s.first, s.last, s.device, s.end, s.seconds) for s in stats.sessions]
     assert sessions == [
         (0, 20110, "1 x cpu, bf16", "open", 135),
         (15040, 19008, "2 x cuda, fp32", "stopped", 180),
         (19008, 400000, "1 x cpu, bf16", "finished", 3600),
         (400000, 400000, "1 x cpu, bf16", "failed", 30),
     ]
-    assert [message.kind for message in stats.log.messages] == [
+    assert [message.kind for message in stats.messages] == [
         *("forked", "growing", "warning", "resumed", "warning", "resumed", "stopped", "resumed", "finished"),
         *("resumed", "failed"),
     ]
-    assert [message.time.minute for message in stats.log.warnings] == [10, 12]
+    assert [message.time.minute for message in stats.messages if message.kind == "warning"] == [10, 12]
     assert [line["images"] for line in stats.rows] == [5060, 20110]
     assert stats.damaged == 0
 
@@ -80,8 +80,8 @@ def test_events_that_are_damaged(tmp_path: Path) -> None:
     ]
     (tmp_path / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     stats = read_stats(tmp_path / "stats.jsonl")
-    assert [(s.first, s.last, s.device) for s in stats.log.sessions] == [(0, 0, "None x None, None")]
-    assert [message.text for message in stats.log.messages] == ["7"]
+    assert [(s.first, s.last, s.device) for s in stats.sessions] == [(0, 0, "None x None, None")]
+    assert [message.text for message in stats.messages] == ["7"]
     assert stats.images == 0
 
 
@@ -89,15 +89,15 @@ def test_runs_of_older_versions_have_no_sessions(tmp_path: Path) -> None:
     (tmp_path / "stats.jsonl").write_text(json.dumps(row(1000, loss={"d_loss": 1.0})) + "\n")
     (tmp_path / "log.txt").write_text("2026-11-22 13:57:00  resumed from 15040 images\n")
     stats = read_stats(tmp_path / "stats.jsonl")
-    assert (stats.images, stats.log) == (1000, Log((), ()))
+    assert (stats.images, stats.sessions, stats.messages) == (1000, (), ())
 
 
 def test_files_that_are_not_there_yet_are_empty(tmp_path: Path) -> None:
     stats = read_stats(tmp_path / "stats.jsonl")
-    assert stats.log.sessions == ()
+    assert stats.sessions == ()
     assert stats == Stats((), 0)
     assert (stats.images, stats.seconds, stats.names("loss")) == (0, 0.0, [])
-    assert speeds(stats, phases_of(SCHEDULE)) == []
+    assert speeds(stats, stages(SCHEDULE)) == []
 
 
 def test_damaged_lines_are_counted_and_left_out(tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_what_is_no_number(value: object) -> None:
 
 
 def test_status_lines_count_for_the_phase_in_their_middle() -> None:
-    phases = phases_of(SCHEDULE)
-    assert [(p.resolution, p.fading, round(p.first), round(p.end)) for p in phases] == [
+    phases = stages(SCHEDULE)
+    assert [(p.resolution, p.fading, round(p.first_image / 1000), round(p.end_image / 1000)) for p in phases] == [
         (4, False, 0, 10),
         (8, True, 10, 20),
         (8, False, 20, 50),
@@ -160,12 +160,12 @@ def test_status_lines_count_for_the_phase_in_their_middle() -> None:
 def test_lines_of_metrics_have_no_speed() -> None:
     status = row(12000, timing={"seconds": 5.0, "images_per_second_step": 3.0}, memory=3)
     stats = Stats((status, *(row(n, timing={"seconds": 5.0, "metrics_seconds": 2.5}) for n in (12000, 13000))), 0)
-    (found,) = speeds(stats, phases_of(SCHEDULE))
+    (found,) = speeds(stats, stages(SCHEDULE))
     assert (found.first, found.last, found.seconds, found.step) == (0, 12000, 5.0, 3.0)
     assert math.isnan(found.loader)
     assert math.isnan(found.process_bytes)
     assert stats.measuring_seconds == 5.0
-    assert speeds(Stats((row(1000), row(2000, timing=None)), 0), phases_of(SCHEDULE)) == []
+    assert speeds(Stats((row(1000), row(2000, timing=None)), 0), stages(SCHEDULE)) == []
 
 
 def test_newest_distances() -> None:
@@ -191,6 +191,6 @@ def test_newest_distances() -> None:
 
 
 def test_beyond_the_schedule_lies_its_last_phase() -> None:
-    phases = phases_of(SCHEDULE)
+    phases = stages(SCHEDULE)
     assert phase_at(phases, 15.0) is phases[1]
     assert phase_at(phases, 1e9) is phases[-1]

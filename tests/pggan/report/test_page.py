@@ -12,17 +12,18 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from pggan.config.schedule import Stage
 from pggan.report import page as report
 from pggan.report import plots
 from pggan.report.__main__ import main
-from pggan.report.data import Phase, Stats
+from pggan.report.data import Stats
 from pggan.report.page import write_report
 from pggan.report.plots import charts
 from tests.support.pggan_runs import config_of, stats_of, train, write_pyramid
 from tests.support.webpages import Page
 
 EVIL = "<b>1</b> & \"2\" '3'"
-PHASES = (Phase(0, 10, 4, False), Phase(10, 20, 8, True))
+PHASES = (Stage(0, 10_000, 4, False, 1, 1.0), Stage(10_000, 20_000, 8, True, 1, 1.0))
 
 
 def grids_of(page: Page) -> list[dict[str, str | None]]:

@@ -5,10 +5,13 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from pggan.report.data import Phase
+from pggan.config.schedule import Stage
 from pggan.report.plots import SHADE, Line, draw, limits
 
-PHASES = (Phase(0, 10, 4, False), Phase(10, 20, 8, True), Phase(20, 40, 8, False), Phase(40, 60, 16, True))
+PHASES = tuple(
+    Stage(1000 * first, 1000 * end, resolution, fading, 1, 1.0)
+    for first, end, resolution, fading in ((0, 10, 4, False), (10, 20, 8, True), (20, 40, 8, False), (40, 60, 16, True))
+)
 
 
 def line(values: list[float], label: str = "a") -> Line:

@@ -159,9 +159,9 @@ def test_damaged_newest_checkpoint_falls_back(h5: Path, straight: Path, tmp_path
     assert f"warning: {newest.path.name} is damaged" in log
     (lost,) = [images for kind, images in events_of(config.out) if kind == "discarded"]
     assert lost == 96
-    messages = read_stats(config.out / "stats.jsonl").log
-    assert [(session.first, session.last) for session in messages.sessions] == [(0, 96), (72, 200)]
-    assert [message.text.startswith(newest.path.name) for message in messages.warnings] == [True]
+    stats = read_stats(config.out / "stats.jsonl")
+    assert [(session.first, session.last) for session in stats.sessions] == [(0, 96), (72, 200)]
+    assert [m.text.startswith(newest.path.name) for m in stats.messages if m.kind == "warning"] == [True]
     assert_equal_runs(straight, config.out)
 
 
@@ -305,7 +305,7 @@ def test_non_finite_loss_goes_back_once(
     assert "not finite: d_loss, in the discriminator's step; going back to the last good checkpoint, once" in log
     assert "resumed from 72 images" in log
     assert [kind for kind, _ in events_of(config.out)].count("resumed") == 1
-    (session,) = read_stats(config.out / "stats.jsonl").log.sessions
+    (session,) = read_stats(config.out / "stats.jsonl").sessions
     assert (session.first, session.last, session.end) == (0, 200, "finished")
     assert_equal_runs(straight, config.out)  # nothing was updated by the bad step
 

@@ -316,7 +316,7 @@ def test_lines_that_were_cut_off(h5: Path, straight: Path, tmp_path: Path) -> No
     assert [line["images"] for line in stats_of(config.out)] == [24, 48, 72, 96, 104, 128, 152, 176, 200]
     assert (straight / FINAL).read_bytes() == (config.out / FINAL).read_bytes()
     assert (config.out / "log.txt").read_text().count("\n2026-01-01 10:00:00  tick 5\n") == 1
-    assert read_stats(config.out / STATS).log.sessions[-1].end == "finished"
+    assert read_stats(config.out / STATS).sessions[-1].end == "finished"
     seen = [0, 24, 48, 72, 96, 104, 128, 152, 176, 200]
     assert [kimg for kimg, _ in snapshots(config.out)] == [images / 1000 for images in seen]
 
