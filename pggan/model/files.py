@@ -1,7 +1,7 @@
 """Model files: safetensors with everything that rebuilds the networks; no date, path or machine."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,6 @@ from pggan.rng import normals
 FORMAT = "pggan-model"
 VERSION = 1
 METADATA = "pggan"  # one entry: with several, their order in the file would change from run to run
-STORED = {"ema": "average", "generator": "generator", "discriminator": "discriminator"}
-"""A model's networks -> their names in model files and checkpoints."""
 FINAL, BEST, CHECKPOINTS = "final.safetensors", "best.safetensors", "checkpoints"  # in a run folder
 REMEDY = f"a run's folder, or its {FINAL}"
 MAX_RESOLUTION = 1024  # of pyramids, and so of networks
@@ -34,15 +32,28 @@ BATCH_PIXELS = 1 << 17
 
 
 @dataclass
-class Model:
-    """Networks at the end of a run: `ema` makes the pictures; the other two are needed to continue training.
-
-    `lod`: how far they had grown; 0 is the full resolution.
-    """
+class NetworkSet:
+    """The networks of a run: `ema` makes the pictures; the other two are needed to continue training."""
 
     ema: Generator
     generator: Generator
     discriminator: Discriminator
+
+    @property
+    def stored(self) -> dict[str, Network]:
+        """The networks by their names in model files and checkpoints."""
+        return {"average": self.ema, "generator": self.generator, "discriminator": self.discriminator}
+
+    def load(self, states: Mapping[str, Any]) -> None:
+        """Take the weights from state dictionaries by the names of `stored`; raises what PyTorch raises."""
+        for name, network in self.stored.items():
+            network.load_state_dict(states[name])
+
+
+@dataclass
+class Model(NetworkSet):
+    """Networks after `images` reals. `lod`: how far they had grown; 0 is the full resolution."""
+
     lod: float
     images: int
 
@@ -61,7 +72,7 @@ class Model:
 
     def to(self, device: torch.device | str) -> "Model":
         """Move the networks to `device` and return the model."""
-        for network in (self.ema, self.generator, self.discriminator):
+        for network in self.stored.values():
             network.to(device)
         return self
 
@@ -110,20 +121,15 @@ def render(
     return pictures.repeat(repeats, axis=1).repeat(repeats, axis=2)
 
 
-def save_model(path: Path, parts: dict[str, Network], *, lod: float, images: int) -> None:
-    """Write the networks, by the names in `STORED`. The bytes depend on the arguments alone."""
+def save_model(path: Path, networks: NetworkSet, *, lod: float, images: int) -> None:
+    """Write the networks. The bytes depend on the arguments alone."""
     tensors = {
         f"{stored}.{name}": tensor.detach().cpu().contiguous()
-        for part, stored in STORED.items()
-        for name, tensor in parts[part].state_dict().items()
+        for stored, network in networks.stored.items()
+        for name, tensor in network.state_dict().items()
     }
-    described = {
-        "format": FORMAT,
-        "version": VERSION,
-        "network": asdict(parts["ema"].config),
-        "lod": lod,
-        "images": images,
-    }
+    network = asdict(networks.ema.config)
+    described = {"format": FORMAT, "version": VERSION, "network": network, "lod": lod, "images": images}
     with atomic_path(path) as temporary:
         metadata = {METADATA: json.dumps(described, sort_keys=True)}
         temporary.write_bytes(safetensors.torch.save(tensors, metadata))
@@ -154,13 +160,15 @@ def read_model(path: Path) -> Model:
             raise DataError(f"{path}: model file of version {heading.get('version')}, this program reads {VERSION}")
         config, lod, images = _heading(heading)
         _check_tensors(config, tensors)
-        networks = {part: new_network(part, config) for part in STORED}
-        for part, network in networks.items():
-            prefix = f"{STORED[part]}."
-            network.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+        model = new_model(config, lod, images)
+        states: dict[str, dict[str, Tensor]] = {stored: {} for stored in model.stored}
+        for key, tensor in tensors.items():
+            stored, _, own = key.partition(".")
+            states[stored][own] = tensor
+        model.load(states)
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise DataError(f"{path}: the model file is damaged: {one_line(error, 200)}") from error
-    return model_of(networks, lod, images)
+    return model
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -198,9 +206,9 @@ def _check_tensors(config: NetworkConfig, tensors: dict[str, Tensor]) -> None:
     """Raise ValueError unless the tensors are those of networks of `config`, and finite."""
     with torch.device("meta"):  # networks of any size cost nothing before the tensors are seen to fit
         expected = {
-            f"{stored}.{n}": t
-            for part, stored in STORED.items()
-            for n, t in new_network(part, config).state_dict().items()
+            f"{stored}.{name}": tensor
+            for stored, network in new_model(config).stored.items()
+            for name, tensor in network.state_dict().items()
         }
     for words, names in (("lacks", expected.keys() - tensors.keys()), ("also has", tensors.keys() - expected.keys())):
         if names:
@@ -216,17 +224,9 @@ def _check_tensors(config: NetworkConfig, tensors: dict[str, Tensor]) -> None:
             raise ValueError(f"{name} holds values that are not finite")
 
 
-def new_network(part: str, config: NetworkConfig) -> Network:
-    """Return a network with random weights; `part` is a key of `STORED`."""
-    return Discriminator(config) if part == "discriminator" else Generator(config)
-
-
-def model_of(networks: dict[str, Network], lod: float, images: int) -> Model:
-    """Return the model of networks by their names in `STORED`, ready to make pictures."""
-    for network in networks.values():
+def new_model(config: NetworkConfig, lod: float = 0.0, images: int = 0) -> Model:
+    """Return networks with random weights, ready to make pictures."""
+    model = Model(Generator(config), Generator(config), Discriminator(config), lod, images)
+    for network in model.stored.values():
         network.eval().requires_grad_(False)
-    ema, generator, discriminator = (networks[part] for part in STORED)
-    assert isinstance(ema, Generator)
-    assert isinstance(generator, Generator)
-    assert isinstance(discriminator, Discriminator)
-    return Model(ema, generator, discriminator, lod, images)
+    return model

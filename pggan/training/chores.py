@@ -12,13 +12,13 @@ from datatools.text import duration
 from pggan.config.schedule import ScheduleState, state_at
 from pggan.data.stream import Order, Request, stream
 from pggan.media.grids import grid_size, save_grid, snapshot_name
-from pggan.model.files import BEST, CHECKPOINTS, Model, render
+from pggan.model.files import BEST, CHECKPOINTS, Model, render, save_model
 from pggan.rng import normals, rng
 from pggan.training.checkpoints import save_checkpoint
 from pggan.training.log import BOARD, STATS, memory_bytes, status_line
 from pggan.training.metrics import MeasuringInterruptedError
 from pggan.training.run import Run
-from pggan.training.run_dir import collect, save_networks
+from pggan.training.run_dir import collect
 from pggan.training.step import initialise_from_reals
 
 INITIAL_REALS = 500  # of minibatch discrimination
@@ -155,4 +155,4 @@ def keep_best(run: Run) -> None:
     best, images = run.metrics.best, run.position.images
     if run.team.is_main and best is not None and best.images == images:
         path = run.out / BEST
-        run.saving.must(path, partial(save_networks, path, run.stepper.networks, 0.0, images))
+        run.saving.must(path, partial(save_model, path, run.stepper.networks, lod=0.0, images=images))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 import torch
 
@@ -122,16 +122,13 @@ class RunLog:
     Events wait until `resume_from` has cut stats.jsonl back, so that a run that cannot begin leaves the file alone.
     """
 
-    def __init__(self, folder: Path | None = None, console: TextIO | None = None) -> None:
+    def __init__(self) -> None:
         self.folder: Path | None = None
-        self.console = console
         self.shown_at = time.monotonic()  # the last line
         self._board: Board | None = None
         self._unwritten: deque[str] = deque(maxlen=UNWRITTEN)
         self._events: deque[str] = deque(maxlen=UNWRITTEN)
         self._has_warned = False
-        if folder is not None:
-            self.open(folder)
 
     def open(self, folder: Path) -> None:
         """Write into that run folder from now on."""
@@ -148,7 +145,7 @@ class RunLog:
     def show(self, line: str) -> None:
         """Write a line on the console only."""
         if self.folder is not None:
-            say(line, self.console)
+            say(line)
             self.shown_at = time.monotonic()
 
     def _note(self, line: str) -> None:
@@ -161,7 +158,7 @@ class RunLog:
         except OSError as error:
             if not self._has_warned:
                 message = f"warning: {self.folder / 'log.txt'}: {reason(error)}; its lines wait until it can be written"
-                say(message, self.console)
+                say(message)
             self._has_warned = True
         else:
             self._unwritten.clear()

@@ -12,11 +12,10 @@ from functools import partial
 from datatools.errors import DataError
 from pggan.config.schedule import ScheduleState, rounds, state_at
 from pggan.data.stream import Batch, Order, requests, stream
-from pggan.model.files import FINAL
+from pggan.model.files import FINAL, save_model
 from pggan.training.chores import measure, prepare_start, report, save, save_snapshot, show_life
 from pggan.training.log import Tick
 from pggan.training.run import Run
-from pggan.training.run_dir import save_networks
 from pggan.training.session import begin, session
 from pggan.training.step import NonFiniteError
 
@@ -147,7 +146,7 @@ def finish(run: Run, state: ScheduleState) -> Result:
     save(run)
     if run.team.is_main:
         lod = state_at(run.preset.schedule, position.images).lod
-        run.saving.must(final, partial(save_networks, final, run.stepper.networks, lod, position.images))
+        run.saving.must(final, partial(save_model, final, run.stepper.networks, lod=lod, images=position.images))
     measure(run, ending=True)
     run.log.event("finished", f"finished after {position.images} images: {final}", images=position.images)
     return Result(position.images, True)

@@ -12,7 +12,7 @@ import torch
 from datatools.errors import DataError, one_line
 from datatools.files import as_data_error
 from pggan.config.schedule import state_at
-from pggan.model.files import BEST, CHECKPOINTS, FINAL, STORED, Model, model_of, new_network, read_model
+from pggan.model.files import BEST, CHECKPOINTS, FINAL, Model, new_model, read_model
 from pggan.training.checkpoints import Values, newest_good
 from pggan.training.run_config import SavedRun, read_saved_run
 from pggan.training.threads import use_fastest
@@ -58,11 +58,10 @@ def _has_model(path: Path) -> bool:
 
 def _of_checkpoint(folder: Path, saved: SavedRun, values: Values) -> Model:
     try:
-        networks = {part: new_network(part, saved.preset.network) for part in STORED}
-        for part, network in networks.items():
-            network.load_state_dict(values[STORED[part]])
         images = int(values["images"])
-        return model_of(networks, state_at(saved.preset.schedule, images).lod, images)
+        model = new_model(saved.preset.network, state_at(saved.preset.schedule, images).lod, images)
+        model.load(values)
+        return model
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise DataError(
             f"{folder}: its newest checkpoint does not fit its config.json: {one_line(error, 200)}"

@@ -163,13 +163,14 @@ def plan_from(stepper: Stepper, devices: int = 1, threads: int | None = None) ->
 @contextmanager
 def unchanged(networks: Networks) -> Iterator[None]:
     """Give the networks their weights back after the context, and Adam no moments."""
-    parts: list[Network] = [networks.generator, networks.discriminator, networks.ema]
-    before = [{name: value.cpu().clone() for name, value in part.state_dict().items()} for part in parts]
+    before = {
+        stored: {name: value.cpu().clone() for name, value in network.state_dict().items()}
+        for stored, network in networks.stored.items()
+    }
     try:
         yield
     finally:
-        for part, values in zip(parts, before, strict=True):
-            part.load_state_dict(values)
+        networks.load(before)
         networks.reset_optimizers()
 
 

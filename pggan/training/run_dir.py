@@ -1,22 +1,19 @@
 """The run folder: whose it is, what may go on in it, and what is saved there."""
 
 import fcntl
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from datatools.errors import DataError, one_line, reason
 from datatools.text import counted
-from pggan.model.files import BEST, CHECKPOINTS, FINAL, STORED, save_model
-from pggan.model.networks import Network
+from pggan.model.files import BEST, CHECKPOINTS, FINAL
 from pggan.training.checkpoints import Values, checkpoints
 from pggan.training.log import Tick
 from pggan.training.models import load_model
-from pggan.training.run_config import SavedRun
-from pggan.training.saving import require_room
 from pggan.training.step import Networks, Stepper
-from pggan.training.threads import cores
 
 
 @contextmanager
@@ -52,42 +49,13 @@ def check_room(out: Path, networks: Networks, *, keep: int, best: bool) -> None:
     missing = max(keep + 1 - len(checkpoints(out / CHECKPOINTS)), 1)  # a new one, before the oldest goes
     models = [FINAL, *([BEST] if best else [])]
     needed = missing * checkpoint + model * sum(not (out / name).exists() for name in models)
-    require_room(out, needed, f"{counted(missing, 'checkpoint')} and the models")
-
-
-def check_resume_settings(out: Path, saved: SavedRun | None, now: SavedRun, *, fork: bool) -> list[str]:
-    """Return what differs from the settings that the run in `out` has, a line for each that would change the results.
-
-    Raises DataError that names them all, unless the run is to be forked.
-    """
-    changes = [] if saved is None else saved.changes(now)
-    if changes and not fork:
+    usage = shutil.disk_usage(out)
+    if usage.total and usage.free < needed:  # some file systems do not report their size
         raise DataError(
-            f"--out {out}: the run there has other settings; give them, another --out, or --fork to go on with "
-            f"the new ones: {'; '.join(changes)}"
+            f"--out {out}: the disk is too full for {counted(missing, 'checkpoint')} and the models: "
+            f"{needed / 1e6:,.1f} MB needed, {usage.free / 1e6:,.1f} MB free; free some space, choose another --out, "
+            "or keep fewer checkpoints (--keep)"
         )
-    return changes
-
-
-def settle_threads(before: int | None, now: int | None, say: Callable[[str], None]) -> list[str]:
-    """Report the number of threads of a resumed run; return the change to be recorded, if there is one.
-
-    Args:
-        before: the run's number of threads, None where it is not known. now: the number asked for, None for `before`.
-    """
-    if before is None:
-        return []
-    if now is not None and now != before:
-        change = f"--threads is {now}, the run has {before}"
-        say(f"{change}: the last bits of the results may be others than with {before}")
-        return [change]
-    offered = cores()
-    if now is None and before > offered:
-        say(
-            f"{counted(before, 'thread')}, as the run began, on {counted(offered, 'core')}; "
-            f"--threads {offered} may be faster, and change the last bits of the results"
-        )
-    return []
 
 
 @dataclass
@@ -107,9 +75,7 @@ def collect(stepper: Stepper, position: Position) -> Values:
         "images": position.images,
         "stage": list(position.stage) if position.stage is not None else None,
         "tick": position.tick.state(),
-        "generator": networks.generator.state_dict(),
-        "discriminator": networks.discriminator.state_dict(),
-        STORED["ema"]: networks.ema.state_dict(),
+        **{stored: network.state_dict() for stored, network in networks.stored.items()},
         "g_optimizer": networks.g_optimizer.state_dict(),
         "d_optimizer": networks.d_optimizer.state_dict(),
         "g_scale": stepper.g_scale.state(),
@@ -121,19 +87,14 @@ def restore(stepper: Stepper, values: Values) -> Position:
     """Puts a checkpoint's values where they belong."""
     networks = stepper.networks
     try:
-        networks.generator.load_state_dict(values["generator"])
-        networks.discriminator.load_state_dict(values["discriminator"])
-        networks.ema.load_state_dict(values[STORED["ema"]])
+        networks.load(values)
     except RuntimeError as error:
         raise DataError(
             f"the checkpoint's networks are of other shapes; --fork cannot change those: {one_line(error, 200)}"
         ) from error
-    for optimizer, state in (
-        (networks.g_optimizer, values["g_optimizer"]),
-        (networks.d_optimizer, values["d_optimizer"]),
-    ):
+    for optimizer, name in ((networks.g_optimizer, "g_optimizer"), (networks.d_optimizer, "d_optimizer")):
         kept = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-        optimizer.load_state_dict(state)
+        optimizer.load_state_dict(values[name])
         for group, own in zip(optimizer.param_groups, kept, strict=True):
             group.update(own)  # settings are the run's own: they may have been forked
     stepper.g_scale.load(values["g_scale"])
@@ -150,15 +111,4 @@ def start_from(stepper: Stepper, path: Path) -> None:
     if model.config != config:
         names = [name for name, value in vars(config).items() if getattr(model.config, name) != value]
         raise DataError(f"--init-from {path}: its networks differ in {', '.join(names)}; give the same settings")
-    for part in ("generator", "discriminator", "ema"):
-        getattr(networks, part).load_state_dict(getattr(model, part).state_dict())
-
-
-def save_networks(path: Path, networks: Networks, lod: float, images: int) -> None:
-    """Write a model file of the networks as they are."""
-    parts: dict[str, Network] = {
-        "ema": networks.ema,
-        "generator": networks.generator,
-        "discriminator": networks.discriminator,
-    }
-    save_model(path, parts, lod=lod, images=images)
+    networks.load({stored: network.state_dict() for stored, network in model.stored.items()})

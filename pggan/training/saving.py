@@ -1,7 +1,6 @@
 """What a run does when its folder cannot be written: wait for a full disk, end in one line, or go on without."""
 
 import errno
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -90,16 +89,3 @@ class Saving:
         if checkpoints(self.folder / CHECKPOINTS):
             return "it resumes from the newest checkpoint, which is whole"
         return "it starts from the beginning, because no checkpoint was saved yet"
-
-
-def require_room(folder: Path, needed: int, what: str) -> None:
-    """Raise DataError where the disk of `folder` has less than `needed` bytes free.
-
-    A file system that does not report its size is taken to have room.
-    """
-    usage = shutil.disk_usage(folder)
-    if usage.total and usage.free < needed:
-        raise DataError(
-            f"--out {folder}: the disk is too full for {what}: {needed / 1e6:,.1f} MB needed, {usage.free / 1e6:,.1f} "
-            "MB free; free some space, choose another --out, or keep fewer checkpoints (--keep)"
-        )

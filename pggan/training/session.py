@@ -6,29 +6,23 @@ from dataclasses import replace
 from functools import partial
 
 from datatools.errors import DataError
+from datatools.text import counted
 from pggan.model.files import CHECKPOINTS
 from pggan.training.checkpoints import checkpoints, newest_good, remove_after
 from pggan.training.chores import keep_best
-from pggan.training.log import STATS, RunLog, Tick
+from pggan.training.log import STATS, Tick
 from pggan.training.run import Run
 from pggan.training.run_config import FILE_NAME
-from pggan.training.run_dir import (
-    Position,
-    check_resume_settings,
-    check_room,
-    locked,
-    restore,
-    settle_threads,
-    start_from,
-)
-from pggan.training.threads import using
+from pggan.training.run_dir import Position, check_room, locked, restore, start_from
+from pggan.training.threads import cores, using
 
 
 @contextmanager
 def session(run: Run) -> Iterator[None]:
     """Hold the run folder, and leave `run` where its newest good checkpoint says, or at its start.
 
-    Raises DataError for a folder that cannot be used; a run that cannot begin leaves the folder as it was.
+    Raises DataError for a folder that cannot be used; a run that cannot begin leaves the folder as it was. The error
+    that ends the run is logged, too: its console may be gone.
     """
     with ExitStack() as stack:
         if run.team.is_main:
@@ -36,41 +30,49 @@ def session(run: Run) -> Iterator[None]:
             if run.saved is None and (run.out / FILE_NAME).exists():
                 raise DataError(f"--out {run.out}: another process began a run there meanwhile; run the command again")
             run.log.open(run.out)
-        stack.enter_context(_errors_logged(run.log))
         stack.enter_context(run.stop.listening())
-        run.log.event("started", devices=run.team.size, device=run.device.type, precision=run.settings.precision)
-        note_changes(run)
-        stack.enter_context(using(run.plan.threads))
-        run.log.log("\n".join(run.plan.lines()))
-        if run.team.is_main:
-            options = run.options
-            check_room(run.out, run.stepper.networks, keep=options.keep, best=bool(options.metrics))
-        begin(run)
-        if run.team.is_main:
-            run.saving.must(run.out / FILE_NAME, partial(run.settings.write, run.out))
-        yield
-
-
-@contextmanager
-def _errors_logged(log: RunLog) -> Iterator[None]:
-    """Write the error that ends the run into the log, too: its console may be gone."""
-    try:
-        yield
-    except DataError as error:
-        log.event("failed", str(error))
-        raise
+        try:
+            run.log.event("started", devices=run.team.size, device=run.device.type, precision=run.settings.precision)
+            note_changes(run)
+            stack.enter_context(using(run.plan.threads))
+            run.log.log("\n".join(run.plan.lines()))
+            if run.team.is_main:
+                options = run.options
+                check_room(run.out, run.stepper.networks, keep=options.keep, best=bool(options.metrics))
+            begin(run)
+            if run.team.is_main:
+                run.saving.must(run.out / FILE_NAME, partial(run.settings.write, run.out))
+            yield
+        except DataError as error:
+            run.log.event("failed", str(error))
+            raise
 
 
 def note_changes(run: Run) -> None:
-    """Log what differs from the run's settings so far, and note it among the forks of config.json.
+    """Log what differs from the settings that the run in the folder has, and note it among the forks of config.json.
 
-    Raises DataError where the results would change and the run is not to be forked.
+    Raises DataError that names all that would change the results, unless the run is to be forked.
     """
-    changes = check_resume_settings(run.out, run.saved, run.settings, fork=run.options.fork)
+    if run.saved is None:
+        return
+    changes = run.saved.changes(run.settings)
+    if changes and not run.options.fork:
+        raise DataError(
+            f"--out {run.out}: the run there has other settings; give them, another --out, or --fork to go on with "
+            f"the new ones: {'; '.join(changes)}"
+        )
     for change in changes:
         run.log.event("forked", change)
-    if run.saved is not None:
-        changes += settle_threads(run.saved.threads, run.options.threads, partial(run.log.event, "note"))
+    before, now, offered = run.saved.threads, run.options.threads, cores()
+    if before is not None and now not in (None, before):
+        changes.append(f"--threads is {now}, the run has {before}")
+        run.log.event("note", f"{changes[-1]}: the last bits of the results may be others than with {before}")
+    elif before is not None and now is None and before > offered:
+        run.log.event(
+            "note",
+            f"{counted(before, 'thread')}, as the run began, on {counted(offered, 'core')}; "
+            f"--threads {offered} may be faster, and change the last bits of the results",
+        )
     if changes:
         run.settings = replace(run.settings, forks=(*run.settings.forks, {"changes": changes}))
 

@@ -19,6 +19,7 @@ from datatools.errors import DataError
 from pggan.config.presets import OptimizerConfig, Preset
 from pggan.config.schedule import ScheduleState
 from pggan.data.stream import Batch, as_floats
+from pggan.model.files import NetworkSet
 from pggan.model.losses import LossTerms, combine, d_step_terms, fade, g_step_terms
 from pggan.model.networks import Discriminator, Generator, Network, require_gradients, update_ema, used_parameters
 from pggan.precision import LossScale, PrecisionName, autocast
@@ -34,12 +35,9 @@ class NonFiniteError(Exception):
 
 
 @dataclass
-class Networks:
-    """Both networks, the generator's EMA, and both optimizers."""
+class Networks(NetworkSet):
+    """Networks in training, with both optimizers."""
 
-    generator: Generator
-    discriminator: Discriminator
-    ema: Generator
     g_optimizer: Adam
     d_optimizer: Adam
 
@@ -59,7 +57,7 @@ def build_networks(preset: Preset, seed: int, device: torch.device) -> Networks:
     discriminator.to(device).train()
     ema.to(device).eval().requires_grad_(False)
     return Networks(
-        generator, discriminator, ema, _adam(generator, preset.optimizer), _adam(discriminator, preset.optimizer)
+        ema, generator, discriminator, _adam(generator, preset.optimizer), _adam(discriminator, preset.optimizer)
     )
 
 

@@ -24,8 +24,7 @@ from pggan.data.stream import Source
 from pggan.evaluate import main, of_model
 from pggan.metrics.compare import Options, Results, measure
 from pggan.metrics.image_sets import ImageSet, ModelSet, PyramidSet
-from pggan.model.files import save_model
-from pggan.model.networks import Discriminator, Generator, Network
+from pggan.model.files import new_model, save_model
 from pggan.training.models import load_model
 from pggan.training.run import settle
 from tests.support.pggan_runs import PRESET, config_of, write_pyramid
@@ -36,9 +35,8 @@ COUNT = 20
 def write_model(path: Path, lod: float = 0.0, classes: int = 0) -> Path:
     torch.manual_seed(3)
     config = NetworkConfig(16, fmap_base=64, fmap_max=8, latent_size=8, classes=classes)
-    parts: dict[str, Network] = {"generator": Generator(config), "ema": Generator(config)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_model(path, {**parts, "discriminator": Discriminator(config)}, lod=lod, images=120_000)
+    save_model(path, new_model(config), lod=lod, images=120_000)
     return path
 
 

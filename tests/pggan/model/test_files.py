@@ -17,8 +17,7 @@ from safetensors.torch import load_file, safe_open, save_file
 from datatools.errors import DataError
 from pggan import evaluate, generate, train
 from pggan.config.presets import NetworkConfig
-from pggan.model.files import FORMAT, METADATA, STORED, save_model
-from pggan.model.networks import Discriminator, Generator
+from pggan.model.files import FORMAT, METADATA, new_model, save_model
 from pggan.training.models import load_model
 from tests.support import pggan_runs
 from tests.support.pggan_runs import config_of, write_pyramid
@@ -31,8 +30,7 @@ BIAS = "average.levels.4.conv.bias"
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "final.safetensors"
     torch.manual_seed(1)
-    parts = {"ema": Generator(CONFIG), "generator": Generator(CONFIG), "discriminator": Discriminator(CONFIG)}
-    save_model(path, parts, lod=0.5, images=1234)
+    save_model(path, new_model(CONFIG), lod=0.5, images=1234)
     return path
 
 
@@ -70,11 +68,14 @@ def test_round_trip(file: Path) -> None:
     model = load_model(file)
     assert (model.config, model.lod, model.images) == (CONFIG, 0.5, 1234)
     stored = load_file(file)
-    for part in ("ema", "generator", "discriminator"):
-        network = getattr(model, part)
+    for part, network in (
+        ("average", model.ema),
+        ("generator", model.generator),
+        ("discriminator", model.discriminator),
+    ):
         assert not network.training
         for name, value in network.state_dict().items():
-            assert torch.equal(value, stored[f"{STORED[part]}.{name}"])
+            assert torch.equal(value, stored[f"{part}.{name}"])
     assert model.pictures([3, 4]).shape == (2, 8, 8, 3)
 
 
@@ -91,13 +92,13 @@ def test_round_trip(file: Path) -> None:
 )
 def test_every_kind_of_network_comes_back(tmp_path: Path, changes: dict[str, Any]) -> None:
     path, config = tmp_path / "model.safetensors", replace(CONFIG, **changes)
-    parts = {"ema": Generator(config), "generator": Generator(config), "discriminator": Discriminator(config)}
-    save_model(path, parts, lod=0, images=0)
+    saved = new_model(config)
+    save_model(path, saved, lod=0, images=0)
     model = load_model(path)
     assert model.config == config
-    for part, saved in parts.items():
+    for part in ("ema", "generator", "discriminator"):
         for name, value in getattr(model, part).state_dict().items():
-            assert torch.equal(value, saved.state_dict()[name])
+            assert torch.equal(value, getattr(saved, part).state_dict()[name])
 
 
 HEADING = {"format": FORMAT, "version": 1, "network": asdict(CONFIG), "lod": 0.5, "images": 1234}

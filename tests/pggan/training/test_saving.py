@@ -324,7 +324,7 @@ def test_lines_that_were_cut_off(h5: Path, straight: Path, tmp_path: Path) -> No
 def test_a_log_that_cannot_be_written_is_told_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "log.txt").mkdir()
     with pytest.raises(DataError, match=r"log\.txt: cannot be written: Is a directory"):
-        RunLog(tmp_path)
+        RunLog().open(tmp_path)
 
 
 def test_file_systems_without_locks(h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
