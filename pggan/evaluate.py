@@ -5,8 +5,8 @@ reached, with reals of that size: mirrored and faded as its training saw them.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ DEFAULT_IMAGES = 16_384
 CACHE = "metrics-cache"
 
 
-OLD_NAMES = {"--against": "--images", "--h5": "--reals"}
+OLD_NAMES = {"against": "images", "h5": "reals"}
 """Options that were called otherwise; the old names still work."""
 
 
@@ -67,15 +67,12 @@ class Subject:
     notes: tuple[str, ...] = ()
 
 
-class EvaluateCommand(OneLineCommand):
-    """A command that also takes the old names of its options."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        parts = (argument.partition("=") for argument in args)
-        return super().parse_args(ctx, [OLD_NAMES.get(name, name) + mark + value for name, mark, value in parts])
-
-
-@click.command(cls=EvaluateCommand, help=__doc__, epilog=EXAMPLES)
+@click.command(
+    cls=OneLineCommand,
+    help=__doc__,
+    epilog=EXAMPLES,
+    context_settings={"token_normalize_func": lambda name: OLD_NAMES.get(name, name)},
+)
 @click.option("--model", type=PathOption(), help="Model to measure: a run folder or a model file.")
 @click.option("--images", type=PathOption(), help="Images to measure instead: a pyramid file or a folder of pictures.")
 @click.option(
@@ -131,8 +128,8 @@ def main(
     check(subject.images, reals, names, options)  # before weights are fetched
     if inception_metrics(names):
         options = replace(options, extractor=Inception(inception, chosen))
-    with Bar() as bar:
-        results = measure(subject.images, reals, names, options, bar)
+    with progress_bars() as progress:
+        results = measure(subject.images, reals, names, options, progress)
     notes = [*subject.notes, *results.notes]
     if subject.mirror is None and mirror is None:
         notes.insert(0, "whether the training mirrored reals is not known: they are not mirrored; see --mirror")
@@ -158,7 +155,7 @@ def check_json(path: Path) -> None:
     """Raise DataError, before any work, where the numbers could not be written."""
     if not path.absolute().parent.is_dir():
         raise DataError(f"--json {path}: the folder {path.absolute().parent} does not exist")
-    with _errors_named(path):
+    with as_data_error(f"--json {path}"):
         check_writable(path)
 
 
@@ -264,37 +261,23 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
         text = json.dumps(values, indent=2, allow_nan=False) + "\n"
     except ValueError as error:
         raise DataError(f"--json {path}: not written, one of the numbers is not finite, as the table shows") from error
-    with _errors_named(path), atomic_path(path) as temporary:
+    with as_data_error(f"--json {path}"), atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def _errors_named(path: Path) -> Iterator[None]:
-    with as_data_error(f"--json {path}"):
-        yield
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function that shows the progress of one task after another."""
+    with ExitStack() as stack:
+        bars: dict[str, Progress] = {}
 
+        def show(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                stack.close()  # the task before has ended
+                bars[what] = stack.enter_context(Progress(what, total))
+            bars[what](done)
 
-class Bar:
-    """Progress of one task after another."""
-
-    def __init__(self) -> None:
-        self._progress: Progress | None = None
-        self._what = ""
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if self._what != what:
-            self.__exit__()
-            self._what = what
-            self._progress = Progress(what, total).__enter__()
-        assert self._progress is not None
-        self._progress(done)
-
-    def __enter__(self) -> "Bar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.__exit__()
+        yield show
 
 
 def script() -> None:

@@ -7,8 +7,8 @@ Small levels are read into memory when their turn comes; larger ones are read ah
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +34,19 @@ Places = tuple[NDArray[np.int64], NDArray[np.bool_]]
 """Index in the file, whether mirrored; each (n,)."""
 
 
-@dataclass
+@lru_cache(maxsize=2)  # a batch touches two epochs at most, unless the file is tiny
+def _epoch(seed: int, count: int, mirror: bool, epoch: int) -> Places:
+    draw = rng(seed, "order", epoch)
+    return draw.permutation(count), draw.random(count) < 0.5 if mirror else np.zeros(count, bool)
+
+
+@dataclass(frozen=True)
 class Order:
     """Which image comes when: every epoch a new permutation, and, with `mirror`, a coin for every image."""
 
     seed: int
     count: int
     mirror: bool
-    _epochs: dict[int, tuple[NDArray[np.int64], NDArray[np.bool_]]] = field(default_factory=dict, repr=False)
 
     def at(self, positions: NDArray[np.int64]) -> Places:
         """Return where the images at `positions`, (n,), lie in the file."""
@@ -49,20 +54,10 @@ class Order:
         indices = np.empty(len(positions), np.int64)
         flips = np.empty(len(positions), bool)
         for epoch in np.unique(epochs):
-            permutation, coins = self._epoch(int(epoch))
+            permutation, coins = _epoch(self.seed, self.count, self.mirror, int(epoch))
             chosen = epochs == epoch
             indices[chosen], flips[chosen] = permutation[inside[chosen]], coins[inside[chosen]]
         return indices, flips
-
-    def _epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        if epoch not in self._epochs:
-            while len(self._epochs) > 1:  # a batch touches two epochs at most, unless the file is tiny
-                self._epochs.pop(next(iter(self._epochs)))
-            draw = rng(self.seed, "order", epoch)
-            permutation = draw.permutation(self.count)
-            coins = draw.random(self.count) < 0.5 if self.mirror else np.zeros(self.count, bool)
-            self._epochs[epoch] = permutation, coins
-        return self._epochs[epoch]
 
 
 @dataclass(frozen=True)

@@ -156,16 +156,14 @@ def measure(
         if "fid" in metrics or "pr" in metrics:
             features = _features(passes, reals, cache)
         extractor = options.extractor if inception else None
-        scanned = passes.scan(
+        similarity, described = passes.scan(
             images, "images", options.count, gathered=own, pairs="ms-ssim" in metrics, extractor=extractor
         )
-        results = replace(results, ms_ssim=scanned.ms_ssim, notes=(*results.notes, *cache.notes))
+        results = replace(results, ms_ssim=similarity, notes=(*results.notes, *cache.notes))
         if own is not None and theirs is not None:
             results = replace(results, swd=passes.distance(own, theirs, "distance"))
-        if scanned.features is not None and extractor is not None:
-            results = replace(
-                results, figures=fidelity.figures(scanned.features, features, inception, extractor.recipe)
-            )
+        if described is not None and extractor is not None:
+            results = replace(results, figures=fidelity.figures(described, features, inception, extractor.recipe))
         return results
 
 
@@ -205,14 +203,6 @@ def check(images: ImageSet, reals: ImageSet, metrics: Sequence[MetricName], opti
             raise DataError(
                 f"{each.name} has {each.count} images, {options.count} are to be measured: measure fewer or give more"
             )
-
-
-@dataclass(frozen=True)
-class PassResult:
-    """Results of one pass over a set."""
-
-    ms_ssim: float | None = None
-    features: InceptionFeatures | None = None
 
 
 class ImagePasses:
@@ -260,8 +250,11 @@ class ImagePasses:
         gathered: Descriptors | None = None,
         pairs: bool = False,
         extractor: Extractor | None = None,
-    ) -> PassResult:
-        """Read `count` images from `start` on once, for all metrics. Images 2k and 2k + 1 are compared as pairs."""
+    ) -> tuple[float | None, InceptionFeatures | None]:
+        """Read `count` images from `start` on once, for all metrics; return MS-SSIM and features, None if not wanted.
+
+        With `pairs`, images 2k and 2k + 1 are compared.
+        """
         similarities: list[NDArray[np.float64]] = []
         features: list[InceptionFeatures] = []
         size = min(max(BATCH_VALUES // (3 * images.resolution**2) // 2 * 2, 2), LARGEST_BATCH)  # even: whole pairs
@@ -275,7 +268,7 @@ class ImagePasses:
             if extractor is not None:
                 features.append(fidelity.describe([batch], extractor))
             self.progress(what, len(batch), count)
-        return PassResult(float(np.concatenate(similarities).mean()) if similarities else None, _joined(features))
+        return float(np.concatenate(similarities).mean()) if similarities else None, _joined(features)
 
     def distance(self, a: Descriptors, b: Descriptors, what: str) -> Levels:
         options = self.options
@@ -296,9 +289,9 @@ def _reals_alone(
     similarity = cache.number("ms-ssim", key) if pairs and options.floor else None
     missing = pairs and options.floor and similarity is None
     if gathered is not None or missing:
-        result = passes.scan(reals, "reals", count, mirror=options.mirror, gathered=gathered, pairs=missing)
+        found, _ = passes.scan(reals, "reals", count, mirror=options.mirror, gathered=gathered, pairs=missing)
         if missing:
-            similarity = result.ms_ssim
+            similarity = found
             cache.keep_number("ms-ssim", key, similarity)
     results = replace(results, ms_ssim_reals=similarity)
     if gathered is None or not options.floor:
@@ -326,9 +319,9 @@ def _features(passes: ImagePasses, reals: ImageSet, cache: Cache) -> InceptionFe
     known = cache.arrays("features", key)
     if known is None:
         what = "features of reals"
-        result = passes.scan(reals, what, reals.count, mirror=options.mirror, extractor=options.extractor)
-        assert result.features is not None
-        known = vars(result.features)
+        _, features = passes.scan(reals, what, reals.count, mirror=options.mirror, extractor=options.extractor)
+        assert features is not None
+        known = vars(features)
         cache.keep_arrays("features", key, known)
     return InceptionFeatures(**known)
 

@@ -24,7 +24,7 @@ from datatools.images import ImageError, image_size, read_bytes, read_upright
 from datatools.parallel import map_in_threads
 from datatools.pyramid import Pyramid
 from pggan.data.labels import Labels
-from pggan.model.files import BATCH_PIXELS, Model
+from pggan.model.files import Model, render
 from pggan.model.losses import fade
 from pggan.pixels import to_bytes, to_floats
 from pggan.rng import normals, rng
@@ -32,8 +32,6 @@ from pggan.rng import normals, rng
 Bytes = NDArray[np.uint8]
 
 UNLIMITED = sys.maxsize
-DEVICE_PIXELS = 1 << 22
-"""Pixels that a network makes at a time on a device other than the CPU."""
 
 # Clocks of the random numbers called "metrics"; latents of the image i have i + LATENTS.
 ORDER, COINS, CLASSES, LATENTS = 0, 1, 2, 3
@@ -179,27 +177,17 @@ class ModelSet:
     def settings(self) -> dict[str, Any]:
         return {"resolution": self.resolution, "lod": self.model.lod, "seed": self.seed}
 
-    @torch.no_grad()
     def batches(self, count: int, size: int, *, start: int = 0, mirror_seed: int | None = None) -> Iterator[Bytes]:
-        coins = _coins(mirror_seed, start, count)
+        coins, shape = _coins(mirror_seed, start, count), (self.model.config.latent_size,)
         rows = None
         if self.labels is not None:
             rows = rng(self.seed, "metrics", CLASSES).integers(0, len(self.labels), start + count)[start:]
         for some in _slices(count, size):
-            numbers = np.arange(count)[some] + start
+            numbers = range(start + some.start, start + some.stop)
+            latents = [normals(self.seed, "metrics", LATENTS + number, shape) for number in numbers]
             labels = None if rows is None or self.labels is None else torch.from_numpy(self.labels[rows[some]])
-            yield _mirrored(self._pictures(numbers, labels), coins[some])
-
-    def _pictures(self, numbers: NDArray[np.int64], labels: torch.Tensor | None) -> Bytes:
-        model, device = self.model, self.model.device
-        shape = (model.config.latent_size,)
-        latents = torch.stack([normals(self.seed, "metrics", LATENTS + int(number), shape) for number in numbers])
-        pixels = BATCH_PIXELS if device.type == "cpu" else DEVICE_PIXELS
-        pieces = []
-        for some in _slices(len(latents), max(1, pixels // self.resolution**2)):
-            own = None if labels is None else labels[some].to(device)
-            pieces.append(to_bytes(model.ema(latents[some].to(device), own, model.lod)))
-        return _channels_first(np.concatenate(pieces))
+            pictures = render(self.model.ema, torch.stack(latents), labels, self.model.lod)
+            yield _mirrored(_channels_first(pictures), coins[some])
 
 
 def open_set(path: Path, resolution: int | None = None, *, fading: float = 0.0, shuffle: int | None = None) -> ImageSet:

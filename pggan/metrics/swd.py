@@ -6,12 +6,13 @@ Everything that touches pictures or patches runs on NumPy arrays, chunk by chunk
 by the same code.
 """
 
+import io
 import shutil
-import tempfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 import numpy as np
@@ -135,7 +136,7 @@ def require_room(folder: Path, needed: int) -> None:
         raise DataError(f"{folder}: descriptors need {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free; {REMEDY}")
 
 
-class Descriptors:
+class Descriptors(AbstractContextManager["Descriptors"]):
     """Patches of a set of images, gathered while the images stream by, and handed out level by level.
 
         with Descriptors(16384, 256, seed, folder=Path("/tmp")) as gathered:
@@ -173,8 +174,17 @@ class Descriptors:
         self.device = torch.device(device)
         self.added = 0
         self._centres = {size: _rng(seed, "patches", size) for size in self.sizes}
-        rows = count * patches
-        self._store = _Memory(self.sizes, rows) if folder is None else _Files(self.sizes, rows, folder)
+        self._folder = folder
+        self._files: dict[int, IO[bytes]] = {}
+        if folder is not None:
+            require_room(folder, descriptor_bytes(count, resolution, patches))
+        try:
+            for size in self.sizes:
+                file = io.BytesIO() if folder is None else TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+                self._files[size] = file
+        except OSError as error:
+            self.close()
+            raise DataError(f"{folder}: no temporary files can be written: {reason(error)}; {REMEDY}") from error
 
     def add(self, images: Tensor | Bytes) -> None:
         """Add the set's next images, (n, 3, r, r) uint8."""
@@ -198,24 +208,27 @@ class Descriptors:
 
         in_threads(chunk, range(0, len(images), step), self.device)
         for size, values in gathered_by_size.items():
-            self._store.append(size, values)
+            left = values.data.cast("B")
+            with as_data_error(self._folder, "written", f"; {REMEDY}"):
+                while left:
+                    left = left[self._files[size].write(left) :]
         self.added += len(images)
 
     def level(self, size: int) -> Floats:
         """Return all patches of one level, (count * patches, 147) float32, not normalized; the caller owns them."""
         if self.added < self.count:
             raise DataError(f"{self.added} images were given: {self.count} are needed; lower the number of images")
-        return self._store.read(size)
+        file = self._files[size]
+        file.seek(0)
+        if isinstance(file, io.BytesIO):
+            return np.frombuffer(file.getbuffer(), np.float32).reshape(-1, VALUES).copy()
+        return np.fromfile(file, np.float32).reshape(-1, VALUES)
 
     def close(self) -> None:
-        self._store.close()
+        for file in self._files.values():
+            file.close()
 
-    def __enter__(self) -> "Descriptors":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -226,53 +239,6 @@ def _all_patches(pyramid: dict[int, Array], centres: dict[int, NDArray[np.int64]
         gathered = patches(level, centres[size][..., 0], centres[size][..., 1])
         by_size[size] = gathered.cpu().numpy() if isinstance(gathered, Tensor) else gathered
     return by_size
-
-
-class _Memory:
-    def __init__(self, sizes: Iterable[int], rows: int) -> None:
-        self._arrays = {size: np.empty((rows, VALUES), np.float32) for size in sizes}
-        self._filled = dict.fromkeys(self._arrays, 0)
-
-    def append(self, size: int, values: Floats) -> None:
-        start = self._filled[size]
-        self._arrays[size][start : start + len(values)] = values
-        self._filled[size] += len(values)
-
-    def read(self, size: int) -> Floats:
-        return self._arrays[size].copy()
-
-    def close(self) -> None:
-        self._arrays.clear()
-
-
-class _Files:
-    def __init__(self, sizes: list[int], rows: int, folder: Path) -> None:
-        self._shape = rows, VALUES
-        self._folder = folder
-        self._files: dict[int, IO[bytes]] = {}
-        require_room(folder, 4 * VALUES * rows * len(sizes))
-        try:
-            for size in sizes:
-                self._files[size] = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
-        except OSError as error:
-            self.close()
-            raise DataError(f"{folder}: no temporary files can be written: {reason(error)}; {REMEDY}") from error
-
-    def append(self, size: int, values: Floats) -> None:
-        with as_data_error(self._folder, "written", f"; {REMEDY}"):
-            left = values.data.cast("B")
-            while left:
-                left = left[self._files[size].write(left) :]
-
-    def read(self, size: int) -> Floats:
-        file = self._files[size]
-        file.seek(0)
-        values = np.fromfile(file, np.float32, self._shape[0] * self._shape[1])
-        return values.reshape(self._shape)
-
-    def close(self) -> None:
-        for file in self._files.values():
-            file.close()
 
 
 def normalize(descriptors: Array, out: Array | None = None) -> Array:

@@ -28,7 +28,7 @@ FINAL, BEST, CHECKPOINTS = "final.safetensors", "best.safetensors", "checkpoints
 REMEDY = f"a run's folder, or its {FINAL}"
 MAX_RESOLUTION = 1024  # of pyramids, and so of networks
 MAX_IMAGES = 10**15  # more than anybody will ever show to a network
-BATCH_PIXELS = 1 << 17
+BATCH_PIXELS, DEVICE_PIXELS = 1 << 17, 1 << 22  # that a generator makes at a time, on a CPU and on other devices
 
 
 @dataclass
@@ -110,7 +110,7 @@ def render(
     """Return (n, r, r, 3) uint8 RGB of the generator, made a few at a time in float32."""
     device = next(generator.parameters()).device
     resolution = Level(generator.config.resolution, lod).resolution
-    step = max(1, BATCH_PIXELS // resolution**2)
+    step = max(1, (BATCH_PIXELS if device.type == "cpu" else DEVICE_PIXELS) // resolution**2)
     pieces = []
     for start in range(0, len(latents), step):
         some = slice(start, start + step)

@@ -36,6 +36,11 @@ class Checkpoint:
         """The file that says that it is complete."""
         return self.path.with_suffix(".json")
 
+    def remove(self) -> None:
+        """Remove both files, as far as they exist."""
+        self.mark.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
 
 def checkpoint_at(folder: Path, images: int) -> Checkpoint:
     """The checkpoint of that many images seen, which need not exist."""
@@ -78,8 +83,7 @@ def remove_old(folder: Path, keep: int) -> None:
     for path in folder.glob("checkpoint-*"):
         match = _NAME.fullmatch(path.name)
         if match and int(match[1]) not in kept:
-            path.with_suffix(".json").unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
+            checkpoint_at(folder, int(match[1])).remove()
     for path in folder.glob(partial_path(folder / "checkpoint-*").name):
         path.unlink(missing_ok=True)
 
@@ -88,8 +92,7 @@ def remove_after(folder: Path, images: int) -> None:
     """Removes checkpoints of more than `images` seen: damaged ones, or of a future that will be trained anew."""
     for checkpoint in checkpoints(folder):
         if checkpoint.images > images:
-            checkpoint.mark.unlink(missing_ok=True)
-            checkpoint.path.unlink(missing_ok=True)
+            checkpoint.remove()
 
 
 def load_checkpoint(checkpoint: Checkpoint) -> Values:

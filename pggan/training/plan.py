@@ -44,7 +44,6 @@ class LevelPlan:
     `seconds`: per image shown, over all devices. `measured`: whether time, and `bytes_measured` whether memory, was.
     """
 
-    resolution: int
     g_parameters: int
     d_parameters: int
     at_once: int
@@ -213,7 +212,6 @@ def plan_levels(stepper: Stepper, devices: int) -> dict[int, LevelPlan]:
             seconds, peak = work / speed, None
         at_once = min(at_once, stepper.max_batch or at_once)
         found[resolution] = LevelPlan(
-            resolution,
             parameters(networks.generator, resolution),
             parameters(networks.discriminator, resolution),
             at_once,
@@ -251,10 +249,10 @@ def measure(stepper: Stepper, resolution: int, at_once: int) -> tuple[float, int
     state, batch = trial_round(stepper.preset, resolution, count)
     seconds = math.inf
     for _ in range(2):  # the first one sets things up
-        synchronize(device)
         start = time.perf_counter()
         steps(stepper, state, batch)
-        synchronize(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
         seconds = time.perf_counter() - start
     peak = None
     if device.type == "cuda":
@@ -280,11 +278,3 @@ def steps(stepper: Stepper, state: ScheduleState, batch: Batch, *, generator: bo
             stepper.generator_step(state, 0)
     except NonFiniteError as error:
         raise DataError(f"{error}, in a trial before the training: these settings diverge at once") from error
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has finished its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

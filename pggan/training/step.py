@@ -214,11 +214,10 @@ class Stepper:
             except torch.OutOfMemoryError:
                 optimizer.zero_grad(set_to_none=True)
             self._halve(minibatch)
-        names = sorted(found)
-        values = torch.stack([found[key] for key in names]) if names else torch.zeros(0, device=self.device)
+        names = self._names(name)  # also of a device without samples, which takes part with zeros
+        values = torch.stack([found[key] for key in names]) if found else torch.zeros(len(names), device=self.device)
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         if self.team.size > 1:
-            names, values = self._all_statistics(names, values, name)
             stop_votes = torch.full((1,), float(self.stop_requested()), device=self.device)
             self.team.sum([*gradients, values, stop_votes])
             self.stopping = bool(stop_votes.item())
@@ -243,14 +242,6 @@ class Stepper:
             (result.loss * (part.weight * scale.value)).backward()
             statistics.append(result.statistics)
         return combine(statistics, [part.weight for part in parts]) if parts else {}
-
-    def _all_statistics(self, names: list[str], values: Tensor, name: str) -> tuple[list[str], Tensor]:
-        """A device without samples has no statistics; it takes part with zeros under the names that the others use."""
-        expected = self._names(name)
-        if names:
-            assert names == expected, (names, expected)
-            return names, values
-        return expected, torch.zeros(len(expected), device=self.device)
 
     def _names(self, name: str) -> list[str]:
         labels = self.labels is not None
