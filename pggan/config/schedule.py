@@ -80,37 +80,20 @@ class ScheduleConfig:
         return tuple(2**level for level in range(first, last + 1))
 
 
-@dataclass(frozen=True)
-class ScheduleState:
-    """Settings of the round that starts when `images` reals have been shown.
+@dataclass(frozen=True, kw_only=True)
+class ScheduleState(Level):
+    """Level and settings of the round that starts when `images` reals have been shown.
 
     `learning_rate` is the level's rate; the optimizer uses `learning_rate * rampup`. `round_images` reals are shown
     until the next round.
     """
 
     images: int
-    level: Level
     minibatch: int
     learning_rate: float
     rampup: float
     tick_kimg: float
     round_images: int
-
-    @property
-    def lod(self) -> float:
-        return self.level.lod
-
-    @property
-    def resolution(self) -> int:
-        return self.level.resolution
-
-    @property
-    def alpha(self) -> float:
-        return self.level.alpha
-
-    @property
-    def stage(self) -> tuple[int, int]:
-        return self.level.stage
 
     @property
     def rate(self) -> float:
@@ -144,8 +127,9 @@ def state_at(config: ScheduleConfig, images: int) -> ScheduleState:
     kimg = images / 1000.0
     ramping = kimg < config.rampup_kimg
     return ScheduleState(
+        full=level.full,
+        lod=level.lod,
         images=images,
-        level=level,
         minibatch=minibatch,
         learning_rate=_at_level(config.rate_by_level, config.rate_base, resolution),
         rampup=math.exp(-RAMPUP_STEEPNESS * (1.0 - kimg / config.rampup_kimg) ** 2) if ramping else 1.0,

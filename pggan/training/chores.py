@@ -18,7 +18,6 @@ from pggan.training.checkpoints import save_checkpoint
 from pggan.training.log import BOARD, STATS, memory_bytes, status_line
 from pggan.training.metrics import MeasuringInterruptedError
 from pggan.training.run import Run
-from pggan.training.run_dir import collect
 from pggan.training.step import initialise_from_reals
 
 INITIAL_REALS = 500  # of minibatch discrimination
@@ -110,7 +109,7 @@ def save(run: Run) -> None:
     """A checkpoint of the position, unless there is one."""
     if run.position.saved_at != run.position.images:
         if run.team.is_main:
-            folder, values = run.out / CHECKPOINTS, collect(run.stepper, run.position)
+            folder, values = run.out / CHECKPOINTS, {**run.position.state(), **run.stepper.state()}
             run.saving.must(folder, partial(save_checkpoint, folder, values, run.options.keep))
         run.position.saved_at = run.position.images
 

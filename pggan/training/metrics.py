@@ -112,7 +112,7 @@ class TrainingMetrics:
     def measure(self, model: Model, names: Sequence[TrainingMetric]) -> dict[str, Any]:
         """Values of a line of stats.jsonl; changes nothing of the model. Raises MeasuringInterruptedError."""
         state = state_at(self.schedule, model.images)
-        fading = state.level.below
+        fading = state.below
         reals = PyramidSet(self.source.pyramid.path, state.resolution, fading=fading, shuffle=self.options.seed)
         # While a level fades in the reals change all the time, and a floor would have to be found each time.
         options = replace(self.options, floor=fading == 0)

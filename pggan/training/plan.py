@@ -263,8 +263,8 @@ def measure(stepper: Stepper, resolution: int, at_once: int) -> tuple[float, int
 
 def trial_round(preset: Preset, resolution: int, count: int) -> tuple[ScheduleState, Batch]:
     """Return a round at the level of `resolution`, wholly faded in, and black reals for its minibatch of `count`."""
-    level = Level.whole(preset.network.resolution, resolution)
-    state = replace(state_at(preset.schedule, 0), level=level, minibatch=count)
+    lod = Level.whole(preset.network.resolution, resolution).lod
+    state = replace(state_at(preset.schedule, 0), lod=lod, minibatch=count)
     images = torch.zeros(count, 3, resolution, resolution, dtype=torch.uint8)
     return state, Batch(images, torch.zeros(count, dtype=torch.bool), torch.zeros(count, dtype=torch.int64), 0.0)
 

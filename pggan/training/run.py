@@ -10,7 +10,7 @@ with prepare_run(TrainingOptions(h5=Path("celebahq.h5"), out=Path("run"), preset
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,7 +32,6 @@ from pggan.training.models import load_model
 from pggan.training.options import FREE, TrainingOptions
 from pggan.training.plan import Plan, plan_from
 from pggan.training.run_config import SavedRun, read_saved_run
-from pggan.training.run_dir import Position
 from pggan.training.saving import Saving
 from pggan.training.step import Stepper, build_networks
 
@@ -66,6 +65,26 @@ class StopFlag:
 
 
 @dataclass
+class Position:
+    """Where a run stands: images seen, the stage of the last round, None before the first, and the open tick."""
+
+    images: int = 0
+    stage: tuple[int, int] | None = None
+    tick: Tick = field(default_factory=Tick)
+    saved_at: int = -1
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of it."""
+        return {"images": self.images, "stage": self.stage and list(self.stage), "tick": self.tick.state()}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Position":
+        """Return the position of a checkpoint."""
+        images, stage = int(values["images"]), values["stage"]
+        return cls(images, stage and (stage[0], stage[1]), Tick.of(values["tick"]), images)
+
+
+@dataclass
 class Run:
     """What the loop and its chores share.
 
@@ -87,7 +106,7 @@ class Run:
     log: RunLog
     saving: Saving
     stop: StopFlag
-    position: Position = field(default_factory=lambda: Position(0, None, Tick(), -1))
+    position: Position = field(default_factory=Position)
 
     @property
     def preset(self) -> Preset:

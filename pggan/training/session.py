@@ -1,19 +1,23 @@
 """One session of a run: its folder is locked, its log open, and its networks are where the newest checkpoint says."""
 
+import fcntl
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
-from datatools.errors import DataError
+from datatools.errors import DataError, reason
 from datatools.text import counted
-from pggan.model.files import CHECKPOINTS
+from pggan.model.files import BEST, CHECKPOINTS, FINAL
 from pggan.training.checkpoints import checkpoints, newest_good, remove_after
 from pggan.training.chores import keep_best
-from pggan.training.log import STATS, Tick
-from pggan.training.run import Run
+from pggan.training.log import STATS
+from pggan.training.models import load_model
+from pggan.training.run import Position, Run
 from pggan.training.run_config import FILE_NAME
-from pggan.training.run_dir import Position, check_room, locked, restore, start_from
+from pggan.training.step import Networks, Stepper
 from pggan.training.threads import cores, using
 
 
@@ -88,11 +92,12 @@ def begin(run: Run) -> None:
             "bring one back from a copy, or begin anew with another --out"
         )
     if values is not None:
-        run.position = restore(run.stepper, values)
+        run.stepper.load(values)
+        run.position = Position.of(values)
     elif run.position.stage is not None:
         raise DataError(f"{folder}: there is no checkpoint to go back to; begin anew with another --out")
     else:
-        run.position = Position(0, None, Tick(), -1)
+        run.position = Position()
         if run.options.init_from is not None:
             start_from(run.stepper, run.options.init_from)
             run.log.event("note", f"weights from {run.options.init_from}")
@@ -105,3 +110,55 @@ def begin(run: Run) -> None:
         run.log.event("resumed", f"resumed from {images} images", images=images)
     run.metrics.resume_from(stats)
     keep_best(run)  # unless the training was killed before it was written, it is there already
+
+
+def start_from(stepper: Stepper, path: Path) -> None:
+    """Takes all weights from a model file, or from the final model or newest checkpoint of a run folder."""
+    model = load_model(path)
+    networks, config = stepper.networks, stepper.preset.network
+    if model.config != config:
+        names = [name for name, value in vars(config).items() if getattr(model.config, name) != value]
+        raise DataError(f"--init-from {path}: its networks differ in {', '.join(names)}; give the same settings")
+    networks.load({stored: network.state_dict() for stored, network in model.stored.items()})
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the folder and holds it; DataError when another process trains in it. A killed process holds nothing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".lock").open("w")
+    except (FileExistsError, NotADirectoryError):
+        raise DataError(f"--out {folder}: is a file, or lies in one; give the name of a folder") from None
+    except OSError as error:
+        raise DataError(f"--out {folder}: cannot be written: {reason(error)}") from error
+    with stream:
+        try:
+            # Of this process alone: processes that it starts do not inherit it. Not by filelock, whose soft lock, where
+            # the file system has no other, would outlive a kill.
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise DataError(f"--out {folder}: another process is training there") from None
+        except OSError as error:  # some network file systems have no locks
+            raise DataError(f"--out {folder}: cannot be locked: {reason(error)}; choose another disk") from error
+        yield
+
+
+def check_room(out: Path, networks: Networks, *, keep: int, best: bool) -> None:
+    """Raise DataError where the disk has no room for the checkpoints and models that the run will write.
+
+    Args:
+        keep: number of checkpoints kept. best: whether a best model is kept, too.
+    """
+    g, d = (sum(p.nbytes for p in network.parameters()) for network in (networks.generator, networks.discriminator))
+    checkpoint, model = 4 * g + 3 * d, 2 * g + d  # Adam has two moments of every weight; G has its EMA
+    missing = max(keep + 1 - len(checkpoints(out / CHECKPOINTS)), 1)  # a new one, before the oldest goes
+    models = [FINAL, *([BEST] if best else [])]
+    needed = missing * checkpoint + model * sum(not (out / name).exists() for name in models)
+    usage = shutil.disk_usage(out)
+    if usage.total and usage.free < needed:  # some file systems do not report their size
+        raise DataError(
+            f"--out {out}: the disk is too full for {counted(missing, 'checkpoint')} and the models: "
+            f"{needed / 1e6:,.1f} MB needed, {usage.free / 1e6:,.1f} MB free; free some space, choose another --out, "
+            "or keep fewer checkpoints (--keep)"
+        )

@@ -5,9 +5,10 @@ untouched when a loss or gradient is not finite.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Adam
 
-from datatools.errors import DataError
+from datatools.errors import DataError, one_line
 from pggan.config.presets import OptimizerConfig, Preset
 from pggan.config.schedule import ScheduleState
 from pggan.data.stream import Batch, as_floats
@@ -92,6 +93,34 @@ class Stepper:
         self._told: set[str] = set()
         self._partitions: dict[tuple[int, int | None], Partition] = {}
 
+    def state(self) -> dict[str, Any]:
+        """Return everything that a checkpoint needs to continue."""
+        networks = self.networks
+        return {
+            **{stored: network.state_dict() for stored, network in networks.stored.items()},
+            "g_optimizer": networks.g_optimizer.state_dict(),
+            "d_optimizer": networks.d_optimizer.state_dict(),
+            "g_scale": self.g_scale.state(),
+            "d_scale": self.d_scale.state(),
+        }
+
+    def load(self, values: Mapping[str, Any]) -> None:
+        """Take over a checkpoint's values. Raises DataError for networks of other shapes."""
+        networks = self.networks
+        try:
+            networks.load(values)
+        except RuntimeError as error:
+            raise DataError(
+                f"the checkpoint's networks are of other shapes; --fork cannot change those: {one_line(error, 200)}"
+            ) from error
+        for optimizer, name in ((networks.g_optimizer, "g_optimizer"), (networks.d_optimizer, "d_optimizer")):
+            kept = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+            optimizer.load_state_dict(values[name])
+            for group, own in zip(optimizer.param_groups, kept, strict=True):
+                group.update(own)  # settings are the run's own: they may have been forked
+        self.g_scale.load(values["g_scale"])
+        self.d_scale.load(values["d_scale"])
+
     def rows(self, minibatch: int) -> NDArray[np.int64]:
         """Positions in the minibatch that this device handles, ascending."""
         parts = self._division(minibatch).by_rank[self.team.rank]
@@ -127,7 +156,7 @@ class Stepper:
                     fakes = networks.generator(latents[indices], own_labels, state.lod)
                 return d_step_terms(
                     networks.discriminator,
-                    fade(reals[local], state.level.below),
+                    fade(reals[local], state.below),
                     fakes,
                     mixing[indices],
                     config=self.preset.loss,
@@ -295,5 +324,5 @@ class Stepper:
 
 def initialise_from_reals(stepper: Stepper, state: ScheduleState, batches: Iterable[Batch]) -> None:
     """Starts minibatch discrimination from reals, which the paper's row e* does once, before training."""
-    reals = fade(torch.cat([as_floats(batch, stepper.device) for batch in batches]), state.level.below)
+    reals = fade(torch.cat([as_floats(batch, stepper.device) for batch in batches]), state.below)
     stepper.networks.discriminator.initialise(reals, state.lod)
