@@ -1,6 +1,6 @@
 """Fréchet distance of two normal distributions (Dowson and Landau 1982), the number behind FID (Heusel et al. 2017).
 
-features (n, d), batch by batch  ->  mean and covariance  ->  distance
+features (n, d)  ->  mean and covariance  ->  distance
 
 Own code: torch-fidelity is an optional package, and here the numbers stay real without a full rank.
 """
@@ -11,47 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
+ROWS = 10_000
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """`mean` (d,) and `covariance` (d, d) of `count` samples."""
+    """`mean` (d,) and `covariance` (d, d)."""
 
     mean: Doubles
     covariance: Doubles
-    count: int
 
 
-class Moments:
-    """Mean and unbiased covariance of features (n, d) that come in batches; memory does not grow with them.
+def fit(features: NDArray[np.floating], rows: int = ROWS) -> Gaussian:
+    """Return the mean and unbiased covariance of features (n, d); ValueError for fewer than two samples.
 
-    The first batch's mean is subtracted from all features before they are squared, which keeps the digits of small
-    variances around large means.
+    `rows` features are in memory as float64 at a time. The mean of the first ones is subtracted from all before they
+    are squared, which keeps the digits of small variances around large means.
     """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._shift = self._sum = self._products = np.zeros(0)
-
-    def add(self, features: NDArray[np.floating]) -> None:
-        values = np.asarray(features, np.float64)
-        if not len(values):
-            return
-        if self.count == 0:
-            size = values.shape[1]
-            self._shift, self._sum, self._products = values.mean(axis=0), np.zeros(size), np.zeros((size, size))
-        centred = values - self._shift
-        self._sum = self._sum + centred.sum(axis=0)
-        self._products = self._products + centred.T @ centred
-        self.count += len(values)
-
-    def gaussian(self) -> Gaussian:
-        """Return the fitted distribution; ValueError for fewer than two samples."""
-        if self.count < 2:
-            raise ValueError(f"{self.count} samples have no covariance")
-        mean = self._sum / self.count
-        covariance = (self._products - self.count * np.outer(mean, mean)) / (self.count - 1)
-        return Gaussian(self._shift + mean, covariance, self.count)
+    count = len(features)
+    if count < 2:
+        raise ValueError(f"{count} samples have no covariance")
+    shift = features[:rows].astype(np.float64).mean(axis=0)
+    total, products = np.zeros(len(shift)), np.zeros((len(shift), len(shift)))
+    for start in range(0, count, rows):
+        centred = features[start : start + rows].astype(np.float64) - shift
+        total += centred.sum(axis=0)
+        products += centred.T @ centred
+    mean = total / count
+    return Gaussian(shift + mean, (products - count * np.outer(mean, mean)) / (count - 1))
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:

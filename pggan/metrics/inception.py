@@ -21,7 +21,7 @@ from datatools.errors import DataError, reason
 from datatools.files import unlike
 from datatools.optional import import_optional
 from pggan.metrics.arrays import Bytes, Floats, require_rgb
-from pggan.metrics.frechet import Moments, frechet_distance
+from pggan.metrics.frechet import fit, frechet_distance
 
 Metric = Literal["fid", "is", "pr"]
 INSTALL = 'pip install --no-deps "torch-fidelity>=0.4,<0.5"'
@@ -140,15 +140,9 @@ def figures(
 
 def fid(fakes: InceptionFeatures, reals: InceptionFeatures) -> dict[str, Any]:
     """Return the Fréchet distance of normal distributions fitted to the features: {"value"}."""
-    fitted = []
-    for described in (fakes, reals):
-        if len(described.features) < 2:
-            raise DataError("FID needs at least 2 images of either set")
-        moments = Moments()
-        for start in range(0, len(described.features), DISTANCE_ROWS):
-            moments.add(described.features[start : start + DISTANCE_ROWS])
-        fitted.append(moments.gaussian())
-    return {"value": frechet_distance(*fitted)}
+    if min(len(fakes.features), len(reals.features)) < 2:
+        raise DataError("FID needs at least 2 images of either set")
+    return {"value": frechet_distance(fit(fakes.features), fit(reals.features))}
 
 
 def inception_score(fakes: InceptionFeatures) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def measure(run: Run, *, ending: bool = False) -> None:
     start = time.perf_counter()
     try:
         model = Model(networks.ema, networks.generator, networks.discriminator, lod, images)
-        values = run.metrics.measure(model, names)
+        values, notes = run.metrics.measure(model, names)
     except MeasuringInterruptedError:
         run.stepper.stopping = run.team.size == 1  # several find out together, in their next step
         return
@@ -142,7 +142,7 @@ def measure(run: Run, *, ending: bool = False) -> None:
     record(run, values)
     values_text = ", ".join(f"{name} {value:.4g}" for name, value in values["metrics"].items())
     run.log.log(f"measured after {images} images: {values_text}")
-    for note in run.metrics.new_notes():
+    for note in notes:
         run.log.event("note", f"note: {note}")
     for alarm in run.metrics.alarms():
         run.log.event("warning", alarm)

@@ -43,10 +43,13 @@ class Record:
     count: int
     metrics: Mapping[str, float]
 
+    @property
+    def kind(self) -> tuple[int, bool, int]:
+        """What records that can be compared have in common."""
+        return self.resolution, self.whole, self.count
+
     @classmethod
-    def of(cls, line: Mapping[str, Any]) -> "Record | None":
-        if "metrics" not in line:
-            return None
+    def of(cls, line: Mapping[str, Any]) -> "Record":
         return cls(line["images"], line["resolution"], line["alpha"] == 1, line["metrics_images"], line["metrics"])
 
 
@@ -73,7 +76,7 @@ class TrainingMetrics:
         self.every, self.source, self.schedule, self.stopping = options.metrics, source, preset.schedule, stopping
         self.records: list[Record] = []
         self._tried: dict[TrainingMetric, int] = {}
-        self._notes: dict[str, bool] = {}
+        self._known_notes: set[str] = set()
         usual = DEVICE_IMAGES if device.type == "cuda" else CPU_IMAGES  # what "mps" has to measure the CPU does
         count = options.metrics_images or max(min(usual, source.count // 2), 2)  # of half of the reals a floor is known
         self.options = Options(count=count, seed=seed, mirror=preset.mirror, device=device, cache=folder / CACHE)
@@ -86,8 +89,7 @@ class TrainingMetrics:
     def resume_from(self, stats: Iterable[Mapping[str, Any]]) -> None:
         """Take over what was measured before, from the lines of stats.jsonl."""
         self._tried = {}
-        found = map(Record.of, stats)
-        self.records = [record for record in found if record is not None]
+        self.records = [Record.of(line) for line in stats if "metrics" in line]
 
     def due(self, images: int, *, ending: bool = False) -> list[TrainingMetric]:
         """What is to be measured after `images`: all that an interval has passed for since it was measured last.
@@ -99,7 +101,7 @@ class TrainingMetrics:
             return []
         found = []
         for name, kimg in self.every:
-            last = max((r.images for r in self.records if _key(name) in r.metrics), default=0)
+            last = newest.images if (newest := self._newest(name)) else 0
             since, interval = max(last, self._tried.get(name, 0), self._measurable - 1), round(kimg * 1000)
             if (ending and last < images) or images // interval > since // interval:
                 found.append(name)
@@ -109,13 +111,15 @@ class TrainingMetrics:
         """They could not be measured after `images`: they are due again when the next interval has passed."""
         self._tried |= dict.fromkeys(names, images)
 
-    def measure(self, model: Model, names: Sequence[TrainingMetric]) -> dict[str, Any]:
-        """Values of a line of stats.jsonl; changes nothing of the model. Raises MeasuringInterruptedError."""
+    def measure(self, model: Model, names: Sequence[TrainingMetric]) -> tuple[dict[str, Any], list[str]]:
+        """Return the values of a line of stats.jsonl, and notes, each once in a session; the model stays as it is.
+
+        Raises MeasuringInterruptedError.
+        """
         state = state_at(self.schedule, model.images)
-        fading = state.below
-        reals = PyramidSet(self.source.pyramid.path, state.resolution, fading=fading, shuffle=self.options.seed)
+        reals = PyramidSet(self.source.pyramid.path, state.resolution, fading=state.below, shuffle=self.options.seed)
         # While a level fades in the reals change all the time, and a floor would have to be found each time.
-        options = replace(self.options, floor=fading == 0)
+        options = replace(self.options, floor=state.below == 0)
 
         def progress(*_: object) -> None:
             if self.stopping():
@@ -130,18 +134,13 @@ class TrainingMetrics:
             "metrics_images": options.count,
             "metrics": flat(found),
         }
-        record = Record.of(values)
-        assert record is not None
-        self.records.append(record)
-        for note in found.notes:
-            self._notes.setdefault(note, False)
-        return values
+        self.records.append(Record.of(values))
+        notes = [note for note in found.notes if note not in self._known_notes]
+        self._known_notes.update(notes)
+        return values, notes
 
-    def new_notes(self) -> list[str]:
-        """Return the notes of measuring since the last call, each once."""
-        new = [note for note, reported in self._notes.items() if not reported]
-        self._notes |= dict.fromkeys(new, True)
-        return new
+    def _newest(self, name: TrainingMetric) -> Record | None:
+        return next((record for record in reversed(self.records) if name.replace("-", "_") in record.metrics), None)
 
     @property
     def best(self) -> Record | None:
@@ -155,24 +154,22 @@ class TrainingMetrics:
         if not self.every:
             return ""
         parts = []
-        for name, form in (("swd", ".2f"), ("ms_ssim", ".3f")):
-            newest = next((r for r in reversed(self.records) if name in r.metrics), None)
-            if newest is not None:
-                parts.append(f"{name.replace('_', '-')} {newest.metrics[name]:{form}}")
+        if newest := self._newest("swd"):
+            parts.append(f"swd {newest.metrics['swd']:.2f}")
+        if newest := self._newest("ms-ssim"):
+            parts.append(f"ms-ssim {newest.metrics['ms_ssim']:.3f}")
         return "  ".join([*parts, *self.alarms()])
 
     def alarms(self) -> list[str]:
         """What says that the generator is collapsing, as of the newest records: no line where nothing does."""
         found = []
-        newest = next((r for r in reversed(self.records) if "ms_ssim" in r.metrics), None)
-        if newest is not None:
+        if newest := self._newest("ms-ssim"):
             value, reals = newest.metrics["ms_ssim"], newest.metrics.get("ms_ssim_reals")
             if value > (ALIKE if reals is None else (1 + reals) / 2):
                 beside = "" if reals is None else f" (reals {reals:.2f})"
                 found.append(f"COLLAPSE? MS-SSIM of fakes {value:.2f}{beside}")
-        newest = next((r for r in reversed(self.records) if "swd" in r.metrics), None)
-        if newest is not None:
-            alike = [r for r in self.records if _like(r, newest)]
+        if newest := self._newest("swd"):
+            alike = [r for r in self.records if r.kind == newest.kind and "swd" in r.metrics]
             best = min(alike, key=lambda record: record.metrics["swd"])
             if newest.metrics["swd"] > FAR_ABOVE * best.metrics["swd"]:
                 found.append(
@@ -191,12 +188,3 @@ def flat(found: Results) -> dict[str, float]:
             values |= {f"{name}_{size}": value for size, value in levels.by_size.items()}
     values |= {"ms_ssim": found.ms_ssim, "ms_ssim_reals": found.ms_ssim_reals}
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _key(name: TrainingMetric) -> str:
-    return name.replace("-", "_")
-
-
-def _like(record: Record, other: Record) -> bool:
-    same = (record.resolution, record.whole, record.count) == (other.resolution, other.whole, other.count)
-    return same and "swd" in record.metrics
