@@ -101,10 +101,6 @@ class ScheduleState(Level):
         return self.learning_rate * self.rampup
 
 
-def _at_level(table: LevelTable, base: float, resolution: int) -> float:
-    return dict(table).get(resolution, base)
-
-
 def lod_at(config: ScheduleConfig, images: int) -> float:
     """Return the level of detail after `images` reals, counted down from log2(resolution / start) to 0."""
     kimg = images / 1000.0
@@ -123,7 +119,7 @@ def state_at(config: ScheduleConfig, images: int) -> ScheduleState:
         raise ValueError(f"images {images}: must be 0 or more")
     level = Level(config.resolution, lod_at(config, images))
     resolution = level.resolution
-    minibatch = int(_at_level(config.minibatch_by_level, config.minibatch_base, resolution))
+    minibatch = int(dict(config.minibatch_by_level).get(resolution, config.minibatch_base))
     kimg = images / 1000.0
     ramping = kimg < config.rampup_kimg
     return ScheduleState(
@@ -131,9 +127,9 @@ def state_at(config: ScheduleConfig, images: int) -> ScheduleState:
         lod=level.lod,
         images=images,
         minibatch=minibatch,
-        learning_rate=_at_level(config.rate_by_level, config.rate_base, resolution),
+        learning_rate=dict(config.rate_by_level).get(resolution, config.rate_base),
         rampup=math.exp(-RAMPUP_STEEPNESS * (1.0 - kimg / config.rampup_kimg) ** 2) if ramping else 1.0,
-        tick_kimg=_at_level(config.tick_kimg_by_level, config.tick_kimg_base, resolution),
+        tick_kimg=dict(config.tick_kimg_by_level).get(resolution, config.tick_kimg_base),
         round_images=minibatch * config.d_steps * config.minibatch_repeats,
     )
 

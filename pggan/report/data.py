@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pggan.config.schedule import Stage
-from pggan.training.log import parse
+from pggan.training.log import number, parse
 
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]
 """kimg and values, each (n,), by rising kimg; NaN for values that were not finite."""
@@ -223,20 +223,6 @@ def newest_swd(stats: Stats) -> NewestSwd | None:
         average=(number(last, "metrics", "swd"), number(last, "metrics", "swd_floor")),
         best=(int(best["images"]), number(best, "metrics", "swd")),
     )
-
-
-def number(row: Mapping[str, Any], *names: str) -> float:
-    """Return the number under these nested names, NaN where there is none or where it is not finite."""
-    value: Any = row
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
-    try:
-        found = float(value)
-    except OverflowError:
-        return math.nan
-    return found if math.isfinite(found) else math.nan
 
 
 def _group(row: Mapping[str, Any], group: str) -> Mapping[str, Any]:

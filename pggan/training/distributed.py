@@ -64,7 +64,7 @@ def join(device: torch.device) -> Iterator[Team]:
     (torch's optimizers import them); its threads would then outlive it, and now and then abort the process at its end.
     This module therefore imports them before.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = world_size()
     if size == 1:
         yield Team()
         return

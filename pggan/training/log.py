@@ -203,10 +203,10 @@ class RunLog:
         path = self.folder / STATS
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         lines = [(line, parse(line)) for line in text.splitlines()]
-        kept = [(line, values) for line, values in lines if "event" in values or _images_of(values) <= images]
+        kept = [(line, values) for line, values in lines if "event" in values or number(values, "images") <= images]
         rest = "".join(f"{line}\n" for line, _ in kept)
         if rest != text:
-            beyond = [values for _, values in lines if "event" not in values and images < _images_of(values) < math.inf]
+            beyond = [values for _, values in lines if "event" not in values and images < number(values, "images")]
             if beyond:  # only they say how far the session before came, and when it ended
                 event = {name: value for name, value in beyond[-1].items() if name in ("time", "images")}
                 rest += _json_line({**event, "event": "discarded"})
@@ -237,12 +237,6 @@ def _json_line(values: Mapping[str, Any]) -> str:
     return json.dumps({"time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), **values}) + "\n"
 
 
-def _images_of(values: Mapping[str, Any]) -> float:
-    """Return the images seen as of a line of stats.jsonl, infinity for a damaged line."""
-    images = values.get("images")
-    return images if isinstance(images, int | float) and math.isfinite(images) else math.inf
-
-
 def parse(line: str) -> dict[str, Any]:
     """Return the values of a line of stats.jsonl, none for one that is damaged."""
     try:
@@ -250,3 +244,17 @@ def parse(line: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def number(row: Mapping[str, Any], *names: str) -> float:
+    """Return the number under these nested names, NaN where there is none or where it is not finite."""
+    value: Any = row
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        found = float(value)
+    except OverflowError:
+        return math.nan
+    return found if math.isfinite(found) else math.nan

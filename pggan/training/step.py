@@ -151,7 +151,7 @@ class Stepper:
             indices = self._index(part.indices)
             local = self._index(np.searchsorted(rows, part.indices))  # places among this device's rows
             own_labels = None if labels is None else labels[local]
-            with self._autocast():
+            with autocast(self.precision, self.device):
                 with torch.no_grad():
                     fakes = networks.generator(latents[indices], own_labels, state.lod)
                 return d_step_terms(
@@ -184,7 +184,7 @@ class Stepper:
 
         def terms(part: Part, group: int) -> LossTerms:
             indices = self._index(part.indices)
-            with self._autocast():
+            with autocast(self.precision, self.device):
                 return g_step_terms(
                     networks.generator,
                     networks.discriminator,
@@ -311,9 +311,6 @@ class Stepper:
     def _labels_at(self, indices: NDArray[np.int64]) -> Tensor:
         assert self.labels is not None
         return torch.from_numpy(self.labels[indices]).to(self.device)
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        return autocast(self.precision, self.device)
 
     def _noise(self, images: int, which: int) -> AbstractContextManager[None]:
         """Torch's own random numbers, which only the discriminator's noise uses."""

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from pggan.config.schedule import ScheduleConfig, stages
-from pggan.report.data import Stats, newest_swd, number, phase_at, read_stats, speeds
+from pggan.report.data import Stats, newest_swd, phase_at, read_stats, speeds
+from pggan.training.log import number
 
 SCHEDULE = ScheduleConfig(8, training_kimg=10.0, transition_kimg=10.0, total_kimg=50.0, minibatch_base=10)
 DAY = "2026-11-22T"

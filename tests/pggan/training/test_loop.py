@@ -44,25 +44,6 @@ from tests.support.pggan_runs import (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    """As in the processes that are compared with."""
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pyramid(tmp_path_factory.mktemp("pyramid") / "ramps.h5")
-
-
-@pytest.fixture(scope="module")
-def straight(h5: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nothing disturbed; not to be changed."""
-    out = tmp_path_factory.mktemp("straight") / "run"
-    assert train(config_of(h5, out)) == Result(200, True)
-    return out
-
-
 def test_run_folder(straight: Path) -> None:
     assert {"config.json", "log.txt", "stats.jsonl", "tensorboard", "reals.png", "fakes000000.png"} <= {
         path.name for path in straight.iterdir()

@@ -33,7 +33,6 @@ from tests.support.pggan_runs import (
     start,
     stats_of,
     train,
-    write_pyramid,
 )
 
 CPU = torch.device("cpu")
@@ -41,12 +40,6 @@ SCHEDULE = {"start_resolution": 8, "total_kimg": 0.128}
 MEASURED = [48, 72, 96, 120, 128]
 """Every 24 images from 16 x 16 pixels on, which begin after 40, and at the training's end."""
 METRICS: dict[str, Any] = {"metrics": (("swd", 0.024), ("ms-ssim", 0.048)), "metrics_images": 12}
-
-
-@pytest.fixture(scope="module")
-def h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    return write_pyramid(tmp_path_factory.mktemp("pyramid") / "ramps.h5")
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,9 @@ from pggan.training import run as module
 from pggan.training.plan import plan_from
 from pggan.training.run import prepare_run
 from pggan.training.step import Networks, Stepper, build_networks
-from tests.support.pggan_runs import PRESET, assert_equal_values, config_of, train, write_pyramid
+from tests.support.pggan_runs import PRESET, assert_equal_values, config_of, train
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    return write_pyramid(tmp_path_factory.mktemp("pyramid") / "ramps.h5")
 
 
 def test_everything_is_done_once(h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import CliRunner
 
 from datatools import files
@@ -32,24 +31,10 @@ from pggan.training.run_config import read_saved_run
 from pggan.training.saving import Saving
 from pggan.training.step import Stepper
 from tests.support.builds import HANGS
-from tests.support.pggan_runs import assert_equal_runs, config_of, stats_of, train, write_pyramid
+from tests.support.pggan_runs import assert_equal_runs, config_of, stats_of, train
 
 CHECKPOINT, FINAL, STATS, CONFIG = "checkpoint-000000000120", "final.safetensors", "stats.jsonl", "config.json"
 GRIDS, REALS, BOARD, LOG = "fakes", "reals.png", "events.out", "log.txt"
-
-
-@pytest.fixture(scope="module")
-def h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)  # as in the other runs that are compared
-    return write_pyramid(tmp_path_factory.mktemp("pyramid") / "ramps.h5")
-
-
-@pytest.fixture(scope="module")
-def straight(h5: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nothing disturbed; not to be changed."""
-    out = tmp_path_factory.mktemp("straight") / "run"
-    assert train(config_of(h5, out)) == Result(200, True)
-    return out
 
 
 class Disk:

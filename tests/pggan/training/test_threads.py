@@ -28,7 +28,7 @@ from pggan.training.plan import make_plan
 from pggan.training.run_config import read_saved_run
 from pggan.training.threads import candidates, cgroup_quota, cores, fastest, promising, using
 from tests.support.builds import HANGS, environment
-from tests.support.pggan_runs import PRESET, assert_equal_runs, config_of, train, write_pyramid
+from tests.support.pggan_runs import PRESET, assert_equal_runs, config_of, train
 
 
 class Machine:
@@ -156,11 +156,6 @@ def test_the_plan_measures_with_the_fastest_number(monkeypatch: pytest.MonkeyPat
     assert "with 2 threads" in plan.lines()[-1]
     assert make_plan(PRESET, torch.device("cpu"), "fp32", threads=1).threads == 1
     assert measured[-1] == 1
-
-
-@pytest.fixture(scope="module")
-def h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pyramid(tmp_path_factory.mktemp("pyramid") / "ramps.h5")
 
 
 @pytest.fixture
