@@ -237,7 +237,7 @@ def differences(first: Preset, second: Preset) -> tuple[tuple[str, Any, Any], ..
     return tuple((name, before, now) for (name, before), now in pairs if before != now)
 
 
-def _v2(devices: int, resolution: int = 1024, **schedule: Any) -> ScheduleConfig:
+def _v2(devices: int, **schedule: Any) -> ScheduleConfig:
     """Return the 2018 schedule: minibatches and rates by number of devices."""
     minibatches = {
         1: ((4, 128), (8, 128), (16, 128), (32, 64), (64, 32), (128, 16), (256, 8), (512, 4)),
@@ -252,7 +252,7 @@ def _v2(devices: int, resolution: int = 1024, **schedule: Any) -> ScheduleConfig
         8: ((128, 0.0015), (256, 0.002), (512, 0.003), (1024, 0.003)),
     }
     settings: dict[str, Any] = {
-        "resolution": resolution,
+        "resolution": 1024,
         "training_kimg": 600.0,
         "transition_kimg": 600.0,
         "total_kimg": 12000.0,

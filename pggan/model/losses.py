@@ -80,7 +80,6 @@ def d_step_terms(
     config: LossConfig,
     lod: float,
     labels: Tensor | None = None,
-    fake_labels: Tensor | None = None,
     group: int | None = None,
     loss_scale: float = 1.0,
 ) -> LossTerms:
@@ -90,8 +89,7 @@ def d_step_terms(
         reals: (N, 3, r, r) in -1..1, already faded (`fade`), r the level of `lod`.
         fakes: (N, 3, r, r) of the generator, without its graph.
         mixing: (N,) uniform in 0..1: mixed = reals + (fakes - reals) mixing. LSGAN does not use it.
-        labels: (N, classes) of the reals, None without classes.
-        fake_labels: (N, classes) that the fakes were made from; None: the same.
+        labels: (N, classes) of the reals and of the fakes, None without classes.
         group: samples per stddev group, from `partition`; None: derived from N.
         loss_scale: of float16's gradient scaler, for the inner gradient; 1 otherwise.
     """
@@ -114,9 +112,8 @@ def d_step_terms(
         else:
             loss = real_scores.square().mean() + config.lsgan_fake_weight * (fake_scores - 1.0).square().mean()
     if labels is not None and logits.shape[1]:
-        targets = labels if fake_labels is None else fake_labels
         parts["real_label_loss"] = config.label_weight * label_loss(logits[:count], labels)
-        parts["fake_label_loss"] = config.label_weight * label_loss(logits[count:], targets)
+        parts["fake_label_loss"] = config.label_weight * label_loss(logits[count:], labels)
         loss = loss + parts["real_label_loss"] + parts["fake_label_loss"]
     return LossTerms(loss, {name: value.detach() for name, value in {"d_loss": loss, **parts}.items()})
 

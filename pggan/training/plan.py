@@ -124,28 +124,19 @@ def activations(config: NetworkConfig, resolution: int) -> float:
     return total
 
 
-def make_plan(
-    preset: Preset,
-    device: torch.device,
-    precision: PrecisionName,
-    devices: int = 1,
-    max_batch: int | None = None,
-    threads: int | None = None,
-) -> Plan:
-    """Build every level, measure what is quick to measure, and estimate the rest. Changes nothing.
+def make_plan(preset: Preset, device: torch.device, precision: PrecisionName, threads: int | None = None) -> Plan:
+    """Make the plan of a run on one device with new networks; for `threads` see `plan_from`."""
+    return plan_from(Stepper(build_networks(preset, 0, device), preset, 0, precision, device), threads=threads)
+
+
+def plan_from(stepper: Stepper, devices: int = 1, threads: int | None = None) -> Plan:
+    """Build every level, measure what is quick to measure, and estimate the rest.
+
+    The networks of `stepper` have afterwards the weights that they had, and no moments of Adam.
 
     Args:
         devices: processes that share the work.
         threads: of each process; None takes the fastest number on a CPU, and torch's own on other devices.
-    """
-    stepper = Stepper(build_networks(preset, 0, device), preset, 0, precision, device, max_batch=max_batch)
-    return plan_from(stepper, devices, threads)
-
-
-def plan_from(stepper: Stepper, devices: int = 1, threads: int | None = None) -> Plan:
-    """Make the plan with the networks of `stepper`, whose weights are afterwards as they were, without Adam's moments.
-
-    For `devices` and `threads` see `make_plan`.
     """
     preset, device = stepper.preset, stepper.device
     labels = np.eye(preset.network.classes, dtype=np.float32) if preset.network.classes else None
