@@ -27,7 +27,7 @@ Examples:
 Stop with Ctrl-C or SIGTERM: the run saves a checkpoint and ends. Run the same command again to resume.
 """
 DAY = 86400.0
-PATIENCE = 7 * DAY  # a training of more than that is not started on a CPU unless it was asked for by name
+PATIENCE = 7 * DAY  # a longer run is not started on a CPU unless its preset was named
 
 
 @click.command(cls=OneLineCommand, help=__doc__, epilog=EXAMPLES)
@@ -52,7 +52,7 @@ def main(dry_run: bool, **values: Any) -> None:
             refuse_long_cpu_run(run)
         result = train(run)
         if run.team.is_main and not result.finished:
-            click.echo(f"to go on: the same command, with --out {run.out}")
+            click.echo(f"to resume, run the same command with --out {run.out}")
 
 
 def parse_intervals(text: str) -> tuple[tuple[Any, float], ...]:

@@ -1,4 +1,4 @@
-"""Memory for minibatches that are read ahead of the training, used again and again.
+"""Memory for minibatches that are read ahead of their turn, used again and again.
 
 docs/decisions/data-workers.md says why threads read them, not processes.
 """
@@ -28,7 +28,7 @@ class Buffers:
         self._free: list[NDArray[np.uint8]] = []  # the last one returned is the first one taken
 
     def take(self, count: int) -> Tensor:
-        """(count, C, H, W) uint8 of arbitrary content; any thread may ask."""
+        """Return (count, C, H, W) uint8 of arbitrary content; any thread may ask."""
         if self.pinned:
             return torch.empty(count, *self.shape, dtype=torch.uint8, pin_memory=True)
         shape = (count, *self.shape)

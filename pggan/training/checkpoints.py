@@ -1,4 +1,4 @@
-"""Checkpoints: everything that going on needs, written whole or not at all, and checked before it is trusted.
+"""Checkpoints: everything that resuming needs, written whole or not at all, and checked before it is trusted.
 
 `checkpoint-000001234567.pt` (images seen) is a plain torch file that loads with weights_only=True. The `.json` beside
 it has its size and SHA-256 and is written last: a checkpoint without it, or that does not match it, is no checkpoint.
@@ -43,12 +43,12 @@ class Checkpoint:
 
 
 def checkpoint_at(folder: Path, images: int) -> Checkpoint:
-    """The checkpoint of that many images seen, which need not exist."""
+    """Return the checkpoint of that many images seen, which need not exist."""
     return Checkpoint(folder / f"checkpoint-{images:012d}.pt", images)
 
 
 def checkpoints(folder: Path) -> list[Checkpoint]:
-    """All that claim to be complete, the newest first."""
+    """Return all that claim to be complete, the newest first."""
     found = []
     for path in folder.glob("checkpoint-*.json") if folder.is_dir() else ():
         match = _NAME.fullmatch(path.name)
@@ -78,7 +78,7 @@ def save_checkpoint(folder: Path, values: Values, keep: int) -> Checkpoint:
 
 
 def remove_old(folder: Path, keep: int) -> None:
-    """Leaves the newest `keep` checkpoints, and nothing of those that were never finished."""
+    """Leave the newest `keep` checkpoints, and nothing of those that were never finished."""
     kept = {checkpoint.images for checkpoint in checkpoints(folder)[:keep]}
     for path in folder.glob("checkpoint-*"):
         match = _NAME.fullmatch(path.name)
@@ -89,14 +89,14 @@ def remove_old(folder: Path, keep: int) -> None:
 
 
 def remove_after(folder: Path, images: int) -> None:
-    """Removes checkpoints of more than `images` seen: damaged ones, or of a future that will be trained anew."""
+    """Remove checkpoints of more than `images` seen: damaged ones, or of a future that will be trained anew."""
     for checkpoint in checkpoints(folder):
         if checkpoint.images > images:
             checkpoint.remove()
 
 
 def load_checkpoint(checkpoint: Checkpoint) -> Values:
-    """What `save_checkpoint` was given, tensors on the CPU; ValueError that says what is wrong with it."""
+    """Return what `save_checkpoint` was given, tensors on the CPU; ValueError says what is wrong with it."""
     try:
         mark = json.loads(checkpoint.mark.read_text(encoding="utf-8"))
         data = checkpoint.path.read_bytes()
@@ -113,7 +113,7 @@ def load_checkpoint(checkpoint: Checkpoint) -> Values:
 
 
 def newest_good(folder: Path, warn: Callable[[str], None]) -> Values | None:
-    """The newest checkpoint that can be trusted, None when there is none; `warn` hears of those that cannot."""
+    """Return the newest checkpoint that can be trusted, or None; `warn` gets a line about each that cannot."""
     for checkpoint in checkpoints(folder):
         try:
             return load_checkpoint(checkpoint)

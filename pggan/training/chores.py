@@ -21,11 +21,11 @@ from pggan.training.run import Run
 from pggan.training.step import initialise_from_reals
 
 INITIAL_REALS = 500  # of minibatch discrimination
-SILENCE = 50.0  # seconds on the console after which a line says that the training is at work
+SILENCE = 50.0  # seconds on the console after which a line says that the run is at work
 
 
 def prepare_start(run: Run, state: ScheduleState) -> None:
-    """Before the first round: what starts from data, and the pictures to compare with."""
+    """Start from data what needs it before the first round, and write the pictures to compare with."""
     if run.stepper.networks.discriminator.needs_initial_images:
         first = Request(state.resolution, torch.arange(min(INITIAL_REALS, run.source.count)).numpy())
         order = Order(run.settings.seed, run.source.count, run.preset.mirror)
@@ -40,7 +40,7 @@ def prepare_start(run: Run, state: ScheduleState) -> None:
 
 
 def report(run: Run, state: ScheduleState) -> None:
-    """A line on the console, one in stats.jsonl, points in TensorBoard."""
+    """Write a line on the console, one in stats.jsonl, and points in TensorBoard."""
     position, tick = run.position, run.position.tick
     memory = memory_bytes(run.device)
     eta = run.plan.seconds_left(position.images, state.resolution, tick.seconds / max(tick.images, 1))
@@ -106,7 +106,7 @@ def save_snapshot(run: Run) -> None:
 
 
 def save(run: Run) -> None:
-    """A checkpoint of the position, unless there is one."""
+    """Save a checkpoint of the position, unless there is one."""
     if run.position.saved_at != run.position.images:
         if run.team.is_main:
             folder, values = run.out / CHECKPOINTS, {**run.position.state(), **run.stepper.state()}
@@ -115,7 +115,7 @@ def save(run: Run) -> None:
 
 
 def measure(run: Run, *, ending: bool = False) -> None:
-    """The metrics that are due: a line in stats.jsonl, points in TensorBoard, and the best snapshot.
+    """Measure what is due: a line in stats.jsonl, points in TensorBoard, and the best snapshot.
 
     The state of the run does not change. A checkpoint is saved first: a resumed run repeats what is cancelled here.
     """
@@ -150,7 +150,7 @@ def measure(run: Run, *, ending: bool = False) -> None:
 
 
 def keep_best(run: Run) -> None:
-    """best.safetensors, when the networks as they are have the lowest distance of all measured."""
+    """Write best.safetensors when the networks as they are have the lowest distance of all measured."""
     best, images = run.metrics.best, run.position.images
     if run.team.is_main and best is not None and best.images == images:
         path = run.out / BEST

@@ -33,7 +33,7 @@ class Team:
         return self.rank == 0
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Replaces the tensors by their sums over all processes: one transfer, bit for bit the same everywhere."""
+        """Replace the tensors by their sums over all processes: one transfer, bit for bit the same everywhere."""
         if self.size == 1:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -43,7 +43,7 @@ class Team:
             tensor.copy_(part.view(tensor.shape))
 
     def agree(self, value: Any) -> Any:
-        """The leader's value, on every process."""
+        """Return the leader's value, on every process."""
         if self.size == 1:
             return value
         values = [value]
@@ -51,14 +51,14 @@ class Team:
         return values[0]
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until all are here."""
         if self.size > 1:
             torch.distributed.barrier()
 
 
 @contextmanager
 def join(device: torch.device) -> Iterator[Team]:
-    """The team that torchrun started, or this process alone; with CUDA every process takes a device of its own.
+    """Yield the team that torchrun started, or this process alone; with CUDA every process takes a device of its own.
 
     Modules of torch.distributed hold the group in default arguments when they are first imported while there is one
     (torch's optimizers import them); its threads would then outlive it, and now and then abort the process at its end.
@@ -79,7 +79,7 @@ def join(device: torch.device) -> Iterator[Team]:
 
 
 def world_size() -> int:
-    """Number of processes that torchrun started, 1 without it."""
+    """Return the number of processes that torchrun started, 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -89,7 +89,7 @@ def local_processes() -> int:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called auto, cpu, cuda or mps; torchrun's processes take one CUDA device each."""
+    """Return the device called auto, cpu, cuda or mps; torchrun's processes take one CUDA device each."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cuda":

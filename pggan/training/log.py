@@ -60,13 +60,13 @@ class Tick:
     waiting: float = 0.0
 
     def add(self, stats: Mapping[str, float]) -> None:
-        """Notes the statistics of a step."""
+        """Note the statistics of a step."""
         for name, value in stats.items():
             self.sums[name] += value
             self.counts[name] += 1
 
     def means(self) -> dict[str, float]:
-        """Of every statistic; of `non_finite` the sum, since it counts."""
+        """Return the mean of every statistic; of `non_finite` the sum, since it counts."""
         return {
             name: total if name == "non_finite" else total / self.counts[name]
             for name, total in sorted(self.sums.items())
@@ -89,12 +89,12 @@ class Tick:
         return tick
 
     def next(self, images: int) -> "Tick":
-        """The one that starts when this one has been reported."""
+        """Return the tick that starts when this one has been reported."""
         return Tick(self.number + 1, images, elapsed=self.elapsed)
 
 
 def memory_bytes(device: torch.device) -> dict[str, int]:
-    """Peak memory of this process, and of the device where it has its own."""
+    """Return the peak memory of this process, and of the device where it has its own."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     found = {"process_peak": peak}
     if device.type == "cuda":
@@ -105,7 +105,7 @@ def memory_bytes(device: torch.device) -> dict[str, int]:
 def status_line(
     state: ScheduleState, tick: Tick, images: int, memory: Mapping[str, int], eta: float, metrics: str = ""
 ) -> str:
-    """One line for the console; `metrics` as text."""
+    """Return a line for the console; `metrics` as text."""
     per_kimg = tick.seconds / max(tick.images, 1) * 1000
     used = memory.get("device_peak", memory["process_peak"])
     return (
@@ -216,7 +216,7 @@ class RunLog:
         return [values for _, values in kept]
 
     def points(self, images: int, values: Mapping[str, Any]) -> None:
-        """The plain numbers of `values` for TensorBoard, `images` being the step; raises OSError."""
+        """Write the plain numbers of `values` for TensorBoard, `images` being the step; raises OSError."""
         if self._board is not None:
             groups = {name: value if isinstance(value, dict) else {"": value} for name, value in values.items()}
             scalars = {f"{name}/{inner}".rstrip("/"): n for name, group in groups.items() for inner, n in group.items()}
@@ -224,7 +224,7 @@ class RunLog:
 
 
 def _is_cut(path: Path) -> bool:
-    """Whether the last line of a file has no end, since the program or the machine was killed."""
+    """Return whether the last line of a file has no end, since the program or the machine was killed."""
     with as_data_error(path), path.open("ab+") as stream:
         if not stream.tell():
             return False

@@ -22,7 +22,7 @@ from pggan.training.step import NonFiniteError
 
 @dataclass(frozen=True)
 class Result:
-    """How a call of `train` ended: images seen, and whether that is the end of the training."""
+    """How a call of `train` ended: images seen, and whether that is the end of the run."""
 
     images: int
     finished: bool
@@ -46,7 +46,7 @@ def train(run: Run) -> Result:
 
 
 def run_rounds(run: Run) -> Result:
-    """The training loop, from `run.position` to its end."""
+    """Run the training loop from `run.position` to its end."""
     options, stepper, position = run.options, run.stepper, run.position
     schedule = run.preset.schedule
     state = state_at(schedule, position.images)
@@ -59,7 +59,7 @@ def run_rounds(run: Run) -> Result:
         workers=options.workers,
         pin_memory=run.device.type == "cuda",
     )
-    measure(run)  # what was given up when the training was stopped or killed
+    measure(run)  # what was given up when the run was stopped or killed
     if stepper.stopping:
         return stopped(run)
     clock = time.perf_counter()
@@ -104,7 +104,7 @@ def run_rounds(run: Run) -> Result:
 
 
 def stopped(run: Run) -> Result:
-    """Saves, before the training's end."""
+    """Save, before the end of the run."""
     save(run)
     images = run.position.images
     run.log.event(
@@ -114,7 +114,7 @@ def stopped(run: Run) -> Result:
 
 
 def timed_next(batches: Iterator[Batch], tick: Tick) -> Batch:
-    """The next batch; how long it took to read, and how long it was waited for, go into the tick."""
+    """Return the next batch; note in the tick how long it took to read, and how long it was waited for."""
     start = time.perf_counter()
     batch = next(batches)
     tick.waiting += time.perf_counter() - start
@@ -123,7 +123,7 @@ def timed_next(batches: Iterator[Batch], tick: Tick) -> Batch:
 
 
 def step_or_explain(run: Run, state: ScheduleState, batch: Batch | None = None) -> dict[str, float]:
-    """A step of the discriminator, or without a batch of the generator; errors say in which phase."""
+    """Make a step of the discriminator, or without a batch of the generator; errors say in which phase."""
     images = run.position.images
     try:
         if batch is not None:
@@ -136,7 +136,7 @@ def step_or_explain(run: Run, state: ScheduleState, batch: Batch | None = None) 
 
 
 def finish(run: Run, state: ScheduleState) -> Result:
-    """The last report, pictures, checkpoint, and the model file."""
+    """Write the last report, pictures, checkpoint, and the model file."""
     position = run.position
     final = run.out / FINAL
     if position.images > position.tick.start:

@@ -1,6 +1,6 @@
 """Metrics in training: when they are due, the best snapshot so far, and whether the generator is collapsing.
 
-What was measured is read back from stats.jsonl, so that a checkpoint, and with it the training, is the same with
+What was measured is read back from stats.jsonl, so that a checkpoint, and with it the run, is the same with
 metrics and without.
 """
 
@@ -30,7 +30,7 @@ ALIKE = 0.8
 
 
 class MeasuringInterruptedError(Exception):
-    """The training was asked to stop while something was measured."""
+    """The run was asked to stop while something was measured."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ class TrainingMetrics:
         self.records = [Record.of(line) for line in stats if "metrics" in line]
 
     def due(self, images: int, *, ending: bool = False) -> list[TrainingMetric]:
-        """What is to be measured after `images`: all that an interval has passed for since it was measured last.
+        """Return what is to be measured after `images`: all that an interval has passed for since it was measured last.
 
-        Intervals count from the start of the training, but levels below 16 x 16 are not measured. At the end of the
-        training everything is due that was not just measured.
+        Intervals count from the start of the run, but levels below 16 x 16 are not measured. At the end of the run
+        everything is due that was not just measured.
         """
         if images < self._measurable:
             return []
@@ -108,7 +108,7 @@ class TrainingMetrics:
         return found
 
     def skip_until_next_interval(self, names: Sequence[TrainingMetric], images: int) -> None:
-        """They could not be measured after `images`: they are due again when the next interval has passed."""
+        """Note what could not be measured after `images`: it is due again when the next interval has passed."""
         self._tried |= dict.fromkeys(names, images)
 
     def measure(self, model: Model, names: Sequence[TrainingMetric]) -> tuple[dict[str, Any], list[str]]:
@@ -150,7 +150,7 @@ class TrainingMetrics:
         return min(alike, key=lambda record: record.metrics["swd"], default=None)
 
     def status(self) -> str:
-        """The newest values for the status line, "" where nothing is measured."""
+        """Return the newest values for the status line, "" where nothing is measured."""
         if not self.every:
             return ""
         parts = []
@@ -161,7 +161,7 @@ class TrainingMetrics:
         return "  ".join([*parts, *self.alarms()])
 
     def alarms(self) -> list[str]:
-        """What says that the generator is collapsing, as of the newest records: no line where nothing does."""
+        """Return what says that the generator is collapsing, as of the newest records: no line where nothing does."""
         found = []
         if newest := self._newest("ms-ssim"):
             value, reals = newest.metrics["ms_ssim"], newest.metrics.get("ms_ssim_reals")
@@ -180,7 +180,7 @@ class TrainingMetrics:
 
 
 def flat(found: Results) -> dict[str, float]:
-    """{"swd": average, "swd_32": ..., "swd_floor": ..., "ms_ssim": ..., "ms_ssim_reals": ...}, what is known of it."""
+    """Return what is known of {"swd": average, "swd_32", "swd_floor", "swd_floor_32", "ms_ssim", "ms_ssim_reals"}."""
     values: dict[str, float | None] = {}
     for name, levels in (("swd", found.swd), ("swd_floor", found.floor)):
         if levels is not None:

@@ -1,4 +1,4 @@
-"""Splits a minibatch into micro-batches and among devices so that gradients stay those of the whole minibatch.
+"""Split a minibatch into micro-batches and among devices so that gradients stay those of the whole minibatch.
 
 The discriminator looks at groups of samples (minibatch stddev), so a part must take whole groups: sample n of N
 belongs to group n mod (N / size). A part's samples are ordered so that the same rule, within the part, finds the
@@ -35,14 +35,14 @@ class Partition:
 
 
 def joint_samples(config: NetworkConfig, minibatch: int) -> int:
-    """Samples that depend on each other within a step, and must therefore stay together; 1 where none do."""
+    """Return how many samples depend on each other within a step, and must therefore stay together: at least 1."""
     if config.g_norm == "batch" or config.d_statistics == "discrimination":
         return minibatch
     return stddev_group(minibatch, config.stddev_group) if config.d_statistics == "stddev" else 1
 
 
 def partition(config: NetworkConfig, minibatch: int, *, max_batch: int | None = None, ranks: int = 1) -> Partition:
-    """Divides `minibatch` samples among `ranks` devices, each in parts of at most `max_batch` samples.
+    """Divide `minibatch` samples among `ranks` devices, each in parts of at most `max_batch` samples.
 
     Where a group does not fit into `max_batch`, or there are fewer groups than devices, groups are made smaller (the
     largest size that divides the minibatch and fits), and the result is not exact.

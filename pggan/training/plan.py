@@ -55,7 +55,7 @@ class LevelPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole training. `threads`: of each process, for arithmetic on the CPU; None leaves them to torch."""
+    """The whole run. `threads`: of each process, for arithmetic on the CPU; None leaves them to torch."""
 
     preset: Preset
     stages: tuple[Stage, ...]
@@ -66,19 +66,19 @@ class Plan:
     threads: int | None = None
 
     def seconds(self, first: int = 0) -> float:
-        """Time of the training from `first` images on."""
+        """Return the time of the run from `first` images on."""
         return sum(
             max(0, stage.end_image - max(stage.first_image, first)) * self.levels[stage.resolution].seconds
             for stage in self.stages
         )
 
     def seconds_left(self, images: int, resolution: int, seconds_per_image: float) -> float:
-        """Time from `images` on, given what an image takes now, at `resolution`."""
+        """Return the time from `images` on, given what an image takes now, at `resolution`."""
         expected = self.levels[resolution].seconds
         return self.seconds(images) * (seconds_per_image / expected if expected > 0 else 1.0)
 
     def lines(self) -> list[str]:
-        """The plan as a table."""
+        """Return the plan as a table."""
         preset = self.preset
         found = [
             f"preset {preset.name}: {preset.network.resolution} x {preset.network.resolution}, "
@@ -103,7 +103,7 @@ class Plan:
 
 
 def multiplications(config: NetworkConfig, resolution: int) -> tuple[float, float]:
-    """Of one image forward through (generator, discriminator) at the level of `resolution`."""
+    """Return those of one image forward through (generator, discriminator) at the level of `resolution`."""
     g = config.latent_size * config.fmaps(4) * 16.0 + 9.0 * 16 * config.fmaps(4) ** 2
     d = 9.0 * 16 * config.fmaps(4) ** 2 + 16.0 * config.fmaps(4) * config.fmaps_of_stage(0)
     for r in (r for r in config.levels if 4 < r <= resolution):
@@ -116,7 +116,7 @@ def multiplications(config: NetworkConfig, resolution: int) -> tuple[float, floa
 
 
 def activations(config: NetworkConfig, resolution: int) -> float:
-    """Values that a pass of one image through the discriminator keeps for its way back."""
+    """Return the values that a pass of one image through the discriminator keeps for its way back."""
     total = 4.0 * 16 * config.fmaps(4)
     for r in (r for r in config.levels if 4 < r <= resolution):
         # fromRGB or the level above, the first convolution, the box filter; then the smaller result
@@ -215,7 +215,7 @@ def plan_levels(stepper: Stepper, devices: int) -> dict[int, LevelPlan]:
 
 
 def parameters(network: Network, resolution: int) -> int:
-    """Number of parameters that work at the level of `resolution`, once it has faded in."""
+    """Return the number of parameters that work at the level of `resolution`, once it has faded in."""
     level = Level.whole(network.config.resolution, resolution)
     return sum(parameter.numel() for _, parameter in used_parameters(network, level.lod))
 
@@ -223,7 +223,7 @@ def parameters(network: Network, resolution: int) -> int:
 def estimated_bytes(
     config: NetworkConfig, resolution: int, at_once: int, precision: PrecisionName, networks: Networks
 ) -> int:
-    """Peak memory of a process: weights of all levels, gradients, Adam's two moments, the EMA, activations."""
+    """Return the peak memory of a process: weights, gradients, Adam's two moments, the EMA, activations."""
     weights = [sum(p.numel() for p in network.parameters()) for network in (networks.generator, networks.discriminator)]
     fixed = 4 * (4 * sum(weights) + weights[0])
     size = 4 if precision == "fp32" else 2
@@ -231,7 +231,7 @@ def estimated_bytes(
 
 
 def measure(stepper: Stepper, resolution: int, at_once: int) -> tuple[float, int | None] | None:
-    """(seconds per image, bytes at the peak or None) of both steps at the level of `resolution`.
+    """Return (seconds per image, bytes at the peak or None) of both steps at the level of `resolution`.
 
     The networks' weights are worthless afterwards. None when the level does not fit into the device's memory.
     """

@@ -47,7 +47,7 @@ class SavedRun:
         return self.threads or (torch.get_num_threads() if device.type == "cpu" else None)
 
     def changes(self, now: "SavedRun") -> list[str]:
-        """What differs, a line for each setting that would change the results."""
+        """Return what differs, a line for each setting that would change the results."""
         found = []
         for name, before, after in differences(self.preset, now.preset):
             if name not in FREE:
@@ -73,7 +73,7 @@ class SavedRun:
 
 
 def read_saved_run(folder: Path) -> SavedRun | None:
-    """The settings of the run in `folder`, None when no run was started there."""
+    """Return the settings of the run in `folder`, None when no run was started there."""
     path = folder / FILE_NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -109,11 +109,11 @@ def begin(run: Run) -> None:
     if values is not None:
         run.log.event("resumed", f"resumed from {images} images", images=images)
     run.metrics.resume_from(stats)
-    keep_best(run)  # unless the training was killed before it was written, it is there already
+    keep_best(run)  # unless the run was killed before it was written, it is there already
 
 
 def start_from(stepper: Stepper, path: Path) -> None:
-    """Takes all weights from a model file, or from the final model or newest checkpoint of a run folder."""
+    """Take all weights from a model file, or from the final model or newest checkpoint of a run folder."""
     model = load_model(path)
     networks, config = stepper.networks, stepper.preset.network
     if model.config != config:
@@ -124,7 +124,7 @@ def start_from(stepper: Stepper, path: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Makes the folder and holds it; DataError when another process trains in it. A killed process holds nothing."""
+    """Make the folder and hold it; DataError when another process trains in it. A killed process holds nothing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / ".lock").open("w")

@@ -43,13 +43,13 @@ class Networks(NetworkSet):
     d_optimizer: Adam
 
     def reset_optimizers(self) -> None:
-        """Adam starts anew: no moments, no steps."""
+        """Let Adam start anew: no moments, no steps."""
         self.g_optimizer.state.clear()
         self.d_optimizer.state.clear()
 
 
 def build_networks(preset: Preset, seed: int, device: torch.device) -> Networks:
-    """New networks; their weights are drawn on the CPU and so the same for every device."""
+    """Return new networks; their weights are drawn on the CPU and so the same for every device."""
     with seeded(torch_seed(seed, "weights", 0), torch.device("cpu")):
         generator, discriminator = Generator(preset.network), Discriminator(preset.network)
     ema = Generator(preset.network)
@@ -90,7 +90,7 @@ class Stepper:
         self.d_scale = LossScale.for_precision(self.precision)
         self.g_scale = LossScale.for_precision(self.precision)
         self.stopping = False  # whether any process of the team was asked to stop, as of the last step
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._partitions: dict[tuple[int, int | None], Partition] = {}
 
     def state(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class Stepper:
         self.d_scale.load(values["d_scale"])
 
     def rows(self, minibatch: int) -> NDArray[np.int64]:
-        """Positions in the minibatch that this device handles, ascending."""
+        """Return the positions in the minibatch that this device handles, ascending."""
         parts = self._division(minibatch).by_rank[self.team.rank]
         return np.array(sorted(index for part in parts for index in part.indices), np.int64)
 
@@ -131,13 +131,13 @@ class Stepper:
         if key not in self._partitions:
             found = partition(self.preset.network, minibatch, max_batch=self.max_batch, ranks=self.team.size)
             self._partitions[key] = found
-            if found.reason and found.reason not in self._told:
-                self._told.add(found.reason)
+            if found.reason and found.reason not in self._reported:
+                self._reported.add(found.reason)
                 self.say(f"minibatch {minibatch}: {found.reason}")
         return self._partitions[key]
 
     def discriminator_step(self, state: ScheduleState, images: int, batch: Batch) -> Stats:
-        """One update of the discriminator and of the generator's EMA; `batch` holds this device's rows."""
+        """Update the discriminator and the generator's EMA once; `batch` holds this device's rows."""
         networks, size = self.networks, state.minibatch
         reals = as_floats(batch, self.device)
         rows = self.rows(size)
@@ -173,7 +173,7 @@ class Stepper:
         return stats
 
     def generator_step(self, state: ScheduleState, images: int) -> Stats:
-        """One update of the generator, with latents of its own."""
+        """Update the generator once, with latents of its own."""
         networks, size = self.networks, state.minibatch
         latents = self._latents("latents-g", images, size)
         labels = None
@@ -207,7 +207,7 @@ class Stepper:
         terms: Callable[[Part, int], LossTerms],
         name: str,
     ) -> Stats:
-        """Gradients of the whole minibatch, then one step of Adam, unless something is not finite."""
+        """Compute the gradients of the whole minibatch, then make a step of Adam, unless something is not finite."""
         parameters = [parameter for _, parameter in used_parameters(network, state.lod)]
         stats = self._gradients(parameters, optimizer, scale, state.minibatch, terms, name)
         finite = all(map(math.isfinite, stats.values()))
@@ -234,7 +234,7 @@ class Stepper:
         terms: Callable[[Part, int], LossTerms],
         name: str,
     ) -> Stats:
-        """Fills `.grad` with the gradients of the whole minibatch over all devices; returns its statistics."""
+        """Fill `.grad` with the gradients of the whole minibatch over all devices; returns its statistics."""
         while True:
             optimizer.zero_grad(set_to_none=True)
             try:
@@ -282,7 +282,7 @@ class Stepper:
         return sorted([*names, *(["real_label_loss", "fake_label_loss"] if labels else [])])
 
     def _halve(self, minibatch: int) -> None:
-        """After running out of memory: parts of half the size, or the end where a part is one sample."""
+        """Halve the parts after running out of memory. Raises DataError where a part is one sample."""
         rows = self.rows(minibatch)
         parts = self._division(minibatch).by_rank[self.team.rank]
         largest = max(len(part.indices) for part in parts)
@@ -299,7 +299,7 @@ class Stepper:
             )
 
     def _index(self, indices: Sequence[int] | NDArray[np.int64]) -> Tensor | slice:
-        """To take samples with; a slice where all are taken in order, which copies nothing."""
+        """Return what takes these samples; a slice where all are taken in order, which copies nothing."""
         values = np.asarray(indices)
         if np.array_equal(values, np.arange(len(values))):
             return slice(0, len(values))
@@ -313,13 +313,13 @@ class Stepper:
         return torch.from_numpy(self.labels[indices]).to(self.device)
 
     def _noise(self, images: int, which: int) -> AbstractContextManager[None]:
-        """Torch's own random numbers, which only the discriminator's noise uses."""
+        """Seed torch's own random numbers, which only the discriminator's noise uses."""
         if not self.preset.network.d_noise:
             return nullcontext()
         return seeded(torch_seed(self.seed + self.team.rank, "noise", 2 * images + which), self.device)
 
 
 def initialise_from_reals(stepper: Stepper, state: ScheduleState, batches: Iterable[Batch]) -> None:
-    """Starts minibatch discrimination from reals, which the paper's row e* does once, before training."""
+    """Start minibatch discrimination from reals, which the paper's row e* does once, before training."""
     reals = fade(torch.cat([as_floats(batch, stepper.device) for batch in batches]), state.below)
     stepper.networks.discriminator.initialise(reals, state.lod)
