@@ -92,11 +92,6 @@ class Levels:
         """Return {"levels": {"64": ...}, "average": ...}."""
         return {"levels": {str(size): value for size, value in self.by_size.items()}, "average": self.average}
 
-    @classmethod
-    def of(cls, value: dict[str, Any]) -> "Levels":
-        """Return the levels that `to_json` wrote."""
-        return cls({int(size): float(number) for size, number in value["levels"].items()})
-
 
 @dataclass(frozen=True)
 class Results:
@@ -286,13 +281,14 @@ def _reals_alone(
     count = min(options.count, reals.count)
     results = Results(reals.resolution, options.count)
     key = _key(reals, options) | {"images": count}
-    similarity = cache.number("ms-ssim", key) if pairs and options.floor else None
-    missing = pairs and options.floor and similarity is None
+    known = cache.get("ms-ssim", key) if pairs and options.floor else None
+    similarity = float(known["value"]) if known else None
+    missing = pairs and options.floor and known is None
     if gathered is not None or missing:
         found, _ = passes.scan(reals, "reals", count, mirror=options.mirror, gathered=gathered, pairs=missing)
         if missing:
             similarity = found
-            cache.keep_number("ms-ssim", key, similarity)
+            cache.keep("ms-ssim", key, {"value": similarity})
     results = replace(results, ms_ssim_reals=similarity)
     if gathered is None or not options.floor:
         return results
@@ -302,13 +298,14 @@ def _reals_alone(
             note += f"; with {reals.count // 2} there is one"
         return replace(results, notes=(note,))
     key |= {"patches": options.patches, "repeats": options.repeats, "directions": options.directions}
-    floor = cache.number("swd-floor", key)
-    if floor is None:
+    known = cache.get("swd-floor", key)
+    if known is None:
         with passes.descriptors(reals.resolution, 2) as others:
             passes.scan(reals, "other reals", count, start=count, mirror=options.mirror, gathered=others)
-            floor = passes.distance(gathered, others, "distance of reals").to_json()
-        cache.keep_number("swd-floor", key, floor)
-    return replace(results, floor=Levels.of(floor))
+            distances = passes.distance(gathered, others, "distance of reals").by_size
+        known = {str(size): distance for size, distance in distances.items()}
+        cache.keep("swd-floor", key, known)
+    return replace(results, floor=Levels({int(size): float(distance) for size, distance in known.items()}))
 
 
 def _features(passes: ImagePasses, reals: ImageSet, cache: Cache) -> InceptionFeatures:
@@ -316,13 +313,13 @@ def _features(passes: ImagePasses, reals: ImageSet, cache: Cache) -> InceptionFe
     options = passes.options
     assert options.extractor is not None
     key = _key(reals, options) | {"images": reals.count, "recipe": options.extractor.recipe}
-    known = cache.arrays("features", key)
+    known = cache.get("features", key)
     if known is None:
         what = "features of reals"
         _, features = passes.scan(reals, what, reals.count, mirror=options.mirror, extractor=options.extractor)
         assert features is not None
         known = vars(features)
-        cache.keep_arrays("features", key, known)
+        cache.keep("features", key, known)
     return InceptionFeatures(**known)
 
 

@@ -346,11 +346,10 @@ def unit_directions(rng: np.random.Generator, count: int) -> NDArray[np.float64]
 
 
 def _prepared(gathered: Descriptors, size: int) -> Any:
-    level = gathered.level(size)
-    if gathered.device.type == "cpu":
-        return normalize(level, out=level)
-    moved = torch.from_numpy(level).to(gathered.device)
-    return normalize(moved, out=moved)
+    level: Any = gathered.level(size)
+    if gathered.device.type != "cpu":
+        level = torch.from_numpy(level).to(gathered.device)
+    return normalize(level, out=level)
 
 
 def _device_of(x: Floats | Tensor) -> torch.device:

@@ -110,9 +110,8 @@ class _WeightGradient(torch.autograd.Function):
         ctx.geometry = geometry
         ctx.save_for_backward(x, g)
         stride, padding, transposed = geometry
-        first, second = (
-            (x, g) if transposed else (g, x)
-        )  # the kernel's leading axis is the side that strides start from
+        # the kernel's leading axis is the side that strides start from
+        first, second = (x, g) if transposed else (g, x)
         shape = (first.shape[1], second.shape[1], kernel, kernel)
         _, gw, _ = torch.ops.aten.convolution_backward(
             g,

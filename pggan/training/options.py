@@ -22,17 +22,8 @@ MOST_THREADS = 1024
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class PowerOfTwo(click.Choice):
-    """A resolution, as an int."""
-
-    def __init__(self) -> None:
-        super().__init__([str(2**k) for k in range(2, 11)])
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return int(super().convert(str(value), param, ctx))
-
-
 ABOVE_0, COUNT = FiniteNumber(0, min_open=True), click.IntRange(1)
+RESOLUTION = click.Choice([2**k for k in range(2, 11)])
 
 
 @dataclass(frozen=True)
@@ -84,10 +75,10 @@ class TrainingOptions:
     )
     init_from: Path | None = option("Start from the weights of a run or model file.", PathOption())
     resolution: int | None = option(
-        "Largest level to train, up to that of the file.", PowerOfTwo(), "network.resolution", "schedule.resolution"
+        "Largest level to train, up to that of the file.", RESOLUTION, "network.resolution", "schedule.resolution"
     )
     start_resolution: int | None = option(
-        "Level to start at; --resolution's to train without growing.", PowerOfTwo(), "schedule.start_resolution"
+        "Level to start at; --resolution's to train without growing.", RESOLUTION, "schedule.start_resolution"
     )
     total_kimg: float | None = option(
         "Length, in thousands of reals shown.",
