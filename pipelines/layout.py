@@ -52,7 +52,12 @@ class BuildLayout(BuildInputs):
 
     @cached_property
     def restorer(self) -> Restorer:
-        return get_restorer(self.restore, super_resolution=self.super_resolution, device=self.device)
+        return get_restorer(
+            self.restore,
+            super_resolution=self.super_resolution,
+            device=self.device,
+            strength=self.restore_strength,
+        )
 
     @property
     def score_restorer(self) -> Restorer:
@@ -161,7 +166,7 @@ class BuildLayout(BuildInputs):
         layout = (*self.values("layout"), datatools.__version__)
         return digest_of(self.ranking_digest, self._recipe(self.restorer), *self.values("scores"), layout)
 
-    def as_attributes(self) -> dict[str, str | int]:
+    def as_attributes(self) -> dict[str, str | int | float]:
         """Return the options and versions that the file carries as attributes; no folder, time or host among them."""
         return {
             **self.stored(),

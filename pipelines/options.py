@@ -6,6 +6,7 @@ of these classes; a test compares docs/build.md and luigi.cfg with them.
 
 # ruff: noqa: RUF009 - `option` returns a field of a dataclass
 
+import math
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -65,8 +66,15 @@ class BuildOptions:
     )
     super_resolution: SuperResolution = option(
         "auto",
-        "fourfold enlargement by the restoration; auto: where the face has less than 1024 pixels in the photo",
+        "fourfold enlargement by the restoration; auto: where the face is so small in the photo that it helps",
         decides="face",
+    )
+    restore_strength: float = option(
+        1.0,
+        "factor of the share of the networks' work that is used; 0: as --restore none",
+        decides="face",
+        minimum=0,
+        needed="a finite number from 0 up is needed",
     )
     device: str = option("cpu", "where the restoration is computed: cpu, cuda, cuda:1, mps")
     score_on: ScoreOn = option(
@@ -96,7 +104,7 @@ class BuildOptions:
         """Return the values of the options that decide about this, in their order."""
         return [getattr(self, item.name) for item in fields(BuildOptions) if item.metadata["decides"] == decides]
 
-    def stored(self) -> dict[str, str | int]:
+    def stored(self) -> dict[str, str | int | float]:
         """Return what the finished file says of the options: those that decide about it, without folders of paths."""
         kept = [item for item in fields(BuildOptions) if item.metadata["decides"]]
         values = {item.name: getattr(self, item.name) for item in kept}
@@ -129,10 +137,10 @@ def flag(name: str) -> str:
 
 
 def check_values(options: Any) -> None:
-    """Raise DataError for a number that is too small, or a value that is not among the choices."""
+    """Raise DataError for a number that is too small or not finite, or a value that is not among the choices."""
     for item in (item for item in fields(options) if "minimum" in item.metadata):
         value, minimum, choices = getattr(options, item.name), item.metadata["minimum"], choices_of(item)
-        if minimum is not None and value < minimum:
+        if minimum is not None and not minimum <= value < math.inf:
             raise DataError(f"{flag(item.name)} {value}: {item.metadata['needed']}")
         if choices and value not in choices:
             raise DataError(f"{flag(item.name)} {value}: one of {', '.join(map(str, choices))} is needed")

@@ -27,7 +27,9 @@ class OptionParameter(luigi.Parameter[Any]):
         if choices := choices_of(item):
             self._metavar = "{" + ",".join(map(str, choices)) + "}"
         else:
-            self._metavar = {int: "N", str: "NAME|FILE" if self._takes_path else "NAME"}.get(self._kind, "PATH")
+            self._metavar = {int: "N", float: "X", str: "NAME|FILE" if self._takes_path else "NAME"}.get(
+                self._kind, "PATH"
+            )
         default = "" if self._kind is bool else f" [default: {'none' if item.default == '' else item.default}]"
         super().__init__(
             item.default,
@@ -50,7 +52,8 @@ class OptionParameter(luigi.Parameter[Any]):
         except DataError as error:
             raise SystemExit(f"error: {self._flag} {error}") from None
         except ValueError:
-            raise SystemExit(f"error: {self._flag} {value}: a whole number is needed") from None
+            kind = "number" if self._kind is float else "whole number"
+            raise SystemExit(f"error: {self._flag} {value}: a {kind} is needed") from None
 
     def _parser_kwargs(  # type: ignore[override]
         self, param_name: str, task_name: str | None = None

@@ -125,7 +125,7 @@ def _effective(settings: Mapping[str, str]) -> dict[str, str]:
         effective["count"] = "no effect with selection all"
     if settings.get("order") == "auto":
         effective["order"] = f"{'official' if selection == 'official' else 'rank'} (auto)"
-    for name in ("super_resolution", "score_on"):
+    for name in ("super_resolution", "restore_strength", "score_on"):
         if name in settings and restored is None:
             effective[name] = "no effect with restore none"
     if settings.get("exclude") == "":
@@ -143,7 +143,7 @@ def _requested(settings: Mapping[str, str]) -> int | None:
 def _restored(settings: Mapping[str, str]) -> str | None:
     """Return the name of the restorer, None where the photos were not restored."""
     name = settings.get("restore", NoRestorer().name)
-    return None if name == NoRestorer().name else name
+    return None if name == NoRestorer().name or float(settings.get("restore_strength", 1)) == 0 else name
 
 
 def _histogram(ranking: RankingTable, builder: PageBuilder) -> dict[str, Any] | None:

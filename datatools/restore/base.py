@@ -45,6 +45,7 @@ class RestorePlan:
         margin: pixels of the photo that the networks use around the wanted part (their receptive field).
         grid: crops of the photo have to begin at multiples of this many pixels.
         halvings: how often the networks' result is halved to be enlarged by `scale`.
+        enlargement_share: share of the network's enlargement; the rest is Lanczos-3.
     """
 
     steps: tuple[Step, ...] = ()
@@ -52,6 +53,7 @@ class RestorePlan:
     margin: int = 0
     grid: int = 1
     halvings: int = 0
+    enlargement_share: float = 1.0
 
 
 Crop = tuple[RestorePlan, Picture, Box]

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from datatools.restore.consistency import REACH, keep_small_picture
+
 Orientations = Literal[1, 2, 4]
 
 MIDDLE = 0.5
@@ -158,12 +160,12 @@ class SuperResolver(PictureNetwork):
     def __init__(self, channels: int = 64, blocks: int = 12, texture: int = 0, self_ensemble: Orientations = 1) -> None:
         """Set `channels` and residual `blocks`, and the channels of the layers that make grain (`texture`, 0: none).
 
-        In evaluation the result is the mean over `self_ensemble` orientations of the picture.
+        In evaluation the result is the mean over `self_ensemble` orientations of the picture, and reduces to it again.
         """
         super().__init__()
         self.settings = {"channels": channels, "blocks": blocks, "texture": texture, "self_ensemble": self_ensemble}
         self.self_ensemble = _check_self_ensemble(self_ensemble)
-        self.margin = 2 * blocks + 3
+        self.margin = 2 * blocks + 3 + REACH
         self.grid = 1
         self.entry = _conv(3, channels)
         self.body = nn.Sequential(*[ResidualBlock(channels) for _ in range(blocks)])
@@ -177,7 +179,10 @@ class SuperResolver(PictureNetwork):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Map (n, 3, h, w) to (n, 3, 4 h, 4 w), not clipped. The corner is at a multiple of `grid` in the photo."""
-        return average_orientations(self._restore, pictures, 1 if self.training else self.self_ensemble)
+        if self.training:
+            return average_orientations(self._restore, pictures, 1)
+        enlarged = average_orientations(self._restore, pictures, self.self_ensemble)
+        return keep_small_picture(enlarged, pictures, self.scale)
 
     def _restore(self, pictures: Tensor) -> Tensor:
         x = self.entry(pictures - MIDDLE)

@@ -1,16 +1,20 @@
 """Restorers made of networks: the bundled ones, and weight files that users bring."""
 
 import hashlib
+import json
 import math
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 
+from datatools.enlarge import LANCZOS_REACH, enlarge_lanczos
 from datatools.errors import DataError
 from datatools.images import Box
 from datatools.restore.base import (
@@ -29,6 +33,7 @@ from datatools.restore.devices import choose_device
 from datatools.restore.external import REALESRGAN, load_model
 from datatools.restore.external import digest as external_digest
 from datatools.restore.networks import PictureNetwork
+from datatools.restore.strength import StrengthRule, blockiness, check_strength, is_rule_file, load_rule
 from datatools.restore.tiling import GPU_TILING, Precision, best_precision, restore_parts
 from datatools.restore.weights import NETWORKS, file_digest, load_remover, load_weights, task_of
 
@@ -38,6 +43,9 @@ SHARP_SIDE = 1024.0
 LARGEST_SIDE = 2800.0
 """Enlarged photos are halved while the face rectangle is larger than this: the warp samples 2048 x 2048 points, and
 would miss pixels in between (see `faces.recipe.LEAST_DECODED_SIDE`, which is half of it)."""
+
+VERSION = "2"
+"""Raised whenever the same networks give other pixels: finished work of earlier versions is not mixed with new."""
 
 GPU_BATCH = 16
 """Photos that a GPU restores at once: enough that most tiles find others of their size."""
@@ -82,24 +90,42 @@ class NetworkRestorer:
     threads: int
     batch_size: int = 1
     uses_torch: bool = True
+    rule: StrengthRule | None = None
+    strength: float = 1.0
 
     @property
     def digest(self) -> str:
         """Return a hash of the weights, their strength, the kind of device and the precision, which change rounding."""
         arithmetic = [torch.device(self.device).type, self.precision]
         networks = [step.digest if step.strength == 1 else f"{step.digest} {step.strength}" for step in self.steps]
-        parts = [*networks, self.super_resolution, *arithmetic]
+        rule = json.dumps(None if self.rule is None else asdict(self.rule))
+        parts = [VERSION, *networks, self.super_resolution, *arithmetic, rule, str(self.strength)]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def plan(self, side: float, /) -> RestorePlan:
         """Return the networks for a face of that side, and how often their result is halved."""
-        enlarge = self.super_resolution == "always" or (self.super_resolution == "auto" and side < SHARP_SIDE)
-        steps = tuple(step for step in self.steps if enlarge or load_step(step).scale == 1)
+        share = self._enlargement_share(side)
+        steps = tuple(step for step in self.steps if share > 0 or load_step(step).scale == 1)
         scale, margin, grid = _shape(steps)
         halvings = 0
         while scale > 1 and side * scale > LARGEST_SIDE:
             scale, halvings = scale // 2, halvings + 1
-        return RestorePlan(steps, scale, margin, grid, halvings)
+        return RestorePlan(steps, scale, margin, grid, halvings, share)
+
+    def _enlargement_share(self, side: float) -> float:
+        """Return the share of the network's enlargement for a face of that side; 0 leaves the network out."""
+        if self.super_resolution == "never" or (self.super_resolution == "auto" and side >= SHARP_SIDE):
+            return 0.0
+        if self.rule is None:
+            return min(self.strength, 1.0)
+        small = self.super_resolution == "always"
+        return min(self.strength * self.rule.enlargement_share(0.0 if small else side), 1.0)
+
+    def _removal_share(self, picture: Picture, box: Box) -> float:
+        """Return the share of the artifact remover's change for a photo of which `box` is wanted."""
+        return min(
+            self.strength * (1.0 if self.rule is None else self.rule.removal_share(blockiness(picture, box))), 1.0
+        )
 
     def run(self, crops: Sequence[Crop], /) -> list[Picture]:
         """Restore the wanted parts of crops: each network processes all crops that need it before the next one starts.
@@ -122,9 +148,14 @@ class NetworkRestorer:
                 parts.append((pictures[index], grow_box(boxes[index], margin, grid, pictures[index].shape[1::-1])))
             network = load_step(step)
             results = restore_parts(network, parts, device=self.device, precision=self.precision, tiling=tiling)
-            for index, (_, (x, y, _, _)), result in zip(due, parts, results, strict=True):
+            for index, (picture, part), result in zip(due, parts, results, strict=True):
+                if network.scale == 1:
+                    result = mix(cut(picture, part), result, self._removal_share(picture, boxes[index]))
+                elif crops[index][0].enlargement_share < 1:
+                    plain = enlarge_part(picture, part, network.scale)
+                    result = mix(plain, result, crops[index][0].enlargement_share)
                 left, top, right, bottom = boxes[index]
-                s = network.scale
+                x, y, s = *part[:2], network.scale
                 boxes[index] = ((left - x) * s, (top - y) * s, (right - x) * s, (bottom - y) * s)
                 pictures[index] = result
         results = [cut(picture, box) for picture, box in zip(pictures, boxes, strict=True)]
@@ -132,6 +163,22 @@ class NetworkRestorer:
             for _ in range(plan.halvings):
                 results[index] = halve(results[index])
         return results
+
+
+def mix(plain: Picture, restored: Picture, share: float) -> Picture:
+    """Return the plain picture and that share of what the restored one differs by."""
+    if share >= 1:
+        return restored
+    return np.asarray(cv2.addWeighted(restored, share, plain, 1 - share, 0), dtype=np.uint8)
+
+
+def enlarge_part(picture: Picture, box: Box, factor: int) -> Picture:
+    """Return a part of a picture, enlarged with Lanczos-3 as within the whole picture."""
+    left, top, right, bottom = box
+    around = grow_box(box, LANCZOS_REACH, 1, picture.shape[1::-1])
+    x, y = around[:2]
+    enlarged = enlarge_lanczos(cut(picture, around), factor)
+    return cut(enlarged, ((left - x) * factor, (top - y) * factor, (right - x) * factor, (bottom - y) * factor))
 
 
 def _shape(steps: Sequence[Step]) -> tuple[int, int, int]:
@@ -171,10 +218,16 @@ def load_network(name: str, task: str) -> PictureNetwork:
     return network
 
 
-def network_restorer(name: str, *, super_resolution: SuperResolution, device: str, threads: int) -> NetworkRestorer:
+def network_restorer(
+    name: str, *, super_resolution: SuperResolution, device: str, threads: int, strength: float = 1.0
+) -> NetworkRestorer:
     """Return the restorer of networks with that name; see `datatools.restore.get_restorer`."""
+    rule = None
     if name in BUNDLED:
         steps = _bundled(BUNDLED[name])
+        rule = StrengthRule() if BUNDLED[name] == "distortion" else None
+    elif is_rule_file(name):
+        steps, rule = _bundled("distortion"), load_rule(Path(name))
     elif name in (REALESRGAN, "srmd") or "." in name or os.sep in name:
         task = task_of(Path(name))
         steps = [_own(task, Path(name)) if task is not None else Step("external", name, external_digest(name))]
@@ -184,7 +237,17 @@ def network_restorer(name: str, *, super_resolution: SuperResolution, device: st
     for step in steps:
         load_step(step)  # reports a damaged file now, not in a worker
     batch_size = 1 if place.type == "cpu" else GPU_BATCH
-    return NetworkRestorer(name, tuple(steps), super_resolution, str(place), best_precision(place), threads, batch_size)
+    return NetworkRestorer(
+        name,
+        tuple(steps),
+        super_resolution,
+        str(place),
+        best_precision(place),
+        threads,
+        batch_size,
+        rule=rule,
+        strength=check_strength(strength),
+    )
 
 
 def _bundled(variant: str) -> list[Step]:

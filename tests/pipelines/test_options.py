@@ -23,6 +23,7 @@ OTHER: dict[str, Any] = {
     "resolution": 512,
     "restore": "none",
     "super_resolution": "never",
+    "restore_strength": 0.5,
     "score_on": "restored",
     "final_filter": "box",
     "min_level": 1,
@@ -90,8 +91,8 @@ def test_the_command_line_has_every_option_with_its_default() -> None:
 def test_an_option_decides_about_the_file_as_it_says(tiny_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its digest changes with the options that decide about bytes, and with no other; so do its attributes."""
 
-    def restorer(name: str, *, super_resolution: str, device: str) -> SimpleNamespace:
-        return SimpleNamespace(uses_torch=True, digest=name + super_resolution, device=device)
+    def restorer(name: str, *, super_resolution: str, device: str, strength: float) -> SimpleNamespace:
+        return SimpleNamespace(uses_torch=True, digest=f"{name} {super_resolution} {strength}", device=device)
 
     monkeypatch.setattr("pipelines.layout.get_restorer", restorer)
     layout = BuildLayout(tiny_tree, count=4, shard_size=3, resolution=256)
@@ -109,6 +110,9 @@ def test_an_option_decides_about_the_file_as_it_says(tiny_tree: Path, monkeypatc
         (BuildOptions(count=0), "--count 0: at least 1 is needed"),
         (BuildOptions(min_level=2), "--min-level 2: one of 4, 1 is needed"),
         (BuildOptions(order="random"), "--order random: one of auto, rank, source, official is needed"),  # type: ignore[arg-type]
+        (BuildOptions(restore_strength=-0.5), "--restore-strength -0.5: a finite number from 0 up is needed"),
+        (BuildOptions(restore_strength=float("nan")), "--restore-strength nan: a finite number from 0 up is needed"),
+        (BuildOptions(restore_strength=float("inf")), "--restore-strength inf: a finite number from 0 up is needed"),
         (RunOptions(workers=0), "--workers 0: at least 1 is needed"),
         (RunOptions(jobs=-1), "--jobs -1: a number of processes, or 0 for as many as fill the machine"),
     ],

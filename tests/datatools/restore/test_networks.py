@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from datatools.restore.consistency import keep_small_picture
 from datatools.restore.networks import ArtifactRemover, Critic, SuperResolver
 
 SIZES = pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_training_sees_one_orientation() -> None:
     trained = network.train()(x)
     assert not torch.allclose(trained, network.eval()(x))
     network.self_ensemble = 1
-    assert torch.equal(trained, network(x))
+    assert torch.equal(keep_small_picture(trained, x, 4), network(x))
 
 
 @pytest.mark.parametrize("count", [0, 3, 8, -1, 2.0, True, [1], [2], "2", None])

@@ -1,0 +1,58 @@
+"""Enlarged pictures reduce to what they were made of."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from datatools.restore.consistency import REACH, enlarge_bicubic, keep_small_picture, reduce_bicubic
+from datatools.restore.fit.metrics import psnr_rgb
+from datatools.restore.networks import SuperResolver
+from datatools.restore.tiling import restore
+
+
+def test_the_filter_is_that_of_training() -> None:
+    picture = np.random.default_rng(3).integers(0, 256, (64, 44, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+    ours = reduce_bicubic(tensor, 4)[0].permute(1, 2, 0).numpy()
+    channels = [Image.fromarray(picture[..., c].astype(np.float32)) for c in range(3)]
+    theirs = np.stack([np.asarray(c.resize((11, 16), Image.Resampling.BICUBIC)) for c in channels], axis=2)
+    assert np.abs(ours - theirs).max() < 0.01
+
+
+def test_what_shifts_colours_and_sharpens_is_taken_back() -> None:
+    torch.manual_seed(0)
+    small = torch.nn.functional.avg_pool2d(torch.rand(1, 3, 96, 80), 3, 1, 1)
+    plain = enlarge_bicubic(small, 4)
+    wrong = plain + torch.tensor([0.01, -0.02, 0.005])[None, :, None, None] + 0.3 * (plain - plain.mean())
+    before = (reduce_bicubic(wrong, 4) - small).square().mean()
+    errors = [(reduce_bicubic(keep_small_picture(wrong, small, 4, n), 4) - small).square().mean() for n in (0, 1, 3)]
+    assert errors[0] == before
+    assert errors[1] < before / 10
+    assert errors[2] < errors[1] / 4
+    shift = (reduce_bicubic(keep_small_picture(wrong, small, 4), 4) - small).mean(dim=(0, 2, 3))
+    assert shift.abs().max() < 0.1 / 255
+
+
+def test_far_pixels_do_not_count() -> None:
+    torch.manual_seed(1)
+    enlarged, small = torch.rand(1, 3, 160, 160), torch.rand(1, 3, 40, 40)
+    whole = keep_small_picture(enlarged, small, 4)
+    cut = keep_small_picture(enlarged[..., 40:120, 40:120], small[..., 10:30, 10:30], 4)
+    inner = slice(4 * REACH, 80 - 4 * REACH)
+    outer = slice(40 + 4 * REACH, 120 - 4 * REACH)
+    assert torch.allclose(cut[..., inner, inner], whole[..., outer, outer], atol=1e-5)
+    assert not torch.allclose(cut[..., :4, :4], whole[..., 40:44, 40:44], atol=1e-3)
+
+
+def test_an_untrained_network_returns_its_input() -> None:
+    torch.manual_seed(2)
+    network = SuperResolver(channels=8, blocks=2)
+    rng = np.random.default_rng(4)
+    coarse = Image.fromarray(rng.integers(40, 216, (12, 10, 3), dtype=np.uint8))
+    small = np.array(coarse.resize((60, 72), Image.Resampling.BICUBIC))
+    with torch.no_grad():
+        network.exit.bias += 0.02  # of all colours: 5 levels
+    enlarged = restore(network, small)
+    again = np.array(Image.fromarray(enlarged).resize((60, 72), Image.Resampling.BICUBIC))
+    assert psnr_rgb(again, small) > 50
+    assert np.abs(again.mean(axis=(0, 1)) - small.mean(axis=(0, 1))).max() < 0.1
