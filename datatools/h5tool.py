@@ -12,13 +12,13 @@ from datatools.cli import FiniteNumber, OneLineGroup, PathOption, parse_ranges, 
 from datatools.console import check_printed
 from datatools.errors import DataError
 from datatools.faces.ranking import read_names
-from datatools.files import as_data_error, list_pictures
+from datatools.files import as_data_error
+from datatools.h5tool_from_folder import from_folder
 from datatools.images import save_png
 from datatools.progress import Progress
 from datatools.pyramid import COMPRESSIONS, Level, Pyramid, convert, verify
 from datatools.pyramid.convert import count_images, labels_path
 from datatools.pyramid.format import UNKNOWN
-from datatools.pyramid.from_folder import Skipped, describe_skipped, write_from_folder
 from datatools.pyramid.subset import SPLITS, Criteria, select, write_subset
 from datatools.report.sheets import contact_sheet, enlarge, sheet_columns
 from datatools.text import counted
@@ -47,6 +47,9 @@ existing_file = PathOption(dir_okay=False)
 @click.group(cls=OneLineGroup, help=__doc__, epilog=EXAMPLES)
 def main() -> None:
     pass
+
+
+main.add_command(from_folder)
 
 
 @main.command()
@@ -233,36 +236,6 @@ def display(h5: Path, out: Path, count: int, level: int | None) -> None:
     with as_data_error(out):
         save_png(out, contact_sheet(faces, sheet_columns(len(faces)), tile))
     click.echo(f"{len(faces)} of {counted(len(pyramid), 'image')} in {out}")
-
-
-@main.command("from-folder")
-@click.argument("folder", metavar="DIR", type=PathOption())
-@click.argument("out", metavar="OUT.h5", type=PathOption(dir_okay=False))
-@click.option("--resolution", type=int, required=True, help="Side of the largest level: a power of two, 4 to 1024.")
-@click.option("--compression", type=click.Choice(["none", "gzip", "lzf"]), default="none", show_default=True)
-@click.option("--overwrite", is_flag=True, help="Replace OUT.h5 when it is there already.")
-def from_folder(folder: Path, out: Path, resolution: int, compression: str, overwrite: bool) -> None:
-    """Make a pyramid of the square pictures in DIR.
-
-    They are taken in order of their names, turned as EXIF asks, and reduced with a box filter. Files that cannot be
-    used are left out: no pictures, damaged, not square, too small, or in a subfolder. A line for each of these kinds
-    says how many there are and names one.
-    """
-    if out.exists() and not overwrite:
-        raise DataError(f"{out}: exists; --overwrite replaces it")
-    skipped: list[Skipped] = []
-    try:
-        with Progress("from-folder", len(list_pictures(folder).pictures), "picture") as advance:
-            count = write_from_folder(
-                folder, out, resolution=resolution, compression=compression, skipped=skipped.append, progress=advance
-            )
-    finally:
-        for line in describe_skipped(skipped):
-            click.echo(line, err=True)
-    click.echo(
-        f"{out}: {counted(count, 'image')} of {resolution} x {resolution} pixels, "
-        f"{counted(len(skipped), 'file')} left out"
-    )
 
 
 @main.command("subset")

@@ -50,7 +50,9 @@ def _open_heic(stream: io.BytesIO) -> Image.Image:
     try:
         from pillow_heif import HeifImageFile
     except ImportError as error:
-        raise ImageError("HEIC pictures need one more package: pip install pillow-heif", "unknown-format") from error
+        raise ImageError(
+            "HEIC pictures need one more package: pip install 'celebahq[heic]'", "unknown-format"
+        ) from error
     return HeifImageFile(stream)
 
 

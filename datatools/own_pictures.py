@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageCms
 
 from datatools.images import (
@@ -76,6 +76,15 @@ class OwnPicture:
         width, height = (side // reduce for side in self.size)
         stored = None if box is None else _stored_box(box, (width, height), self.orientation)
         return turn_upright(decode_as(self._data, reduce, stored, _conversion_of)[0], self.orientation)
+
+    def stored_points(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Return where points (N, 2) of the upright picture lie in the stored one; (x, y), edges are 0 and the size."""
+        across, down = np.array(points, np.float64).T
+        if self.orientation in (2, 3, 6, 7):
+            across = self.size[0] - across
+        if self.orientation in (3, 4, 7, 8):
+            down = self.size[1] - down
+        return np.stack((down, across) if self.orientation > 4 else (across, down), axis=1)
 
 
 def decode_own(data: bytes) -> NDArray[np.uint8]:

@@ -39,7 +39,14 @@ ONLY_IN = {
     "torchvision": ("pggan", "datatools.restore", "datatools.landmarks"),
     "luigi": ("pipelines",),
 }
-OUTER = {"datatools.report", "datatools.exports", "datatools.h5tool", "datatools.sample", "datatools.download"}
+OUTER = {
+    "datatools.report",
+    "datatools.exports",
+    "datatools.h5tool",
+    "datatools.h5tool_from_folder",
+    "datatools.sample",
+    "datatools.download",
+}
 """What is made of the library's parts; the parts do not know it."""
 PARTS = {"datatools.pyramid", "datatools.sources", "datatools.faces", "datatools.restore", "datatools.landmarks"}
 FIT = "datatools.restore.fit"

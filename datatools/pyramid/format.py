@@ -69,8 +69,9 @@ ATTRIBUTES = "attributes"  # int8 (N, K), with the K names in its attribute "nam
 class Provenance:
     """Where one image of the pyramid comes from.
 
-    file_name: base name of the photo. source_md5: 32 hexadecimal digits, of the photo's bytes. score: quality score.
-    rank: place in the ranking, 1 the best. celebahq_index: index in the published CelebA-HQ, -1 when not in it.
+    file_name: name of the photo, with / after each folder that it lies in. source_md5: 32 hexadecimal digits, of the
+    photo's bytes. score: quality score. rank: place in the ranking, 1 the best. celebahq_index: index in the published
+    CelebA-HQ, -1 when not in it.
     quad: (4, 2) corners of the face rectangle, upper-left, lower-left, lower-right, upper-right; landmarks: (5, 2);
     both as (x, y) in pixels of the photo as stored. file_name and source_md5 are both empty, rank is -1 and the rest
     not-a-number where nothing is known (UNKNOWN_ORIGIN).
@@ -94,8 +95,8 @@ class Provenance:
             raise ArrayError(f"quad is (4, 2), landmarks (5, 2), not {np.shape(self.quad)}, {np.shape(self.landmarks)}")
         if self.file_name == self.source_md5 == "":
             return  # of unknown origin
-        if not self.file_name or Path(self.file_name).name != self.file_name or "\0" in self.file_name:
-            raise ValueError(f"file_name must be a base name, not {self.file_name!r}")
+        if {*self.file_name.split("/")} & {"", ".", ".."} or "\0" in self.file_name:
+            raise ValueError(f"file_name must be a base name or a path below a folder, not {self.file_name!r}")
         if not re.fullmatch("[0-9a-f]{32}", self.source_md5):
             raise ValueError(f"source_md5 must be 32 hexadecimal digits, not {self.source_md5!r}")
 

@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
-from datatools.pyramid.format import CHECKSUMS, PROVENANCE, images_per_chunk, level_name, no_progress
+from datatools.pyramid.format import (
+    CHECKSUMS,
+    PROVENANCE,
+    Provenance,
+    images_per_chunk,
+    level_name,
+    no_progress,
+    provenance_checksums,
+    provenance_tables,
+)
 from datatools.pyramid.reader import OpenFile, Pyramid
 from datatools.pyramid.writer import FileLayout, Setting, UnfinishedFile, new_file, write_at
 
@@ -24,13 +33,16 @@ def join(
     compression: str = "none",
     settings: Mapping[str, Setting] | None = None,
     progress: Callable[[int], object] | None = None,
+    rows: Sequence[Provenance] | None = None,
+    attribute_names: Sequence[str] = (),
 ) -> None:
     """Concatenate finished pyramids, in the order given, into `out`; same bytes as one writer of all their faces.
 
     The parts must have the same levels and attribute names; their settings are not carried over. `progress` is called
     with the number of images newly finished. Images and their checksums are copied as they are, so that a part damaged
     on its way shows in `verify`. Fastest where the parts have the compression asked for. Memory is bounded whatever the
-    sizes. Raises DataError for unusable parts and for a disk that cannot be written.
+    sizes. `rows`, one for each image, replace the provenance of the parts; `attribute_names` is the meaning of their
+    attributes. Raises DataError for unusable parts and for a disk that cannot be written.
     """
     if not parts:
         raise DataError(f"{out}: nothing to join")
@@ -40,6 +52,8 @@ def join(
         if (pyramid.levels, pyramid.attribute_names) != (first.levels, first.attribute_names):
             raise DataError(f"{pyramid.path}: levels or attribute names differ from those of {first.path}")
     layout = FileLayout(sum(map(len, pyramids)), first.levels, compression)
+    if rows is not None and len(rows) != layout.count:
+        raise ValueError(f"{len(rows)} rows of provenance for {layout.count} images")
     tables: dict[str, list[NDArray]] = {name: [] for name in first.provenance_names}
     row_checksums: list[NDArray[np.uint32]] = []
     with new_file(Path(out), layout, settings or {}) as target:
@@ -50,8 +64,12 @@ def join(
                 row_checksums.append(stored[f"{CHECKSUMS}/{PROVENANCE}"][...])
                 for name, columns in tables.items():
                     columns.append(stored[f"{PROVENANCE}/{name}"][...])
-        joined = {name: np.concatenate(columns) for name, columns in tables.items()}
-        target.finish(joined, first.attribute_names, np.concatenate(row_checksums))
+        if rows is None:
+            joined = {name: np.concatenate(columns) for name, columns in tables.items()}
+            target.finish(joined, first.attribute_names, np.concatenate(row_checksums))
+        else:
+            joined = provenance_tables(rows, attribute_names)
+            target.finish(joined, attribute_names, provenance_checksums(joined))
 
 
 def _append_images(target: UnfinishedFile, part: Pyramid, progress: Callable[[int], object]) -> None:

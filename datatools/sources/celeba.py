@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from datatools.errors import DataError
 from datatools.files import read_lines, unlike
 from datatools.images import ImageError, image_size
-from datatools.sources.celeba_layout import HOW_TO_GET, PhotoNames, find_layout
+from datatools.sources.celeba_layout import HOW_TO_GET, PhotoNames, find_annotations, find_layout
 from datatools.sources.landmark_checks import ALIGNED_SIZE, NEARLY_ALL, common_fault, outside
 from datatools.sources.published import celebahq_index_by_file
 from datatools.sources.records import FaceRecord, Rejection, RejectionKind
@@ -146,6 +146,30 @@ def read_tree(root: Path) -> CelebATree:
         rejections.append(Rejection(RejectionKind.NO_ROW, name, f"no row in {layout.landmarks.name}"))
     return CelebATree(
         root, image_dir, tuple(records), tuple(rejections), attribute_names, tuple(missing), tuple(unannotated)
+    )
+
+
+@dataclass(frozen=True)
+class PhotoAnnotations:
+    """Attributes, identities and split by the photos' file names; empty where the file is missing."""
+
+    attribute_names: tuple[str, ...]
+    attributes: Mapping[str, tuple[int, ...]]
+    identities: Mapping[str, int]
+    splits: Mapping[str, int]
+
+
+def read_annotations(root: Path) -> PhotoAnnotations:
+    """Read attributes, identities and split of a CelebA tree, or of its Anno alone; bad lines are left out.
+
+    Raises DataError where there is none of them, and for a file that is not in CelebA's format.
+    """
+    layout = find_annotations(Path(root))
+    annotations = _Annotations()
+    names, attributes = annotations.attributes(layout.attributes)
+    identities = annotations.numbers(layout.identities, allowed=None)
+    return PhotoAnnotations(
+        names, attributes, identities, annotations.numbers(layout.partition, allowed=("0", "1", "2"))
     )
 
 

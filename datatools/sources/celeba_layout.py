@@ -72,6 +72,21 @@ def find_layout(root: Path) -> CelebALayout:
     raise DataError(_what_is_missing(root, _look_below(root)))
 
 
+def find_annotations(root: Path) -> CelebALayout:
+    """Find attributes, identities or the split, as `find_layout` does; photos and landmarks need not be there.
+
+    Raises DataError where there is none of the three.
+    """
+    for base in (root, *_above(root), *(root / name for name in _look_into(root).folders)):
+        layout = _look_below(base)
+        if layout.attributes or layout.identities or layout.partition:
+            return layout
+    raise DataError(
+        f"{root}: holds none of list_attr_celeba.txt, identity_CelebA.txt and list_eval_partition.txt; name CelebA's "
+        "folder, or its Anno"
+    )
+
+
 def _above(root: Path) -> Iterator[Path]:
     """Yield the folders above one that is a part of the tree itself."""
     folder = Path(os.path.abspath(root))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from datatools.h5tool import main
 from datatools.images import save_png
 from datatools.pyramid import Pyramid, verify
-from datatools.pyramid.from_folder import read_square
+from datatools.pyramid.square import read_square
 
 
 def picture(side: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -71,7 +71,7 @@ def test_skipped_files_are_summarized_by_kind(folder: Path, tmp_path: Path) -> N
     (folder / "__MACOSX").mkdir()
     (folder / "__MACOSX" / "a.png").write_bytes(b"\0\5\26\7")
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
-    result = run(folder, tmp_path / "out.h5", "--resolution", 16)
+    result = run(folder, tmp_path / "out.h5", "--resolution", 16, "--no-recursive")
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert len(lines) == 6, result.output
@@ -144,7 +144,10 @@ def test_mistakes_are_told_in_a_line(folder: Path, tmp_path: Path) -> None:
     for arguments, told in (
         ((tmp_path / "absent", out, "--resolution", 16), "cannot be read as a folder"),
         ((empty, out, "--resolution", 16), "empty: holds no pictures\n"),
-        ((tmp_path, out, "--resolution", 16), "holds no pictures; it has 6 pictures in subfolders, such as "),
+        (
+            (tmp_path, out, "--resolution", 16, "--no-recursive"),
+            "holds no pictures; it has 6 pictures in subfolders, such as ",
+        ),
         ((folder, out, "--resolution", 48), "power of two"),
         ((folder, out, "--resolution", 512), "none of its 7 files"),
         ((folder, tmp_path / "no" / "out.h5", "--resolution", 16), "does not exist"),

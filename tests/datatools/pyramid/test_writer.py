@@ -132,7 +132,9 @@ def test_faces_and_attributes_of_the_wrong_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"file_name": "dir/a.jpg"}, "base name"),
+        ({"file_name": "../a.jpg"}, "base name"),
+        ({"file_name": "/dir/a.jpg"}, "base name"),
+        ({"file_name": "dir/"}, "base name"),
         ({"file_name": ""}, "base name"),
         ({"source_md5": "123"}, "32 hexadecimal"),
         ({"quad": np.zeros((5, 2))}, r"quad is \(4, 2\)"),
