@@ -11,6 +11,7 @@ All results are float32 (float64 with networks of doubles), also under autocast.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,13 +28,21 @@ from pggan.model.networks import Discriminator, Generator, down2, up2
 class LossTerms:
     """The loss to differentiate, a mean over the micro-batch, and what it is made of: detached scalars by name.
 
-    Statistics of the discriminator: d_loss, real_score, fake_score, and with WGAN-GP mixed_score, gradient_norm,
-    gradient_penalty, drift; with labels real_label_loss, fake_label_loss. Of the generator: g_loss, and label_loss.
-    Penalty, drift and label losses are weighted as in the loss.
+    The names are those of `statistic_names`. Penalty, drift and label losses are weighted as in the loss.
     """
 
     loss: Tensor
     statistics: dict[str, Tensor]
+
+
+def statistic_names(network: Literal["d", "g"], config: LossConfig, *, labels: bool) -> list[str]:
+    """Return the names of the statistics of a network's step, sorted; `labels`: whether it has classes."""
+    if network == "g":
+        return ["g_loss", "label_loss"] if labels else ["g_loss"]
+    names = ["d_loss", "fake_score", "real_score"]
+    if config.kind == "wgan-gp":
+        names += ["drift", "gradient_norm", "gradient_penalty", "mixed_score"]
+    return sorted([*names, "fake_label_loss", "real_label_loss"] if labels else names)
 
 
 def fade(reals: Tensor, below: float) -> Tensor:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from pggan.config.presets import OptimizerConfig, Preset
 from pggan.config.schedule import ScheduleState
 from pggan.data.stream import Batch, as_floats
 from pggan.model.files import NetworkSet
-from pggan.model.losses import LossTerms, combine, d_step_terms, fade, g_step_terms
+from pggan.model.losses import LossTerms, combine, d_step_terms, fade, g_step_terms, statistic_names
 from pggan.model.networks import Discriminator, Generator, Network, require_gradients, update_ema, used_parameters
 from pggan.precision import LossScale, PrecisionName, autocast
 from pggan.rng import Purpose, normals, rng, seeded, torch_seed, uniforms
@@ -205,7 +205,7 @@ class Stepper:
         scale: LossScale,
         state: ScheduleState,
         terms: Callable[[Part, int], LossTerms],
-        name: str,
+        name: Literal["d", "g"],
     ) -> Stats:
         """Compute the gradients of the whole minibatch, then make a step of Adam, unless something is not finite."""
         parameters = [parameter for _, parameter in used_parameters(network, state.lod)]
@@ -232,7 +232,7 @@ class Stepper:
         scale: LossScale,
         minibatch: int,
         terms: Callable[[Part, int], LossTerms],
-        name: str,
+        name: Literal["d", "g"],
     ) -> Stats:
         """Fill `.grad` with the gradients of the whole minibatch over all devices; returns its statistics."""
         while True:
@@ -243,7 +243,8 @@ class Stepper:
             except torch.OutOfMemoryError:
                 optimizer.zero_grad(set_to_none=True)
             self._halve(minibatch)
-        names = self._names(name)  # also of a device without samples, which takes part with zeros
+        # a device without samples has none of these statistics, and takes part with zeros
+        names = statistic_names(name, self.preset.loss, labels=self.labels is not None)
         values = torch.stack([found[key] for key in names]) if found else torch.zeros(len(names), device=self.device)
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         if self.team.size > 1:
@@ -271,15 +272,6 @@ class Stepper:
             (result.loss * (part.weight * scale.value)).backward()
             statistics.append(result.statistics)
         return combine(statistics, [part.weight for part in parts]) if parts else {}
-
-    def _names(self, name: str) -> list[str]:
-        labels = self.labels is not None
-        if name == "g":
-            return sorted(["g_loss", *(["label_loss"] if labels else [])])
-        names = ["d_loss", "real_score", "fake_score"]
-        if self.preset.loss.kind == "wgan-gp":
-            names += ["mixed_score", "gradient_norm", "gradient_penalty", "drift"]
-        return sorted([*names, *(["real_label_loss", "fake_label_loss"] if labels else [])])
 
     def _halve(self, minibatch: int) -> None:
         """Halve the parts after running out of memory. Raises DataError where a part is one sample."""

@@ -8,7 +8,16 @@ from torch import Tensor
 
 from pggan.config.level import Level
 from pggan.config.presets import LossConfig, NetworkConfig
-from pggan.model.losses import LossTerms, combine, d_step_terms, fade, g_step_terms, gradient_norms, gradient_scale
+from pggan.model.losses import (
+    LossTerms,
+    combine,
+    d_step_terms,
+    fade,
+    g_step_terms,
+    gradient_norms,
+    gradient_scale,
+    statistic_names,
+)
 from pggan.model.networks import Discriminator, Generator, require_gradients
 from pggan.training.microbatches import Part, partition
 from tests.support import pggan_oracle as oracle
@@ -37,6 +46,19 @@ def oracle_terms(name: str, lod: float, config: LossConfig, discriminator: Discr
         lod=lod,
         labels=None if config.kind == "lsgan" else oracle.labels(name),
     )
+
+
+@pytest.mark.parametrize("classes", [0, 2])
+@pytest.mark.parametrize("config", [LossConfig(), LSGAN])
+def test_statistics_have_the_names_that_devices_agree_on(config: LossConfig, classes: int) -> None:
+    shape = replace(SMALL, classes=classes)
+    generator, discriminator = Generator(shape), Discriminator(shape)
+    labels = torch.eye(classes)[[0, 1, 1, 0]] if classes else None
+    reals, fakes = torch.rand(4, 3, 16, 16), torch.rand(4, 3, 16, 16)
+    d_terms = d_step_terms(discriminator, reals, fakes, torch.rand(4), config=config, lod=0.0, labels=labels)
+    g_terms = g_step_terms(generator, discriminator, torch.rand(4, 16), config=config, lod=0.0, labels=labels)
+    assert sorted(d_terms.statistics) == statistic_names("d", config, labels=bool(classes))
+    assert sorted(g_terms.statistics) == statistic_names("g", config, labels=bool(classes))
 
 
 @pytest.mark.parametrize(("name", "lod"), oracle.CASES)
