@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from datatools.pyramid.format import ATTRIBUTES, COLUMNS
 from datatools.restore.fit import train as fit
 from pggan import train as pggan
 from tests.support.paths import ROOT
@@ -175,3 +176,10 @@ def test_what_architecture_names_is_there() -> None:
     for name, path in places:
         if "/" in path:
             assert set(name.split(".")) <= defined_in(ROOT / path), f"{name} in {path}"
+
+
+def test_the_format_page_has_every_column_with_its_shape() -> None:
+    rows = dict(re.findall(r"^\| `provenance/(\w+)` \| (\([^)]*\))", text(ROOT / "docs" / "pyramid-format.md"), re.M))
+    shapes = {column.name: ", ".join(("N", *map(str, column.shape))) for column in COLUMNS}
+    expected = {name: f"({shape},)" if shape == "N" else f"({shape})" for name, shape in shapes.items()}
+    assert rows == {**expected, ATTRIBUTES: rows[ATTRIBUTES]}

@@ -42,7 +42,7 @@ class RestorePlan:
     Attributes:
         steps: networks that run, in this order.
         scale: integer factor by which the photo is enlarged.
-        margin: pixels of the photo that the networks use around the wanted part (their receptive field).
+        margin: pixels of the photo that `run` needs around the wanted part, for networks their receptive field.
         grid: crops of the photo have to begin at multiples of this many pixels.
         halvings: how often the networks' result is halved to be enlarged by `scale`.
         enlargement_share: share of the network's enlargement; the rest is Lanczos-3.

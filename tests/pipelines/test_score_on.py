@@ -30,6 +30,7 @@ class Darkener:
     name: str = "darkener"
     digest: str = "darkener"
     batch_size: int = 1
+    uses_torch: bool = False
 
     def plan(self, _side: float, /) -> RestorePlan:
         return RestorePlan()

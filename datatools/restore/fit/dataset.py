@@ -34,7 +34,7 @@ SHARP = 1.0
 0.9 to 2 for photos that look sharp, less for softly focused or enlarged ones."""
 
 LARGE = 1000
-"""Photos with both sides above this are halved half of the time: they have detail at both sizes."""
+"""Sharp photos with both sides of at least this are used at half their size, too: they have detail at both."""
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ class Watching:
 
     restorer: NetworkRestorer
     batch_size: int = 1
+    uses_torch: bool = True
     used: RestorePlan = field(default_factory=RestorePlan)
     shape: tuple[int, ...] = ()
     result: Picture = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
