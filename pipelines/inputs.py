@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from datatools.faces.ranking import read_exclusions, required_count, select_candidates
+from datatools.faces.ranking import read_exclusions, read_names, required_count, select_candidates
 from datatools.sources.celeba import CelebATree, read_tree
 from datatools.sources.celeba_layout import PhotoNames
+from datatools.sources.published import published_files
 from datatools.sources.records import FaceRecord, Rejection, RejectionKind
 from pipelines.options import BuildOptions
 
@@ -28,22 +29,40 @@ class BuildInputs(BuildOptions):
     @cached_property
     def excluded(self) -> frozenset[str]:
         """Return the names in --exclude: as in the annotations where they mean a photo of the tree, else as written."""
-        names = read_exclusions(self.exclude) if self.exclude else frozenset()
+        return self._as_annotated(read_exclusions(self.exclude) if self.exclude else frozenset())
+
+    @cached_property
+    def listed(self) -> frozenset[str] | None:
+        """Return the names in --ids, as `excluded` has them; None without that option."""
+        return self._as_annotated(read_names(Path(self.ids), "--ids")) if self.ids else None
+
+    def _as_annotated(self, names: frozenset[str]) -> frozenset[str]:
         photos = PhotoNames({record.file_name for record in self.tree.records}, names)
         return frozenset(photos.find(name) or name for name in sorted(names))
 
     @cached_property
+    def unused(self) -> frozenset[str]:
+        """Return the names that are not to be used: those in --exclude, and with --ids all that it does not list."""
+        if self.listed is None:
+            return self.excluded
+        known = {record.file_name for record in self.tree.records}.union(published_files())
+        return self.excluded | (known - self.listed)
+
+    @cached_property
     def candidates(self) -> tuple[FaceRecord, ...]:
         """Return the photos that are turned into faces and scored, in the order of CelebA's rows."""
-        return select_candidates(self.tree.records, selection=self.selection, count=self.count, excluded=self.excluded)
+        return select_candidates(self.tree.records, selection=self.selection, count=self.count, excluded=self.unused)
 
     @cached_property
     def left_out(self) -> tuple[Rejection, ...]:
-        """Return the photos that "official" has no use for; nobody looks at them."""
+        """Return the photos that "official" or --ids leaves out; nobody looks at them."""
         known = {record.file_name for record in self.candidates} | self.excluded
+        unlisted = self.unused - self.excluded
         beyond = f"beyond the first {self.count} of the published set"
         return tuple(
-            Rejection(RejectionKind.BEYOND_COUNT, r.file_name, beyond)
+            Rejection(RejectionKind.NOT_LISTED, r.file_name, f"not listed in {Path(self.ids).name}")
+            if r.file_name in unlisted
+            else Rejection(RejectionKind.BEYOND_COUNT, r.file_name, beyond)
             if r.celebahq_index >= 0
             else Rejection(RejectionKind.NOT_PUBLISHED, r.file_name, "not in the published set")
             for r in self.tree.records
@@ -60,8 +79,12 @@ class BuildInputs(BuildOptions):
 
     @property
     def needed_count(self) -> int:
-        """Return how many photos a build needs at least; for "official" as many as the published list has left."""
-        return required_count(self.selection, self.count, self.excluded)
+        """Return how many photos a build needs at least.
+
+        For "official" these are as many as the published list has left, with --ids no more than it lists.
+        """
+        needed = required_count(self.selection, self.count, self.unused)
+        return needed if self.listed is None else min(needed, len(self.candidates))
 
     @property
     def chosen_count(self) -> int:

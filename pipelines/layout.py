@@ -156,7 +156,9 @@ class BuildLayout(BuildInputs):
         """Return the name of the ranking: of scores, choice, order, and the annotations that go into the file."""
         annotations = [(r.file_name, r.attributes, r.identity, r.split) for r in self.candidates]
         rejections = [(r.file_name, r.stage, r.detail) for r in self.early_rejections]
-        choice = [*self.values("choice")[:-1], sorted(self.excluded)]  # the last is --exclude: its names decide
+        choice: list[object] = [self.selection, self.count, self.order, self.duplicates, sorted(self.excluded)]
+        choice += [sorted(self.listed)] if self.listed is not None else []
+        choice += [self.min_score] if self.min_score else []
         recipe = self._recipe(self.score_restorer)
         return digest_of(recipe, self._photos, choice, self.tree.attribute_names, annotations, rejections)
 
@@ -173,6 +175,7 @@ class BuildLayout(BuildInputs):
             "restorer_digest": self.restorer.digest,
             "excluded": len(self.excluded),
             "excluded_digest": digest_of(sorted(self.excluded)) if self.excluded else "",
+            "listed_digest": digest_of(sorted(self.listed)) if self.listed is not None else "",
             "build_digest": self.build_digest,
             "recipe_version": RECIPE_VERSION,
             **_versions(self.restorer),

@@ -99,6 +99,8 @@ class BuildOptions:
         "report", "list photos that occur twice, or use only the better one", decides="choice"
     )
     exclude: str = option("", "text file of photos not to use, or known-flaws", decides="choice", is_path=True)
+    ids: str = option("", "text file of the photos to use; all others are left out", decides="choice", is_path=True)
+    min_score: float = option(0.0, "least score of a face that is chosen", decides="choice", minimum=0)
 
     def values(self, decides: Decides) -> list[Any]:
         """Return the values of the options that decide about this, in their order."""

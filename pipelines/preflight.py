@@ -52,6 +52,8 @@ def check_options(layout: BuildLayout) -> None:
     _ = layout.restorer  # raises for an unknown name, a damaged file, a device that is not there
     needed, available = layout.needed_count, len(layout.candidates)
     missing = layout.tree.describe_missing()
+    if layout.listed is not None and layout.tree.records and not available:
+        raise NoPhotosError(f"--ids {layout.ids}: none of its names is a photo of {layout.celeba_dir} to be used")
     if not layout.tree.records:
         raise NoPhotosError(missing or f"none of the rows of {layout.celeba_dir} can be used")
     if not available and (layout.selection == "all" or not needed):
@@ -211,7 +213,9 @@ def notes(layout: BuildLayout) -> list[str]:
     if layout.selection == "official" and there < wanted:
         lines.append(f"{there} of the {wanted} wanted photos of the published set are there")
     if layout.excluded:
-        lines.append(describe_exclusions(layout))
+        lines.append(describe_names(layout, layout.excluded, "--exclude", layout.exclude))
+    if layout.listed is not None:
+        lines.append(describe_names(layout, layout.listed, "--ids", layout.ids))
     lines.append(describe_replaced(layout))
     return [line for line in lines if line]
 
@@ -237,14 +241,14 @@ def describe_replaced(layout: BuildLayout) -> str:
     return f"{path} holds a build with other settings ({', '.join(differing)}) and will be replaced"
 
 
-def describe_exclusions(layout: BuildLayout) -> str:
-    """Say how many of the names in --exclude are photos, with examples of those that are not."""
-    unknown = sorted(layout.excluded - {record.file_name for record in layout.tree.records})
-    known = len(layout.excluded) - len(unknown)
-    names, are = counted(len(layout.excluded), "name"), "is a photo" if known == 1 else "are photos"
-    text = f"{known} of {names} in --exclude {layout.exclude} {are} of {layout.celeba_dir}"
+def describe_names(layout: BuildLayout, names: frozenset[str], option: str, source: str) -> str:
+    """Say how many of the names in --exclude or --ids are photos, with examples of those that are not."""
+    unknown = sorted(names - {record.file_name for record in layout.tree.records})
+    known = len(names) - len(unknown)
+    count, are = counted(len(names), "name"), "is a photo" if known == 1 else "are photos"
+    text = f"{known} of {count} in {option} {source} {are} of {layout.celeba_dir}"
     # not every photo of the known flaws has to be there
-    if unknown and layout.exclude != KNOWN_FLAWS_NAME:
+    if unknown and source != KNOWN_FLAWS_NAME:
         text += f"; not so {', '.join(unknown[:3])}{' ...' if len(unknown) > 3 else ''}"
     return text
 

@@ -34,8 +34,11 @@ def write_ranking(layout: BuildLayout) -> None:
         count=layout.count,
         order=layout.order,
         drop=pairs if layout.duplicates == "drop" else (),
+        min_score=layout.min_score,
     )
     write_ranking_csv(layout.ranking_csv, records, table.score, ranking, (*rejections, *layout.left_out))
+    if not len(ranking.chosen):
+        raise DataError(f"--min-score {layout.min_score:g}: the best face has the score {table.score.max():g}")
     if len(ranking.chosen) < layout.chosen_count:
         _warn_of_missing(layout, table, ranking)
     # What later tasks read (`pipelines.freshness.read_ranking`): a list for each column of the chosen faces.
@@ -49,9 +52,12 @@ def write_ranking(layout: BuildLayout) -> None:
 
 def _warn_of_missing(layout: BuildLayout, table: ScoreTable, ranking: Ranking) -> None:
     dropped = sum(r is not None and r.kind is RejectionKind.DUPLICATE for r in ranking.rejections)
+    low = int((table.score < layout.min_score).sum())
+    below = f", {counted(low, 'face')} below --min-score {layout.min_score:g} (ranking.csv)" if low else ""
     say(
         f"warning: {counted(len(ranking.chosen), 'image')} instead of {layout.chosen_count:,}: "
         f"{counted(len(table.rejections), 'photo')} could not be used (rejected.csv), "
-        f"{counted(dropped, 'photo')} dropped as duplicate{'' if dropped == 1 else 's'} (ranking.csv)",
+        f"{counted(dropped, 'photo')} dropped as duplicate{'' if dropped == 1 else 's'} (ranking.csv)"
+        f"{below}",
         sys.stderr,
     )

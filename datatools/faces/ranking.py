@@ -4,6 +4,7 @@ Paper, appendix C: all photos are scored, the best 30,000 kept. The published ch
 """
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,7 @@ def rank_faces(
     count: int,
     order: Order = "auto",
     drop: Sequence[DuplicatePair] = (),
+    min_score: float = -math.inf,
 ) -> Ranking:
     """Rank scored faces and choose.
 
@@ -127,6 +129,7 @@ def rank_faces(
         order: of the chosen faces; "auto" is "official" for that selection, else "rank". In "official" order faces
             that were never published come last, by rank.
         drop: pairs of positions that show the same photo: the one with the lower score is not chosen.
+        min_score: least score of a face that is chosen.
     """
     by_score = sorted(range(len(records)), key=lambda i: (-scores[i], records[i].file_name))
     rank = np.empty(len(records), dtype=np.int64)
@@ -141,6 +144,10 @@ def rank_faces(
             detail = f"duplicate of {records[better].file_name}"
             rejections[worse] = Rejection(RejectionKind.DUPLICATE, records[worse].file_name, detail)
 
+    for i in by_score:
+        if scores[i] < min_score and not rejections[i]:
+            detail = f"score below {min_score:g}"
+            rejections[i] = Rejection(RejectionKind.LOW_SCORE, records[i].file_name, detail)
     eligible = [i for i in by_score if not rejections[i]]
     if selection == "score":
         for i in eligible[count:]:

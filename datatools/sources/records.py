@@ -59,6 +59,7 @@ class RejectionKind(StrEnum):
     LOW_SCORE = "low-score", "choice", "score below that of the chosen faces"
     BEYOND_COUNT = "beyond-count", "choice", "beyond the wanted number of published photos"
     NOT_PUBLISHED = "not-published", "choice", "not in the published set"
+    NOT_LISTED = "not-listed", "choice", "not in the list of the photos to use"
     # Scores that were stored before there were kinds have these.
     PHOTO = "photo", "photo", "the photo cannot be used"
     FACE = "face", "face", "the photo gives no face"

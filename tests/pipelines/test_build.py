@@ -189,6 +189,29 @@ def test_exclusions_duplicates_and_the_papers_filter(
         assert not np.array_equal(faces[256][kept.index(name)], lanczos[256][common.index(name)])
 
 
+def test_only_listed_photos_with_a_score_that_is_good_enough(
+    tiny_tree: Path, photos: Mapping[str, Photo], finished_build: Path, tmp_path: Path
+) -> None:
+    scores = {row["file_name"]: float(row["score"]) for row in table(finished_build / "ranking.csv")}
+    listed = list(photos)[1:6]
+    ordered = sorted(listed, key=lambda name: -scores[name])
+    wanted, out = tmp_path / "names.txt", tmp_path / "out"
+    wanted.write_text("\n".join([*listed, "nobody.jpg"]))
+    least = (scores[ordered[2]] + scores[ordered[3]]) / 2
+    done = build(tiny_tree, out, "--ids", wanted, "--min-score", least, task="Verify")  # --count is a maximum
+    assert "3 images instead of 5: 0 photos could not be used (rejected.csv)" in done.stderr
+    assert f"2 faces below --min-score {least:g}" in done.stderr
+    with Pyramid(out / "celebahq.h5") as faces:
+        assert faces.provenance("file_name").tolist() == ordered[:3]
+        assert (faces.settings["ids"], faces.settings["min_score"]) == ("names.txt", least)
+    rows = {row["file_name"]: row for row in table(out / "ranking.csv")}
+    assert {name: rows[name]["kind"] for name in rows} == {
+        name: "" if name in ordered[:3] else "low-score" if name in listed else "not-listed" for name in photos
+    }
+    assert rows[ordered[3]]["reason"] == f"score below {least:g}"
+    assert rows[next(iter(photos))]["reason"] == "not listed in names.txt"
+
+
 def test_dry_run_writes_nothing_and_tells_the_plan(tiny_tree: Path, tmp_path: Path) -> None:
     done = build(tiny_tree, tmp_path / "out", "--count", CHOSEN, "--dry-run")
     assert not (tmp_path / "out").exists()

@@ -69,6 +69,7 @@ def test_counts(settings: BuildLayout, changes: dict[str, Any], chosen: int, bui
         {"restore": "none"},
         {"score_on": "restored"},
         {"exclude": "known-flaws"},
+        {"min_score": 0.25},
     ],
 )
 def test_what_changes_bytes_changes_the_build(settings: BuildLayout, change: dict[str, Any]) -> None:

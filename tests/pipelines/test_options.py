@@ -31,6 +31,7 @@ OTHER: dict[str, Any] = {
     "order": "source",
     "duplicates": "drop",
     "exclude": "known-flaws",
+    "min_score": 0.5,
     "device": "cpu:0",
     "shard_size": 2,
     "output_dir": Path("elsewhere"),
@@ -73,7 +74,12 @@ def test_luigi_cfg_has_the_defaults() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "luigi.cfg", encoding="utf-8")
     values = dict(config["BuildCelebAHQ"])
-    assert set(OPTIONS) - set(values) == {"exclude", "jobs", "dry_run"}  # what they mean by default needs no line
+    assert set(OPTIONS) - set(values) == {
+        "exclude",
+        "ids",
+        "jobs",
+        "dry_run",
+    }  # what they mean by default needs no line
     assert values == {name: str(OPTIONS[name].default) for name in values}
 
 
@@ -88,16 +94,20 @@ def test_the_command_line_has_every_option_with_its_default() -> None:
     assert task.run_options == RunOptions()
 
 
-def test_an_option_decides_about_the_file_as_it_says(tiny_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_decides_about_the_file_as_it_says(
+    tiny_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its digest changes with the options that decide about bytes, and with no other; so do its attributes."""
+    (tmp_path / "names.txt").write_text("900001.jpg\n")
+    others = OTHER | {"ids": str(tmp_path / "names.txt")}
 
     def restorer(name: str, *, super_resolution: str, device: str, strength: float) -> SimpleNamespace:
         return SimpleNamespace(uses_torch=True, digest=f"{name} {super_resolution} {strength}", device=device)
 
     monkeypatch.setattr("pipelines.layout.get_restorer", restorer)
     layout = BuildLayout(tiny_tree, count=4, shard_size=3, resolution=256)
-    assert set(OTHER) | {"celeba_dir"} == set(BuildOptions.__dataclass_fields__)
-    for name, value in OTHER.items():
+    assert set(others) | {"celeba_dir"} == set(BuildOptions.__dataclass_fields__)
+    for name, value in others.items():
         changed = replace(layout, **{name: value})
         decides = OPTIONS[name].metadata["decides"] is not None
         assert (changed.build_digest != layout.build_digest) == decides, name
@@ -108,6 +118,8 @@ def test_an_option_decides_about_the_file_as_it_says(tiny_tree: Path, monkeypatc
     ("options", "line"),
     [
         (BuildOptions(count=0), "--count 0: at least 1 is needed"),
+        (BuildOptions(min_score=-1.0), "--min-score -1.0: at least 0 is needed"),
+        (BuildOptions(min_score=float("nan")), "--min-score nan: at least 0 is needed"),
         (BuildOptions(min_level=2), "--min-level 2: one of 4, 1 is needed"),
         (BuildOptions(order="random"), "--order random: one of auto, rank, source, official is needed"),  # type: ignore[arg-type]
         (BuildOptions(restore_strength=-0.5), "--restore-strength -0.5: a finite number from 0 up is needed"),

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from datatools.errors import DataError
+from datatools.sources.records import RejectionKind
 from pipelines.dry_run import describe_plan
 from pipelines.layout import BuildLayout
 from pipelines.options import RunOptions
@@ -299,6 +300,33 @@ def test_exclusions_with_another_ending(ending: str, settings: BuildLayout, tmp_
     (note,) = notes(excluding)
     assert note.startswith("2 of 3 names in --exclude ")
     assert note.endswith("; not so no.jpg")
+
+
+def test_listed_photos_alone_are_candidates(settings: BuildLayout, tmp_path: Path) -> None:
+    names = [record.file_name for record in settings.candidates]
+    wanted = tmp_path / "names.txt"
+    wanted.write_text(f"file_name,why\n{names[2]},good\n{Path(names[0]).stem}.JPG\nno.jpg\n")
+    listing = replace(settings, ids=str(wanted), count=30000)
+    check_options(listing)
+    assert [record.file_name for record in listing.candidates] == [names[0], names[2]]
+    assert (listing.needed_count, listing.chosen_count) == (2, 2)
+    assert {rejection.kind for rejection in listing.left_out} == {RejectionKind.NOT_LISTED}
+    assert [rejection.file_name for rejection in listing.left_out] == [
+        n for n in names if n not in (names[0], names[2])
+    ]
+    (note,) = notes(listing)
+    assert note.startswith(f"2 of 3 names in --ids {wanted} are photos of ")
+    both = replace(listing, exclude=str(wanted))
+    for selection in ("score", "official", "all"):
+        with pytest.raises(DataError, match=r"--ids .*names.txt: none of its names is a photo of .* to be used"):
+            check_options(replace(both, selection=selection))
+    assert replace(settings, ids=str(wanted)).build_digest != settings.build_digest
+    one = replace(listing, selection="official", count=3)
+    published = [record for record in listing.candidates if record.celebahq_index >= 0]
+    assert (one.needed_count, len(one.candidates)) == (len(published), len(published))
+    wanted.write_text("a/b.jpg\n")
+    with pytest.raises(DataError, match=r"--ids .*names.txt: 'a/b.jpg' is no file name"):
+        check_options(replace(settings, ids=str(wanted), min_score=1.0))
 
 
 def test_converted_photos_are_used_and_noted(photos: Mapping[str, Photo], tmp_path: Path) -> None:

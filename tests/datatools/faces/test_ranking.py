@@ -59,6 +59,19 @@ def test_the_best_are_chosen_best_first(scores: list[float], count: int) -> None
         assert reason == ("" if i in chosen else f"score below the best {count}")
 
 
+@given(scores_lists, st.integers(1, 40), st.sampled_from([0.0, 0.3, 0.5, 3.0]))
+def test_faces_below_the_least_score_are_not_chosen(scores: list[float], count: int, least: float) -> None:
+    faces = records(len(scores))
+    for selection in ("score", "all"):
+        ranking = rank_faces(faces, np.array(scores), selection=selection, count=count, min_score=least)
+        chosen = set(ranking.chosen.tolist())
+        good = {i for i, score in enumerate(scores) if score >= least}
+        assert chosen <= good
+        assert len(chosen) == (len(good) if selection == "all" else min(count, len(good)))
+        below = [reason for i, reason in enumerate(ranking.reasons) if i not in good]
+        assert below == [f"score below {least:g}"] * len(below)
+
+
 @given(scores_lists)
 def test_ties_go_by_file_name(scores: list[float]) -> None:
     faces = records(len(scores))
