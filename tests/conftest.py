@@ -14,6 +14,7 @@ SLOW = (
     "tests/datatools/faces/test_memory.py",
     "tests/datatools/faces/test_recipe.py",
     "tests/datatools/landmarks/test_fan.py",
+    "tests/datatools/landmarks/test_sample.py",
     "tests/datatools/pyramid/test_from_folder_runs.py::test_a_killed_run",
     "tests/datatools/pyramid/test_reader.py::test_worker_processes",
     "tests/datatools/pyramid/test_writer.py::test_memory_stays_bounded",

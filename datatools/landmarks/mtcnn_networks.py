@@ -119,16 +119,19 @@ class Networks:
     output: CropNet
     device: torch.device
 
+    @torch.inference_mode()
     def propose(self, picture: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """Return the scores (rows, columns) and offsets (rows, columns, 4) of the windows of a picture."""
         offsets, logits = self.proposal(self._tensor(picture[None]))
         return _scores(logits)[0].cpu().numpy(), offsets[0].permute(1, 2, 0).cpu().numpy()
 
+    @torch.inference_mode()
     def refine(self, crops: Crops) -> tuple[Floats, Floats]:
         """Return scores (n,) and offsets (n, 4) of crops (n, 24, 24, 3)."""
         offsets, logits = self._run(self.refinement, crops)
         return _scores(logits).numpy(), offsets.numpy()
 
+    @torch.inference_mode()
     def finish(self, crops: Crops) -> tuple[Floats, Floats, Floats]:
         """Return scores (n,), offsets (n, 4) and points (n, 5, 2) of crops (n, 48, 48, 3)."""
         offsets, points, logits = self._run(self.output, crops)
