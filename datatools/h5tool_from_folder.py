@@ -99,7 +99,7 @@ def from_folder(
     )
     plan = plan_folder(found, out, options)
     if known:
-        click.echo(f"{counted(len(known.pictures), 'picture')} of CelebA-HQ by their names, since {known.reason}")
+        click.echo(f"{counted(len(known.pictures), 'picture')} of CelebA-HQ by name, since {known.reason}")
     if plan.most_bytes > ESTIMATED_BYTES:
         images, size = counted(plan.most_images, "image"), byte_size(plan.most_bytes)
         click.echo(f"up to {images}, {size}, and twice that while building; {byte_size(plan.free)} free")

@@ -70,9 +70,9 @@ def celebahq_pictures(
         _check_mapping(mapping)
         reason = f"{mapping} is there"
     elif wanted or celeba_dir is not None:
-        reason = "as you say"
+        reason = "--celebahq is given" if celeba_dir is None else "--celeba-dir is given"
     elif len(names) == COUNT and {*indices.values()} == {*range(COUNT)}:
-        reason = "they are called 0 to 29999"
+        reason = "all of 0 to 29999 are there"
     else:
         return None
     if not indices:

@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from datatools.errors import DataError
 from datatools.pyramid import Pyramid, join, verify
-from tests.support.pyramid_samples import write
+from tests.support.pyramid_samples import NAMES, row, write
 
 SETTINGS = {"restore": "none", "seed": 7, "gain": 0.5}
 
@@ -42,6 +43,21 @@ def test_same_bytes_as_one_writer(tmp_path: Path, side: int, compression: str, p
     assert (tmp_path / "joined.h5").read_bytes() == whole.read_bytes()
     assert sum(done) == 38
     assert verify(tmp_path / "joined.h5") == []
+
+
+def test_other_rows_replace_the_provenance_of_the_parts(tmp_path: Path) -> None:
+    plain = parts(tmp_path, attribute_names=NAMES)
+    rows = [row(index) for index in range(100, 138)]
+    join(plain, tmp_path / "joined.h5", settings=SETTINGS, rows=rows, attribute_names=NAMES)
+    joined, first = Pyramid(tmp_path / "joined.h5"), Pyramid(plain[0])
+    assert verify(tmp_path / "joined.h5") == []
+    assert joined.provenance("rank").tolist() == list(range(100, 138))
+    assert joined.attribute("Young").tolist() == [0 if one.attributes is None else one.attributes[2] for one in rows]
+    assert np.array_equal(joined[32][:20], first[32][:])
+    join(plain, tmp_path / "without.h5", rows=[replace(one, attributes=None) for one in rows])
+    assert Pyramid(tmp_path / "without.h5").attribute_names == ()
+    with pytest.raises(ValueError, match="37 rows of provenance for 38 images"):
+        join(plain, tmp_path / "few.h5", rows=rows[:37])
 
 
 @pytest.mark.parametrize("code", [errno.EXDEV, errno.ENOSYS])
