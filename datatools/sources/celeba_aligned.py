@@ -5,15 +5,17 @@ identities and the split are taken from CelebA's files where they are.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from datatools.errors import DataError, reason
-from datatools.files import PictureFolder, list_pictures, read_lines
+from datatools.files import PictureFolder, list_pictures
 from datatools.images import ImageError, decode_rgb
+from datatools.sources.celeba import PhotoAnnotations, read_annotations
+from datatools.sources.celeba_layout import find_annotations
 from datatools.sources.pictures import SourcePicture, Unusable, square
 from datatools.sources.published import celebahq_index_by_file
 
@@ -34,10 +36,11 @@ class AlignedCelebA:
     def __init__(self, root: Path) -> None:
         self._folder = find_folder(root)
         self._pictures = list_pictures(self._folder).pictures
-        places = [root, *(root / name for name in ("Anno", "Eval"))]
-        self.attribute_names, self._attributes = _read_attributes(_find(places, "list_attr_celeba.txt"))
-        self._identities = _read_numbers(_find(places, "identity_CelebA.txt"))
-        self._splits = _read_numbers(_find(places, "list_eval_partition.txt"))
+        self._annotations = _read_annotations(root)
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:
+        return self._annotations.attribute_names
 
     @property
     def count(self) -> int:
@@ -52,9 +55,10 @@ class AlignedCelebA:
     def digest(self) -> str:
         """Return a digest of names, sizes and annotations; the pictures are not opened."""
         files = [(path.name, path.stat().st_size if path.exists() else -1) for path in self._pictures]
-        known = (self.attribute_names, sorted(self._attributes.items()))
-        numbers = (sorted(self._identities.items()), sorted(self._splits.items()))
-        return hashlib.md5(repr((files, known, numbers)).encode(), usedforsecurity=False).hexdigest()
+        known = self._annotations
+        numbers = (sorted(known.attributes.items()), sorted(known.identities.items()), sorted(known.splits.items()))
+        content = repr((files, known.attribute_names, numbers))
+        return hashlib.md5(content.encode(errors="surrogateescape"), usedforsecurity=False).hexdigest()
 
     def entries(self, start: int, stop: int) -> Iterator[SourcePicture | Unusable]:
         indices = celebahq_index_by_file()
@@ -78,9 +82,9 @@ class AlignedCelebA:
                 pixels=np.ascontiguousarray(pixels[top : top + RESOLUTION, left : left + RESOLUTION]),
                 quad=square(left, top, RESOLUTION),
                 celebahq_index=indices.get(row, -1),
-                attributes=self._attributes.get(row),
-                identity=self._identities.get(row),
-                split=self._splits.get(row),
+                attributes=self._annotations.attributes.get(row),
+                identity=self._annotations.identities.get(row),
+                split=self._annotations.splits.get(row),
             )
 
 
@@ -97,24 +101,10 @@ def find_folder(root: Path) -> Path:
     raise DataError(f"{root}: holds no aligned images (Img/{FOLDERS[0]} or Img/{FOLDERS[1]}){other}; {HOW_TO_GET}")
 
 
-def _find(places: Sequence[Path], name: str) -> Path | None:
-    return next((place / name for place in places if (place / name).is_file()), None)
-
-
-def _read_attributes(path: Path | None) -> tuple[tuple[str, ...], Mapping[str, tuple[int, ...]]]:
-    """Return attribute names, and the values by file name; rows that are not whole are left out."""
-    lines = read_lines(path, tolerant=True) if path is not None else []
-    names = tuple(lines[1].split()) if len(lines) > 1 else ()
-    signs = {"1": 1, "-1": -1}
-    attributes = {}
-    for line in lines[2:]:
-        fields = line.split()
-        if len(fields) == 1 + len(names) and set(fields[1:]) <= signs.keys():
-            attributes[fields[0]] = tuple(signs[field] for field in fields[1:])
-    return names, attributes
-
-
-def _read_numbers(path: Path | None) -> Mapping[str, int]:
-    """Return the numbers by file name of a file of lines `name number`; other lines are left out."""
-    rows = [line.split() for line in (read_lines(path, tolerant=True) if path is not None else [])]
-    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdecimal() and len(row[1]) < 10}
+def _read_annotations(root: Path) -> PhotoAnnotations:
+    """Return the annotations of the tree, all of which are optional. Raises DataError for a file of another format."""
+    try:
+        find_annotations(root)
+    except DataError:
+        return PhotoAnnotations((), {}, {}, {})
+    return read_annotations(root)
