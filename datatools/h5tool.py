@@ -243,7 +243,7 @@ def display(h5: Path, out: Path, count: int, level: int | None) -> None:
 @click.argument("out", metavar="OUT.h5", type=PathOption(dir_okay=False))
 @click.option("--indices", metavar="LIST", help="Images by number, such as 0-99,500.")
 @click.option("--rank", "ranks", metavar="LIST", help="Images by rank, such as 1-1000 for the best 1,000.")
-@click.option("--min-score", type=FiniteNumber(), help="Images with this score or a better one.")
+@click.option("--min-score", type=FiniteNumber(min=0), help="Images with this score or a better one.")
 @click.option("--split", "splits", type=click.Choice(SPLITS), multiple=True, help="Images of CelebA's split.")
 @click.option("--identity", "identities", metavar="LIST", help="Images of these persons, such as 7,12-20.")
 @click.option("--attribute", "attributes", metavar="NAME", multiple=True, help="Images with the attribute.")

@@ -10,8 +10,9 @@ from datatools.errors import DataError
 from datatools.files import PICTURE_ENDINGS, SYSTEM_NAMES
 
 HOW_TO_GET = (
-    "CelebA (for non-commercial research only) is at https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html: get the "
-    "In-The-Wild Images (Img/img_celeba.7z.001 to .014; unpack with '7z x img_celeba.7z.001') and the folder Anno; "
+    "CelebA (for non-commercial research only) is at https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html: "
+    "run 'python -m datatools.download celeba --out DIR', or get the In-The-Wild Images (Img/img_celeba.7z.001 to "
+    ".014; unpack with '7z x img_celeba.7z.001') and the folder Anno; "
     "the aligned images (img_align_celeba, list_landmarks_align_celeba.txt) cannot be used"
 )
 IMAGE_DIRS = ("img_celeba", "Img/img_celeba")

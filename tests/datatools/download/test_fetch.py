@@ -2,6 +2,10 @@
 
 import hashlib
 import os
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +14,14 @@ import pytest
 from datatools.download.fetch import Patience, fetch
 from datatools.errors import DataError
 from datatools.files import partial_path
+from tests.support.builds import HANGS, environment
 from tests.support.file_server import (
     CONFIRM,
     LOGIN,
     QUOTA,
     Answer,
     FileServer,
+    Handler,
     announcing,
     cut_after,
     ignoring_range,
@@ -73,6 +79,32 @@ def test_a_server_that_gives_nothing_any_more_ends_the_download(server: FileServ
     assert get(server, tmp_path / "it")  # the same command again
     assert server.requests[-1][1] == "bytes=300000-"
     assert (tmp_path / "it").read_bytes() == DATA
+
+
+def test_a_killed_download_is_resumed(server: FileServer, tmp_path: Path) -> None:
+    stopped = threading.Event()
+
+    def stop_after_a_third(handler: Handler, data: bytes, start: int) -> None:
+        handler.begin_part(data, start)
+        handler.wfile.write(data[:300_000])
+        handler.wfile.flush()
+        stopped.wait(HANGS)
+
+    server.plans["file"] = [stop_after_a_third]
+    code = f"from pathlib import Path; from datatools.download.fetch import fetch; fetch({server.url + '/file'!r}, "
+    process = subprocess.Popen([sys.executable, "-c", f"{code}Path({str(tmp_path / 'it')!r}))"], env=environment())
+    partial, deadline = partial_path(tmp_path / "it"), time.monotonic() + HANGS
+    while not (partial.exists() and partial.stat().st_size > 200_000) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    stopped.set()
+    kept = partial.stat().st_size
+    assert names(tmp_path) == [partial.name, f"{partial.name}.json"]
+    get(server, tmp_path / "it")
+    assert server.requests[-1][1] == f"bytes={kept}-"
+    assert (tmp_path / "it").read_bytes() == DATA
+    assert names(tmp_path) == ["it"]
 
 
 def test_a_server_that_cannot_resume_starts_again(server: FileServer, tmp_path: Path) -> None:
