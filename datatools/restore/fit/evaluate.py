@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -28,7 +29,7 @@ from datatools.restore.base import Picture
 from datatools.restore.devices import choose_device
 from datatools.restore.external import REALESRGAN
 from datatools.restore.fit.degrade import compress, reduce_picture
-from datatools.restore.fit.metrics import SSIM_WINDOW, psnr_rgb, psnr_y, ssim_y
+from datatools.restore.fit.metrics import SSIM_WINDOW, band_ratios, mean_shift, psnr_rgb, psnr_y, ssim_y
 from datatools.restore.restorers import BUNDLED, load_network
 from datatools.restore.tiling import Precision, best_precision, restore
 from datatools.restore.weights import NETWORKS
@@ -44,7 +45,11 @@ Restore = Callable[[Picture], Picture]
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one picture, or the mean of several: dB (100 for equal pictures), SSIM, and seconds of restoration."""
+    """Scores of one picture, or the mean of several.
+
+    PSNR in dB (100 for equal pictures), SSIM, seconds of restoration; channel means of the result less those of the
+    input, in levels; amplitudes of the result, reduced to the input's size, over the input's in its three octaves.
+    """
 
     psnr_y: float
     psnr_rgb: float
@@ -53,11 +58,16 @@ class Scores:
     baseline_psnr_rgb: float
     baseline_ssim_y: float
     seconds: float
+    mean_shift_rgb: tuple[float, ...]
+    band_ratios: tuple[float, ...]
 
 
 def mean_scores(scores: Collection[Scores]) -> Scores:
     """Return the mean of the scores of several pictures."""
-    return Scores(*(float(np.mean([getattr(s, field.name) for s in scores])) for field in fields(Scores)))
+    values: dict[str, Any] = {}
+    for field in fields(Scores):
+        values[field.name] = np.mean([getattr(s, field.name) for s in scores], axis=0, dtype=np.float64).tolist()
+    return Scores(**values)
 
 
 @click.command(
@@ -212,7 +222,13 @@ def measure(
         start = time.perf_counter()
         restored = run(degraded)
         seconds = time.perf_counter() - start
-        images[path.name] = Scores(*_compare(picture, restored, task), *_compare(picture, baseline, task), seconds)
+        images[path.name] = Scores(
+            *_compare(picture, restored, task),
+            *_compare(picture, baseline, task),
+            seconds,
+            mean_shift(restored, degraded),
+            band_ratios(restored, degraded),
+        )
         if save is not None:
             with as_data_error(f"--save {save}"):
                 save_png(save / f"{path.stem}.png", restored)

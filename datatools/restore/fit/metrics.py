@@ -7,6 +7,7 @@ at every side are left out, because a network sees less there.
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from datatools.errors import ArrayError, DataError
@@ -68,3 +69,37 @@ def _psnr(first: Picture | Plane, second: Picture | Plane) -> float:
     if np.array_equal(first, second):
         return EQUAL
     return min(float(peak_signal_noise_ratio(first, second, data_range=PEAK)), EQUAL)
+
+
+BANDS = ((1 / 16, 1 / 8), (1 / 8, 1 / 4), (1 / 4, 1 / 2))
+"""Octaves of the small picture in cycles per pixel; those of a picture four times as large are a quarter of them."""
+
+
+FLAT = 1e-6
+"""Energy of an octave below which it has no content but rounding."""
+
+
+def mean_shift(result: Picture, given: Picture) -> tuple[float, ...]:
+    """Return the channel means of a result less those of what it was made of, in levels."""
+    return tuple(float(value) for value in result.mean(axis=(0, 1)) - given.mean(axis=(0, 1)))
+
+
+def band_ratios(result: Picture, given: Picture) -> tuple[float, ...]:
+    """Return, per octave of `BANDS`, the amplitude of a result over that of what it was made of.
+
+    The luma of both is compared; a larger result is reduced to the size of `given` first, with Pillow's bicubic filter
+    and without rounding. 1: nothing was blurred or sharpened that the small picture has. Octaves without content are 1.
+    """
+    size = (given.shape[1], given.shape[0])
+    reduced = Image.fromarray(luma(result).astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
+    planes = [np.asarray(reduced, np.float64), luma(given)]
+    window = np.outer(np.hanning(size[1]), np.hanning(size[0]))
+    spectra = [np.abs(np.fft.fft2((plane - plane.mean()) * window)) ** 2 for plane in planes]
+    rows, columns = np.fft.fftfreq(size[1])[:, None], np.fft.fftfreq(size[0])[None]
+    frequency = np.hypot(rows, columns)
+    ratios = []
+    for low, high in BANDS:
+        band = (frequency >= low) & (frequency < high)
+        ours, theirs = (float(spectrum[band].sum()) for spectrum in spectra)
+        ratios.append((ours / theirs) ** 0.5 if theirs > FLAT else 1.0)
+    return tuple(ratios)

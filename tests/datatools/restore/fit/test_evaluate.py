@@ -24,6 +24,7 @@ from tests.support.portraits import Portrait, render
 from tests.support.restore_samples import tiny_network
 
 KEYS = {"psnr_y", "psnr_rgb", "ssim_y", "baseline_psnr_y", "baseline_psnr_rgb", "baseline_ssim_y", "seconds"}
+LISTS = {"mean_shift_rgb", "band_ratios"}
 
 
 def portrait(seed: int, size: tuple[int, int]) -> Picture:
@@ -74,8 +75,12 @@ def check_part(part: dict[str, Any]) -> None:
     assert set(part) == {"mean", "images"}
     assert list(part["images"]) == ["anna.png", "bert.png"]
     for scores in (part["mean"], *part["images"].values()):
-        assert set(scores) == KEYS
-        assert all(isinstance(value, float) and np.isfinite(value) for value in scores.values())
+        assert set(scores) == KEYS | LISTS
+        assert all(isinstance(scores[key], float) and np.isfinite(scores[key]) for key in KEYS)
+        assert all(len(scores[key]) == 3 and np.isfinite(scores[key]).all() for key in LISTS)
+    for key in LISTS:
+        means = np.mean([scores[key] for scores in part["images"].values()], axis=0)
+        assert part["mean"][key] == pytest.approx(means.tolist())
     for key in KEYS:
         assert part["mean"][key] == pytest.approx(np.mean([scores[key] for scores in part["images"].values()]))
 

@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from datatools.errors import DataError
 from datatools.restore.base import Picture
-from datatools.restore.fit.metrics import EQUAL, luma, psnr_rgb, psnr_y, ssim_y
+from datatools.restore.fit.metrics import EQUAL, band_ratios, luma, mean_shift, psnr_rgb, psnr_y, ssim_y
 
 
 def pair(height: int = 40, width: int = 53, spread: int = 20) -> tuple[Picture, Picture]:
@@ -94,3 +95,25 @@ def test_pictures_that_cannot_be_compared() -> None:
         psnr_rgb(first, second, 6)
     with pytest.raises(DataError, match="there are 16 x 10"):
         ssim_y(first, second, 1)
+
+
+def test_shifts_of_colours_are_measured() -> None:
+    given = np.full((8, 12, 3), 100, np.uint8)
+    result = np.full((32, 48, 3), (101, 98, 100), np.uint8)
+    assert mean_shift(result, given) == (1.0, -2.0, 0.0)
+
+
+def test_bands_are_measured_after_reduction() -> None:
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(60, 190, (192, 160, 3), dtype=np.uint8))
+    given = np.array(coarse.resize((40, 48), Image.Resampling.BICUBIC))
+    assert band_ratios(given, given) == pytest.approx((1, 1, 1))
+    assert band_ratios(np.array(coarse), given) == pytest.approx((1, 1, 1), abs=0.02)
+    middle = given.mean(axis=(0, 1))
+    soft = (middle + 0.5 * (given - middle)).round().astype(np.uint8)
+    assert band_ratios(soft, given) == pytest.approx((0.5, 0.5, 0.5), abs=0.02)
+    blurred = np.asarray(cv2.GaussianBlur(given, (0, 0), 0.7))
+    ratios = band_ratios(blurred, given)
+    assert 1 > ratios[0] > ratios[1] > ratios[2]
+    flat = np.full((48, 40, 3), 9, np.uint8)
+    assert band_ratios(flat, flat) == (1.0, 1.0, 1.0)
