@@ -109,6 +109,9 @@ def from_folder(
     try:
         with Progress("from-folder", len(plan.entries), "picture") as advance:
             count = write_from_folder(plan, skipped=skipped.append, progress=advance)
+    except KeyboardInterrupt:
+        click.echo("interrupted; run the same command again to resume", err=True)
+        raise
     finally:
         for line in describe_skipped(skipped):
             click.echo(line, err=True)

@@ -242,3 +242,18 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     assert b"resuming: " in done_again.stdout
     assert out.read_bytes() == undisturbed.read_bytes()
     assert not parts.exists()
+
+
+def test_ctrl_c_says_how_to_resume(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(root: Path, name: str) -> bytes:
+        if name.startswith("dogs"):
+            raise KeyboardInterrupt
+        return (root / name).read_bytes()
+
+    monkeypatch.setattr(folder_parts, "PART_ENTRIES", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_parts, "read_entry", interrupt)
+        result = run(tree, tmp_path / "a.h5", "--jobs", 1)
+    assert result.exit_code == 1
+    assert "interrupted; run the same command again to resume" in result.output
+    assert "resuming: 2 of 6 pictures are done" in done(tree, tmp_path / "a.h5", "--jobs", 1)
