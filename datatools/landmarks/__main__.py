@@ -9,11 +9,13 @@ from datatools.cli import FiniteNumber, NameOrPath, OneLineCommand, PathOption, 
 from datatools.errors import DataError
 from datatools.files import as_data_error, check_writable
 from datatools.landmarks import SOURCES, LandmarkSource, get_landmark_source
+from datatools.landmarks.annotations import ENDING, write_annotations
 from datatools.landmarks.check import ACTIONS, Action
 from datatools.landmarks.find import Options, PhotoFolder, Result, Work, find_all, list_photos
 from datatools.landmarks.table import check_name, write_table
 from datatools.parallel import available_cores
 from datatools.progress import Progress
+from datatools.sources.celeba import read_tree
 from datatools.text import counted
 
 EXAMPLES = """
@@ -40,7 +42,7 @@ SHOWN = 100
     metavar="NAME|FILE",
     help=f"Where landmarks come from: {', '.join(SOURCES)}, or a file of landmarks (.csv).",
 )
-@click.option("--out", type=PathOption(dir_okay=False), help="File of landmarks (.csv) to write.")
+@click.option("--out", type=PathOption(dir_okay=False), help="File of landmarks to write: .csv, or .txt as CelebA's.")
 @click.option("--draw", type=PathOption(file_okay=False), metavar="DIR", help="Folder for pictures with the points.")
 @click.option("--all-faces", is_flag=True, help="Keep every face, not the most prominent one alone.")
 @click.option("--min-face", type=FiniteNumber(min=0), default=0.0, help="Least width and height of a face in pixels.")
@@ -89,11 +91,22 @@ def main(
     for line in summary(results):
         click.echo(line)
     if out is not None:
-        used = [result for result in results if not result.error]
-        write_table(out, {each.name: each.faces for each in used}, {each.name: each.source for each in used})
-        click.echo(f"{out}: {counted(sum(len(result.faces) for result in used), 'face')}")
+        _write(out, folder, [result for result in results if not result.error])
     if not any(result.faces for result in results):
         raise DataError(_no_faces(folder, results))
+
+
+def _write(out: Path, folder: PhotoFolder, results: list[Result]) -> None:
+    """Write the faces to a file, in CelebA's format or as a table."""
+    faces = {result.name: result.faces for result in results}
+    if out.suffix.lower() == ENDING:
+        records = read_tree(folder.folder).records if not folder.own else ()
+        write_annotations(out, faces, {record.path.name: record.file_name for record in records})
+        count = sum(bool(found) for found in faces.values())
+    else:
+        write_table(out, faces, {result.name: result.source for result in results})
+        count = sum(map(len, faces.values()))
+    click.echo(f"{out}: {counted(count, 'face')}")
 
 
 def _check_source(

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from datatools.errors import DataError
 from datatools.files import as_data_error, list_pictures
-from datatools.images import ImageError, read_rgb, read_upright, save_jpeg
+from datatools.images import ImageError, read_bytes, read_rgb, save_jpeg
 from datatools.landmarks.annotations import has_annotations
 from datatools.landmarks.base import Face, LandmarkSource, Photo, Picture, select_faces
 from datatools.landmarks.check import Action, Comparison, Verdict, compare
 from datatools.landmarks.draw import draw_faces
+from datatools.own_pictures import decode_own
 from datatools.parallel import Report, map_in_groups, map_in_processes
 from datatools.sources.celeba import read_tree
 
@@ -22,17 +23,17 @@ class PhotoFolder:
     Attributes:
         folder: names are relative to it.
         names: of the photos, with / between folders.
-        upright: whether photos are turned as EXIF asks; CelebA's landmarks refer to stored pixels.
+        own: whether photos are turned as EXIF asks, and converted to sRGB; CelebA's landmarks refer to stored pixels.
     """
 
     folder: Path
     names: tuple[str, ...]
-    upright: bool
+    own: bool
 
     def read(self, name: str) -> Picture:
         """Return the pixels of a photo. Raise ImageError where it cannot be used."""
         path = self.folder / name
-        return read_upright(path) if self.upright else read_rgb(path)
+        return decode_own(read_bytes(path)) if self.own else read_rgb(path)
 
 
 def list_photos(folder: Path) -> PhotoFolder:
@@ -47,7 +48,7 @@ def list_photos(folder: Path) -> PhotoFolder:
     if not found.pictures:
         raise DataError(f"{folder} has no pictures: name the folder that has the photos")
     names = [path.relative_to(folder).as_posix() for path in found.pictures]
-    return PhotoFolder(folder, tuple(names), upright=not annotated)
+    return PhotoFolder(folder, tuple(names), own=not annotated)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from datatools.landmarks.base import face_of_points
 from datatools.landmarks.find import Options, Work, find_all, list_photos
 from datatools.landmarks.table import read_table, write_table
 from datatools.sample import portraits
+from datatools.sources.celeba import read_tree
 
 ADMIRAL = portraits()["admiral"]
 TRUE = ADMIRAL.landmarks
@@ -168,7 +169,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_photos_are_turned_upright_but_those_of_celeba_are_not(photos: Path, tree: Path) -> None:
-    for folder, upright in ((photos, True), (tree, False)):
+    for folder, own in ((photos, True), (tree, False)):
         listed = list_photos(folder)
         name = listed.names[0]
         turned = Image.fromarray(ADMIRAL.pixels)
@@ -176,8 +177,8 @@ def test_photos_are_turned_upright_but_those_of_celeba_are_not(photos: Path, tre
         exif[ORIENTATION] = 6
         turned.save(listed.folder / name, exif=exif, format="PNG")
         height, width = ADMIRAL.pixels.shape[:2]
-        assert listed.upright is upright
-        assert listed.read(name).shape == ((width, height, 3) if upright else (height, width, 3))
+        assert listed.own is own
+        assert listed.read(name).shape == ((width, height, 3) if own else (height, width, 3))
     assert (listed.folder, listed.names) == (tree / "Img" / "img_celeba", ("000001.jpg",))
 
 
@@ -188,6 +189,28 @@ def test_a_celeba_tree_is_checked_by_its_name_alone(tree: Path, tmp_path: Path) 
     assert "by annotations, checked by mtcnn" in done.output
     assert "wrong" not in done.output
     assert list(read_table(out)) == ["000001.jpg"]
+
+
+def test_a_repaired_file_takes_the_place_of_the_annotations(tree: Path) -> None:
+    annotations = tree / "Anno" / "list_landmarks_celeba.txt"
+    good = read_tree(tree).records[0].landmarks
+    rows = annotations.read_text(encoding="utf-8").replace(f"{TRUE[0, 0]:.0f}", f"{TRUE[0, 0] + 80:.0f}")
+    annotations.write_text(rows, encoding="utf-8")
+    (tree / "Img" / "img_celeba" / "000001.jpg").rename(tree / "Img" / "img_celeba" / "000001.png")
+    check = ("--check-landmarks", "repair", "--check-with", "mtcnn", "--workers", 1)
+    done = run(tree, *check, "--out", annotations)
+    assert done.exit_code == 0, done.output
+    assert "000001.png: the left eye is" in done.output
+    (record,) = read_tree(tree).records
+    assert record.file_name == "000001.jpg"
+    assert np.hypot(*(record.landmarks - good).T).max() < 0.1 * np.hypot(*(good[1] - good[0]))
+
+
+@pytest.mark.usefixtures("detector")
+def test_names_with_blanks_do_not_fit_celebas_format(photos: Path, tmp_path: Path) -> None:
+    done = run(photos, "--landmarks", "mtcnn", "--out", tmp_path / "faces.txt", "--workers", 1)
+    assert done.exit_code == 1
+    assert "no blanks and folders in names; write a .csv file instead" in done.output.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
