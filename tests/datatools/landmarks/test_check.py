@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from datatools.landmarks import Face
 from datatools.landmarks.base import face_of_points
-from datatools.landmarks.check import POINT_LIMIT, SHIFT_LIMIT, Verdict, compare
+from datatools.landmarks.check import DISTANCE_LIMIT, SHIFT_LIMIT, Verdict, compare
 from datatools.sample import portraits
 
 TRUE = portraits()["admiral"].landmarks
@@ -34,7 +34,7 @@ def test_an_eye_in_the_mouth_is_wrong(eye: int) -> None:
     points[eye] = TRUE[3:].mean(axis=0)
     comparison = compare(points, [DETECTED], WIDTH, HEIGHT)
     assert comparison.verdict is Verdict.WRONG
-    assert f"the {['left', 'right'][eye]} eye is 1." in comparison.detail
+    assert f"the {['left', 'right'][eye]} eye 1." in comparison.detail
     assert comparison.face is DETECTED
 
 
@@ -80,7 +80,7 @@ def test_the_limits_are_fractions_of_the_eye_distance(share: float) -> None:
     unit = exact.eye_distance
     shifted = TRUE + np.array([0, share * SHIFT_LIMIT * unit])
     one = TRUE.copy()
-    one[0] -= (0, share * POINT_LIMIT * unit)
+    one[0] -= (0, 2 * share * DISTANCE_LIMIT * unit)  # one of four: half of it counts
     wanted = Verdict.WRONG if share > 1 else Verdict.AGREES
     assert verdict(shifted, exact) is wanted
     assert verdict(one, exact) is wanted
