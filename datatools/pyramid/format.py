@@ -44,11 +44,15 @@ def images_per_chunk(resolution: int) -> int:
 
 @dataclass(frozen=True)
 class Column:
-    """A provenance table: one row per image, of NumPy type `kind` ("S": UTF-8 of fixed length) and of `shape`."""
+    """A provenance table: one row per image, of NumPy type `kind` ("S": UTF-8 of fixed length) and of `shape`.
+
+    default: None for a column that every file has; else what images of files without this column have in it.
+    """
 
     name: str
     kind: str
     shape: tuple[int, ...] = ()
+    default: int | None = None
 
 
 COLUMNS = (
@@ -61,7 +65,11 @@ COLUMNS = (
     Column("landmarks", "<f8", (5, 2)),
     Column("identity", "<i4"),
     Column("split", "|i1"),
+    Column("orientation", "|i1", default=1),
+    Column("face", "<i4", default=0),
 )
+OPTIONAL = {column.name: column for column in COLUMNS if column.default is not None}
+"""Columns that were added later, or that few sources fill: files may lack them, and readers take the default."""
 ATTRIBUTES = "attributes"  # int8 (N, K), with the K names in its attribute "names"; absent when K = 0
 
 
@@ -73,10 +81,12 @@ class Provenance:
     photo's bytes. score: quality score. rank: place in the ranking, 1 the best. celebahq_index: index in the published
     CelebA-HQ, -1 when not in it.
     quad: (4, 2) corners of the face rectangle, upper-left, lower-left, lower-right, upper-right; landmarks: (5, 2);
-    both as (x, y) in pixels of the photo as stored. file_name and source_md5 are both empty, rank is -1 and the rest
-    not-a-number where nothing is known (UNKNOWN_ORIGIN).
+    both as (x, y) in pixels of the photo, turned by `orientation`. file_name and source_md5 are both empty, rank is -1
+    and the rest not-a-number where nothing is known (UNKNOWN_ORIGIN).
     attributes: +1 or -1 in the order of the file's attribute names;
     identity: CelebA's number of the person; split: 0 train, 1 validation, 2 test; None where unknown.
+    orientation: EXIF's number, 1 to 8, by which the photo was turned before its face was cut out; 1: as stored.
+    face: number of the face in its photo, 0 the only or most prominent one.
     """
 
     file_name: str
@@ -89,6 +99,8 @@ class Provenance:
     attributes: tuple[int, ...] | None = None
     identity: int | None = None
     split: int | None = None
+    orientation: int = 1
+    face: int = 0
 
     def __post_init__(self) -> None:
         if np.shape(self.quad) != (4, 2) or np.shape(self.landmarks) != (5, 2):
@@ -105,10 +117,15 @@ UNKNOWN_ORIGIN = Provenance("", "", float("nan"), UNKNOWN, UNKNOWN, np.full((4, 
 """Provenance of an image whose source is unknown."""
 
 
-def provenance_tables(rows: Sequence[Provenance], attribute_names: Sequence[str]) -> dict[str, NDArray]:
-    """Return the columns of `rows` as arrays of N rows, text as UTF-8 bytes padded with NUL to the longest one."""
+def provenance_tables(
+    rows: Sequence[Provenance], attribute_names: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, NDArray]:
+    """Return the columns of `rows` as arrays of N rows, text as UTF-8 bytes padded with NUL to the longest one.
+
+    optional: names of the columns of OPTIONAL that are among them.
+    """
     tables: dict[str, NDArray] = {}
-    for column in COLUMNS:
+    for column in (column for column in COLUMNS if column.name not in OPTIONAL or column.name in optional):
         values = [getattr(row, column.name) for row in rows]
         if column.kind == "S":
             encoded = [value.encode("utf-8", "surrogateescape") for value in values]
@@ -121,6 +138,11 @@ def provenance_tables(rows: Sequence[Provenance], attribute_names: Sequence[str]
         flags = [unknown if row.attributes is None else row.attributes for row in rows]
         tables[ATTRIBUTES] = np.array(flags, dtype=np.int8).reshape(len(rows), len(attribute_names))
     return tables
+
+
+def default_table(column: Column, count: int) -> NDArray:
+    """Return the rows of an optional column for `count` images of a file that lacks it."""
+    return np.full((count, *column.shape), column.default, column.kind)
 
 
 def provenance_checksums(tables: dict[str, NDArray]) -> NDArray[np.uint32]:
@@ -227,7 +249,9 @@ def structure_problems(file: h5py.File) -> list[str]:
     ]
     problems += _table_problems(file, f"{CHECKSUMS}/{PROVENANCE}", (count,), "<u4")
     for column in COLUMNS:
-        problems += _table_problems(file, f"{PROVENANCE}/{column.name}", (count, *column.shape), column.kind)
+        name = f"{PROVENANCE}/{column.name}"
+        if name in file or column.name not in OPTIONAL:
+            problems += _table_problems(file, name, (count, *column.shape), column.kind)
     flags = file.get(f"{PROVENANCE}/{ATTRIBUTES}")
     if flags is not None:
         names = flags.attrs.get("names", ())

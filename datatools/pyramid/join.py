@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 
 from datatools.errors import DataError
 from datatools.pyramid.format import (
+    ATTRIBUTES,
     CHECKSUMS,
+    COLUMNS,
+    OPTIONAL,
     PROVENANCE,
     Provenance,
+    default_table,
     images_per_chunk,
     level_name,
     no_progress,
@@ -54,22 +58,37 @@ def join(
     layout = FileLayout(sum(map(len, pyramids)), first.levels, compression)
     if rows is not None and len(rows) != layout.count:
         raise ValueError(f"{len(rows)} rows of provenance for {layout.count} images")
-    tables: dict[str, list[NDArray]] = {name: [] for name in first.provenance_names}
+    present = {name for pyramid in pyramids for name in pyramid.provenance_names}
+    names = [name for name in (*(column.name for column in COLUMNS), ATTRIBUTES) if name in present]
+    tables: dict[str, list[NDArray]] = {name: [] for name in names}
     row_checksums: list[NDArray[np.uint32]] = []
     with new_file(Path(out), layout, settings or {}) as target:
         for pyramid in pyramids:
             with pyramid:
                 _append_images(target, pyramid, progress or no_progress)
-                stored = pyramid.handles().file
-                row_checksums.append(stored[f"{CHECKSUMS}/{PROVENANCE}"][...])
-                for name, columns in tables.items():
-                    columns.append(stored[f"{PROVENANCE}/{name}"][...])
+                columns, checksums = _provenance(pyramid, names)
+                row_checksums.append(checksums)
+                for name, column in columns.items():
+                    tables[name].append(column)
         if rows is None:
             joined = {name: np.concatenate(columns) for name, columns in tables.items()}
             target.finish(joined, first.attribute_names, np.concatenate(row_checksums))
         else:
             joined = provenance_tables(rows, attribute_names)
             target.finish(joined, attribute_names, provenance_checksums(joined))
+
+
+def _provenance(part: Pyramid, names: Sequence[str]) -> tuple[dict[str, NDArray], NDArray[np.uint32]]:
+    """Return a part's columns of these names and its rows' checksums; the defaults of columns that it lacks."""
+    stored = part.handles().file
+    columns = {name: stored[f"{PROVENANCE}/{name}"][...] for name in part.provenance_names}
+    checksums = stored[f"{CHECKSUMS}/{PROVENANCE}"][...]
+    missing = [name for name in names if name not in columns]
+    if missing:
+        sound = checksums == provenance_checksums(columns)
+        columns |= {name: default_table(OPTIONAL[name], len(part)) for name in missing}
+        checksums = np.where(sound, provenance_checksums(columns), checksums)  # damage has to show in `verify`
+    return columns, checksums
 
 
 def _append_images(target: UnfinishedFile, part: Pyramid, progress: Callable[[int], object]) -> None:

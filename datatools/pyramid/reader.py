@@ -17,9 +17,11 @@ from datatools.pyramid.format import (
     ATTRIBUTES,
     CHECKSUMS,
     COLUMNS,
+    OPTIONAL,
     PROVENANCE,
     SETTINGS,
     damage_as_data_error,
+    default_table,
     level_name,
     level_shape,
     open_pyramid,
@@ -178,6 +180,7 @@ class Pyramid:
             self.settings = {name: _plain(value) for name, value in sorted(file[SETTINGS].attrs.items())}
             flags = file.get(f"{PROVENANCE}/{ATTRIBUTES}")
             names = () if flags is None else flags.attrs["names"]
+            self.optional_columns = tuple(name for name in OPTIONAL if f"{PROVENANCE}/{name}" in file)
             self.attribute_names = tuple(name.decode("utf-8") for name in names)
 
     @property
@@ -187,8 +190,9 @@ class Pyramid:
 
     @property
     def provenance_names(self) -> tuple[str, ...]:
-        """Return the names that `provenance` accepts."""
-        return (*(column.name for column in COLUMNS), *((ATTRIBUTES,) if self.attribute_names else ()))
+        """Return the names of the file's provenance columns."""
+        stored = (column.name for column in COLUMNS if column.name not in set(OPTIONAL) - set(self.optional_columns))
+        return (*stored, *((ATTRIBUTES,) if self.attribute_names else ()))
 
     def __len__(self) -> int:
         return self._count
@@ -208,7 +212,12 @@ class Pyramid:
         return np.ascontiguousarray(level[operator.index(index)].transpose(1, 2, 0))
 
     def provenance(self, name: str) -> NDArray:
-        """Return a provenance column, a row per image; text as NumPy str. docs/pyramid-format.md lists the columns."""
+        """Return a provenance column, a row per image; text as NumPy str. docs/pyramid-format.md lists the columns.
+
+        An optional column that the file lacks has its default in every row.
+        """
+        if name in OPTIONAL and name not in self.optional_columns:
+            return default_table(OPTIONAL[name], len(self))
         if name not in self.provenance_names:
             raise DataError(_unknown(f"{self.path}: no provenance column", name, self.provenance_names))
         file = self.handles().file

@@ -24,6 +24,7 @@ from datatools.pyramid.format import (
     FORMAT_NAME,
     FORMAT_VERSION,
     GZIP_LEVEL,
+    OPTIONAL,
     PROVENANCE,
     SETTINGS,
     Provenance,
@@ -64,6 +65,7 @@ class PyramidWriter:
     path: the file; it appears, whole and flushed to the disk, when the block ends without an error, and otherwise
     not at all. resolution: side of the faces and top level, a power of two from 4 to 1024. min_level: smallest level,
     4 or 1. compression: "none" (fastest to read), "gzip" or "lzf". attribute_names: meaning of Provenance.attributes.
+    optional_columns: "orientation" and "face", where the file has these columns; without, the rows have the defaults.
     settings: what made the faces, kept as attributes.
 
     Memory is bounded: a few images and the provenance. The bytes of the file depend on the arguments and the appended
@@ -80,11 +82,13 @@ class PyramidWriter:
         min_level: int = 4,
         compression: str = "none",
         attribute_names: Sequence[str] = (),
+        optional_columns: Sequence[str] = (),
         settings: Mapping[str, Setting] | None = None,
     ) -> None:
         self.path = Path(path)
         self._layout = FileLayout(count, level_resolutions(resolution, min_level), compression)
         self._attribute_names = tuple(attribute_names)
+        self._optional = tuple(optional_columns)
         self._settings = dict(settings or {})
         self._rows: list[Provenance] = []
         self._stack = ExitStack()
@@ -100,6 +104,9 @@ class PyramidWriter:
             raise ArrayError(f"faces of this pyramid have side {resolutions[0]}, not the shape {face.shape}")
         if provenance.attributes is not None and len(provenance.attributes) != len(self._attribute_names):
             raise ValueError(f"{len(provenance.attributes)} attributes for {len(self._attribute_names)} names")
+        for name, column in OPTIONAL.items():
+            if name not in self._optional and getattr(provenance, name) != column.default:
+                raise ValueError(f"{name} is {getattr(provenance, name)}, and the file has no such column")
         self._file.append({r: image[None] for r, image in build_levels(face, resolutions[-1]).items()})
         self._rows.append(provenance)
 
@@ -108,7 +115,7 @@ class PyramidWriter:
             self._stack.__exit__(*exception)
             return
         with self._stack:
-            tables = provenance_tables(self._rows, self._attribute_names)
+            tables = provenance_tables(self._rows, self._attribute_names, self._optional)
             self._file.finish(tables, self._attribute_names, provenance_checksums(tables))
 
 
