@@ -92,6 +92,19 @@ def decode_own(data: bytes) -> NDArray[np.uint8]:
     return OwnPicture(data).decode()
 
 
+def as_plain_file(data: bytes) -> tuple[bytes, int]:
+    """Return a file whose pixels as stored are upright and in sRGB, and the orientation by which the photo was turned.
+
+    The file itself where its pixels are so already; else another of the same picture, without compression, which
+    everything that reads stored pixels can use. Raises: as `OwnPicture`.
+    """
+    picture = OwnPicture(data)
+    if picture.orientation == 1 and not picture.profile:
+        return data, 1
+    pixels = picture.decode()
+    return b"P6 %d %d 255\n" % (pixels.shape[1], pixels.shape[0]) + pixels.tobytes(), picture.orientation
+
+
 def _stored_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
     """Return a box of the upright picture, which has `size` = (width, height), in the stored picture."""
     across, down = [box[0], box[2]], [box[1], box[3]]

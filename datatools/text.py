@@ -1,6 +1,7 @@
 """Numbers and texts for people."""
 
 import math
+import unicodedata
 
 YEAR = 365.25 * 86400
 """Seconds."""
@@ -16,6 +17,11 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     if not plural:
         plural = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2:-1] not in "aeiou" else f"{noun}s"
     return f"{number:,} {plural}"
+
+
+def normal_name(name: str) -> str:
+    """Return a file name as the keyboard gives it (NFC): macOS stores letters and their accents apart."""
+    return unicodedata.normalize("NFC", name)
 
 
 def shorten(text: str, length: int = 200) -> str:

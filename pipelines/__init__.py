@@ -17,6 +17,7 @@ apply_luigi_defaults()
 
 # The defaults have to be there before tasks are declared.
 from pipelines.datasets import BuildCelebA128, BuildCIFAR10, BuildLSUN  # noqa: E402
+from pipelines.from_folder import BuildFromFolder  # noqa: E402
 from pipelines.tasks import BuildCelebAHQ  # noqa: E402
 
-__all__ = ["BuildCIFAR10", "BuildCelebA128", "BuildCelebAHQ", "BuildLSUN"]
+__all__ = ["BuildCIFAR10", "BuildCelebA128", "BuildCelebAHQ", "BuildFromFolder", "BuildLSUN"]

@@ -16,11 +16,12 @@ def chosen_faces(layout: BuildLayout, index: int) -> list[tuple[int, Provenance]
     """Return the faces that one build shard holds by the ranking: position among the candidates, and provenance."""
     ranking, rows = read_ranking(layout), slice(index * layout.shard_size, (index + 1) * layout.shard_size)
     chosen = []
-    columns = (ranking[name][rows] for name in ("chosen", "source_md5", "score", "rank", "quad"))
-    for position, source_md5, score, rank, quad in zip(*columns, strict=True):
+    ranking = {"orientation": [1] * len(ranking["chosen"])} | ranking  # of a version without
+    columns = (ranking[name][rows] for name in ("chosen", "source_md5", "score", "rank", "quad", "orientation"))
+    for position, source_md5, score, rank, quad, orientation in zip(*columns, strict=True):
         record = layout.candidates[position]
         provenance = Provenance(
-            file_name=record.file_name,
+            file_name=record.photo_name,
             source_md5=source_md5,
             score=score,
             rank=rank,
@@ -30,6 +31,8 @@ def chosen_faces(layout: BuildLayout, index: int) -> list[tuple[int, Provenance]
             attributes=record.attributes,
             identity=record.identity,
             split=record.split,
+            orientation=orientation,
+            face=record.face,
         )
         chosen.append((position, provenance))
     return chosen
@@ -57,7 +60,7 @@ def write_build_shard(
         UnfinishedShard(
             path,
             path.with_suffix(".rgb"),
-            [f"{provenance.file_name} {provenance.source_md5}" for _, provenance in not_kept],
+            [f"{layout.candidates[i].file_name} {provenance.source_md5}" for i, provenance in not_kept],
             resolution=layout.resolution,
             group=layout.restorer.batch_size,
         ) as unfinished,
@@ -69,6 +72,7 @@ def write_build_shard(
             min_level=layout.min_level,
             compression=layout.compression,  # here, in many processes, rather than in the join
             attribute_names=layout.tree.attribute_names,
+            optional_columns=layout.optional_columns,
         ) as writer,
     ):
         resumed = {position for position, _ in not_kept[: len(unfinished.rows)]}

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import luigi
 import luigi.interface
@@ -17,6 +18,8 @@ from pipelines.parameters import parameters
 from pipelines.preflight import job_count
 from pipelines.progress import ProgressBar
 
+Layout = TypeVar("Layout", bound=BuildLayout)
+
 _layouts: dict[BuildLayout, BuildLayout] = {}
 
 
@@ -29,9 +32,18 @@ class BuildTask(luigi.Task):
     @property
     def layout(self) -> BuildLayout:
         """Return what follows from the parameters: the same object for equal ones, since it caches what it finds."""
-        values = {item.name: getattr(self, item.name) for item in fields(BuildOptions)}
-        layout = BuildLayout(**values)
-        return _layouts.setdefault(layout, layout)
+        return self.layout_as(BuildLayout)
+
+    def layout_as(self, kind: type[Layout]) -> Layout:
+        """Return the layout of that class whose options are the parameters."""
+        names = (item.name for item in fields(kind) if item.metadata["help"])
+        layout = kind(**{name: getattr(self, name) for name in names})
+        known: Any = _layouts  # which has layouts of one class under layouts of the same class
+        return cast(Layout, known.setdefault(layout, layout))
+
+    def earlier(self) -> list[luigi.Task]:
+        """Return the tasks before the first pass, whose times the report shows, too."""
+        return []
 
     @property
     def run_options(self) -> RunOptions:

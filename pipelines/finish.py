@@ -59,5 +59,6 @@ def report_build(layout: BuildLayout, timings: Iterable[Path]) -> None:
         stages=read_timings(timings),
         settings={name: str(value) for name, value in layout.as_attributes().items()},
         disk_bytes=disk_use(layout),
+        own_pictures=layout.own_pictures,
     )
     write_report(summary, layout.report_dir)

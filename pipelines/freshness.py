@@ -126,7 +126,7 @@ def _holds(layout: BuildLayout, path: Path, rows: slice) -> bool:
     """Return whether a complete pyramid consists of these rows of the ranking."""
     ranking = read_ranking(layout)
     wanted = {
-        "file_name": [layout.candidates[position].file_name for position in ranking["chosen"][rows]],
+        "file_name": [layout.candidates[position].photo_name for position in ranking["chosen"][rows]],
         **{name: ranking[name][rows] for name in ("source_md5", "score", "rank")},
     }
     try:

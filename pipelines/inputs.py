@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from datatools.faces.ranking import read_exclusions, read_names, required_count, select_candidates
-from datatools.sources.celeba import CelebATree, read_tree
+from datatools.sources.celeba import CelebATree, check_sizes, read_tree
 from datatools.sources.celeba_layout import PhotoNames
 from datatools.sources.published import published_files
 from datatools.sources.records import FaceRecord, Rejection, RejectionKind
@@ -20,6 +21,9 @@ def _cached_tree(root: Path) -> CelebATree:
 @dataclass(frozen=True)
 class BuildInputs(BuildOptions):
     """The options, and the photos that they select; annotations are read when they are first needed."""
+
+    entries: ClassVar[str] = "rows with a photo"
+    """What becomes candidates, for messages."""
 
     @property
     def tree(self) -> CelebATree:
@@ -85,6 +89,10 @@ class BuildInputs(BuildOptions):
         """
         needed = required_count(self.selection, self.count, self.unused)
         return needed if self.listed is None else min(needed, len(self.candidates))
+
+    def check_photos(self) -> None:
+        """Raise DataError where photos and landmarks do not belong together; of a few photos the size is read."""
+        check_sizes(self.candidates)
 
     @property
     def chosen_count(self) -> int:

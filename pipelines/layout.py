@@ -35,6 +35,16 @@ class BuildLayout(BuildInputs):
         return self.output_dir / "celebahq.h5"
 
     @property
+    def own_pictures(self) -> bool:
+        """Return whether photos are read as `datatools.own_pictures` does."""
+        return False
+
+    @property
+    def optional_columns(self) -> tuple[str, ...]:
+        """Return the names of the pyramid's optional columns that the source fills."""
+        return ()
+
+    @property
     def ranking_csv(self) -> Path:
         return self.output_dir / "ranking.csv"
 

@@ -21,8 +21,8 @@ from datatools.parallel import check_processes, end_children_with_parent
 from pipelines.options import RunOptions
 from pipelines.parameters import parameters
 
-TASK = "BuildCelebAHQ"
-"""The task that users start; its section of luigi.cfg holds their options."""
+TASKS = ("BuildCelebAHQ", "BuildFromFolder")
+"""The tasks that users start; the section of luigi.cfg with a task's name holds their options."""
 
 RETURN_CODES = {
     # Luigi's own default is 0 for all of them: a failed build would look like a good one.
@@ -119,7 +119,7 @@ def apply_luigi_defaults() -> None:
     _take_workers(config)
     vars(luigi.worker)["Worker"] = _CheckingWorker
     # Luigi's own warning has two lines, and a place in its code.
-    warnings.filterwarnings("ignore", f".* is not consumed by the task '{TASK}'")
+    warnings.filterwarnings("ignore", f".* is not consumed by the task '({'|'.join(TASKS)})'")
     logging.getLogger("luigi-interface").addFilter(_ReadableLog())
     try:
         check_processes()
@@ -133,9 +133,10 @@ def _take_workers(config: Any) -> None:
     workers = parameters(RunOptions)["workers"]
     workers.__set_name__(luigi.interface.core, "workers")
     luigi.interface.core.workers = workers
-    luigi.interface.core.help.description = f"show these options; with {TASK} before it, all of a build"
-    if config.has_option(TASK, "workers") and not config.has_option("core", "workers"):
-        config.set("core", "workers", config.get(TASK, "workers"))
+    luigi.interface.core.help.description = f"show these options; with {TASKS[0]} before it, all of a build"
+    for task in (task for task in TASKS if task in sys.argv or task == TASKS[0]):
+        if config.has_option(task, "workers") and not config.has_option("core", "workers"):
+            config.set("core", "workers", config.get(task, "workers"))
 
 
 def check_configuration(task: type[luigi.Task]) -> None:

@@ -9,7 +9,7 @@ of these classes; a test compares docs/build.md and luigi.cfg with them.
 import math
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 from datatools.errors import DataError
 from datatools.faces.ranking import Order, Selection
@@ -104,11 +104,11 @@ class BuildOptions:
 
     def values(self, decides: Decides) -> list[Any]:
         """Return the values of the options that decide about this, in their order."""
-        return [getattr(self, item.name) for item in fields(BuildOptions) if item.metadata["decides"] == decides]
+        return [getattr(self, item.name) for item in fields(self) if item.metadata["decides"] == decides]
 
     def stored(self) -> dict[str, str | int | float]:
         """Return what the finished file says of the options: those that decide about it, without folders of paths."""
-        kept = [item for item in fields(BuildOptions) if item.metadata["decides"]]
+        kept = [item for item in fields(self) if item.metadata["decides"]]
         values = {item.name: getattr(self, item.name) for item in kept}
         return values | {item.name: Path(values[item.name]).name for item in kept if item.metadata["is_path"]}
 
@@ -129,8 +129,7 @@ class RunOptions:
 
 def choices_of(item: Field[Any]) -> tuple[Any, ...]:
     """Return the values that an option may have; () for any."""
-    kind = (get_type_hints(BuildOptions) | get_type_hints(RunOptions)).get(item.name)
-    return get_args(kind) if get_origin(kind) is Literal else item.metadata["choices"]
+    return get_args(item.type) if get_origin(item.type) is Literal else item.metadata["choices"]
 
 
 def flag(name: str) -> str:

@@ -9,12 +9,12 @@ import luigi
 
 from datatools.cli import expand_home
 from datatools.errors import DataError
-from pipelines.options import BuildOptions, RunOptions, choices_of, flag
+from pipelines.options import RunOptions, choices_of, flag
 
 
-def parameters(options: type[BuildOptions] | type[RunOptions]) -> dict[str, Any]:
-    """Return a parameter for every option of the class, by name."""
-    return {item.name: OptionParameter(item) for item in fields(options)}
+def parameters(options: type[Any]) -> dict[str, Any]:
+    """Return a parameter for every option of the class, by name; for none that is not one of the command line's."""
+    return {item.name: OptionParameter(item) for item in fields(options) if item.metadata["help"]}
 
 
 class OptionParameter(luigi.Parameter[Any]):
@@ -33,7 +33,7 @@ class OptionParameter(luigi.Parameter[Any]):
         default = "" if self._kind is bool else f" [default: {'none' if item.default == '' else item.default}]"
         super().__init__(
             item.default,
-            significant=item.name in BuildOptions.__dataclass_fields__,
+            significant=item.name not in RunOptions.__dataclass_fields__,
             description=item.metadata["help"] + default,
             always_in_help=item.name == "workers",
         )

@@ -20,14 +20,15 @@ from datatools.faces.recipe import FacePart, finish_face, prepare_face, reduce_f
 from datatools.faces.resample import FinalFilter
 from datatools.files import FileStamp, file_stamp
 from datatools.images import ImageError
+from datatools.own_pictures import as_plain_file
 from datatools.parallel import Report, map_in_groups, map_in_processes
 from datatools.restore import Restorer
 from datatools.sources.records import FaceRecord
 
 Row = dict[str, Any]
 """What is known about a photo, as values for JSON, which keeps all digits: `source_md5`; `stamp`, the `FileStamp` from
-before it was read; then either `rejection`, its file name, kind and detail, or, where faces are scored, `score`,
-`hash` (4 numbers of 64 bits) and `quad` (4 points)."""
+before it was read; `orientation`, of a photo of one's own; then either `rejection`, its file name, kind and detail, or,
+where faces are scored, `score`, `hash` (4 numbers of 64 bits) and `quad` (4 points)."""
 
 Opened = tuple[Row, FacePart | None]
 Face = NDArray[np.uint8]
@@ -70,6 +71,8 @@ class FaceMaker:
         data, stamp = read_photo(record.path)
         row: Row = {"source_md5": hashlib.md5(data).hexdigest(), "stamp": stamp}
         try:
+            if record.own:
+                data, row["orientation"] = as_plain_file(data)
             return row, prepare_face(data, record.landmarks, self.restorer)
         except (ImageError, FrameError) as error:
             return row | {"rejection": (record.file_name, str(error.fault), str(error))}, None

@@ -15,7 +15,6 @@ from datatools.parallel import available_cores, check_processes
 from datatools.pyramid import Pyramid
 from datatools.pyramid.levels import level_resolutions
 from datatools.report.write import check_replaceable
-from datatools.sources.celeba import check_sizes
 from datatools.text import byte_size, counted
 from pipelines.cleanup import forget
 from pipelines.freshness import pyramid_is_fresh, scores_are_fresh
@@ -64,17 +63,17 @@ def check_options(layout: BuildLayout) -> None:
             raise NoPhotosError(f"{layout.celeba_dir} has no photos of the published set to be used{reason}")
     elif available < needed:
         raise NoPhotosError(f"--count {layout.count}, but {layout.celeba_dir} has {_too_few(layout)}")
-    check_sizes(layout.candidates)
+    layout.check_photos()
 
 
 def _too_few(layout: BuildLayout) -> str:
     available = len(layout.candidates)
     if not available:
-        return "no rows with a photo that are not excluded"
+        return f"no {layout.entries} that are not excluded"
     causes = "; ".join(filter(None, (layout.tree.describe_missing(), layout.tree.describe_unannotated())))
     rest = f"{causes}; or give" if causes else "give"
     which = " that are not excluded" if layout.excluded else ""
-    return f"only {available} rows with a photo{which}; {rest} --count {available}"
+    return f"only {available} {layout.entries}{which}; {rest} --count {available}"
 
 
 def _list_rejected(layout: BuildLayout) -> str:
@@ -90,19 +89,27 @@ def _list_rejected(layout: BuildLayout) -> str:
     return f"; {layout.rejected_csv} lists the rejected entries"
 
 
-def claim_output(layout: BuildLayout) -> bool:
+def claim_output(layout: BuildLayout, *, candidates_are_known: bool = True) -> bool:
     """Check the output folder, say what is notable about the source, and lock the folder until this process ends.
+
+    candidates_are_known: else space and source are left to `check_photos_fit`, after the search for faces.
 
     Returns whether this was done; False where this process holds the lock already.
     """
     if layout.work_dir in _locks:
         return False
     check_replaceable(layout.report_dir)
+    if candidates_are_known:
+        check_photos_fit(layout)
+    _locks[layout.work_dir] = lock_output(layout)
+    return True
+
+
+def check_photos_fit(layout: BuildLayout) -> None:
+    """Raise DataError when the build will not fit on the disk; say what is notable about the source."""
     check_space(layout)
     for note in notes(layout):
         say(note)
-    _locks[layout.work_dir] = lock_output(layout)
-    return True
 
 
 @dataclass(frozen=True)
@@ -209,6 +216,7 @@ def notes(layout: BuildLayout) -> list[str]:
             f"{counted(len(converted), 'photo')} found under another ending than in the annotations, "
             f"such as {converted[0].path.name} for {converted[0].file_name}: used, but not CelebA's own files"
         )
+    lines += layout.tree.notes
     there, wanted = len(layout.candidates), layout.needed_count
     if layout.selection == "official" and there < wanted:
         lines.append(f"{there} of the {wanted} wanted photos of the published set are there")

@@ -31,7 +31,7 @@ class _Stage:
         self._values[:] = 0
 
 
-_stages = {"ScoreShard": _Stage(), "BuildShard": _Stage()}
+_stages = {"ScoreShard": _Stage(), "BuildShard": _Stage(), "FindShard": _Stage()}
 
 
 def forget_stages() -> None:
@@ -53,7 +53,7 @@ class ProgressBar:
     def __init__(self, task: luigi.Task, what: str, total: int | None, before: int, overall: int) -> None:
         self._task, self._what, self._total = task, what, total
         self._before, self._overall = before, overall
-        self._stage = _stages.get(task.task_family)
+        self._stage = _stages.get(task.task_family.removeprefix("Folder"))
         self._shard = min(getattr(task, "index", 0), SHARDS - 1)
         self._done = self._resumed = 0
 

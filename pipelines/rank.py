@@ -43,7 +43,7 @@ def write_ranking(layout: BuildLayout) -> None:
         _warn_of_missing(layout, table, ranking)
     # What later tasks read (`pipelines.freshness.read_ranking`): a list for each column of the chosen faces.
     columns = {"chosen": table.position, "rank": ranking.rank}
-    columns |= {name: getattr(table, name) for name in ("score", "source_md5", "quad")}
+    columns |= {name: getattr(table, name) for name in ("score", "source_md5", "quad", "orientation")}
     content = {name: column[ranking.chosen].tolist() for name, column in columns.items()}
     content["duplicates"] = [(records[p.first].file_name, records[p.second].file_name, p.distance) for p in pairs]
     with atomic_path(layout.ranking_path) as temporary:

@@ -69,6 +69,7 @@ def write_score_shard(
             hash=np.array([rows[i]["hash"] for i in good], dtype=np.uint64).reshape(-1, 4),
             quad=np.array([rows[i]["quad"] for i in good], dtype=np.float64).reshape(-1, 4, 2),
             source_md5=np.array([rows[i]["source_md5"] for i in good], dtype="U32"),
+            orientation=np.array([rows[i].get("orientation", 1) for i in good], dtype=np.int8),
             rejections=np.array([row["rejection"] for row in rejected], dtype=np.str_).reshape(-1, 3),
             rejected_md5=np.array([row["source_md5"] for row in rejected], dtype="U32"),
         )
@@ -100,6 +101,7 @@ class ScoreTable:
     hash: NDArray[np.uint64]
     quad: NDArray[np.float64]
     source_md5: NDArray[np.str_]
+    orientation: NDArray[np.int8]
     rejections: tuple[Rejection, ...]
 
 
@@ -114,6 +116,7 @@ def read_score_shards(layout: BuildLayout) -> ScoreTable:
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             path.unlink(missing_ok=True)
             raise DataError(f"{path} was damaged ({error}) and is removed; run the same command again") from error
+        table.setdefault("orientation", np.ones(len(table["position"]), np.int8))  # stored before there were any
         tables.append(table | {"position": table["position"] + index * layout.shard_size})
     joined = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     rejections = ((str(name), RejectionKind(kind), str(detail)) for name, kind, detail in joined.pop("rejections"))

@@ -176,53 +176,69 @@ class Report(BuildTask):
         layout = self.layout
         verify, rank = self.requires()
         join = self.clone(Join)
-        tasks = [*rank.requires(), rank, *join.requires(), join, verify]
+        tasks = [*self.earlier(), *rank.requires(), rank, *join.requires(), join, verify]
         with self.work("writing the report", "report"):
             report_build(layout, [task.timing() for task in tasks])
             mark(layout.marker("reported"))
 
 
-class BuildCelebAHQ(BuildTask):
-    """CelebA's photos in the wild -> celebahq.h5, ranking.csv, rejected.csv and report/index.html."""
+class Build(BuildTask):
+    """A whole build, as users start it."""
 
     dry_run = parameters(RunOptions)["dry_run"]
     ignore_unconsumed = frozenset({"workers"})  # of its section in luigi.cfg; `pipelines.luigi_setup` gives it to Luigi
-
-    def requires(self) -> list[luigi.Task]:
-        return [] if self.dry_run else [self.clone(Report)]
 
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(self.layout.marker("finished"))
 
     def complete(self) -> bool:
-        return not self.dry_run and self.output().exists() and self.requires()[0].complete()
+        return not self.dry_run and self.output().exists() and self.clone(Report).complete()
 
     def before_work(self) -> None:
         """Find out in the first second whether the build can work; Luigi's worker calls it first of all."""
         try:
             check_configuration(type(self))
-            check(self.layout, self.run_options)
-            if self.dry_run:
-                return
-            if self.complete():
-                say(f"already built\n{self.results()}")
-                return
-            if claim_output(self.layout):
-                forget_stages()
-                keep_lost_log(self.layout.work_dir / "log.txt")
+            self.prepare()
         except DataError as error:
             # Not an Exception, so that Luigi passes it on instead of printing a traceback and a summary.
             raise SystemExit(f"error: {error}") from error
+
+    def prepare(self) -> None:
+        """Check options and source, and claim the output folder. Raises DataError where the build cannot work."""
+        check(self.layout, self.run_options)
+        if self.dry_run:
+            return
+        if self.complete():
+            say(f"already built\n{self.results()}")
+            return
+        self.claim()
+
+    def claim(self, *, candidates_are_known: bool = True) -> None:
+        """Claim the output folder, once in this process; see `claim_output`."""
+        if claim_output(self.layout, candidates_are_known=candidates_are_known):
+            forget_stages()
+            keep_lost_log(self.layout.work_dir / "log.txt")
 
     def results(self) -> str:
         """Say where the results are."""
         return f"pyramid  {self.layout.pyramid_path}\nreport   {self.layout.report_dir / 'index.html'}"
 
-    def run(self) -> None:
-        if self.dry_run:
-            print_plan(self.layout, self.job_count)
-            return
+    def finish(self) -> None:
+        """Remove what nobody needs any more, and say where the results are."""
         with self.work("cleaning up", "clean up"):
             clean_up(self.layout)
             mark(self.layout.marker("finished"))
         say(self.results())
+
+
+class BuildCelebAHQ(Build):
+    """CelebA's photos in the wild -> celebahq.h5, ranking.csv, rejected.csv and report/index.html."""
+
+    def requires(self) -> list[luigi.Task]:
+        return [] if self.dry_run else [self.clone(Report)]
+
+    def run(self) -> None:
+        if self.dry_run:
+            print_plan(self.layout, self.job_count)
+        else:
+            self.finish()

@@ -48,6 +48,7 @@ SLOW = (
     "tests/pipelines/test_datasets.py",
     "tests/pipelines/test_dry_run.py",
     "tests/pipelines/test_freshness.py",
+    "tests/pipelines/test_from_folder.py",
     "tests/pipelines/test_parameters.py",
     "tests/pipelines/test_preflight.py",
     "tests/pipelines/test_score_on.py",

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from datatools.errors import DataError
 from datatools.files import as_data_error, atomic_path, read_lines, unlike
 from datatools.landmarks.base import Face, Photo, face_of_points
-from datatools.text import shorten
+from datatools.text import normal_name, shorten
 
 FILE = "file"
 POINT_COLUMNS = tuple(
@@ -189,16 +188,11 @@ class FileLandmarks:
 
     def find(self, photos: Sequence[Photo], /) -> list[list[Face]]:
         """Return the faces of each photo; none for a photo that the file does not name."""
-        return [list(self.faces.get(photo.name) or self.faces.get(normal(photo.name)) or ()) for photo in photos]
+        return [list(self.faces.get(photo.name) or self.faces.get(normal_name(photo.name)) or ()) for photo in photos]
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Return the names that the file does not have."""
-        return [name for name in names if name not in self.faces and normal(name) not in self.faces]
-
-
-def normal(name: str) -> str:
-    """Return a name as the keyboard gives it (NFC): macOS stores letters and their accents apart."""
-    return unicodedata.normalize("NFC", name)
+        return [name for name in names if name not in self.faces and normal_name(name) not in self.faces]
 
 
 def read_file_landmarks(path: Path) -> FileLandmarks:
@@ -206,6 +200,6 @@ def read_file_landmarks(path: Path) -> FileLandmarks:
     faces = read_table(path)
     with as_data_error(path, "read"):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    for name in [name for name in faces if normal(name) not in faces]:
-        faces[normal(name)] = faces[name]
+    for name in [name for name in faces if normal_name(name) not in faces]:
+        faces[normal_name(name)] = faces[name]
     return FileLandmarks(path.name, digest, faces)

@@ -17,6 +17,7 @@ import datatools
 from datatools.errors import DataError
 from datatools.faces.resample import FINAL_FILTERS, FinalFilter
 from datatools.images import decode_rgb, image_size
+from datatools.own_pictures import as_plain_file
 from datatools.pyramid import Pyramid
 from datatools.report.histogram import log_axis_start, score_histogram
 from datatools.report.parts import Faces, PageBuilder
@@ -69,7 +70,7 @@ def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> bytes:
     if ranking:
         histogram = attempt("The histogram could not be drawn", _histogram, ranking, builder)
         what = "The photos that were not chosen could not be shown"
-        below = attempt(what, _below, ranking, summary.photos, builder)
+        below = attempt(what, _below, ranking, summary, builder)
     restored = _restored(summary.settings)
     content = {
         "generator": GENERATOR,
@@ -106,7 +107,7 @@ def _file_content(summary: BuildSummary, builder: PageBuilder) -> dict[str, Any]
     with pyramid:
         content["levels"] = [(r, len(pyramid) * 3 * r * r) for r in pyramid.levels]  # bytes of pixels
         content["stored"] = attempt("The stored settings could not be read", _stored, pyramid, summary)
-        content["faces"] = faces = attempt("The faces could not be read", Faces, pyramid)
+        content["faces"] = faces = attempt("The faces could not be read", Faces, pyramid, summary.own_pictures)
         if faces is None:
             return content
         content["sheets"] = attempt("The contact sheets could not be made", _sheets, faces, builder)
@@ -211,12 +212,13 @@ def _sheet(title: str, members: NDArray[np.int64], faces: Faces, builder: PageBu
     return PageFigure(title, caption, (picture,), items, "File names, scores and ranks")
 
 
-def _below(ranking: RankingTable, photos: Mapping[str, Path], builder: PageBuilder) -> PageFigure | None:
+def _below(ranking: RankingTable, summary: BuildSummary, builder: PageBuilder) -> PageFigure | None:
     """Return the photos of the best that were not chosen; their faces are in no file."""
     shown, images = [], []
     for i in ranking.best_not_chosen(4 * BELOW_CUT):
         try:
-            data = photos[ranking.names[i]].read_bytes()
+            data = summary.photos[ranking.names[i]].read_bytes()
+            data = as_plain_file(data)[0] if summary.own_pictures else data
             longest = max(image_size(data))
             reduce = max((k for k in (2, 4, 8) if longest / k >= SHEET_TILE), default=1)
             images.append(decode_rgb(data, reduce=reduce))

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from datatools.errors import DataError
 from datatools.images import save_jpeg, save_png
+from datatools.own_pictures import as_plain_file
 from datatools.pyramid import Pyramid
+from datatools.sources.records import face_name
 from datatools.text import counted, score_text, shorten
 from datatools.webpage import Notes, Picture
 
@@ -22,11 +24,12 @@ T = TypeVar("T")
 
 
 class Faces:
-    """The faces of a pyramid, and the provenance of each, in the file's order."""
+    """The faces of a pyramid, and the provenance of each, in the file's order. own: as `BuildSummary.own_pictures`."""
 
-    def __init__(self, pyramid: Pyramid) -> None:
-        self.pyramid = pyramid
-        self.names: list[str] = pyramid.provenance("file_name").tolist()
+    def __init__(self, pyramid: Pyramid, own: bool = False) -> None:
+        self.pyramid, self.own = pyramid, own
+        photos, numbers = pyramid.provenance("file_name").tolist(), pyramid.provenance("face").tolist()
+        self.names = [face_name(photo, number) for photo, number in zip(photos, numbers, strict=True)]
         self.md5s: list[str] = pyramid.provenance("source_md5").tolist()
         self.scores = np.asarray(pyramid.provenance("score"), np.float64)
         self.ranks = np.asarray(pyramid.provenance("rank"), np.int64)
@@ -44,7 +47,10 @@ class Faces:
         return self.pyramid.image(i, resolution=min(enough, default=max(self.pyramid.levels)))
 
     def photo(self, i: int, photos: Mapping[str, Path]) -> bytes:
-        """Return the file that face `i` was made from. Raises DataError where it is missing or has changed."""
+        """Return the file that face `i` was made from; of a photo of one's own, a file of the upright picture.
+
+        Raises DataError where it is missing or has changed.
+        """
         name = self.names[i]
         if name not in photos:
             raise DataError("its photo is not among the photos of this build")
@@ -53,7 +59,7 @@ class Faces:
         data = photos[name].read_bytes()
         if hashlib.md5(data, usedforsecurity=False).hexdigest() != self.md5s[i]:
             raise DataError("its photo has changed since the build")
-        return data
+        return as_plain_file(data)[0] if self.own else data
 
 
 @dataclass

@@ -38,6 +38,7 @@ class BuildSummary:
         settings: shown as they are; of them the page itself uses `count` (faces requested), `selection`, and, where
             `restore` is another than "none", `final_filter`.
         disk_bytes: what lies on disk after the build: name -> bytes.
+        own_pictures: whether photos are turned and converted to sRGB (`datatools.own_pictures`).
     """
 
     pyramid: Path
@@ -48,3 +49,4 @@ class BuildSummary:
     stages: tuple[StageTime, ...]
     settings: Mapping[str, str]
     disk_bytes: Mapping[str, int]
+    own_pictures: bool = False

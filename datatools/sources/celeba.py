@@ -62,6 +62,8 @@ class CelebATree:
     """Names of good rows without a photo."""
     unannotated: tuple[str, ...] = ()
     """Names of files without a row."""
+    notes: tuple[str, ...] = ()
+    """What else to say about the source, a line each."""
 
     @property
     def converted(self) -> tuple[FaceRecord, ...]:

@@ -13,7 +13,7 @@ class FaceRecord:
     """One photo with its annotations."""
 
     file_name: str
-    """As in the annotations."""
+    """As in the annotations; of a photo of one's own, `face_name` of its path below the folder."""
     path: Path
     """Of the photo, whose name may differ in case or ending."""
     landmarks: NDArray[np.float64]
@@ -25,6 +25,20 @@ class FaceRecord:
     identity: int | None = None
     split: int | None = None
     """Official evaluation split: 0 training, 1 validation, 2 test."""
+    own: bool = False
+    """Whether this is a photo of one's own: landmarks refer to the upright picture, and colours become sRGB."""
+    face: int = 0
+    """Number of the face in its photo."""
+
+    @property
+    def photo_name(self) -> str:
+        """Return the name of the photo: `file_name` without the number of the face."""
+        return self.file_name.removesuffix(face_name("", self.face))
+
+
+def face_name(photo: str, number: int) -> str:
+    """Return the name of a face in tables: its photo's, with the face's number from the second one on."""
+    return f"{photo} (face {number})" if number else photo
 
 
 class RejectionKind(StrEnum):
@@ -52,6 +66,8 @@ class RejectionKind(StrEnum):
     TOO_LARGE = "too-large", "photo", "the picture has too many pixels"
     UNKNOWN_SAMPLES = "unknown-samples", "photo", "the picture's samples cannot be turned into 8-bit RGB"
     BAD_LANDMARKS = "bad-landmarks", "face", "the landmarks give no face"
+    NO_FACE = "no-face", "face", "no face was found in the photo"
+    SMALL_FACE = "small-face", "face", "the faces in the photo are too small"
     OUTSIDE_PHOTO = "outside-photo", "face", "the face lies outside of the photo"
     CONTRADICTION = "contradiction", "face", "the landmarks contradict each other"
     EXCLUDED = "excluded", "excluded", "excluded by the user"

@@ -39,10 +39,10 @@ OTHER: dict[str, Any] = {
 """Another value for each option, the folder of photos aside."""
 
 
-def documented_rows() -> dict[str, tuple[str, str]]:
-    """Flag -> (values, default) of the table of options in docs/build.md."""
+def documented_rows(heading: str = "| option | default |") -> dict[str, tuple[str, str]]:
+    """Flag -> (values, default) of a table of options in docs/build.md."""
     lines = (ROOT / "docs" / "build.md").read_text(encoding="utf-8").splitlines()
-    begin = next(i for i, line in enumerate(lines) if line.startswith("| option | default |"))
+    begin = next(i for i, line in enumerate(lines) if line.startswith(heading))
     rows = {}
     for line in lines[begin + 2 :]:
         if not line.startswith("|"):
