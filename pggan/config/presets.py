@@ -6,31 +6,19 @@
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal
 
-from datatools.errors import DataError, SettingError
+from datatools.errors import SettingError
 from pggan.config.checks import check_choices, check_least, check_resolution
 from pggan.config.schedule import ScheduleConfig
 
-T = TypeVar("T")
 LossName = Literal["wgan-gp", "lsgan"]
 MAX_FMAP_DECAY = 16.0
 """Far more than halves the feature maps of a level down to one; much larger values overflow."""
-PLAIN: dict[Any, tuple[tuple[type, ...], str]] = {
-    int: ((int,), "a whole number"),
-    float: ((int, float), "a finite number"),
-    bool: ((bool,), "true or false"),
-}
-"""Settings' types -> what they may be in JSON, and that in words."""
 
 LSGAN_NOISE = 0.2
 WHOLE_MINIBATCH = 0  # stddev_group: all samples are one group
-ADDED_LATER = ("ema_ramp",)
-"""Settings that older files lack. Their defaults do what the program did before it had them."""
-RENAMED = {"average_decay": "ema_decay", "average_ramp": "ema_ramp"}
-"""Settings that older files have under another name."""
 
 
 @dataclass(frozen=True)
@@ -179,44 +167,9 @@ class Preset:
         return replace(self, network=replace(self.network, classes=classes))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for json.dump; `preset_from_json` reads them."""
+        """Return plain values for json.dump; `stored.preset_from_json` reads them."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return values
-
-
-def _from_json(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    if not isinstance(values, Mapping):
-        raise DataError(f"{where}: must be settings by name, not {str(values)[:40]}")
-    hints = get_type_hints(kind)
-    values = {RENAMED.get(name, name): value for name, value in values.items()}
-    unknown = sorted(set(values) - set(hints))
-    missing = sorted(set(hints) - set(values) - set(ADDED_LATER))
-    if unknown or missing:
-        raise DataError(f"{where}: unknown settings {unknown}, missing settings {missing}; written by another version?")
-    arguments: dict[str, Any] = {}
-    for name, hint in hints.items():
-        if name not in values:
-            continue
-        value = values[name]
-        if is_dataclass(hint) and isinstance(hint, type):
-            arguments[name] = _from_json(hint, value, f"{where}.{name}")
-        elif hint in PLAIN and (type(value) not in PLAIN[hint][0] or not math.isfinite(value)):
-            raise DataError(f"{where}: {name} must be {PLAIN[hint][1]}, not {str(value)[:40]}")
-        elif isinstance(value, list):  # tables by level: lists of pairs in JSON
-            arguments[name] = tuple(tuple(pair) for pair in value)
-        else:
-            arguments[name] = value
-    return kind(**arguments)
-
-
-def preset_from_json(values: Mapping[str, Any]) -> Preset:
-    """Return the preset that `Preset.to_json` wrote; DataError names unknown and missing settings."""
-    return _from_json(Preset, values, "preset")
-
-
-def network_from_json(values: Mapping[str, Any]) -> NetworkConfig:
-    """Return the networks' settings from the plain values of `asdict(config)`, as a model file holds them."""
-    return _from_json(NetworkConfig, values, "network")
 
 
 def flat(preset: Preset) -> dict[str, Any]:
