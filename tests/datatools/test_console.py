@@ -117,7 +117,8 @@ def test_importing_the_packages_leaves_streams_alone() -> None:
         "import sys; before = sys.stdout, sys.stderr; import datatools.h5tool, pipelines, pggan.train; "
         "assert (sys.stdout, sys.stderr) == before"
     )
-    subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_say_survives_streams_of_others(tmp_path: Path) -> None:

@@ -50,4 +50,4 @@ def test_equal_numbers_give_equal_pictures() -> None:
 @pytest.mark.parametrize("values", [[5.0], [0.0, 0.0], [-1.0, 2.0], [float("nan"), 1e-30], [1e30, -1e30]])
 def test_any_finite_number_can_be_drawn(values: list[float]) -> None:
     for options in ({}, {"logarithmic": True}, {"from_zero": True}, {"mark": 1.0}):
-        ElementTree.fromstring(draw([line(values)], (), **options))
+        assert ElementTree.fromstring(draw([line(values)], (), **options)).tag.endswith("svg")
