@@ -1,6 +1,11 @@
 """The exception for mistakes in the user's data or settings, and other exceptions' messages on one line."""
 
 
+def flag(name: str) -> str:
+    """Return the command line's name of an option, such as --fmap-base, from the name that code has for it."""
+    return "--" + name.replace("_", "-")
+
+
 class DataError(Exception):
     """A mistake in data or settings; the message is one line saying what is wrong and what to do.
 
@@ -24,7 +29,7 @@ class SettingError(DataError):
     @property
     def for_command_line(self) -> str:
         """The message with the option's name: --fmap-base."""
-        return f"--{self.setting.replace('_', '-')} {self.problem}"
+        return f"{flag(self.setting)} {self.problem}"
 
 
 class ArrayError(DataError, ValueError):

@@ -11,7 +11,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from datatools.errors import DataError
+from datatools.errors import DataError, flag
 from datatools.faces.ranking import Order, Selection
 from datatools.faces.resample import FinalFilter
 from datatools.restore import NAMES as RESTORERS
@@ -130,11 +130,6 @@ class RunOptions:
 def choices_of(item: Field[Any]) -> tuple[Any, ...]:
     """Return the values that an option may have; () for any."""
     return get_args(item.type) if get_origin(item.type) is Literal else item.metadata["choices"]
-
-
-def flag(name: str) -> str:
-    """Return the option's name on the command line."""
-    return "--" + name.replace("_", "-")
 
 
 def check_values(options: Any) -> None:

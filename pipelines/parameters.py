@@ -8,8 +8,8 @@ from typing import Any
 import luigi
 
 from datatools.cli import expand_home
-from datatools.errors import DataError
-from pipelines.options import RunOptions, choices_of, flag
+from datatools.errors import DataError, flag
+from pipelines.options import RunOptions, choices_of
 
 
 def parameters(options: type[Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_args
 import click
 
 from datatools.cli import FiniteNumber, PathOption
-from datatools.errors import SettingError
+from datatools.errors import SettingError, flag
 from pggan.config.presets import PRESETS, LossName, Preset
 from pggan.precision import PrecisionName
 
@@ -189,11 +189,6 @@ class TrainingOptions:
                 changes[part][name] = () if name.endswith("_by_level") else value
         own = changes.pop("")
         return replace(preset, **own, **{part: replace(getattr(preset, part), **changes[part]) for part in changes})
-
-
-def flag(name: str) -> str:
-    """Return the command line's name of an option."""
-    return "--" + name.replace("_", "-")
 
 
 SPECS: dict[str, Spec] = {item.name: item.metadata["spec"] for item in fields(TrainingOptions)}

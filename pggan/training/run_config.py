@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from datatools.errors import DataError, reason
+from datatools.errors import DataError, flag, reason
 from datatools.files import atomic_path
 from pggan.config.presets import Preset, differences
 from pggan.config.stored import preset_from_json
@@ -52,8 +52,8 @@ class SavedRun:
         found = []
         for name, before, after in differences(self.preset, now.preset):
             if name not in FREE:
-                flag = FLAGS.get(name, "--" + name.split(".")[-1].replace("_", "-"))
-                found.append(f"{flag} ({name}) is {after}, the run has {before}")
+                option = FLAGS.get(name, flag(name.split(".")[-1]))
+                found.append(f"{option} ({name}) is {after}, the run has {before}")
         for name in ("seed", "precision", "tf32", "labels"):
             before, after = getattr(self, name), getattr(now, name)
             if before != after:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datatools.errors import ArrayError, DataError, one_line, reason
+from datatools.errors import ArrayError, DataError, SettingError, flag, one_line, reason
 from datatools.faces.duplicates import perceptual_hash
 from datatools.faces.quality import quality_score
 from datatools.images import save_png
@@ -41,3 +41,9 @@ def test_messages_are_one_line() -> None:
     assert one_line(RuntimeError("abcdef"), 3) == "abc"
     assert reason(OSError(28, "No space left on device", "file")) == "No space left on device"
     assert reason(OSError("two\nlines")) == "two lines"
+
+
+def test_settings_are_named_as_the_command_line_does() -> None:
+    assert flag("seed") == "--seed"
+    assert flag("fmap_base") == "--fmap-base"
+    assert SettingError("fmap_base", "0: must be at least 1").for_command_line == "--fmap-base 0: must be at least 1"

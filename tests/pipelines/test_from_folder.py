@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datatools.errors import DataError
+from datatools.errors import DataError, flag
 from datatools.images import decode_rgb
 from datatools.own_pictures import decode_own
 from datatools.pyramid import Pyramid, verify
 from pipelines.folder_layout import FolderLayout, FolderOptions
 from pipelines.from_folder import BuildFromFolder
-from pipelines.options import BuildOptions, flag
+from pipelines.options import BuildOptions
 from tests.pipelines.test_options import documented_rows, shown
 from tests.support.builds import BASE, HANGS, Photo, digest, environment
 from tests.support.profiles import DISPLAY_P3, rgb_profile

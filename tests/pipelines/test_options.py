@@ -10,9 +10,9 @@ from typing import Any
 import luigi
 import pytest
 
-from datatools.errors import DataError
+from datatools.errors import DataError, flag
 from pipelines.layout import BuildLayout
-from pipelines.options import BuildOptions, RunOptions, check_values, choices_of, flag
+from pipelines.options import BuildOptions, RunOptions, check_values, choices_of
 from pipelines.tasks import BuildCelebAHQ
 from tests.support.paths import ROOT
 

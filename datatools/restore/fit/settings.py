@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from datatools.cli import FiniteNumber, NameOrPath
-from datatools.errors import SettingError
+from datatools.errors import SettingError, flag
 from datatools.restore.fit.degrade import SCALE, SHIFTS, TRIM
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -80,7 +80,7 @@ class FitSettings:
             for name, value in item.metadata.get("only", {}).items():
                 fits = getattr(self, name) is not None if value is None else getattr(self, name) == value
                 if getattr(self, item.name) != item.default and not fits:
-                    raise SettingError(item.name, f"is only for {_flag(name, value)}")
+                    raise SettingError(item.name, f"is only for {_with_value(name, value)}")
         if self.variant == "perceptual" and not self.init_from:
             raise SettingError(
                 "variant", "perceptual starts from a distortion run: give its weight file with --init-from"
@@ -97,12 +97,12 @@ def fit_options(command: Command) -> Command:
         kind, only = item.metadata["kind"], item.metadata["only"]
         text = item.metadata["help"]
         if only:
-            text += f"  [only with {' '.join(_flag(name, value) for name, value in only.items())}]"
+            text += f"  [only with {' '.join(_with_value(name, value) for name, value in only.items())}]"
         given = {"required": True} if item.default is MISSING else {"default": item.default}
         metavar = "FILE" if isinstance(kind, NameOrPath) else None
-        command = click.option(_flag(item.name), type=kind, metavar=metavar, help=text, **given)(command)
+        command = click.option(flag(item.name), type=kind, metavar=metavar, help=text, **given)(command)
     return command
 
 
-def _flag(name: str, value: str | None = "") -> str:
-    return f"--{name.replace('_', '-')} {'FILE' if value is None else value}".strip()
+def _with_value(name: str, value: str | None) -> str:
+    return f"{flag(name)} {'FILE' if value is None else value}"

@@ -7,10 +7,10 @@ from typing import Any
 import click
 import pytest
 
-from datatools.errors import DataError
+from datatools.errors import DataError, flag
 from pggan.config.presets import PRESETS, differences, get_preset
 from pggan.train import main
-from pggan.training.options import FLAGS, FREE, RESOLUTION, SPECS, TrainingOptions, flag
+from pggan.training.options import FLAGS, FREE, RESOLUTION, SPECS, TrainingOptions
 from tests.support.paths import ROOT
 
 H5 = Path("faces.h5")
