@@ -1,7 +1,6 @@
 """The work behind `pipelines.datasets`: shards of a data set as small pyramids, then one file of them."""
 
 import csv
-import fcntl
 import json
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ from datatools.pyramid.levels import level_resolutions
 from datatools.sources.pictures import PictureSource, SourcePicture, Unusable
 from datatools.text import byte_size, counted
 from pipelines.layout import digest_of
+from pipelines.preflight import free_space, lock_file
 
 NO_LANDMARKS = np.full((5, 2), np.nan)
 
@@ -125,25 +125,9 @@ class DataSetLayout:
         return "\n".join(lines)
 
 
-def free_space(folder: Path) -> int:
-    """Return the free bytes on the disk where `folder` is, or will be."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(existing).free
-
-
 def lock(layout: DataSetLayout) -> IO[bytes]:
     """Lock the work folder while the returned file is open. Raises DataError where another build holds it."""
-    stream = (layout.work_dir / "lock").open("ab")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        stream.close()
-        raise DataError(
-            f"another build is running in {layout.work_dir}; wait for it or choose another folder"
-        ) from error
-    except OSError:
-        pass  # some network file systems know no locks
-    return stream
+    return lock_file(layout.work_dir / "lock", layout.work_dir)
 
 
 def write_shard(layout: DataSetLayout, index: int) -> None:

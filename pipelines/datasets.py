@@ -24,11 +24,12 @@ from datatools.sources.cifar10 import Cifar10
 from datatools.sources.lsun import Lsun
 from datatools.sources.pictures import PictureSource
 from datatools.text import byte_size
-from pipelines.dataset_shards import DataSetLayout, finish, free_space, lock, write_shard
+from pipelines.dataset_shards import DataSetLayout, finish, lock, write_shard
 from pipelines.interruption import interruptible
 from pipelines.luigi_setup import check_configuration
 from pipelines.options import Compression, check_values, option
 from pipelines.parameters import parameters
+from pipelines.preflight import free_space
 
 SOURCES: dict[str, Callable[[Path], PictureSource]] = {"celeba128": AlignedCelebA, "cifar10": Cifar10, "lsun": Lsun}
 """Name of the finished file, without its ending -> what opens the data set."""
@@ -168,6 +169,7 @@ class _BuildDataSet(_DataSetTask):
             check_values(self.options)
             layout = self.layout
             if self.dry_run:
+                free_space(layout.output_dir)  # the plan says it; an error in `run` would be a traceback
                 return
             if layout.is_finished():
                 say(f"already built\n{layout.results()}")

@@ -181,12 +181,21 @@ def lock_output(layout: BuildLayout) -> IO[bytes]:
     probe = partial_path(layout.output_dir / "write-test")
     with as_data_error(f"--output-dir {layout.output_dir}"):
         layout.work_dir.mkdir(parents=True, exist_ok=True)
-        stream = (layout.work_dir / "lock").open("ab")
-        if not _locked(stream):
-            stream.close()
-            raise DataError(f"another build is running in {layout.output_dir}; wait for it or choose another folder")
+        stream = lock_file(layout.work_dir / "lock", layout.output_dir)
         probe.write_bytes(b"x")
         probe.unlink()
+    return stream
+
+
+def lock_file(path: Path, folder: Path) -> IO[bytes]:
+    """Open a file, and lock it while it is open: at most until the process ends.
+
+    Raises DataError, which names `folder`, when another build holds it; OSError when it cannot be written.
+    """
+    stream = path.open("ab")
+    if not _locked(stream):
+        stream.close()
+        raise DataError(f"another build is running in {folder}; wait for it or choose another folder")
     return stream
 
 

@@ -2,10 +2,12 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,9 @@ from datatools.sources.lsun import Lsun
 from datatools.sources.pictures import PictureSource, SourcePicture
 from pggan.config.presets import PRESETS
 from pggan.train import main as train
-from pipelines.dataset_shards import DataSetLayout, finish, free_space, lock, write_shard
+from pipelines.dataset_shards import DataSetLayout, finish, lock, write_shard
+from pipelines.datasets import BuildCIFAR10
+from pipelines.preflight import free_space
 from tests.support.builds import HANGS, digest, environment
 from tests.support.datasets import cifar10_arrays, encoded, lsun_pictures, make_aligned, make_cifar10, make_lsun, noise
 
@@ -185,6 +189,18 @@ def test_two_builds_do_not_share_a_folder(tmp_path: Path) -> None:
     with lock(made), pytest.raises(DataError, match="another build is running in"):
         lock(made)
     lock(made).close()
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_disk_of_unknown_size_ends_in_one_line(
+    dry_run: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_cifar10(tmp_path / "CIFAR-10")
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(0, 0, 0))
+    task = BuildCIFAR10(cifar10_dir=str(folder), output_dir=str(tmp_path / "out"), dry_run=dry_run)
+    with pytest.raises(SystemExit, match=r"^error: --output-dir .*out: cannot be used: .* reports no size"):
+        task.before_work()
 
 
 def test_other_entries_or_settings_are_another_build(tmp_path: Path) -> None:
