@@ -13,7 +13,7 @@ from datatools.pyramid.convert import labels_path
 from datatools.pyramid.folder_labels import read_class_labels
 from datatools.pyramid.folder_parts import parts_folder
 from datatools.pyramid.folder_source import Skipped, describe_skipped, open_source
-from datatools.pyramid.from_folder import FolderOptions, plan_folder, write_from_folder
+from datatools.pyramid.from_folder import FolderOptions, FolderPlan, plan_folder, write_from_folder
 from datatools.pyramid.square import CROPS, RESIZE_FILTERS, Crop, ResizeFilter
 from datatools.sources.celebahq_names import celebahq_pictures
 from datatools.text import byte_size, counted
@@ -100,11 +100,7 @@ def from_folder(
     plan = plan_folder(found, out, options)
     if known:
         click.echo(f"{counted(len(known.pictures), 'picture')} of CelebA-HQ by name, since {known.reason}")
-    if plan.most_bytes > ESTIMATED_BYTES:
-        images, size = counted(plan.most_images, "image"), byte_size(plan.most_bytes)
-        click.echo(f"up to {images}, {size}, and twice that while building; {byte_size(plan.free)} free")
-    if plan.done:
-        click.echo(f"resuming: {plan.done:,} of {counted(len(plan.entries), 'picture')} are done")
+    _print_plan(plan)
     skipped: list[Skipped] = []
     try:
         with Progress("from-folder", len(plan.entries), "picture") as advance:
@@ -121,3 +117,11 @@ def from_folder(
     )
     if options.labels is not None:
         click.echo(f"{labels_path(out)}: {counted(len(options.labels.classes), 'class', 'classes')}")
+
+
+def _print_plan(plan: FolderPlan) -> None:
+    if plan.most_bytes > ESTIMATED_BYTES:
+        images, size = counted(plan.most_images, "image"), byte_size(plan.most_bytes)
+        click.echo(f"up to {images}, {size}, and twice that while building; {byte_size(plan.free)} free")
+    if plan.done:
+        click.echo(f"resuming: {plan.done:,} of {counted(len(plan.entries), 'picture')} are done")
