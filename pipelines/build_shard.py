@@ -6,7 +6,7 @@ from contextlib import closing
 from datatools.errors import DataError
 from datatools.parallel import Report
 from datatools.pyramid import Provenance, PyramidWriter
-from pipelines.freshness import read_ranking
+from pipelines.freshness import load_choice
 from pipelines.layout import BuildLayout
 from pipelines.photo_work import Face, FaceMaker, map_photos
 from pipelines.unfinished import UnfinishedShard, read_face
@@ -14,7 +14,7 @@ from pipelines.unfinished import UnfinishedShard, read_face
 
 def chosen_faces(layout: BuildLayout, index: int) -> list[tuple[int, Provenance]]:
     """Return the faces that one build shard holds by the ranking: position among the candidates, and provenance."""
-    ranking, rows = read_ranking(layout), slice(index * layout.shard_size, (index + 1) * layout.shard_size)
+    ranking, rows = load_choice(layout), slice(index * layout.shard_size, (index + 1) * layout.shard_size)
     chosen = []
     ranking = {"orientation": [1] * len(ranking["chosen"])} | ranking  # of a version without
     columns = (ranking[name][rows] for name in ("chosen", "source_md5", "score", "rank", "quad", "orientation"))

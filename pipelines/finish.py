@@ -11,7 +11,7 @@ from datatools.report.summary import BuildSummary, DuplicateFiles
 from datatools.report.write import write_report
 from datatools.text import counted
 from pipelines.cleanup import DONE, disk_use, forget
-from pipelines.freshness import read_ranking
+from pipelines.freshness import load_choice
 from pipelines.layout import BuildLayout
 from pipelines.timing import read_timings
 
@@ -55,7 +55,7 @@ def report_build(layout: BuildLayout, timings: Iterable[Path]) -> None:
         ranking_csv=layout.ranking_csv,
         rejected_csv=layout.rejected_csv,
         photos={record.file_name: record.path for record in layout.tree.records},
-        duplicates=tuple(DuplicateFiles(*pair) for pair in read_ranking(layout)["duplicates"]),
+        duplicates=tuple(DuplicateFiles(*pair) for pair in load_choice(layout)["duplicates"]),
         stages=read_timings(timings),
         settings={name: str(value) for name, value in layout.as_attributes().items()},
         disk_bytes=disk_use(layout),

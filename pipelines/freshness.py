@@ -46,7 +46,7 @@ def ranking_is_fresh(layout: BuildLayout) -> bool:
     )
 
 
-def read_ranking(layout: BuildLayout) -> dict[str, Any]:
+def load_choice(layout: BuildLayout) -> dict[str, Any]:
     """Return the content of the ranking, a list for each of its columns."""
     status = layout.ranking_path.stat()
     return _read_json(layout.ranking_path, status.st_ino, status.st_mtime_ns)
@@ -124,7 +124,7 @@ def _scored_md5(path: Path, photos: int) -> NDArray[np.str_]:
 
 def _holds(layout: BuildLayout, path: Path, rows: slice) -> bool:
     """Return whether a complete pyramid consists of these rows of the ranking."""
-    ranking = read_ranking(layout)
+    ranking = load_choice(layout)
     wanted = {
         "file_name": [layout.candidates[position].photo_name for position in ranking["chosen"][rows]],
         **{name: ranking[name][rows] for name in ("source_md5", "score", "rank")},

@@ -41,7 +41,7 @@ def write_ranking(layout: BuildLayout) -> None:
         raise DataError(f"--min-score {layout.min_score:g}: the best face has the score {table.score.max():g}")
     if len(ranking.chosen) < layout.chosen_count:
         _warn_of_missing(layout, table, ranking)
-    # What later tasks read (`pipelines.freshness.read_ranking`): a list for each column of the chosen faces.
+    # What later tasks read (`pipelines.freshness.load_choice`): a list for each column of the chosen faces.
     columns = {"chosen": table.position, "rank": ranking.rank}
     columns |= {name: getattr(table, name) for name in ("score", "source_md5", "quad", "orientation")}
     content = {name: column[ranking.chosen].tolist() for name, column in columns.items()}

@@ -17,9 +17,9 @@ from pipelines.dry_run import print_plan
 from pipelines.finish import join_shards, mark, report_build, verify_pyramid
 from pipelines.freshness import (
     build_shard_is_fresh,
+    load_choice,
     pyramid_is_fresh,
     ranking_is_fresh,
-    read_ranking,
     scores_are_fresh,
 )
 from pipelines.luigi_setup import check_configuration, keep_lost_log
@@ -132,7 +132,7 @@ class Join(BuildTask):
         layout = self.layout
         with (
             self.work(f"joining {layout.pyramid_path}", "join", layout.chosen_count) as progress,
-            stopwatch(self.timing(), "join", len(read_ranking(layout)["chosen"])),
+            stopwatch(self.timing(), "join", len(load_choice(layout)["chosen"])),
         ):
             join_shards(layout, progress)
 
@@ -153,7 +153,7 @@ class Verify(BuildTask):
         layout = self.layout
         with (
             self.work(f"verifying {layout.pyramid_path}", "verify", layout.chosen_count) as progress,
-            stopwatch(self.timing(), "verify", len(read_ranking(layout)["chosen"])),
+            stopwatch(self.timing(), "verify", len(load_choice(layout)["chosen"])),
         ):
             verify_pyramid(layout, progress)
             mark(layout.marker("verified"))

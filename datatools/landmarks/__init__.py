@@ -66,6 +66,6 @@ def _automatic(folder: Path, detector: str) -> str:
 def _device(name: str) -> str:
     if name == "cpu":
         return name
-    from datatools.restore.devices import choose_device  # loads torch
+    from datatools.restore.devices import torch_device  # loads torch
 
-    return str(choose_device(name))
+    return str(torch_device(name))

@@ -44,9 +44,9 @@ def get_restorer(
         raise DataError(f"--super-resolution {super_resolution}: choose auto, always or never")
     if name == NoRestorer().name:
         if device != "cpu":
-            from datatools.restore.devices import choose_device  # loads torch
+            from datatools.restore.devices import torch_device  # loads torch
 
-            choose_device(device)
+            torch_device(device)
         return NoRestorer()
     from datatools.restore.restorers import network_restorer  # loads torch
 

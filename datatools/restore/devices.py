@@ -7,7 +7,7 @@ import torch
 from datatools.errors import DataError, one_line
 
 
-def choose_device(name: str) -> torch.device:
+def torch_device(name: str) -> torch.device:
     """Return the device of that name; "auto" is CUDA if available, else the CPU. Raise DataError if it is missing."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

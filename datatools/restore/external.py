@@ -91,7 +91,7 @@ def _read_tensors(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def load_model(name_or_path: str) -> PictureNetwork:
+def load_external(name_or_path: str) -> PictureNetwork:
     """Return the network of that name or file, in evaluation mode, fp32, on the CPU.
 
     Args:
@@ -141,7 +141,7 @@ def digest(name_or_path: str) -> str:
     It is part of the paths of finished work.
 
     Raises:
-        DataError: no such file or package; see `load_model`.
+        DataError: no such file or package; see `load_external`.
     """
     if name_or_path == REALESRGAN:
         return realesrgan_digest()

@@ -29,8 +29,8 @@ from datatools.restore.base import (
     grow_box,
     halve,
 )
-from datatools.restore.devices import choose_device
-from datatools.restore.external import REALESRGAN, load_model
+from datatools.restore.devices import torch_device
+from datatools.restore.external import REALESRGAN, load_external
 from datatools.restore.external import digest as external_digest
 from datatools.restore.networks import PictureNetwork
 from datatools.restore.strength import StrengthRule, blockiness, check_strength, is_rule_file, load_rule
@@ -70,7 +70,7 @@ def _network(step: Step) -> PictureNetwork:
     # the digest is a part of the cache's key: a file may have been written anew under its name
     network: PictureNetwork
     if step.source == "external":
-        network = load_model(step.where)
+        network = load_external(step.where)
     elif step.source == "jpeg":
         network = load_remover(Path(step.where), step.strength)
     else:
@@ -212,7 +212,7 @@ def load_network(name: str, task: str) -> PictureNetwork:
     path = bundled_weights(task, BUNDLED[name]) if name in BUNDLED else Path(name)
     if task_of(path) is not None:
         return load_weights(path, task)[0]
-    network, scale = load_model(name), NETWORKS[task].scale
+    network, scale = load_external(name), NETWORKS[task].scale
     if network.scale != scale:
         raise DataError(f"{name} enlarges {network.scale}x; give a network that enlarges {scale}x")
     return network
@@ -233,7 +233,7 @@ def network_restorer(
         steps = [_own(task, Path(name)) if task is not None else Step("external", name, external_digest(name))]
     else:
         raise DataError(f"unknown restorer {name!r}; known: {', '.join(NAMES)}, or a weight file (.safetensors, .pth)")
-    place = choose_device(device)
+    place = torch_device(device)
     for step in steps:
         load_step(step)  # reports a damaged file now, not in a worker
     batch_size = 1 if place.type == "cpu" else GPU_BATCH

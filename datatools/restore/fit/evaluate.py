@@ -26,7 +26,7 @@ from datatools.files import PICTURE_ENDINGS, as_data_error, atomic_path, check_w
 from datatools.images import ImageError, read_upright, save_png
 from datatools.progress import Progress
 from datatools.restore.base import Picture
-from datatools.restore.devices import choose_device
+from datatools.restore.devices import torch_device
 from datatools.restore.external import REALESRGAN
 from datatools.restore.fit.degrade import compress, reduce_picture
 from datatools.restore.fit.metrics import SSIM_WINDOW, band_ratios, mean_shift, psnr_rgb, psnr_y, ssim_y
@@ -117,7 +117,7 @@ def main(
 ) -> None:
     """Measure PSNR and SSIM of a restoration network, compared with the JPEG or with bicubic enlargement."""
     qualities = parse_qualities(quality, task)
-    files = picture_files(images)
+    files = pictures_to_measure(images)
     folders: dict[str, Path] = {}
     if save is not None:
         folders = {q: save / q if len(qualities) > 1 else save for q in qualities}
@@ -125,7 +125,7 @@ def main(
     if name == "none":
         raise DataError("--restore none changes nothing: there is nothing to measure")
     network = load_network(name, task)
-    where = choose_device(device)
+    where = torch_device(device)
     how: Precision = best_precision(where) if precision == "auto" else precision  # type: ignore[assignment]
 
     def run(picture: Picture) -> Picture:
@@ -171,7 +171,7 @@ def parse_qualities(text: str | None, task: str) -> list[str]:
     return qualities
 
 
-def picture_files(folder: Path) -> list[Path]:
+def pictures_to_measure(folder: Path) -> list[Path]:
     """List the pictures of a folder by name. Raise DataError if there is none."""
     files = list_pictures(folder)
     if not files.pictures:

@@ -25,7 +25,7 @@ from datatools.images import read_bytes, read_rgb
 from datatools.parallel import available_cores
 from datatools.progress import Progress
 from datatools.restore import NoRestorer
-from datatools.restore.devices import choose_device
+from datatools.restore.devices import torch_device
 from datatools.restore.fit.dataset import split
 from datatools.restore.restorers import NetworkRestorer, network_restorer
 from datatools.restore.strength import StrengthRule, blockiness, save_rule
@@ -192,7 +192,7 @@ def main(pairs: tuple[Path, Path], out: Path, validation: int, device: str) -> N
     with as_data_error(out):
         check_writable(out)
     training, held = split_pairs(published_pairs(*pairs), validation)
-    place = str(choose_device(device))
+    place = str(torch_device(device))
     restorer = network_restorer("bundled", super_resolution="always", device=place, threads=available_cores())
     found: list[Pair] = []
     with Progress("pairs", len(training) + len(held), "pair") as progress:

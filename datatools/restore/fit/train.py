@@ -18,7 +18,7 @@ from datatools.cli import NameOrPath, OneLineCommand, PathOption
 from datatools.errors import DataError, SettingError
 from datatools.files import as_data_error, atomic_path, check_writable
 from datatools.progress import Progress
-from datatools.restore.devices import choose_device
+from datatools.restore.devices import torch_device
 from datatools.restore.fit.dataset import Photos, matching, picture_files, split
 from datatools.restore.fit.distillation import TeacherTargets
 from datatools.restore.fit.settings import FitSettings, fit_options
@@ -78,7 +78,7 @@ def main(
         raise DataError(f"--validation {validation} holds out {everything}: none is left for training")
     dataset = Photos(training, settings.side(), kept)
     held = Validation(settings.task, Photos(held_out, VALIDATION_LEAST, kept))
-    where = choose_device(device)
+    where = torch_device(device)
     state = load_state(state_path(out))
     fit = Fit(settings, dataset, held, where)
     if state is not None:

@@ -45,12 +45,13 @@ class Validation:
                 baseline = functional.interpolate(inputs, scale_factor=SCALE, mode="bicubic", antialias=True)
             output = (restore(inputs).clamp(0, 1) * 255).round() / 255
             fine, true = (float(laplacian_levels(p, 1)[0].std()) for p in (output, target))
-            scores.append((_psnr(output, target), _psnr(baseline.clamp(0, 1), target), fine / max(true, 1e-6)))
+            psnr = (_tensor_psnr(picture, target) for picture in (output, baseline.clamp(0, 1)))
+            scores.append((*psnr, fine / max(true, 1e-6)))
         names = ("psnr", "baseline", "contrast")
         return {name: float(np.mean(values)) for name, values in zip(names, zip(*scores, strict=True), strict=True)}
 
 
-def _psnr(picture: Tensor, target: Tensor) -> float:
+def _tensor_psnr(picture: Tensor, target: Tensor) -> float:
     return -10 * math.log10(float((picture - target).square().mean()) + 1e-10)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from datatools.errors import DataError
 from datatools.restore import external
-from datatools.restore.external import digest, load_model
+from datatools.restore.external import digest, load_external
 from tests.support.restore_samples import tiny_rrdb
 
 
@@ -101,7 +101,7 @@ def test_every_kind_of_file_reaches_spandrel_as_tensors(spandrel: Any, tmp_path:
         save_file(tensors, path)
     else:
         torch.save(tensors, path)
-    network = load_model(str(path))
+    network = load_external(str(path))
     assert list(spandrel.tensors) == ["a.weight"]
     assert torch.equal(spandrel.tensors["a.weight"], tensors["a.weight"])
     assert (network.scale, network.grid, network.margin) == (4, 1, external.MARGIN)
@@ -112,7 +112,7 @@ def test_every_kind_of_file_reaches_spandrel_as_tensors(spandrel: Any, tmp_path:
 def test_margin_is_a_multiple_of_the_grid_and_weights_are_fp32(spandrel: Any, weights: Path) -> None:
     spandrel.answer = Descriptor(nn.Conv2d(3, 3, 1).half().train(), scale=1)
     spandrel.answer.size_requirements = SimpleNamespace(multiple_of=24, square=False)
-    network = load_model(str(weights))
+    network = load_external(str(weights))
     assert (network.scale, network.grid) == (1, 24)
     assert network.margin % 24 == 0
     assert network.margin >= external.MARGIN
@@ -142,14 +142,14 @@ def test_networks_for_something_else_are_refused(
     for name, value in changes.items():
         setattr(spandrel.answer, name, value)
     with pytest.raises(DataError, match=told) as caught:
-        load_model(str(weights))
+        load_external(str(weights))
     assert str(weights) in str(caught.value)
 
 
 def test_a_network_that_wants_a_mask_is_refused(spandrel: Any, weights: Path) -> None:
     spandrel.ImageModelDescriptor = nn.Upsample
     with pytest.raises(DataError, match="needs more than a picture"):
-        load_model(str(weights))
+        load_external(str(weights))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_what_spandrel_cannot_load_is_told_in_one_line(
 ) -> None:
     spandrel.answer = error
     with pytest.raises(DataError, match=told):
-        load_model(str(weights))
+        load_external(str(weights))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt"])
@@ -181,7 +181,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, suffix: str, way: str) -> Non
     else:
         torch.save({"a": torch.ones(1), "b": Code(mark)}, path, _use_new_zipfile_serialization=way == "zip")
     with pytest.raises(DataError, match=r"damaged or does not hold only weights \(code in it is never run\)"):
-        load_model(str(path))
+        load_external(str(path))
     assert not mark.exists()
     with suppress(Exception):  # a bare pickle is no file of torch, but its code has run by then
         torch.load(path, weights_only=False)
@@ -196,7 +196,7 @@ def test_a_torchscript_archive_is_refused(tmp_path: Path, suffix: str) -> None:
     module = torch.jit.ScriptModule()
     module.save(str(path))
     with pytest.raises(DataError, match="code in it is never run"):
-        load_model(str(path))
+        load_external(str(path))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -211,7 +211,7 @@ def test_damaged_files_are_refused(tmp_path: Path, suffix: str) -> None:
     for content in (b"", data[:5], data[:100], data[:-50], b"text" * 30):
         path.write_bytes(content)
         with pytest.raises(DataError, match="damaged or does not hold"):
-            load_model(str(path))
+            load_external(str(path))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -220,7 +220,7 @@ def test_a_web_page_instead_of_a_download_is_named(tmp_path: Path, suffix: str) 
     path = tmp_path / f"model{suffix}"
     path.write_text("<!doctype html><html>Sign in</html>")
     with pytest.raises(DataError, match=r"damaged or does not hold .*: it is a web page, not the file itself"):
-        load_model(str(path))
+        load_external(str(path))
 
 
 @pytest.mark.parametrize("content", [torch.ones(3), [1, 2], {}, {1: torch.ones(1)}, 7])
@@ -229,10 +229,10 @@ def test_what_is_no_networks_weights_is_refused(tmp_path: Path, content: Any) ->
     path = tmp_path / "model.pth"
     torch.save(content, path)
     with pytest.raises(DataError, match="holds no network's weights by name"):
-        load_model(str(path))
+        load_external(str(path))
 
 
-@pytest.mark.parametrize("ask", [load_model, digest])
+@pytest.mark.parametrize("ask", [load_external, digest])
 def test_a_missing_file_and_an_unknown_name_are_told(ask: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.pth: no such weight file"):
         ask(str(tmp_path / "absent.pth"))
@@ -247,7 +247,7 @@ def test_a_missing_file_and_an_unknown_name_are_told(ask: Any, tmp_path: Path) -
 def test_missing_spandrel_is_told_with_the_remedy(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(DataError, match=r'need spandrel .*pip install --no-deps "spandrel>=0\.4\.2" einops'):
-        load_model(str(weights))
+        load_external(str(weights))
 
 
 def test_a_spandrel_that_cannot_be_imported_is_told(
@@ -257,7 +257,7 @@ def test_a_spandrel_that_cannot_be_imported_is_told(
     monkeypatch.delitem(sys.modules, "spandrel", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DataError, match=r"cannot be imported .*nms does not exist.* again: pip install --no-deps"):
-        load_model(str(weights))
+        load_external(str(weights))
 
 
 def test_the_digest_tells_the_weights_and_the_code(spandrel: Any, weights: Path) -> None:
@@ -272,7 +272,7 @@ def test_the_digest_tells_the_weights_and_the_code(spandrel: Any, weights: Path)
     assert digest(str(weights)) not in (first, second)
 
 
-@pytest.mark.parametrize("ask", [load_model, digest])
+@pytest.mark.parametrize("ask", [load_external, digest])
 def test_a_folder_is_no_weight_file(ask: Any, tmp_path: Path) -> None:
     (tmp_path / "model.pth").mkdir()
     with pytest.raises(DataError, match=r"model\.pth is a folder; name a weight file"):
@@ -296,7 +296,7 @@ def test_spandrel_itself_recognizes_an_esrgan(tmp_path: Path) -> None:
         for part, value in layer.state_dict().items()
     }
     torch.save({"params_ema": tensors}, tmp_path / "model.pth")
-    network = load_model(str(tmp_path / "model.pth"))
+    network = load_external(str(tmp_path / "model.pth"))
     pictures = torch.rand(2, 3, 6, 9, generator=torch.Generator().manual_seed(1))
     wanted = ours(pictures).clamp(0, 1)
     assert ((wanted > 0) & (wanted < 1)).float().mean() > 0.5

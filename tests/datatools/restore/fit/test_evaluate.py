@@ -187,10 +187,10 @@ def test_bundled_networks_by_their_full_names(
 
 
 def test_foreign_networks_go_through_their_own_loader(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restorers, "load_model", lambda _: tiny_network("sr"))
+    monkeypatch.setattr(restorers, "load_external", lambda _: tiny_network("sr"))
     assert "SuperResolver" in good("--task", "sr", "--images", images, "--restore", "realesrgan")
     assert "realesrgan enlarges 4x" in refused("--task", "jpeg", "--images", images, "--restore", "realesrgan")
-    monkeypatch.setattr(restorers, "load_model", lambda _: tiny_network("jpeg"))
+    monkeypatch.setattr(restorers, "load_external", lambda _: tiny_network("jpeg"))
     assert "some.pth enlarges 1x" in refused("--task", "sr", "--images", images, "--restore", "some.pth")
 
 
@@ -203,7 +203,7 @@ def test_a_foreign_safetensors_file_is_not_taken_for_ours(
         asked.append(name)
         return tiny_network("sr")
 
-    monkeypatch.setattr(restorers, "load_model", fake)
+    monkeypatch.setattr(restorers, "load_external", fake)
     file = tmp_path / "other.safetensors"
     save_file({"conv.weight": torch.zeros(2, 2)}, file)
     good("--task", "sr", "--images", images, "--restore", file)

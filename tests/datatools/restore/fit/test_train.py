@@ -13,7 +13,7 @@ from datatools.images import read_rgb
 from datatools.restore.fit import train as command
 from datatools.restore.fit import training
 from datatools.restore.fit.dataset import picture_files, split
-from datatools.restore.fit.train import choose_device, settings_from
+from datatools.restore.fit.train import settings_from, torch_device
 from datatools.restore.weights import load_weights
 
 pytestmark = pytest.mark.usefixtures("small_critic")
@@ -60,12 +60,12 @@ def test_options_that_do_not_go_together(changes: dict[str, Any], reason: str) -
 
 
 def test_devices() -> None:
-    assert choose_device("cpu").type == "cpu"
-    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert torch_device("cpu").type == "cpu"
+    assert torch_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     missing = ["cuda:99", "nonsense", "hpu", "privateuseone", *([] if torch.backends.mps.is_available() else ["mps"])]
     for name in missing:
         with pytest.raises(DataError, match=f"--device {name} is not available") as told:
-            choose_device(name)
+            torch_device(name)
         assert "\n" not in str(told.value)
         assert len(str(told.value)) < 300
 
