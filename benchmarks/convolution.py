@@ -8,16 +8,12 @@ the gradient penalty asks. The ways take turns in one process; the ratios are of
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pggan.model.convolution import box, convolution
 

@@ -7,7 +7,6 @@ Both ways run in turn on the same photos, on one core, decoding included; the ex
 """
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datatools.cli import OneLineCommand
 from datatools.faces.recipe import make_face, reduce_face

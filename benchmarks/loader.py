@@ -12,7 +12,6 @@ turns; the medians count.
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,8 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datatools.pyramid import Provenance, PyramidWriter
 from pggan.config.presets import get_preset

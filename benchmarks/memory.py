@@ -21,8 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from datatools.cli import OneLineCommand
 from datatools.errors import DataError
 from datatools.images import image_size
