@@ -45,7 +45,7 @@ class FiniteNumber(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
-            self.fail(f"{value} is no finite number", param, ctx)
+            self.fail(f"{value} is not a finite number", param, ctx)
         return number
 
 
@@ -67,7 +67,7 @@ def parse_ranges(text: str, option: str, count: int | None = None) -> list[int]:
         if count is not None and max(begin, end) >= count:
             raise DataError(f"{option}: {item} does not lie in 0-{count - 1}")
         if not 0 <= end - begin < MAX_RANGE:
-            raise DataError(f"{option}: {item} is no range from a smaller to a larger number, or too long")
+            raise DataError(f"{option}: {item} is not a rising range, or is too long")
         numbers.extend(range(begin, end + 1))
     return numbers
 

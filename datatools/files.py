@@ -159,7 +159,7 @@ def check_writable(path: Path) -> None:
 def _begun(path: Path) -> Path:
     """Return where `path` is written first. Raises OSError for a path that exists and is not a regular file."""
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "is no regular file", str(path))  # a rename would replace /dev/null
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))  # a rename would replace /dev/null
     return partial_path(path)
 
 
@@ -243,7 +243,7 @@ def check_readable(path: Path, what: str, name: str) -> None:
         if not path.exists():
             raise DataError(f"{path}: no such {what}")
         if not path.is_file():
-            raise DataError(f"{path} is no file")  # a pipe, which would be waited for
+            raise DataError(f"{path} is not a file")  # a pipe, which would be waited for
         with path.open("rb"):
             pass
 

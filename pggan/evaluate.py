@@ -178,7 +178,7 @@ def parse_metrics(text: str) -> list[MetricName]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in METRICS:
-            raise DataError(f"--metrics: {name!r} is no metric; known: {', '.join(METRICS)}")
+            raise DataError(f"--metrics: unknown metric {name!r}; choose from {', '.join(METRICS)}")
     return [metric for metric in METRICS if metric in names]
 
 

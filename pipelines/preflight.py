@@ -246,7 +246,7 @@ def describe_replaced(layout: BuildLayout) -> str:
         with Pyramid(path) as pyramid:
             old = pyramid.settings
     except DataError:
-        return f"{path} is no complete pyramid file and will be replaced"
+        return f"{path} is not a complete pyramid file and will be replaced"
     if "selection" not in old:
         return f"{path} holds a pyramid of another source and will be replaced"
     new, shown = layout.as_attributes(), [*layout.stored(), "excluded"]

@@ -62,7 +62,7 @@ def read_names(path: Path, option: str, *, hint: str = "", endings: bool = True)
     names = [name for name in names if name and name != "file_name"]
     bad = [name for name in names if (endings and "." not in name) or "/" in name]
     if bad:
-        raise DataError(f"{option} {path}: {bad[0]!r} is no file name like 000001.jpg; write one per line")
+        raise DataError(f"{option} {path}: {bad[0]!r} is not a file name like 000001.jpg; write one per line")
     return frozenset(names)
 
 

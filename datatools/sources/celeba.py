@@ -344,7 +344,7 @@ class _Annotations:
             fields = row.split()
             name = fields[0] if fields else ""
             if not name or "/" in name or "\\" in name or "\0" in name or name in {".", ".."}:
-                detail = f"{name[:80]!r} is no plain file name" if name else "the line is empty"
+                detail = f"{name[:80]!r} is not a plain file name" if name else "the line is empty"
                 self._reject(RejectionKind.BAD_FILE_NAME, path, line, path.name, detail)
             elif first_lines.setdefault(name, line) != line:
                 detail = f"second row for this file; line {first_lines[name]} is used"

@@ -97,7 +97,7 @@ def read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         data = path.read_bytes()
     if path.suffix == ".bin":
         if not data or len(data) % (1 + _PIXELS):
-            other = unlike(path) or f"its {len(data):,} bytes are no multiple of {1 + _PIXELS}"
+            other = unlike(path) or f"its {len(data):,} bytes are not a multiple of {1 + _PIXELS}"
             raise DataError(f"{path}: is not a binary batch of CIFAR-10 ({other}); {HOW_TO_GET}")
         rows = np.frombuffer(data, np.uint8).reshape(-1, 1 + _PIXELS)
         pictures, labels = rows[:, 1:], rows[:, 0]

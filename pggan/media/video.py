@@ -125,7 +125,7 @@ def snapshots(run: Path) -> list[tuple[float, Path]]:
     matches = [(_SNAPSHOT.fullmatch(path.name), path) for path in run.iterdir()] if run.is_dir() else []
     files = sorted((int(match[1] + (match[2] or "000")) / 1000, path) for match, path in matches if match)
     if not files:
-        raise DataError(f"{run}: no run folder with pictures such as fakes000000.png")
+        raise DataError(f"{run}: is not a run folder with pictures such as fakes000000.png")
     return files
 
 

@@ -166,9 +166,9 @@ def check(images: ImageSet, reals: ImageSet, metrics: Sequence[MetricName], opti
     """Raise DataError where the sets do not suit the metrics."""
     for metric in metrics:
         if metric not in METRICS:
-            raise DataError(f"{metric!r} is no metric; known: {', '.join(METRICS)}")
+            raise DataError(f"unknown metric {metric!r}; choose from {', '.join(METRICS)}")
     if not metrics:
-        raise DataError(f"no metric was named; known: {', '.join(METRICS)}")
+        raise DataError(f"no metric was named; choose from {', '.join(METRICS)}")
     if images.resolution != reals.resolution:
         raise DataError(
             f"{images.name} has images of {images.resolution} x {images.resolution} pixels, {reals.name} of "

@@ -125,7 +125,7 @@ def figures(
     records: dict[str, dict[str, Any]] = {}
     for metric in metrics:
         if metric not in get_args(Metric):
-            raise DataError(f"{metric!r} is none of {', '.join(get_args(Metric))}")
+            raise DataError(f"unknown metric {metric!r}; choose from {', '.join(get_args(Metric))}")
         numbers: dict[str, Any]
         if metric == "is":
             numbers = inception_score(fakes)
@@ -184,7 +184,7 @@ def _library(module: str) -> Any:
 def _require_state(path: Path) -> None:
     """Raise DataError for a file that is not plain tensors: the library would run code that it may hold."""
     if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise DataError(f"{path}: is no file; name the file of the Inception network's weights")
+        raise DataError(f"{path}: is not a file; name the file of the Inception network's weights")
     try:
         torch.load(path, weights_only=True, map_location="cpu")
     except OSError as error:
@@ -192,5 +192,5 @@ def _require_state(path: Path) -> None:
     except Exception as error:  # whatever the bytes lead to
         content = unlike(path, (b"pk", b"\x80"))
         raise DataError(
-            f"{path}: no file of weights that PyTorch can read safely{f': {content}' if content else ''}"
+            f"{path}: is not a file of weights that PyTorch can read safely{f': {content}' if content else ''}"
         ) from error

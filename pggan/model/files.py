@@ -176,9 +176,9 @@ def _json(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"its heading is no JSON ({one_line(error, 200)})") from error
+        raise ValueError(f"its heading is not JSON ({one_line(error, 200)})") from error
     if not isinstance(values, dict):
-        raise TypeError(f"its heading is no JSON object but {str(values)[:40]}")
+        raise TypeError(f"its heading is not a JSON object but {str(values)[:40]}")
     return values
 
 

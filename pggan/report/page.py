@@ -53,7 +53,7 @@ def write_report(run: Path, out: Path, *, h5: Path | None = None, device: str = 
     chosen = str(choose_device(device))
     saved = read_saved_run(run)
     if saved is None:
-        raise DataError(f"{run}: no run folder: there is no {FILE_NAME} in it")
+        raise DataError(f"{run}: is not a run folder: {FILE_NAME} is missing")
     faces = None if h5 is None else _faces_of(h5, saved)
     page = render("pggan.report", _content(run, saved, faces, chosen), FILTERS)
     with as_data_error(f"--out {out}"):

@@ -81,7 +81,7 @@ def cut_grid(grid: Rgb, resolution: int) -> Rgb:
     """
     rows, columns = grid.shape[0] // resolution, grid.shape[1] // resolution
     if not rows or not columns or grid.shape[0] % resolution or grid.shape[1] % resolution:
-        raise DataError(f"{grid.shape[1]} x {grid.shape[0]} pixels are no grid of pictures of {resolution}")
+        raise DataError(f"{grid.shape[1]} x {grid.shape[0]} pixels are not a grid of pictures of {resolution}")
     shrink = 1
     while min(columns, CELLS_WANTED) * resolution // shrink > LARGEST:
         shrink *= 2

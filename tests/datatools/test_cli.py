@@ -57,7 +57,7 @@ def test_non_finite_numbers_are_rejected(value: str) -> None:
 
     result = CliRunner().invoke(command, [f"--rate={value}"])
     assert result.exit_code == 2
-    assert f"{value} is no finite number" in result.output
+    assert f"{value} is not a finite number" in result.output
     assert CliRunner().invoke(command, ["--rate", "1e9"]).exit_code == 0
 
 

@@ -51,7 +51,7 @@ def test_what_is_no_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
     path = tmp_path / kind
     os.mkfifo(path) if kind == "pipe" else path.mkdir()
     for begin in (check_writable, lambda path: write(path, "text")):
-        with pytest.raises(OSError, match="is no regular file"):
+        with pytest.raises(OSError, match="is not a regular file"):
             begin(path)
     assert not path.is_file()
     assert list(tmp_path.iterdir()) == [path]

@@ -203,15 +203,18 @@ def test_figures_are_lines_of_the_table() -> None:
     [
         (("--model", "run", "--num-images", 21), "ramps.h5 has 20 images, 21 are to be measured: measure fewer"),
         (("--model", "run/small.safetensors"), "8 x 8 pixels have no sliced Wasserstein distance"),
-        (("--model", "run", "--metrics", "swd,nonsense"), "--metrics: 'nonsense' is no metric; known: swd, ms-ssim"),
-        (("--model", "run", "--metrics", ""), "--metrics: '' is no metric"),
+        (
+            ("--model", "run", "--metrics", "swd,nonsense"),
+            "--metrics: unknown metric 'nonsense'; choose from swd, ms-ssim",
+        ),
+        (("--model", "run", "--metrics", ""), "--metrics: unknown metric ''"),
         (("--model", "absent"), "absent: neither a model file nor a run folder"),
         (("--images", "absent"), "absent"),
         (("--images", "run"), "run: holds no pictures"),
         ((), "name what is to be measured: --model RUN or FILE, or --images"),
         (("--model", "run", "--images", "pictures"), "not both"),
         (("--model", "run", "--json", "absent/found.json"), "absent does not exist"),
-        (("--model", "run", "--json", "pipe"), "--json pipe: cannot be written: is no regular file"),
+        (("--model", "run", "--json", "pipe"), "--json pipe: cannot be written: is not a regular file"),
         (("--model", "run", "--num-images", 8, "--metrics", "fid", "--inception", "run/config.json"), "config.json"),
     ],
 )

@@ -280,7 +280,7 @@ def test_tiles_lie_row_by_row() -> None:
 def test_numbers_are_finite(option: str, value: str, h5: Path, tmp_path: Path) -> None:
     result = run("--h5", h5, "--out", tmp_path / "run", *SMALL, option, value)
     assert result.exit_code == 2
-    assert f"{value} is no finite number" in result.output or "not in the range" in result.output
+    assert f"{value} is not a finite number" in result.output or "not in the range" in result.output
     assert not (tmp_path / "run").exists()
 
 

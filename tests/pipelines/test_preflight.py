@@ -190,7 +190,7 @@ def test_a_file_that_will_be_replaced_is_named(settings: BuildLayout, finished_b
     assert describe_replaced(other) in notes(other)
     assert describe_replaced(other) in describe_plan(other, 1)
     write(settings.pyramid_path)
-    assert describe_replaced(settings) == f"{settings.pyramid_path} is no complete pyramid file and will be replaced"
+    assert describe_replaced(settings) == f"{settings.pyramid_path} is not a complete pyramid file and will be replaced"
     copy = settings.output_dir / "celebahq.h5"
     shutil.copy(path, copy)
     with h5py.File(copy, "r+") as file:
@@ -325,7 +325,7 @@ def test_listed_photos_alone_are_candidates(settings: BuildLayout, tmp_path: Pat
     published = [record for record in listing.candidates if record.celebahq_index >= 0]
     assert (one.needed_count, len(one.candidates)) == (len(published), len(published))
     wanted.write_text("a/b.jpg\n")
-    with pytest.raises(DataError, match=r"--ids .*names.txt: 'a/b.jpg' is no file name"):
+    with pytest.raises(DataError, match=r"--ids .*names.txt: 'a/b.jpg' is not a file name"):
         check_options(replace(settings, ids=str(wanted), min_score=1.0))
 
 

@@ -174,7 +174,11 @@ def test_known_flaws() -> None:
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(b"12\n", "'12' is no file name"), (b"../x.jpg\n", "is no file name"), (b"\xff\xfe\x00.jpg", "cannot be read")],
+    [
+        (b"12\n", "'12' is not a file name"),
+        (b"../x.jpg\n", "is not a file name"),
+        (b"\xff\xfe\x00.jpg", "cannot be read"),
+    ],
 )
 def test_bad_exclusions(content: bytes, told: str, tmp_path: Path) -> None:
     path = tmp_path / "unwanted.txt"

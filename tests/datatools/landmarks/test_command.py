@@ -220,7 +220,7 @@ def test_names_with_blanks_do_not_fit_celebas_format(photos: Path, tmp_path: Pat
         (["--landmarks", "mtcnn", "--check-landmarks", "report"], "mtcnn finds faces itself"),
         (["--landmarks", "none.csv", "--draw", "look"], "none.csv: cannot be read"),
         (["--landmarks", "mtcnn", "--out", "no/such/folder/faces.csv"], "No such file or directory"),
-        (["--min-face", "nan", "--draw", "look"], "nan is no finite number"),
+        (["--min-face", "nan", "--draw", "look"], "nan is not a finite number"),
     ],
 )
 def test_mistakes_are_reported_in_one_line(photos: Path, arguments: list[str], message: str) -> None:

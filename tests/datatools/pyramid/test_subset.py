@@ -134,7 +134,7 @@ def test_the_command_says_what_it_took(whole: Path, tmp_path: Path) -> None:
         (("--rank", "best"), "--rank: 'best' is neither a number nor a range"),
         (("--min-score", "7", "--split", "test"), "none of its 12 images meets min_score 7.0; splits test"),
         (("--ids", "NAMES"), "--ids"),
-        (("--min-score", "nan"), "nan is no finite number"),
+        (("--min-score", "nan"), "nan is not a finite number"),
         (("--split", "dev"), "'dev' is not one of 'train', 'validation', 'test'"),
     ],
 )

@@ -48,7 +48,7 @@ def test_what_cannot_be_read_is_told_in_one_line(file: Path, monkeypatch: pytest
     cases = {
         file.with_name("nothing.safetensors"): "no such weight file",
         folder: "is a folder; name a weight file",
-        pipe: "is no file",
+        pipe: "is not a file",
         file / "below.safetensors": "no such weight file",
         file.with_name("long" * 100 + ".safetensors"): "cannot be read: File name too long",
     }

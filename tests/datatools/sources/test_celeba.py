@@ -151,7 +151,7 @@ def test_names_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "Img" / "000001.jpg").write_bytes(b"outside")
     tree = read_tree(write_tree(tmp_path, PHOTOS, rows=[*(landmark_row(n) for n in NAMES), landmark_row(name)]))
     rejection = only_rejection(tree)
-    assert "is no plain file name" in rejection.detail
+    assert "is not a plain file name" in rejection.detail
     assert rejection.file_name == "list_landmarks_celeba.txt"
     assert all(record.path.parent == tree.image_dir for record in tree.records)
 

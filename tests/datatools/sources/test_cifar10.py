@@ -62,7 +62,7 @@ def test_a_pickle_cannot_run_code(payload: object, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("data_batch_1.bin", b"\x01" * 3072, "its 3,072 bytes are no multiple of 3073"),
+        ("data_batch_1.bin", b"\x01" * 3072, "its 3,072 bytes are not a multiple of 3073"),
         ("data_batch_1.bin", b"", "it is empty"),
         ("data_batch_1.bin", b"<!doctype html>", "it is a web page"),
         ("data_batch_1.bin", b"\x0a" * 3073, "has the label 10, CIFAR-10 has 10 classes"),

@@ -167,7 +167,7 @@ def test_snapshots_are_found_by_their_number(tmp_path: Path) -> None:
     (run / "fakes.png").write_bytes(b"")
     assert [kimg for kimg, _ in snapshots(run)] == [0, 5, 10, 1_000_000]
     for absent in (tmp_path / "none", tmp_path):
-        with pytest.raises(DataError, match=r"no run folder with pictures such as fakes000000.png"):
+        with pytest.raises(DataError, match=r"is not a run folder with pictures such as fakes000000.png"):
             snapshots(absent)
 
 

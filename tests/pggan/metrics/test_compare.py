@@ -270,7 +270,7 @@ def test_progress_adds_up(fakes: ArraySet, reals: ArraySet) -> None:
         (["ms-ssim"], {"count": 1}, "1 image is too few for ms-ssim: at least 2"),
         (["is"], {"count": 9}, "at least 10"),
         (["pr"], {"count": 3}, "at least 4"),
-        (["nonsense"], {}, "'nonsense' is no metric; known: swd, ms-ssim, fid, is, pr"),
+        (["nonsense"], {}, "unknown metric 'nonsense'; choose from swd, ms-ssim, fid, is, pr"),
         ([], {}, "no metric was named"),
     ],
 )

@@ -156,12 +156,12 @@ def test_weights_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot be downloaded .*fetch https://example.org/weights.pth elsewhere"):
         Inception()
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DataError, match="pipe: is no file; name the file"):
+    with pytest.raises(DataError, match="pipe: is not a file; name the file"):
         Inception(tmp_path / "pipe")
     with pytest.raises(DataError, match="cannot be read: No such file"):
         Inception(tmp_path / "missing.pth")
     (tmp_path / "junk.pth").write_bytes(b"junk")
-    with pytest.raises(DataError, match="no file of weights"):
+    with pytest.raises(DataError, match="is not a file of weights"):
         Inception(tmp_path / "junk.pth")
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(DataError, match="of another network"):
@@ -191,7 +191,7 @@ class Code:
 @pytest.mark.usefixtures("library")
 def test_weights_that_hold_code_are_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"layer.weight": Code()}, tmp_path / "code.pth")
-    with pytest.raises(DataError, match="no file of weights"):
+    with pytest.raises(DataError, match="is not a file of weights"):
         Inception(tmp_path / "code.pth")
     assert "was run" not in capsys.readouterr().out
 

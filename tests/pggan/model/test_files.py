@@ -115,13 +115,13 @@ def network(**values: Any) -> str:
 @pytest.mark.parametrize(
     ("heading", "message"),
     [
-        ("", r"damaged: its heading is no JSON \(Expecting value"),
-        ("{broken", r"damaged: its heading is no JSON \(Expecting property name"),
-        ("[" * 100_000, r"damaged: its heading is no JSON \(maximum recursion depth"),
-        ("[]", r"damaged: its heading is no JSON object but \[\]"),
-        ("7", "no JSON object but 7"),
-        ("null", "no JSON object but None"),
-        ('"text"', "no JSON object but text"),
+        ("", r"damaged: its heading is not JSON \(Expecting value"),
+        ("{broken", r"damaged: its heading is not JSON \(Expecting property name"),
+        ("[" * 100_000, r"damaged: its heading is not JSON \(maximum recursion depth"),
+        ("[]", r"damaged: its heading is not a JSON object but \[\]"),
+        ("7", "not a JSON object but 7"),
+        ("null", "not a JSON object but None"),
+        ('"text"', "not a JSON object but text"),
         ("{}", "its heading names the format 'None' instead of 'pggan-model'"),
         (changed(format="other"), "names the format 'other'"),
         (changed(version=2), "model file of version 2, this program reads 1"),
@@ -225,8 +225,8 @@ def test_truncated_files(file: Path, kept: float) -> None:
 def test_what_is_no_file(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
-    assert refused(tmp_path / "pipe").endswith("is no file")  # which would be waited for
-    assert refused(Path("/dev/null")).endswith("is no file")
+    assert refused(tmp_path / "pipe").endswith("is not a file")  # which would be waited for
+    assert refused(Path("/dev/null")).endswith("is not a file")
     assert "neither a model file nor a run folder" in refused(tmp_path / "absent")
     assert "neither a model file nor a run folder" in refused(file / "below")
     assert "File name too long" in refused(tmp_path / ("long" * 100))
@@ -310,5 +310,5 @@ def test_every_command_refuses_in_one_line(file: Path, run: Path, tmp_path: Path
         assert result.exit_code == 1
         assert isinstance(result.exception, SystemExit)
         (line,) = result.stderr.splitlines()
-        assert f"{file}: the model file is damaged: its heading is no JSON (Expecting property name" in line
+        assert f"{file}: the model file is damaged: its heading is not JSON (Expecting property name" in line
     assert not (tmp_path / "tuned").exists()

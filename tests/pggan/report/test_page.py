@@ -309,7 +309,7 @@ def test_refusals_are_one_line(run: Path, folder: Path, tmp_path: Path) -> None:
     other = write_pyramid(tmp_path / "other.h5", 20)
     (tmp_path / "file").touch()
     for arguments, told in (
-        ((tmp_path / "none",), "no run folder: there is no config.json in it"),
+        ((tmp_path / "none",), "is not a run folder: config.json is missing"),
         ((tmp_path / "file",), "is a file, or lies in one; a run is a folder"),
         ((run, "--h5", tmp_path / "none.h5"), "none.h5"),
         ((run, "--h5", tmp_path / "file"), "file"),

@@ -53,7 +53,7 @@ def test_small_grids_are_left_as_they_are() -> None:
 
 @pytest.mark.parametrize("shape", [(30, 32, 3), (32, 40, 3), (8, 8, 3)])
 def test_other_pictures_are_refused(shape: tuple[int, int, int]) -> None:
-    with pytest.raises(DataError, match=f"{shape[1]} x {shape[0]} pixels are no grid of pictures of 16"):
+    with pytest.raises(DataError, match=f"{shape[1]} x {shape[0]} pixels are not a grid of pictures of 16"):
         cut_grid(np.zeros(shape, np.uint8), 16)
 
 

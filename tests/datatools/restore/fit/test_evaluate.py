@@ -245,7 +245,7 @@ def test_mistaken_folders(images: Path, weights: dict[str, Path], tmp_path: Path
     )
     assert "overwritten" in refused(*base, images, "--save", images / "more" / "..")
     os.mkfifo(tmp_path / "pipe")
-    assert "pipe: cannot be written: is no regular file" in refused(*base, images, "--json", tmp_path / "pipe")
+    assert "pipe: cannot be written: is not a regular file" in refused(*base, images, "--json", tmp_path / "pipe")
     assert (tmp_path / "pipe").is_fifo()
     assert "notes.txt: cannot be written: File exists" in refused(*base, images, "--save", images / "notes.txt")
 

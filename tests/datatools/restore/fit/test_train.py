@@ -109,7 +109,7 @@ def test_the_commands_mistakes(call: Any, tmp_path: Path) -> None:
     assert "is not available" in line_of(call("--device", "cuda:99"))
     assert "pixels wide and high" in line_of(call("--patch", 512))
     assert "is not in the range" in line_of(call("--steps", 0))
-    assert "'--learning-rate': nan is no finite number" in line_of(call("--learning-rate", "nan"))
+    assert "'--learning-rate': nan is not a finite number" in line_of(call("--learning-rate", "nan"))
     assert "is not in the range" in line_of(call("--seed", 2**32))
     assert "--keep-size *.gif matches no photo" in line_of(call("--keep-size", "*.gif"))
     (tmp_path / "curve.safetensors.png").mkdir()
@@ -135,7 +135,7 @@ def held_out_name(folder: Path) -> str:
 
 def test_files_that_cannot_be_the_result_are_refused(call: Any, tmp_path: Path) -> None:
     (tmp_path / "folder.safetensors").mkdir()
-    assert "is no regular file" in line_of(call("--out", tmp_path / "folder.safetensors"))
+    assert "is not a regular file" in line_of(call("--out", tmp_path / "folder.safetensors"))
     assert "has to end in .safetensors" in line_of(call("--out", tmp_path))
     for name in ("net", "net.pth", "net.safetensors.bak"):
         assert f"{name} has to end in .safetensors" in line_of(call("--out", tmp_path / name))
