@@ -1,4 +1,4 @@
-"""Grids of several trainings in one picture, five to a row.
+"""Grids of several training runs in one picture, five to a row.
 
 python tools/side_by_side.py docs/images/table1.png --side 32 e=runs/e/fakes000060_032.png real=runs/e/reals.png
 """

@@ -89,9 +89,7 @@ def curves(run: Path) -> Figure:
 
 
 def draw_measures(axes: NDArray[np.object_], measured: list[dict[str, Any]]) -> None:
-    """The average distance and MS-SSIM among the fakes, either beside that of the reals; empty where it was not asked
-    for.
-    """
+    """Draw the mean distance and MS-SSIM of the fakes, each with that of the reals."""
     kimg = [line["images"] / 1000 for line in measured]
     for axis, ours, reals, title in (
         (axes[0], "swd", "swd_floor", "sliced Wasserstein distance (average, x 1000)"),

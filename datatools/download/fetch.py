@@ -231,7 +231,7 @@ class _Download:
             )
 
     def _refused(self, error: urllib.error.HTTPError, start: int) -> None:
-        """Go on after an answer that is an error: return where the file is whole, else raise what follows."""
+        """Handle an answer that is an error: return where the file is whole, else raise what follows."""
         code = error.code
         if code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             total = error.headers.get("Content-Range", "").rpartition("/")[2]
@@ -285,7 +285,7 @@ def _length(headers: Message) -> int | None:
 
 
 def _content_range(headers: Message) -> tuple[int, int | None]:
-    """Return the first byte of a part, -1 where it is not told, and the size of the whole."""
+    """Return the first byte of a part, -1 if unknown, and the size of the whole."""
     span, _, total = headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
     first = span.partition("-")[0]
     return int(first) if first.isdecimal() else -1, int(total) if total.isdecimal() else None

@@ -21,7 +21,7 @@ _LOGIN_HOSTS = ("accounts.google.com", "login.microsoftonline.com")
 
 @dataclass(frozen=True)
 class Page:
-    """A page in place of a file. title: its own; next: where to go on, for a question to confirm."""
+    """A page in place of a file. title: its own; next: where to continue, for a question to confirm."""
 
     kind: PageKind
     title: str

@@ -183,8 +183,8 @@ def _labels(old: Path, count: int) -> Path | None:
         rows = len(open_array(path))
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
-            f"{path}: the labels cannot be read ({reason(error)}); move the file away to go on without"
+            f"{path}: the labels cannot be read ({reason(error)}); move the file away to continue without it"
         ) from error
     if rows != count:
-        raise DataError(f"{path}: {rows} labels for {count} images; move the file away to go on without")
+        raise DataError(f"{path}: {rows} labels for {count} images; move the file away to continue without it")
     return path

@@ -137,7 +137,7 @@ def _labels(pyramid: Pyramid, rows: NDArray[np.intp]) -> NDArray | None:
             raise ValueError(f"they are {len(labels):,} for {counted(len(pyramid), 'image')}")
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
-            f"{path}: the labels cannot be used ({reason(error)}); move the file away to go on without"
+            f"{path}: the labels cannot be used ({reason(error)}); move the file away to continue without it"
         ) from error
     chosen: NDArray = np.array(labels[rows])
     return chosen

@@ -193,7 +193,7 @@ class TrainingOptions:
 
 SPECS: dict[str, Spec] = {item.name: item.metadata["spec"] for item in fields(TrainingOptions)}
 FREE = {"name", *(setting for spec in SPECS.values() if not spec.changes_results for setting in spec.settings)}
-"""Settings of a preset that change no results: how long to go on, and how often to report."""
+"""Settings of a preset that change no results: how long to continue, and how often to report."""
 FLAGS = {setting: flag(name) for name, spec in SPECS.items() for setting in spec.settings}
 """Settings of a preset -> the option that sets them."""
 

@@ -1,4 +1,4 @@
-"""Prepare a run: settle its settings, open its data, build its networks and plan it, each once, and write nothing.
+"""Prepare a run: resolve its settings, open its data, build its networks and plan it, each once, and write nothing.
 
 from pggan.training.loop import train
 from pggan.training.options import TrainingOptions
@@ -124,7 +124,7 @@ def prepare_run(options: TrainingOptions) -> Iterator[Run]:
         source = Source(options.h5)
         out = options.out or Path("runs") / f"{options.h5.stem}-{_default_name(options, source.resolution)}"
         saved = read_saved_run(out)
-        settings = settle(options, saved, source, team.size)
+        settings = resolve_settings(options, saved, source, team.size)
         preset = settings.preset
         allow_tf32(settings.tf32)
         torch.backends.cudnn.benchmark = True
@@ -151,7 +151,7 @@ def prepare_run(options: TrainingOptions) -> Iterator[Run]:
         yield Run(options, out, saved, settings, device, team, source, stepper, plan, metrics, log, saving, stop)
 
 
-def settle(options: TrainingOptions, saved: SavedRun | None, source: Source, processes: int) -> SavedRun:
+def resolve_settings(options: TrainingOptions, saved: SavedRun | None, source: Source, processes: int) -> SavedRun:
     """Return the settings that decide the results; reads the labels that they ask for into `source`."""
     labels = _first(options.labels, saved and saved.labels, "none")
     source.labels = read_labels(source.pyramid, labels)

@@ -1,4 +1,4 @@
-"""What a run does when its folder cannot be written: wait for a full disk, end in one line, or go on without."""
+"""What a run does when its folder cannot be written: wait for a full disk, end in one line, or continue without."""
 
 import errno
 import time

@@ -62,7 +62,7 @@ def note_changes(run: Run) -> None:
     changes = run.saved.changes(run.settings)
     if changes and not run.options.fork:
         raise DataError(
-            f"--out {run.out}: the run there has other settings; give them, another --out, or --fork to go on with "
+            f"--out {run.out}: the run there has other settings; give them, another --out, or --fork to continue with "
             f"the new ones: {'; '.join(changes)}"
         )
     for change in changes:

@@ -1,4 +1,4 @@
-"""`datatools.console`: work goes on without its console, and exit codes stay true."""
+"""`datatools.console`: work continues without its console, and exit codes stay true."""
 
 import importlib
 import os

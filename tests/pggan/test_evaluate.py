@@ -26,7 +26,7 @@ from pggan.metrics.compare import Options, Results, measure
 from pggan.metrics.image_sets import ImageSet, ModelSet, PyramidSet
 from pggan.model.files import new_model, save_model
 from pggan.training.models import load_model
-from pggan.training.run import settle
+from pggan.training.run import resolve_settings
 from tests.support.pggan_runs import PRESET, config_of, write_pyramid
 
 COUNT = 20
@@ -48,7 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     h5 = write_pyramid(path / "ramps.h5", COUNT, attributes=True)
     for name, mirror in (("run", True), ("plain", False)):
         write_model(path / name / "final.safetensors")
-        settle(config_of(h5, path, preset=replace(PRESET, mirror=mirror)), None, Source(h5), 1).write(path / name)
+        resolve_settings(config_of(h5, path, preset=replace(PRESET, mirror=mirror)), None, Source(h5), 1).write(
+            path / name
+        )
     write_model(path / "alone" / "model.safetensors")
     write_model(path / "run" / "fading.safetensors", lod=0.25)
     write_model(path / "run" / "small.safetensors", lod=1.0)
@@ -163,7 +165,7 @@ def test_pyramids_are_compared_at_the_smaller_size(
 def test_labels_of_the_training(folder: Path, tmp_path: Path) -> None:
     h5, path = folder / "ramps.h5", tmp_path / "run"
     write_model(path / "final.safetensors", classes=2)
-    settle(config_of(h5, path, labels="Male"), None, Source(h5), 1).write(path)
+    resolve_settings(config_of(h5, path, labels="Male"), None, Source(h5), 1).write(path)
     subject = of_model(path, h5, 0, load_model(path))
     assert isinstance(subject.images, ModelSet)
     assert subject.images.labels is not None
@@ -178,7 +180,7 @@ def test_labels_that_are_gone_are_told(folder: Path, tmp_path: Path) -> None:
     labels = tmp_path / "ramps-labels.npy"
     np.save(labels, np.eye(2, dtype=np.float32)[np.arange(COUNT) % 2])
     write_model(path / "final.safetensors", classes=2)
-    settle(config_of(h5, path, labels="file"), None, Source(h5), 1).write(path)
+    resolve_settings(config_of(h5, path, labels="file"), None, Source(h5), 1).write(path)
     labels.unlink()
     first, second = of_model(path, h5, 0, load_model(path)).notes
     assert f"labels file: {labels} cannot be read" in first

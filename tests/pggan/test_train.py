@@ -1,4 +1,4 @@
-"""The command line: chooses, checks, refuses with one line, and goes on with the same command."""
+"""The command line: chooses, checks, refuses with one line, and continues with the same command."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A training goes on after any stop as if there had been none, and says what it does."""
+"""A run continues after any stop as if there had been none, and says what it does."""
 
 import json
 import os
