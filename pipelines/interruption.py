@@ -35,7 +35,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def is_luigi_command() -> bool:
-    """Whether this is the process of the `luigi` command: not a notebook that imports us, nor a child process."""
+    """Return whether this is the process of the `luigi` command: not a notebook that imports us, nor a child."""
     main_thread = threading.current_thread() is threading.main_thread()
     return "luigi.cmdline" in sys.modules and multiprocessing.parent_process() is None and main_thread
 

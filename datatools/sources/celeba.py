@@ -67,7 +67,7 @@ class CelebATree:
 
     @property
     def converted(self) -> tuple[FaceRecord, ...]:
-        """The records whose photo has another ending than in the annotations (case aside)."""
+        """Return the records whose photo has another ending than in the annotations (case aside)."""
         return tuple(r for r in self.records if r.path.name.lower() != r.file_name.lower())
 
     def describe_unannotated(self) -> str:

@@ -48,7 +48,7 @@ the pair 5162 and 5163, which is in both lists.
 
 @cache
 def published_rows() -> NDArray[np.int32]:
-    """(30000,) zero-based CelebA row of every published image, by CelebA-HQ index. Read-only."""
+    """Return the zero-based CelebA row of every published image, by CelebA-HQ index: (30000,), read-only."""
     with resources.files("datatools.sources").joinpath("data/celebahq_rows.npy").open("rb") as stream:
         rows: NDArray[np.int32] = np.load(stream, allow_pickle=False)
     rows.setflags(write=False)
@@ -56,7 +56,7 @@ def published_rows() -> NDArray[np.int32]:
 
 
 def published_files() -> list[str]:
-    """File name in CelebA of every published image, by CelebA-HQ index."""
+    """Return the file name in CelebA of every published image, by CelebA-HQ index."""
     return [f"{row + 1:06d}.jpg" for row in published_rows().tolist()]
 
 

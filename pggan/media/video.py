@@ -69,7 +69,7 @@ class Walk:
 
     @property
     def stands_still(self) -> bool:
-        """Whether the smoothing takes nearly everything: the slowest wave has less than a tenth of its strength."""
+        """Return whether smoothing takes nearly everything: the slowest wave has less than a tenth of its strength."""
         return self.smooth_seconds > 0.34 * self.seconds
 
     def enlargement(self, resolution: int) -> int:

@@ -42,23 +42,23 @@ class ImageSet(Protocol):
 
     @property
     def name(self) -> str:
-        """Name of the set in messages."""
+        """Return the name of the set in messages."""
 
     @property
     def count(self) -> int:
-        """Number of images; UNLIMITED for those of a network."""
+        """Return the number of images; UNLIMITED for those of a network."""
 
     @property
     def resolution(self) -> int:
-        """Their side in pixels."""
+        """Return their side in pixels."""
 
     @property
     def digest(self) -> str | None:
-        """Depends on every pixel; None where only reading all images could give it."""
+        """Return what depends on every pixel; None where only reading all images could give it."""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything else that the images and their order depend on, ready for JSON."""
+        """Return everything else that the images and their order depend on, ready for JSON."""
 
     def batches(self, count: int, size: int, *, start: int = 0, mirror_seed: int | None = None) -> Iterator[Bytes]:
         """Yield images number `start` to `start + count`, `size` at a time: (n, 3, r, r) uint8.

@@ -42,7 +42,7 @@ class NetworkSet:
 
     @property
     def stored(self) -> dict[str, Network]:
-        """The networks by their names in model files and checkpoints."""
+        """Return the networks by their names in model files and checkpoints."""
         return {"average": self.ema, "generator": self.generator, "discriminator": self.discriminator}
 
     def load(self, states: Mapping[str, Any]) -> None:
@@ -64,7 +64,7 @@ class Model(NetworkSet):
 
     @property
     def level(self) -> Level:
-        """How far the networks had grown."""
+        """Return how far the networks had grown."""
         return Level(self.config.resolution, self.lod)
 
     @property

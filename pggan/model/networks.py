@@ -301,7 +301,7 @@ class Discriminator(nn.Module):
 
     @property
     def needs_initial_images(self) -> bool:
-        """Whether `initialise` must see reals before training: minibatch discrimination starts from data."""
+        """Return whether `initialise` must see reals before training: minibatch discrimination starts from data."""
         return self.config.d_statistics == "discrimination" and not bool(self.level(4).discrimination.initialised)
 
     @torch.no_grad()

@@ -33,7 +33,7 @@ class Checkpoint:
 
     @property
     def mark(self) -> Path:
-        """The file that says that it is complete."""
+        """Return the file that says that it is complete."""
         return self.path.with_suffix(".json")
 
     def remove(self) -> None:

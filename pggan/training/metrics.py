@@ -45,7 +45,7 @@ class Record:
 
     @property
     def kind(self) -> tuple[int, bool, int]:
-        """What records that can be compared have in common."""
+        """Return what records that can be compared have in common."""
         return self.resolution, self.whole, self.count
 
     @classmethod
@@ -144,7 +144,7 @@ class TrainingMetrics:
 
     @property
     def best(self) -> Record | None:
-        """The record with the lowest SWD of those at the full resolution, the first of equal ones."""
+        """Return the record with the lowest SWD of those at the full resolution, the first of equal ones."""
         full = [r for r in self.records if r.resolution == self.schedule.resolution and r.whole and "swd" in r.metrics]
         alike = [r for r in full if r.count == full[-1].count]  # the distance depends on the number of images
         return min(alike, key=lambda record: record.metrics["swd"], default=None)
