@@ -130,7 +130,7 @@ def test_too_little_to_measure() -> None:
         figures(InceptionFeatures(few.features[:1], few.logits[:1]), reals, ["fid"], {})
     with pytest.raises(DataError, match="none were given"):
         figures(reals, None, ["fid"], {})
-    with pytest.raises(DataError, match="none of fid, is, pr"):
+    with pytest.raises(DataError, match="unknown metric 'kid'; choose from fid, is, pr"):
         figures(reals, reals, ["kid"], {})  # type: ignore[list-item]
     with pytest.raises(DataError, match="no images"):
         describe([], Means())
