@@ -33,7 +33,7 @@ from tests.support.file_server import (
 
 DATA = bytes(range(256)) * 4000  # about 1 MB
 MD5 = "md5:" + hashlib.md5(DATA).hexdigest()
-QUICK = Patience(tries=3, pause=0.0, timeout=20.0)
+QUICK = Patience(tries=3, pause=0.0, timeout=HANGS)
 
 
 @pytest.fixture
