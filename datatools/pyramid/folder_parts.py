@@ -65,7 +65,7 @@ class FinishedPart:
 
 
 def parts_folder(out: Path) -> Path:
-    """Return the folder of the parts of `out`: beside it, so that a copy may share its blocks."""
+    """Return the folder of the parts of `out`: next to it, so that a copy may share its blocks."""
     return out.with_name(f".{out.name}.parts")
 
 

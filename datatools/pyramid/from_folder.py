@@ -62,7 +62,7 @@ class FolderOptions:
         crop, resize_filter: see `read_square`.
         compression: see `PyramidWriter`.
         max_images: use the first so many usable pictures; None: all.
-        labels: classes to write beside the pyramid; pictures without one are left out.
+        labels: classes to write next to the pyramid; pictures without one are left out.
         known, attribute_names: what is known of pictures, by their names.
         jobs: number of processes.
     """
@@ -169,7 +169,7 @@ def write_from_folder(
 ) -> int:
     """Write the pyramid that was planned, and its labels.
 
-    Parts of it lie in a folder beside the file (`parts_folder`) until it is complete; a later call with the same
+    Parts of it lie in a folder next to the file (`parts_folder`) until it is complete; a later call with the same
     options uses those that an interrupted one left. The same pictures and options give the same bytes, whatever the
     number of processes and interruptions.
 

@@ -127,7 +127,7 @@ def _shortened(values: NDArray) -> NDArray:
 
 
 def _labels(pyramid: Pyramid, rows: NDArray[np.intp]) -> NDArray | None:
-    """Return the rows of the labels beside the pyramid; None where there are none."""
+    """Return the rows of the labels next to the pyramid; None where there are none."""
     path = labels_path(pyramid.path)
     if not path.is_file():
         return None

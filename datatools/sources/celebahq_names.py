@@ -11,7 +11,7 @@ from datatools.sources.celeba import read_annotations
 from datatools.sources.published import COUNT, published_files
 
 MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
-"""The file of CelebAMask-HQ that names the photo of each picture; it lies beside the folder of pictures."""
+"""The file of CelebAMask-HQ that names the photo of each picture; it lies next to the folder of pictures."""
 
 
 @dataclass(frozen=True, slots=True)
