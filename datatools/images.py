@@ -2,8 +2,8 @@
 
 Arrays are (height, width, 3) uint8 RGB. `decode_rgb` gives the pixels that the file stores, since CelebA's landmarks
 refer to them; `decode_upright` turns them as EXIF asks. (TIFF and HEIC files are turned by either, as Pillow and
-libheif do it.) Colour profiles are ignored here; `datatools.own_pictures` converts them. Every way in which one file
-can be bad ends in an `ImageError` whose message is a reason to show to the user.
+libheif do it.) Colour profiles are ignored here; `datatools.sources.own_pictures` converts them. Every way in which
+one file can be bad ends in an `ImageError` whose message is a reason to show to the user.
 """
 
 import io

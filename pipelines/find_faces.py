@@ -11,8 +11,8 @@ from pathlib import Path
 from datatools.files import atomic_path
 from datatools.images import ImageError
 from datatools.landmarks.base import Face, LandmarkSource, Photo, select_faces
-from datatools.own_pictures import OwnPicture
 from datatools.parallel import Report, map_in_groups, map_in_processes
+from datatools.sources.own_pictures import OwnPicture
 from pipelines.folder_layout import FolderLayout
 from pipelines.found_faces import Row, face_values, is_same
 from pipelines.layout import digest_of

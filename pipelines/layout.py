@@ -36,7 +36,7 @@ class BuildLayout(BuildInputs):
 
     @property
     def own_pictures(self) -> bool:
-        """Return whether photos are read as `datatools.own_pictures` does."""
+        """Return whether photos are read as `datatools.sources.own_pictures` does."""
         return False
 
     @property

@@ -20,9 +20,9 @@ from datatools.faces.recipe import FacePart, finish_face, prepare_face, reduce_f
 from datatools.faces.resample import FinalFilter
 from datatools.files import FileStamp, file_stamp
 from datatools.images import ImageError
-from datatools.own_pictures import as_plain_file
 from datatools.parallel import Report, map_in_groups, map_in_processes
 from datatools.restore import Restorer
+from datatools.sources.own_pictures import as_plain_file
 from datatools.sources.records import FaceRecord
 
 Row = dict[str, Any]

@@ -43,7 +43,6 @@ OUTER = {
     "datatools.report",
     "datatools.exports",
     "datatools.h5tool",
-    "datatools.h5tool_from_folder",
     "datatools.sample",
     "datatools.download",
 }

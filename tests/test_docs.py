@@ -49,8 +49,7 @@ def source_of(command: list[str]) -> list[Path]:
     if command[1] != "-m":
         return [ROOT / command[1]]
     module = ROOT.joinpath(*command[2].split("."))
-    parts = (*sorted(module.glob("*.py")), *sorted(module.parent.glob(f"{module.name}_*.py")))  # h5tool_from_folder.py
-    found = [path for path in (module.with_suffix(".py"), *parts) if path.is_file()]
+    found = [path for path in (module.with_suffix(".py"), *sorted(module.glob("*.py"))) if path.is_file()]
     others = re.findall(r"^from ([\w.]+) import main$", "\n".join(map(text, found)), re.MULTILINE)
     return found + [ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in others]
 

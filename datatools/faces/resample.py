@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datatools.enlarge import enlarge_lanczos
 from datatools.faces.geometry import FACE_SIZE
+from datatools.restore.enlarge import enlarge_lanczos
 
 FinalFilter = Literal["lanczos", "box"]
 FINAL_FILTERS: tuple[FinalFilter, ...] = ("lanczos", "box")

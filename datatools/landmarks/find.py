@@ -11,9 +11,9 @@ from datatools.landmarks.annotations import has_annotations
 from datatools.landmarks.base import Face, LandmarkSource, Photo, Picture, select_faces
 from datatools.landmarks.check import Action, Comparison, Verdict, compare
 from datatools.landmarks.draw import draw_faces
-from datatools.own_pictures import decode_own
 from datatools.parallel import Report, map_in_groups, map_in_processes
 from datatools.sources.celeba import read_tree
+from datatools.sources.own_pictures import decode_own
 
 
 @dataclass(frozen=True)

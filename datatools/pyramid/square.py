@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datatools.images import Box, ImageError
-from datatools.own_pictures import OwnPicture
 from datatools.pyramid.folder_source import SkippedKind
 from datatools.pyramid.levels import build_levels
+from datatools.sources.own_pictures import OwnPicture
 
 Crop = Literal["none", "center", "wide"]
 ResizeFilter = Literal["box", "lanczos"]
@@ -29,7 +29,7 @@ class UnsuitableError(ImageError):
 def read_square(
     data: bytes, resolution: int, crop: Crop = "none", resize_filter: ResizeFilter = "box"
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Decode a picture as viewers show it (`datatools.own_pictures`), crop it to a square, and reduce that.
+    """Decode a picture as viewers show it (`datatools.sources.own_pictures`), crop it to a square, and reduce that.
 
     Args:
         data: the file's bytes.

@@ -17,7 +17,6 @@ import datatools
 from datatools.errors import DataError
 from datatools.faces.resample import FINAL_FILTERS, FinalFilter
 from datatools.images import decode_rgb, image_size
-from datatools.own_pictures import as_plain_file
 from datatools.pyramid import Pyramid
 from datatools.report.histogram import log_axis_start, score_histogram
 from datatools.report.parts import Faces, PageBuilder
@@ -32,6 +31,7 @@ from datatools.report.strips import (
 from datatools.report.summary import GENERATOR, BuildSummary, DuplicateFiles
 from datatools.report.tables import RankingTable, read_ranking, read_rejected
 from datatools.restore import NoRestorer
+from datatools.sources.own_pictures import as_plain_file
 from datatools.text import byte_size, counted, each_text, rate_text, score_text, shorten
 from datatools.webpage import TIMES, PageFigure, Picture, render
 

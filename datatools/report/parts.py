@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from datatools.errors import DataError
 from datatools.images import save_jpeg, save_png
-from datatools.own_pictures import as_plain_file
 from datatools.pyramid import Pyramid
+from datatools.sources.own_pictures import as_plain_file
 from datatools.sources.records import face_name
 from datatools.text import counted, score_text, shorten
 from datatools.webpage import Notes, Picture

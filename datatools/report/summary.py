@@ -38,7 +38,7 @@ class BuildSummary:
         settings: shown as they are; of them the page itself uses `count` (faces requested), `selection`, and, where
             `restore` is another than "none", `final_filter`.
         disk_bytes: what lies on disk after the build: name -> bytes.
-        own_pictures: whether photos are turned and converted to sRGB (`datatools.own_pictures`).
+        own_pictures: whether photos are turned and converted to sRGB (`datatools.sources.own_pictures`).
     """
 
     pyramid: Path

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import torch
 
-from datatools.enlarge import LANCZOS_REACH, enlarge_lanczos
 from datatools.errors import DataError
 from datatools.images import Box
 from datatools.restore.base import (
@@ -30,6 +29,7 @@ from datatools.restore.base import (
     halve,
 )
 from datatools.restore.devices import torch_device
+from datatools.restore.enlarge import LANCZOS_REACH, enlarge_lanczos
 from datatools.restore.external import REALESRGAN, load_external
 from datatools.restore.external import digest as external_digest
 from datatools.restore.networks import PictureNetwork

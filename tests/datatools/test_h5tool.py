@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from datatools.h5tool import main
+from datatools.h5tool.__main__ import main
 from datatools.pyramid import Provenance, Pyramid, PyramidWriter
 from tests.support.builds import HANGS
 from tests.support.pyramid_samples import face, write
@@ -253,7 +253,7 @@ def test_display_refuses_what_it_cannot_write(h5: Path, tmp_path: Path) -> None:
 
 
 def test_display_refuses_sheets_that_no_viewer_opens(h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datatools.h5tool.SHEET_PIXELS", 1000)
+    monkeypatch.setattr("datatools.h5tool.pictures.SHEET_PIXELS", 1000)
     result = run("display", h5, tmp_path / "a.png", "--level", 32)
     assert result.exit_code == 1
     assert "--count" in result.output

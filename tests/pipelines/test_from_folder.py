@@ -17,8 +17,8 @@ from PIL import Image
 
 from datatools.errors import DataError, flag
 from datatools.images import decode_rgb
-from datatools.own_pictures import decode_own
 from datatools.pyramid import Pyramid, verify
+from datatools.sources.own_pictures import decode_own
 from pipelines.folder_layout import FolderLayout, FolderOptions
 from pipelines.from_folder import BuildFromFolder
 from pipelines.options import BuildOptions

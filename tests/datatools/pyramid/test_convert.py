@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
-from datatools.h5tool import main
+from datatools.h5tool.__main__ import main
 from datatools.pyramid import Pyramid, build_levels, convert, verify
 from pggan.data.labels import read_labels
 from pggan.data.stream import Source

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from datatools.h5tool import main
+from datatools.h5tool.__main__ import main
 from datatools.images import save_png
 from datatools.pyramid import Pyramid, verify
 from datatools.pyramid.square import read_square

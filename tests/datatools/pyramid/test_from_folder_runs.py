@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from PIL import Image
 
-from datatools.h5tool import main
+from datatools.h5tool.__main__ import main
 from datatools.images import save_png
 from datatools.pyramid import Pyramid, folder_parts, verify
 from datatools.sources.published import published_files
@@ -178,7 +178,7 @@ def test_celebahq_pictures_get_index_and_annotations(tmp_path: Path) -> None:
 def test_the_size_is_announced_and_a_full_disk_is_noticed_first(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datatools.h5tool_from_folder.ESTIMATED_BYTES", 1000)
+    monkeypatch.setattr("datatools.h5tool.from_folder.ESTIMATED_BYTES", 1000)
     output = done(tree, tmp_path / "a.h5")
     assert output.startswith("up to 6 images, 6.05 kB, and twice that while building; ")
     usage = shutil.disk_usage(tmp_path)

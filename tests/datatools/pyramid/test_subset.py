@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from datatools.errors import DataError
-from datatools.h5tool import main
+from datatools.h5tool.__main__ import main
 from datatools.pyramid import Pyramid, PyramidWriter, verify
 from datatools.pyramid.subset import Criteria, select, write_subset
 from tests.support.pyramid_samples import NAMES, face, row, write

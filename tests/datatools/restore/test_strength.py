@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datatools.enlarge import enlarge_lanczos
 from datatools.errors import DataError
 from datatools.restore import NoRestorer, get_restorer
 from datatools.restore.base import Picture
+from datatools.restore.enlarge import enlarge_lanczos
 from datatools.restore.restorers import NetworkRestorer, enlarge_part, mix
 from datatools.restore.strength import StrengthRule, blockiness, check_strength, load_rule, save_rule
 from tests.support.restore_samples import restore_part

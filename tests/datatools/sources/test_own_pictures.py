@@ -1,4 +1,4 @@
-"""datatools.own_pictures: pictures of one's own come out upright and in sRGB, whatever they are stored as."""
+"""datatools.sources.own_pictures: pictures of one's own come out upright and in sRGB, whatever they are stored as."""
 
 import io
 import sys
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from datatools.images import ImageError, decode_rgb, decode_upright
-from datatools.own_pictures import OwnPicture, decode_own
+from datatools.sources.own_pictures import OwnPicture, decode_own
 from tests.faults import pictures
 from tests.support.profiles import DISPLAY_P3, SRGB, cmyk_profile, grey_profile, rgb_profile, srgb_of
 

@@ -1,0 +1,1 @@
+"""The command line on pyramids: inspect, verify, compare, convert, take pictures out."""
