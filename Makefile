@@ -20,12 +20,15 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt tools/install.sh
 demo: install
 	@sh tools/demo.sh $(BIN) $(DEMO) "$(CELEBA)" "$(COUNT)"
 
+# Two processes: many tests wait for processes of their own
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
 test: install
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 # Under 90 seconds on two idle cores: all tests but those that tests/conftest.py lists as slow
 quick: install
-	$(BIN)/python -m pytest -m quick $(PYTEST_ARGS)
+	$(PYTEST) -m quick $(PYTEST_ARGS)
 
 check: install
 	$(BIN)/ruff check .
