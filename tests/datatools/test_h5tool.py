@@ -245,11 +245,11 @@ def test_help_shows_examples() -> None:
 
 
 def test_display_refuses_what_it_cannot_write(h5: Path, tmp_path: Path) -> None:
-    for name, options, told in (("a.jpg", (), "ends in .png"), ("a.png", ("--count", 1000), None)):
+    for name, options, message in (("a.jpg", (), "ends in .png"), ("a.png", ("--count", 1000), None)):
         result = run("display", h5, tmp_path / name, *options)
-        assert (result.exit_code == 0) == (told is None)
-        assert (tmp_path / name).exists() == (told is None)
-        assert told is None or told in result.output
+        assert (result.exit_code == 0) == (message is None)
+        assert (tmp_path / name).exists() == (message is None)
+        assert message is None or message in result.output
 
 
 def test_display_refuses_sheets_that_no_viewer_opens(h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,10 +24,10 @@ def later_ones_faster(number: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("jobs", [1, 2, 3])
 def test_processes_keep_the_order_of_the_items(jobs: int) -> None:
-    told: list[int] = []
-    results = list(map_in_processes(later_ones_faster, range(30), jobs, told.append))
+    reported: list[int] = []
+    results = list(map_in_processes(later_ones_faster, range(30), jobs, reported.append))
     assert [square for square, _ in results] == [number * number for number in range(30)]
-    assert told == [1] * 30
+    assert reported == [1] * 30
     workers = {worker for _, worker in results}
     assert workers == {os.getpid()} if jobs == 1 else os.getpid() not in workers
 
@@ -200,15 +200,15 @@ def add(number: int, other: int) -> int:
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 23])
 def test_groups_follow_from_the_order_of_the_items(count: int, threads: int) -> None:
     groups: list[list[int]] = []
-    told: list[int] = []
+    reported: list[int] = []
 
     def compute(numbers: list[int]) -> list[int]:
         groups.append(numbers)
         return [100 * number for number in numbers]
 
-    results = list(map_in_groups(double, compute, add, range(count), size=4, threads=threads, progress=told.append))
+    results = list(map_in_groups(double, compute, add, range(count), size=4, threads=threads, progress=reported.append))
     assert results == [202 * number for number in range(count)]
-    assert told == [1] * count
+    assert reported == [1] * count
     assert groups == [[2 * n for n in range(first, min(first + 4, count))] for first in range(0, count, 4)]
 
 

@@ -87,11 +87,11 @@ def test_shards_side_by_side_are_counted_together(capsys: pytest.CaptureFixture[
 
 def test_photos_of_an_earlier_run_do_not_count_for_the_speed() -> None:
     forget_stages()
-    told: list[str] = []
+    reported: list[str] = []
     task = SimpleNamespace(
         task_family="ScoreShard",
         index=0,
-        set_status_message=told.append,
+        set_status_message=reported.append,
         set_progress_percentage=lambda _: None,
     )
     with ProgressBar(task, "score 1/2", 100, 0, 200) as advance:
@@ -102,7 +102,7 @@ def test_photos_of_an_earlier_run_do_not_count_for_the_speed() -> None:
         later = advance._lines.line(advance._start + 100)
     assert begun.startswith("score: 80 of 200 photos, at work for ")
     assert later.startswith("score: 100 of 200 photos, 5.0 s per photo, ")
-    assert told[0].startswith("score 1/2: 100 of 100 photos, ")
+    assert reported[0].startswith("score 1/2: 100 of 100 photos, ")
     forget_stages()
 
 

@@ -201,7 +201,7 @@ def test_figures_are_lines_of_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--model", "run", "--num-images", 21), "ramps.h5 has 20 images, 21 are to be measured: measure fewer"),
         (("--model", "run/small.safetensors"), "8 x 8 pixels have no sliced Wasserstein distance"),
@@ -221,7 +221,7 @@ def test_figures_are_lines_of_the_table() -> None:
     ],
 )
 def test_mistakes_are_told_in_a_line(
-    arguments: tuple[str, ...], told: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...], message: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "fid" in arguments and not find_spec("torch_fidelity"):
         pytest.skip("torch_fidelity is not installed")
@@ -231,7 +231,7 @@ def test_mistakes_are_told_in_a_line(
     result = run("--reals", "ramps.h5", *arguments)
     assert result.exit_code == 1, result.output
     assert result.output.count("\n") == 1
-    assert told in result.output
+    assert message in result.output
 
 
 def test_old_names_of_options_still_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

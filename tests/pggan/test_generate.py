@@ -102,7 +102,7 @@ def test_labels(folder: Path, tmp_path: Path) -> None:
 def test_mistakes_are_told_in_a_line(folder: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes((folder / "done" / "final.safetensors").read_bytes()[:5000])
-    for arguments, told in (
+    for arguments, message in (
         (("--model", tmp_path / "absent"), "neither a model file nor a run folder"),
         (("--model", cut), "cannot be read as a model file"),
         (("--model", folder / "ramps.h5"), "cannot be read as a model file"),
@@ -120,7 +120,7 @@ def test_mistakes_are_told_in_a_line(folder: Path, tmp_path: Path) -> None:
     ):
         result = run("--out", tmp_path / "out", *arguments)
         assert result.exit_code == 1
-        assert told in " ".join(result.output.split())
+        assert message in " ".join(result.output.split())
 
 
 def test_strips_go_from_seed_to_seed(folder: Path, tmp_path: Path) -> None:

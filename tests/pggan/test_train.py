@@ -134,7 +134,7 @@ def test_dry_run_prints_the_plan_and_starts_nothing(h5: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("more", [("--dry-run",), ()])
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (("--metrics", "ms-ssim@1", "--metrics-images", 5000), "5000 are to be measured"),
         (("--metrics-images", 20), "--metrics-images 20: name the metrics, too"),
@@ -142,11 +142,11 @@ def test_dry_run_prints_the_plan_and_starts_nothing(h5: Path, tmp_path: Path) ->
     ],
 )
 def test_metrics_that_cannot_be_are_refused_before_there_is_a_folder(
-    h5: Path, tmp_path: Path, options: tuple[object, ...], told: str, more: tuple[str, ...]
+    h5: Path, tmp_path: Path, options: tuple[object, ...], message: str, more: tuple[str, ...]
 ) -> None:
     result = run("--h5", h5, "--out", tmp_path / "run", *SMALL, *options, *more)
     assert result.exit_code == 1
-    assert told in result.output
+    assert message in result.output
     assert not (tmp_path / "run").exists()
 
 
@@ -191,7 +191,7 @@ def test_schedule_follows_the_number_of_devices_and_stays(h5: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--preset", "nonsense"), "--preset nonsense: unknown; choose one of celebahq"),
         (("--resolution", 64), "--resolution 64: the file has levels up to 16"),
@@ -202,12 +202,12 @@ def test_schedule_follows_the_number_of_devices_and_stays(h5: Path, tmp_path: Pa
     ],
 )
 def test_mistakes_are_told_in_a_line(
-    h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], told: str
+    h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], message: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     result = run("--h5", h5, "--out", tmp_path / "run", *arguments)
     assert result.exit_code != 0
-    assert told in " ".join(result.output.split())
+    assert message in " ".join(result.output.split())
     assert not (tmp_path / "run").exists()
 
 

@@ -263,7 +263,7 @@ def test_fewer_faces_than_asked_for_is_told_and_no_failure(photos: Mapping[str, 
     assert images["join"] == images["verify"] == 7
 
 
-# --- told before work starts -----------------------------------------------------------------------------------------
+# --- reported before work starts ------------------------------------------------------------------------------------
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -324,19 +324,19 @@ def test_bad_option(option: str, tiny_tree: Path, tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(
-    ("missing", "told"),
+    ("missing", "message"),
     [
         ("Img", ("photos", "img_celeba", "mmlab.ie.cuhk.edu.hk", "non-commercial", "img_celeba.7z.001")),
         ("Anno/list_landmarks_celeba.txt", ("landmarks", "Anno/list_landmarks_celeba.txt", "mmlab.ie.cuhk.edu.hk")),
     ],
 )
-def test_incomplete_tree(missing: str, told: tuple[str, ...], tiny_tree: Path, tmp_path: Path) -> None:
+def test_incomplete_tree(missing: str, message: tuple[str, ...], tiny_tree: Path, tmp_path: Path) -> None:
     tree, out = tmp_path / "CelebA", tmp_path / "out"
     shutil.copytree(tiny_tree, tree)
     path = tree / missing
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     line = error_line(run(tree, out, "--count", CHOSEN))
-    for word in told:
+    for word in message:
         assert word in line
     assert not out.exists()
 

@@ -36,8 +36,15 @@ def test_the_plan_is_told_even_if_the_build_will_not_fit(
     with pytest.raises(DataError, match="needs up to"):
         task.run()
     plan = capsys.readouterr().out
-    for told in ("8 photos", "4 to be chosen", "3 score shards, 2 build shards", "1.05 MB", "3.67 MB", "0 bytes free"):
-        assert told in plan
+    for message in (
+        "8 photos",
+        "4 to be chosen",
+        "3 score shards, 2 build shards",
+        "1.05 MB",
+        "3.67 MB",
+        "0 bytes free",
+    ):
+        assert message in plan
     assert not settings.output_dir.exists()
 
 

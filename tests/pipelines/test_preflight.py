@@ -202,7 +202,7 @@ def test_a_file_that_will_be_replaced_is_named(settings: BuildLayout, finished_b
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"count": 0}, "--count 0"),
         ({"shard_size": -1}, "--shard-size -1"),
@@ -211,9 +211,9 @@ def test_a_file_that_will_be_replaced_is_named(settings: BuildLayout, finished_b
         ({"count": 9}, "give --count 8"),
     ],
 )
-def test_check(settings: BuildLayout, change: dict[str, Any], told: str) -> None:
+def test_check(settings: BuildLayout, change: dict[str, Any], message: str) -> None:
     check_options(settings)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         check_options(replace(settings, **change))
 
 

@@ -173,17 +173,17 @@ def test_known_flaws() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"12\n", "'12' is not a file name"),
         (b"../x.jpg\n", "is not a file name"),
         (b"\xff\xfe\x00.jpg", "cannot be read"),
     ],
 )
-def test_bad_exclusions(content: bytes, told: str, tmp_path: Path) -> None:
+def test_bad_exclusions(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "unwanted.txt"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=told) as error:
+    with pytest.raises(DataError, match=message) as error:
         read_exclusions(str(path))
     assert str(error.value).startswith(f"--exclude {path}")
     assert "\n" not in str(error.value)

@@ -141,7 +141,7 @@ def test_mistakes_are_told_in_a_line(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.h5"
     empty = tmp_path / "empty"
     (empty / "sub").mkdir(parents=True)
-    for arguments, told in (
+    for arguments, message in (
         ((tmp_path / "absent", out, "--resolution", 16), "cannot be read as a folder"),
         ((empty, out, "--resolution", 16), "empty: holds no pictures\n"),
         (
@@ -154,7 +154,7 @@ def test_mistakes_are_told_in_a_line(folder: Path, tmp_path: Path) -> None:
     ):
         result = run(*arguments)
         assert result.exit_code != 0
-        assert told in result.output
+        assert message in result.output
         assert "Traceback" not in result.output
         assert not out.exists()
     out.write_text("precious")

@@ -197,20 +197,22 @@ def test_photos_that_are_gone_or_changed_cost_their_strip_only(tmp_path: Path, n
 
 
 @pytest.mark.parametrize(
-    ("resolution", "told"),
+    ("resolution", "message"),
     [
         (64, "First a face of 64 x 64 pixels without"),
         (512, "a part of a face, 256 x 256 of its 512 x 512 pixels as they are, without"),
     ],
 )
-def test_restoration_is_shown_where_there_was_any(tmp_path: Path, names: list[str], resolution: int, told: str) -> None:
+def test_restoration_is_shown_where_there_was_any(
+    tmp_path: Path, names: list[str], resolution: int, message: str
+) -> None:
     summary = make_build(tmp_path, names[:4], resolution=resolution)
     page = written(summary, tmp_path / "report")
     assert "Restoration" not in page.text
     restored = replace(summary, settings={**summary.settings, "restore": "<magic>", "final_filter": "box"})
     page = written(restored, tmp_path / "report")
     assert "The photos were restored ( <magic> ) before the faces were cut out." in page.text
-    assert told in page.text
+    assert message in page.text
     assert "scored as they are without restoration" not in page.text
     assert page.text.count("levels on average") == 4
     pictures = [str(image["src"]) for image in page.all("img") if "art of face" in str(image["alt"])]

@@ -122,7 +122,7 @@ def test_margin_is_a_multiple_of_the_grid_and_weights_are_fp32(spandrel: Any, we
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"scale": 2}, "enlarges 2x"),
         ({"scale": 8}, "enlarges 8x"),
@@ -137,11 +137,11 @@ def test_margin_is_a_multiple_of_the_grid_and_weights_are_fp32(spandrel: Any, we
     ],
 )
 def test_networks_for_something_else_are_refused(
-    spandrel: Any, weights: Path, changes: dict[str, Any], told: str
+    spandrel: Any, weights: Path, changes: dict[str, Any], message: str
 ) -> None:
     for name, value in changes.items():
         setattr(spandrel.answer, name, value)
-    with pytest.raises(DataError, match=told) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         load_external(str(weights))
     assert str(weights) in str(caught.value)
 
@@ -153,7 +153,7 @@ def test_a_network_that_wants_a_mask_is_refused(spandrel: Any, weights: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (UnsupportedModelError("what"), "spandrel knows no network"),
         (
@@ -164,10 +164,10 @@ def test_a_network_that_wants_a_mask_is_refused(spandrel: Any, weights: Path) ->
     ],
 )
 def test_what_spandrel_cannot_load_is_told_in_one_line(
-    spandrel: Any, weights: Path, error: Exception, told: str
+    spandrel: Any, weights: Path, error: Exception, message: str
 ) -> None:
     spandrel.answer = error
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         load_external(str(weights))
 
 

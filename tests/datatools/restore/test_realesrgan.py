@@ -106,14 +106,16 @@ def test_a_missing_package_is_reported_with_the_remedy(ask: Any, monkeypatch: py
         ask("realesrgan")
 
 
-@pytest.mark.parametrize(("data", "told"), [(None, "No such file"), (b"text", "is damaged, or from another version")])
+@pytest.mark.parametrize(
+    ("data", "message"), [(None, "No such file"), (b"text", "is damaged, or from another version")]
+)
 @pytest.mark.parametrize("ask", [load_external, digest])
 def test_a_missing_or_changed_file_is_refused(
-    ask: Any, data: bytes | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ask: Any, data: bytes | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path, data)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(DataError, match=rf"REALESRGAN_X4PLUS_UP4X\.bin:? .*{told}.*install it again: pip install"):
+    with pytest.raises(DataError, match=rf"REALESRGAN_X4PLUS_UP4X\.bin:? .*{message}.*install it again: pip install"):
         ask("realesrgan")
 
 

@@ -42,7 +42,7 @@ def test_restorers_that_cannot_work_are_told_before_the_build(
     damaged, out = tmp_path / "damaged.safetensors", tmp_path / "out"
     damaged.write_bytes(tiny_file(tmp_path, "sr").read_bytes()[:-100])
     sound = str(tiny_file(tmp_path, "jpeg"))
-    for options, told in (
+    for options, message in (
         (("--restore", sound, "--device", "nonsense"), "--device nonsense is not available here"),
         (("--restore", "none", "--device", "nonsense"), "--device nonsense is not available here"),
         (("--restore", str(damaged)), "damaged.safetensors is damaged or not a weight file"),
@@ -51,6 +51,6 @@ def test_restorers_that_cannot_work_are_told_before_the_build(
             luigi.retcodes.run_with_retcodes(command(tiny_tree, out, *options)[1:])
         assert isinstance(stopped.value.code, str), capsys.readouterr()
         assert stopped.value.code.startswith("error: ")
-        assert told in stopped.value.code
+        assert message in stopped.value.code
         assert "\n" not in stopped.value.code
     assert not out.exists()

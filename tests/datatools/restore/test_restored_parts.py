@@ -237,7 +237,7 @@ def test_photos_together_equal_photos_alone(chain_name: str, request: pytest.Fix
 
 @pytest.mark.parametrize("kind", ["networks", "no steps", "none"])
 @pytest.mark.parametrize(
-    ("picture", "inner", "told"),
+    ("picture", "inner", "message"),
     [
         (np.zeros((8, 8, 3), np.uint8), (0, 0, 9, 8), "8 x 8 pixels"),
         (np.zeros((8, 8, 3), np.uint8), (-1, 0, 4, 4), "8 x 8 pixels"),
@@ -250,14 +250,14 @@ def test_photos_together_equal_photos_alone(chain_name: str, request: pytest.Fix
     ],
 )
 def test_what_is_no_part_of_a_picture_is_refused_whatever_is_done_to_it(
-    kind: str, picture: Any, inner: Box, told: str, tiny: NetworkRestorer
+    kind: str, picture: Any, inner: Box, message: str, tiny: NetworkRestorer
 ) -> None:
     restorer = {"networks": tiny, "no steps": replace(tiny, steps=()), "none": NoRestorer()}[kind]
     plan = restorer.plan(100)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         restorer.run([(plan, picture, inner)])
     good = (plan, np.zeros((8, 8, 3), np.uint8), (0, 0, 8, 8))
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         restorer.run([good, (plan, picture, inner)])
 
 

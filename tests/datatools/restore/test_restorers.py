@@ -66,10 +66,10 @@ def test_what_is_no_restorer_is_told_in_one_line(tmp_path: Path, monkeypatch: py
         str(foreign): "spandrel",  # which does not know it, or is not installed
         str(other): "other.safetensors: the weights do not fit",
     }
-    for name, told in cases.items():
+    for name, message in cases.items():
         with pytest.raises(DataError) as error:
             get_restorer(name)
-        assert told in str(error.value)
+        assert message in str(error.value)
         assert "\n" not in str(error.value)
     with pytest.raises(DataError, match="--super-resolution sometimes: choose auto, always or never"):
         get_restorer("none", super_resolution="sometimes")  # type: ignore[arg-type]

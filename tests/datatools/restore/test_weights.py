@@ -54,9 +54,9 @@ def test_what_cannot_be_read_is_told_in_one_line(file: Path, monkeypatch: pytest
     }
 
     def check() -> None:
-        for path, told in cases.items():
+        for path, message in cases.items():
             for ask in (lambda path: load_weights(path, "sr"), task_of, file_digest):
-                with pytest.raises(DataError, match=told) as caught:
+                with pytest.raises(DataError, match=message) as caught:
                     ask(path)
                 assert "\n" not in str(caught.value)
 
@@ -132,7 +132,7 @@ def test_other_kinds_of_file(file: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "it is empty"),
         (b"<!DOCTYPE html><html>Sign in</html>", "it is a web page, not the file itself"),
@@ -140,10 +140,10 @@ def test_other_kinds_of_file(file: Path, content: bytes) -> None:
         (pickle.dumps({"weight": 1}), "it is a pickle"),
     ],
 )
-def test_what_the_file_is_instead_is_named(file: Path, content: bytes, told: str) -> None:
+def test_what_the_file_is_instead_is_named(file: Path, content: bytes, message: str) -> None:
     file.write_bytes(content)
     for ask in (task_of, lambda path: load_weights(path, "sr")):
-        with pytest.raises(DataError, match=f"damaged or not a weight file: {told}"):
+        with pytest.raises(DataError, match=f"damaged or not a weight file: {message}"):
             ask(file)
 
 
@@ -209,7 +209,7 @@ RESOLVER = {"channels": 6, "blocks": 2}
     ids=str,
 )
 def test_settings_that_no_network_has(task: str, settings: dict[str, Any], tmp_path: Path) -> None:
-    """They would be told by the first picture, or not at all."""
+    """They would be message by the first picture, or not at all."""
     path = tmp_path / "net.safetensors"
     save_weights(path, tiny_network(task), task, {})
     rewrite(path, {"settings": json.dumps(settings)})

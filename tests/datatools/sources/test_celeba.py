@@ -330,7 +330,7 @@ LANDMARKS_HEADING = (
 
 @pytest.mark.parametrize("heading", [BOX_HEADING, LANDMARKS_HEADING])
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "expected"),
     [
         ("95 71 226 313", r"its rows have 4 values \(as in list_bbox_celeba.txt, the bounding boxes\)"),
         ("1 -1 " * 20, r"its rows have 40 values \(as in list_attr_celeba.txt, the attributes\)"),
@@ -340,12 +340,12 @@ LANDMARKS_HEADING = (
 )
 @pytest.mark.parametrize("count", [1, 6])
 def test_another_file_under_the_name_of_the_landmarks(
-    values: str, told: str, heading: str, count: int, tmp_path: Path
+    values: str, expected: str, heading: str, count: int, tmp_path: Path
 ) -> None:
     write_tree(tmp_path, PHOTOS)
     rows = "".join(f"{name} {values}\n" for name in NAMES[:count])
     (tmp_path / "Anno/list_landmarks_celeba.txt").write_text(f"{count}\n{heading}\n{rows}")
-    with pytest.raises(DataError, match=told) as caught:
+    with pytest.raises(DataError, match=expected) as caught:
         read_tree(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -392,19 +392,19 @@ EXCHANGED = (60, 41, 30, 40, 46, 55, 33, 70, 58, 71)
 
 @pytest.mark.parametrize("count", [1, 6])
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "expected"),
     [
         (ALIGNED, "holds the landmarks of the aligned pictures"),
         (EXCHANGED, "seems to have left and right eye exchanged"),
         ([value / 200 for value in ALIGNED], "holds fractions"),
     ],
 )
-def test_landmarks_of_another_meaning(values: tuple[float, ...], told: str, count: int, tmp_path: Path) -> None:
+def test_landmarks_of_another_meaning(values: tuple[float, ...], expected: str, count: int, tmp_path: Path) -> None:
     names = NAMES[:count]
     write_tree(tmp_path, dict.fromkeys(names, b""), rows=[landmark_row(name, values) for name in names])
     with pytest.raises(DataError) as caught:
         read_tree(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path / 'Anno/list_landmarks_celeba.txt'} {told}")
+    assert str(caught.value).startswith(f"{tmp_path / 'Anno/list_landmarks_celeba.txt'} {expected}")
     assert "CelebA (for non-commercial research only) is at " in str(caught.value)
 
 

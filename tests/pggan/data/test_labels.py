@@ -81,7 +81,7 @@ np.savez(ARCHIVE, ONE_HOT)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (packed(NUMBERS), r"is \(5,\), expected .*class numbers are not labels yet"),
         (packed(NUMBERS[:, None]), r"is \(5, 1\), expected .*class numbers are not labels yet"),
@@ -114,10 +114,10 @@ np.savez(ARCHIVE, ONE_HOT)
         (b"\x80\x04]\x94.", "cannot be read: it is not a file that numpy.save wrote"),
     ],
 )
-def test_wrong_labels_are_refused_in_a_line_that_says_how(content: bytes, told: str, tmp_path: Path) -> None:
+def test_wrong_labels_are_refused_in_a_line_that_says_how(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "labels.npy"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=rf"labels file: .*labels\.npy.*({told})") as error:
+    with pytest.raises(DataError, match=rf"labels file: .*labels\.npy.*({message})") as error:
         labels_of_file(path, 5)
     assert 'numpy.eye(classes, dtype="float32")[class_numbers]' in str(error.value)
     assert "\n" not in str(error.value)
@@ -140,7 +140,7 @@ def test_what_is_no_file_is_not_waited_for(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "told"),
+    ("choice", "message"),
     [
         ("Smiling,", "labels Smiling,: name each attribute once"),
         ("", "labels : name each attribute once"),
@@ -149,8 +149,8 @@ def test_what_is_no_file_is_not_waited_for(kind: str, tmp_path: Path) -> None:
         ("labels.npy", "no attribute 'labels.npy'; known: Smiling, Male; the choice \"file\" reads a file of labels"),
     ],
 )
-def test_wrong_attributes_are_refused(choice: str, told: str, h5: Path) -> None:
-    with pytest.raises(DataError, match=told):
+def test_wrong_attributes_are_refused(choice: str, message: str, h5: Path) -> None:
+    with pytest.raises(DataError, match=message):
         Source(h5, choice)
 
 

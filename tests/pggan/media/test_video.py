@@ -248,7 +248,7 @@ def test_frames_go_to_the_encoder_one_by_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "message"),
     [
         ("echo 'Unknown encoder libx264' >&2; exit 8", "failed: Unknown encoder libx264"),
         ('cat > "$out"; echo "No space left" >&2; exit 1', "failed: No space left"),
@@ -256,9 +256,9 @@ def test_frames_go_to_the_encoder_one_by_one(tmp_path: Path) -> None:
         ('cat > "$out"; exit 3', "failed: exit code 3"),
     ],
 )
-def test_an_encoder_that_fails_leaves_nothing(tmp_path: Path, body: str, told: str) -> None:
+def test_an_encoder_that_fails_leaves_nothing(tmp_path: Path, body: str, message: str) -> None:
     many = ramps(60, 64, 256)  # more than a pipe holds
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         write_film(tmp_path / "films" / "film.mp4", iter(many), 30, script(tmp_path, body))
     assert list((tmp_path / "films").iterdir()) == []
 
@@ -301,9 +301,9 @@ def test_an_encoded_film_shows_the_frames(tmp_path: Path) -> None:
     shown = np.frombuffer(decoded, np.uint8).reshape(6, 64, 98, 3)[:, :, :97]
     assert np.abs(shown.astype(int) - frames).mean() < 3
     assert np.abs((shown.astype(int) - frames).mean(axis=(0, 1, 2))).max() < 2.5  # no tint
-    told = subprocess.run([ENCODER, "-i", str(film)], capture_output=True, text=True).stderr
-    assert "yuv420p(tv, bt709" in told
-    assert "98x64" in told
-    assert "30 fps" in told
+    message = subprocess.run([ENCODER, "-i", str(film)], capture_output=True, text=True).stderr
+    assert "yuv420p(tv, bt709" in message
+    assert "98x64" in message
+    assert "30 fps" in message
     again = write_film(tmp_path / "again.mp4", iter(frames), 30, ENCODER)
     assert again.read_bytes() == film.read_bytes()

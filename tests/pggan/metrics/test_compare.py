@@ -114,14 +114,14 @@ def test_batches_do_not_matter(fakes: ArraySet, reals: ArraySet, monkeypatch: py
 
 
 def test_progress_goes_on_while_distances_are_found(fakes: ArraySet, reals: ArraySet) -> None:
-    told: dict[str, list[tuple[int, int]]] = {}
+    reported: dict[str, list[tuple[int, int]]] = {}
 
     def tell(what: str, done: int, total: int) -> None:
-        told.setdefault(what, []).append((done, total))
+        reported.setdefault(what, []).append((done, total))
 
     measure(fakes, reals, ["swd"], OPTIONS, tell)
-    assert told["distance of reals"] == [(0, 4)] + [(1, 4)] * 4  # two levels, two repeats
-    for steps in told.values():
+    assert reported["distance of reals"] == [(0, 4)] + [(1, 4)] * 4  # two levels, two repeats
+    for steps in reported.values():
         assert sum(done for done, _ in steps) == steps[0][1]
 
 
@@ -263,7 +263,7 @@ def test_progress_adds_up(fakes: ArraySet, reals: ArraySet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("metrics", "changes", "told"),
+    ("metrics", "changes", "message"),
     [
         (["swd"], {"count": 61}, "fakes has 30 images, 61 are to be measured: measure fewer"),
         (["swd"], {"count": 31}, "fakes has 30 images, 31 are to be measured"),
@@ -275,9 +275,9 @@ def test_progress_adds_up(fakes: ArraySet, reals: ArraySet) -> None:
     ],
 )
 def test_impossible_questions(
-    metrics: Any, changes: dict[str, Any], told: str, fakes: ArraySet, reals: ArraySet
+    metrics: Any, changes: dict[str, Any], message: str, fakes: ArraySet, reals: ArraySet
 ) -> None:
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         measure(fakes, reals, metrics, replace(OPTIONS, **changes))
     assert fakes.read == reals.read == 0
 

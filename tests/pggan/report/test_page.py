@@ -308,7 +308,7 @@ def test_command_line(run: Path, folder: Path) -> None:
 def test_refusals_are_one_line(run: Path, folder: Path, tmp_path: Path) -> None:
     other = write_pyramid(tmp_path / "other.h5", 20)
     (tmp_path / "file").touch()
-    for arguments, told in (
+    for arguments, expected in (
         ((tmp_path / "none",), "is not a run folder: config.json is missing"),
         ((tmp_path / "file",), "is a file, or lies in one; a run is a folder"),
         ((run, "--h5", tmp_path / "none.h5"), "none.h5"),
@@ -320,7 +320,7 @@ def test_refusals_are_one_line(run: Path, folder: Path, tmp_path: Path) -> None:
         result = call(*arguments)
         assert result.exit_code == 1, result.output
         assert result.output.startswith("Error: ")
-        assert told in result.output
+        assert expected in result.output
         assert result.output.count("\n") == 1
     assert (run / "final.safetensors").read_bytes() == (folder / "done" / "final.safetensors").read_bytes()
     (run / "config.json").write_text("{")

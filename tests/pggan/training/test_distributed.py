@@ -74,8 +74,8 @@ def launch(h5: Path, out: Path, processes: int, kimg: float, gradients: Path) ->
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         )
     for child in children:
-        told, _ = child.communicate(timeout=HANGS)
-        assert child.returncode == 0, told
+        output, _ = child.communicate(timeout=HANGS)
+        assert child.returncode == 0, output
 
 
 @pytest.fixture(scope="module")

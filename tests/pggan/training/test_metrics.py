@@ -183,7 +183,7 @@ def test_stopped_while_measuring_goes_on_with_it(
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (DataError("no room"), "no room"),
         (MemoryError(), "not enough memory"),
@@ -193,13 +193,13 @@ def test_stopped_while_measuring_goes_on_with_it(
     ids=lambda value: type(value).__name__,
 )
 def test_what_cannot_be_measured_does_not_end_the_training(
-    error: Exception, told: str, h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, message: str, h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(h5, tmp_path / "run", schedule=SCHEDULE, **METRICS)
     done = disturb(monkeypatch, 72, error)
     assert train(config).finished
     assert done == MEASURED
-    assert f"warning: not measured after 72 images: {told}\n" in (config.out / "log.txt").read_text()
+    assert f"warning: not measured after 72 images: {message}\n" in (config.out / "log.txt").read_text()
     assert [line["images"] for line in measured(config.out)] == [48, 96, 120, 128]
 
 
@@ -290,7 +290,7 @@ def test_best_is_the_lowest_of_its_like(h5: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "message"),
     [
         ([line(1000, swd=10.0), line(2000, swd=19.0)], None),
         ([line(1000, swd=10.0), line(2000, swd=21.0)], "COLLAPSE? SWD 21.0, was 10.0 at 1 kimg"),
@@ -304,13 +304,13 @@ def test_best_is_the_lowest_of_its_like(h5: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_collapse_is_told_in_the_status_line(
-    lines: list[dict[str, Any]], told: str | None, h5: Path, tmp_path: Path
+    lines: list[dict[str, Any]], message: str | None, h5: Path, tmp_path: Path
 ) -> None:
     found = watching(h5, tmp_path)
     found.resume_from(lines)
-    assert found.alarms() == ([] if told is None else [told])
-    assert ("COLLAPSE" in found.status()) == (told is not None)
-    assert found.status().endswith(told or "")
+    assert found.alarms() == ([] if message is None else [message])
+    assert ("COLLAPSE" in found.status()) == (message is not None)
+    assert found.status().endswith(message or "")
     unwatched = watching(h5, tmp_path, metrics=(), metrics_images=None)
     unwatched.resume_from(lines)
     assert unwatched.status() == ""

@@ -101,9 +101,11 @@ def test_a_run_that_cannot_save_ends_in_a_line_and_resumes_exactly(
     monkeypatch.setattr(saving, "PATIENCE", 0.0)
     config = config_of(h5, tmp_path / "run")
     disk.fail(part, code)
-    with pytest.raises(DataError, match=rf"^{config.out}\S*: {os.strerror(code)}; [^\n]+ run the same command") as told:
+    with pytest.raises(
+        DataError, match=rf"^{config.out}\S*: {os.strerror(code)}; [^\n]+ run the same command"
+    ) as error:
         train(config)
-    assert f"error: {told.value}" in (config.out / "log.txt").read_text()
+    assert f"error: {error.value}" in (config.out / "log.txt").read_text()
     assert not list(config.out.rglob("*.partial"))
     assert not (config.out / "final.safetensors").exists()
     disk.fail("", 0)
@@ -172,7 +174,7 @@ def full() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "told"),
+    ("part", "message"),
     [
         (GRIDS, "the run continues without grids of fakes"),
         (REALS, "the run continues without reals.png"),
@@ -180,13 +182,13 @@ def full() -> None:
     ],
 )
 def test_what_may_be_missing_ends_no_training(
-    part: str, told: str, h5: Path, straight: Path, tmp_path: Path, disk: Disk
+    part: str, message: str, h5: Path, straight: Path, tmp_path: Path, disk: Disk
 ) -> None:
     config = config_of(h5, tmp_path / "run")
     disk.fail(part, errno.EIO)
     assert train(config) == Result(200, True)
     assert disk.failed >= 1
-    assert (config.out / "log.txt").read_text().count(f"Input/output error; {told}") == 1
+    assert (config.out / "log.txt").read_text().count(f"Input/output error; {message}") == 1
     assert stats_of(straight) == stats_of(config.out)
     assert (straight / FINAL).read_bytes() == (config.out / FINAL).read_bytes()
 

@@ -155,10 +155,10 @@ def test_pictures_whose_sides_are_no_multiples_lose_the_last_pixels(tmp_path: Pa
 
 
 def test_the_teacher_runs_on_every_photo_once(photos: Photos) -> None:
-    teacher, told = Repeating(), []
-    teacher_targets = TeacherTargets(photos, teacher, CPU, progress=lambda: told.append(len(teacher.sizes)))
+    teacher, reported = Repeating(), []
+    teacher_targets = TeacherTargets(photos, teacher, CPU, progress=lambda: reported.append(len(teacher.sizes)))
     assert teacher.sizes == [(40, 36), (36, 33), (32, 38)]
-    assert told == [1, 2, 3]
+    assert reported == [1, 2, 3]
     teacher_targets.part(24, np.random.default_rng(0))
     assert len(teacher.sizes) == 3
 

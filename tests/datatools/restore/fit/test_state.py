@@ -94,9 +94,9 @@ def test_a_state_that_does_not_fit_is_reported_in_one_line(
     spoilt: dict[str, Any], photos: Photos, held_out: Photos
 ) -> None:
     fit = Fit(settings(), photos, Validation("sr", held_out), CPU)
-    with pytest.raises(DataError, match=r"does not fit .*delete its \.state file") as told:
+    with pytest.raises(DataError, match=r"does not fit .*delete its \.state file") as error:
         fit.load_state(fit.state() | spoilt)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("kept", [0, 30, -200])

@@ -64,10 +64,10 @@ def test_devices() -> None:
     assert torch_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     missing = ["cuda:99", "nonsense", "hpu", "privateuseone", *([] if torch.backends.mps.is_available() else ["mps"])]
     for name in missing:
-        with pytest.raises(DataError, match=f"--device {name} is not available") as told:
+        with pytest.raises(DataError, match=f"--device {name} is not available") as error:
             torch_device(name)
-        assert "\n" not in str(told.value)
-        assert len(str(told.value)) < 300
+        assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 300
 
 
 def line_of(result: Result) -> str:
