@@ -33,7 +33,7 @@ def print_plan(layout: BuildLayout, jobs: int) -> None:
 
 def describe_plan(layout: BuildLayout, jobs: int) -> str:
     """Return what a build would do, in a few lines; makes a few faces to estimate the time."""
-    candidates = layout.candidates
+    candidates = layout.usable
     scored, made, again = _finished(layout)
     scoring, score_time = _estimate("scoring", layout, layout.score_restorer, len(candidates) - scored, scored, jobs)
     making, make_time = (
@@ -70,20 +70,20 @@ def _finished(layout: BuildLayout) -> tuple[int, int, int]:
     """Return how many photos are scored and faces made by an earlier run, and how many faces photos must yet give."""
     chosen = layout.chosen_count
     if pyramid_is_fresh(layout):
-        return len(layout.candidates), chosen, 0
+        return len(layout.usable), chosen, 0
     made = sum(
         layout.faces_of_shard(i) if (path := layout.build_path(i)).exists() else _kept_rows(path)
         for i in range(layout.build_shards)
     )
     scored = kept = 0
     for index in range(layout.score_shards):
-        photos = len(layout.shard_candidates(index))
+        photos = sum(record.file_name not in layout.excluded for record in layout.shard_candidates(index))
         there = scores_are_fresh(layout, index)
         made *= there or not layout.score_path(index).exists()  # of a ranking that will be another
-        scored += photos if there else _kept_rows(layout.score_path(index))
+        scored += photos if there else min(_kept_rows(layout.score_path(index)), photos)
         kept += photos * (layout.keep_faces and (not there or layout.faces_path(index).exists()))
     # Which photos will be chosen is not known: as many of every shard, as far as this knows.
-    return scored, made, round((chosen - made) * (1 - kept / len(layout.candidates)))
+    return scored, made, round((chosen - made) * (1 - kept / len(layout.usable)))
 
 
 def _kept_rows(path: Path) -> int:
@@ -98,7 +98,7 @@ def _estimate(
     """Return the seconds that a pass over `photos` photos will take, and the line that says so, after a trial."""
     if not photos:
         return 0.0, "the one is there" if finished == 1 else f"all {finished:,} are there"
-    candidates = layout.candidates
+    candidates = layout.usable
     trial = candidates[:: max(len(candidates) // TRIAL_PHOTOS, 1)][:TRIAL_PHOTOS]
     make = FaceMaker(restorer, layout.final_filter, layout.resolution, scores=True)
     grouped = restorer.batch_size > 1

@@ -24,7 +24,7 @@ from datatools.console import say
 from datatools.errors import DataError
 from datatools.files import atomic_path
 from datatools.pyramid import Pyramid
-from pipelines.layout import BuildLayout
+from pipelines.layout import NO_STAMP, BuildLayout
 from pipelines.score_shard import stamps_path
 
 
@@ -76,7 +76,10 @@ def pyramid_is_fresh(layout: BuildLayout) -> bool:
 def _photos_are_those_of(layout: BuildLayout, index: int, path: Path, _inode: int, _time: int) -> bool:
     records, stamps = layout.shard_candidates(index), layout.shard_stamps(index)
     scored = _read_stamps(stamps_path(path), stamps.shape)
-    changed = np.flatnonzero((stamps != scored).any(axis=1)).tolist() if scored is not None else range(len(records))
+    if scored is None:
+        scored = np.full_like(stamps, NO_STAMP)
+    used = np.array([record.file_name not in layout.excluded for record in records])
+    changed = np.flatnonzero((stamps != scored).any(axis=1) & used).tolist()
     if not changed:
         return True
     try:
@@ -94,7 +97,7 @@ def _photos_are_those_of(layout: BuildLayout, index: int, path: Path, _inode: in
             return False
     try:
         with atomic_path(stamps_path(path)) as temporary, temporary.open("wb") as stream:
-            np.save(stream, stamps)
+            np.save(stream, np.where(used[:, None], stamps, scored))
     except OSError:
         pass  # only saves the next run this look
     return True

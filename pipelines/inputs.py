@@ -45,27 +45,34 @@ class BuildInputs(BuildOptions):
         return frozenset(photos.find(name) or name for name in sorted(names))
 
     @cached_property
-    def unused(self) -> frozenset[str]:
-        """Return the names that are not to be used: those in --exclude, and with --ids all that it does not list."""
+    def unlisted(self) -> frozenset[str]:
+        """Return the names that --ids leaves out."""
         if self.listed is None:
-            return self.excluded
-        known = {record.file_name for record in self.tree.records}.union(published_files())
-        return self.excluded | (known - self.listed)
+            return frozenset()
+        return frozenset({record.file_name for record in self.tree.records}.union(published_files()) - self.listed)
 
     @cached_property
     def candidates(self) -> tuple[FaceRecord, ...]:
-        """Return the photos that are turned into faces and scored, in the order of CelebA's rows."""
-        return select_candidates(self.tree.records, selection=self.selection, count=self.count, excluded=self.unused)
+        """Return the photos that have a place in the score shards, in the order of CelebA's rows.
+
+        Those in --exclude have one, too, so that all others keep theirs and their scores; they are not opened.
+        """
+        records = [record for record in self.tree.records if record.file_name not in self.unlisted]
+        return select_candidates(records, selection=self.selection, count=self.count, excluded=self.excluded)
+
+    @cached_property
+    def usable(self) -> tuple[FaceRecord, ...]:
+        """Return the candidates that are turned into faces and scored: those that are not excluded."""
+        return tuple(record for record in self.candidates if record.file_name not in self.excluded)
 
     @cached_property
     def left_out(self) -> tuple[Rejection, ...]:
         """Return the photos that "official" or --ids leaves out; nobody looks at them."""
         known = {record.file_name for record in self.candidates} | self.excluded
-        unlisted = self.unused - self.excluded
         beyond = f"beyond the first {self.count} of the published set"
         return tuple(
             Rejection(RejectionKind.NOT_LISTED, r.file_name, f"not listed in {Path(self.ids).name}")
-            if r.file_name in unlisted
+            if r.file_name in self.unlisted
             else Rejection(RejectionKind.BEYOND_COUNT, r.file_name, beyond)
             if r.celebahq_index >= 0
             else Rejection(RejectionKind.NOT_PUBLISHED, r.file_name, "not in the published set")
@@ -87,14 +94,14 @@ class BuildInputs(BuildOptions):
 
         For "official" these are as many as the published list has left, with --ids no more than it lists.
         """
-        needed = required_count(self.selection, self.count, self.unused)
-        return needed if self.listed is None else min(needed, len(self.candidates))
+        needed = required_count(self.selection, self.count, self.excluded | self.unlisted)
+        return needed if self.listed is None else min(needed, len(self.usable))
 
     def check_photos(self) -> None:
         """Raise DataError where photos and landmarks do not belong together; of a few photos the size is read."""
-        check_sizes(self.candidates)
+        check_sizes(self.usable)
 
     @property
     def chosen_count(self) -> int:
         """Return the number of images in the finished file, if no photo turns out to be bad."""
-        return len(self.candidates) if self.selection == "all" else min(self.needed_count, len(self.candidates))
+        return len(self.usable) if self.selection == "all" else min(self.needed_count, len(self.usable))

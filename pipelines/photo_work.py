@@ -23,7 +23,8 @@ from datatools.images import ImageError
 from datatools.parallel import Report, map_in_groups, map_in_processes
 from datatools.restore import Restorer
 from datatools.sources.own_pictures import as_plain_file
-from datatools.sources.records import FaceRecord
+from datatools.sources.records import FaceRecord, RejectionKind
+from pipelines.layout import NO_STAMP
 
 Row = dict[str, Any]
 """What is known about a photo, as values for JSON, which keeps all digits: `source_md5`; `stamp`, the `FileStamp` from
@@ -58,6 +59,7 @@ class FaceMaker:
 
     Attributes:
         scores: whether the face is scored, too. keeps_faces: whether the face is returned.
+        excluded: names of photos that are not opened.
     """
 
     restorer: Restorer
@@ -65,9 +67,14 @@ class FaceMaker:
     resolution: int
     scores: bool = False
     keeps_faces: bool = True
+    excluded: frozenset[str] = frozenset()
 
     def prepare(self, record: FaceRecord) -> Opened:
         """Do everything before the restoration. Raises DataError where the photo cannot be read."""
+        if record.file_name in self.excluded:
+            rejection = (record.file_name, str(RejectionKind.EXCLUDED), "not opened")
+            # No photo has this stamp and MD5, so one that is no longer excluded is opened.
+            return {"source_md5": "", "stamp": NO_STAMP, "rejection": rejection}, None
         data, stamp = read_photo(record.path)
         row: Row = {"source_md5": hashlib.md5(data).hexdigest(), "stamp": stamp}
         try:

@@ -49,7 +49,7 @@ def check_options(layout: BuildLayout) -> None:
     """Raise DataError for options that cannot lead to a file; of a few photos the size is read."""
     check_values(layout)
     _ = layout.restorer  # raises for an unknown name, a damaged file, a device that is not there
-    needed, available = layout.needed_count, len(layout.candidates)
+    needed, available = layout.needed_count, len(layout.usable)
     missing = layout.tree.describe_missing()
     if layout.listed is not None and layout.tree.records and not available:
         raise NoPhotosError(f"--ids {layout.ids}: none of its names is a photo of {layout.celeba_dir} to be used")
@@ -67,7 +67,7 @@ def check_options(layout: BuildLayout) -> None:
 
 
 def _too_few(layout: BuildLayout) -> str:
-    available = len(layout.candidates)
+    available = len(layout.usable)
     if not available:
         return f"no {layout.entries} that are not excluded"
     causes = "; ".join(filter(None, (layout.tree.describe_missing(), layout.tree.describe_unannotated())))
@@ -226,7 +226,7 @@ def notes(layout: BuildLayout) -> list[str]:
             f"such as {converted[0].path.name} for {converted[0].file_name}: used, but not CelebA's own files"
         )
     lines += layout.tree.notes
-    there, wanted = len(layout.candidates), layout.needed_count
+    there, wanted = len(layout.usable), layout.needed_count
     if layout.selection == "official" and there < wanted:
         lines.append(f"{there} of the {wanted} wanted photos of the published set are there")
     if layout.excluded:

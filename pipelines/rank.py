@@ -23,7 +23,7 @@ def write_ranking(layout: BuildLayout) -> None:
     write_rejected_csv(layout.rejected_csv, rejections)
     if not len(table.position):
         raise DataError(
-            f"none of {counted(len(layout.candidates), 'photo')} gave a face; {layout.rejected_csv} lists the reasons"
+            f"none of {counted(len(layout.usable), 'photo')} gave a face; {layout.rejected_csv} lists the reasons"
         )
     records = [layout.candidates[i] for i in table.position]
     pairs = find_duplicates(table.hash)

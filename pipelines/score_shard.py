@@ -34,20 +34,28 @@ def write_score_shard(
     number.
     """
     path, records = layout.score_path(index), layout.shard_candidates(index)
+    excluded = layout.excluded.intersection(record.file_name for record in records)
     faces_path = layout.faces_path(index) if layout.keep_faces else None
     for file in (path, faces_path or path):
         file.parent.mkdir(parents=True, exist_ok=True)
     restorer = layout.score_restorer
-    make = FaceMaker(restorer, layout.final_filter, layout.resolution, scores=True, keeps_faces=layout.keep_faces)
+    make = FaceMaker(
+        restorer,
+        layout.final_filter,
+        layout.resolution,
+        scores=True,
+        keeps_faces=layout.keep_faces,
+        excluded=excluded,
+    )
     with (
-        stopwatch(path.with_suffix(".json"), "score", len(records)) as add_seconds,
+        stopwatch(path.with_suffix(".json"), "score", len(records) - len(excluded)) as add_seconds,
         UnfinishedShard(
             path,
             faces_path,
             [record.file_name for record in records],
             resolution=layout.resolution,
             group=restorer.batch_size,
-            current=lambda photo, row: _same_photo(records[photo].path, row),
+            current=lambda photo, row: records[photo].file_name in excluded or _same_photo(records[photo].path, row),
         ) as unfinished,
     ):
         add_seconds(unfinished.seconds)
@@ -90,6 +98,8 @@ def _same_photo(path: Path, row: Row) -> bool:
 class ScoreTable:
     """Score shards, read back and joined; arrays over the photos that gave a face, in the order of the source.
 
+    Excluded photos are left out, whether they were scored or not.
+
     Attributes:
         position: (n,) index among the candidates.
         score: (n,), hash: (n, 4), quad: (n, 4, 2), source_md5: (n,) text.
@@ -119,5 +129,10 @@ def read_score_shards(layout: BuildLayout) -> ScoreTable:
         table.setdefault("orientation", np.ones(len(table["position"]), np.int8))  # stored before there were any
         tables.append(table | {"position": table["position"] + index * layout.shard_size})
     joined = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-    rejections = ((str(name), RejectionKind(kind), str(detail)) for name, kind, detail in joined.pop("rejections"))
-    return ScoreTable(**joined, rejections=tuple(Rejection(kind, name, detail) for name, kind, detail in rejections))
+    rejections = tuple(
+        Rejection(RejectionKind(kind), str(name), str(detail))
+        for name, kind, detail in joined.pop("rejections")
+        if name not in layout.excluded
+    )
+    used = np.array([layout.candidates[i].file_name not in layout.excluded for i in joined["position"]], bool)
+    return ScoreTable(**{name: column[used] for name, column in joined.items()}, rejections=rejections)

@@ -76,7 +76,7 @@ class Rank(BuildTask):
         return ranking_is_fresh(self.layout)
 
     def run(self) -> None:
-        count = len(self.layout.candidates)
+        count = len(self.layout.usable)
         with self.work("ranking", "rank"), stopwatch(self.timing(), "rank", count):
             write_ranking(self.layout)
 

@@ -78,16 +78,16 @@ def required_count(selection: Selection, count: int, excluded: frozenset[str] = 
 def select_candidates(
     records: Sequence[FaceRecord], *, selection: Selection, count: int, excluded: frozenset[str] = frozenset()
 ) -> tuple[FaceRecord, ...]:
-    """Return the photos worth opening, in the order of `records`.
+    """Return the photos that a build may use, in the order of `records`, with the excluded ones at their places.
 
-    For "official" these are the first `count` photos of the published list that are there; otherwise all of them.
+    For "official" these are the published photos up to the `count`-th that is not excluded; otherwise all of them.
     """
-    kept = [record for record in records if record.file_name not in excluded]
-    if selection == "official":
-        published = sorted((record for record in kept if record.celebahq_index >= 0), key=lambda r: r.celebahq_index)
-        wanted = {record.file_name for record in published[:count]}
-        kept = [record for record in kept if record.file_name in wanted]
-    return tuple(kept)
+    if selection != "official":
+        return tuple(records)
+    published = sorted((record for record in records if record.celebahq_index >= 0), key=lambda r: r.celebahq_index)
+    used = np.cumsum([record.file_name not in excluded for record in published])
+    wanted = {record.file_name for record, number in zip(published, used, strict=True) if number <= count}
+    return tuple(record for record in records if record.file_name in wanted)
 
 
 @dataclass(frozen=True)

@@ -296,7 +296,8 @@ def test_exclusions_with_another_ending(ending: str, settings: BuildLayout, tmp_
     unwanted.write_bytes(b"\xef\xbb\xbf" + f"{Path(names[0]).stem}{ending}\r\n{names[1]} \r\nno.jpg\r\n".encode())
     excluding = replace(settings, exclude=str(unwanted))
     assert excluding.excluded == {names[0], names[1], "no.jpg"}
-    assert [record.file_name for record in excluding.candidates] == names[2:]
+    assert [record.file_name for record in excluding.usable] == names[2:]
+    assert excluding.candidates == settings.candidates
     (note,) = notes(excluding)
     assert note.startswith("2 of 3 names in --exclude ")
     assert note.endswith("; not so no.jpg")
