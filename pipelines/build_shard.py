@@ -6,6 +6,7 @@ from contextlib import closing
 from datatools.errors import DataError
 from datatools.parallel import Report
 from datatools.pyramid import Provenance, PyramidWriter
+from pipelines.finished_faces import FinishedFaces
 from pipelines.freshness import load_choice
 from pipelines.layout import BuildLayout
 from pipelines.photo_work import Face, FaceMaker, map_photos
@@ -48,23 +49,27 @@ def write_build_shard(
 ) -> float:
     """Write the chosen faces of one shard as a small pyramid file.
 
-    Faces that the first pass kept are read; other photos are opened again. Those that an interrupted run finished are
-    not made again; `resume` is called for each, and their seconds are returned.
+    Faces that the first pass kept are read, and so are those that the finished file of an earlier build has; other
+    photos are opened again. Faces of the finished file, and those that an interrupted run made, are not made again:
+    `resume` is called for each. Returns the seconds that the interrupted run took.
     """
     path, size = layout.build_path(index), layout.shard_size
     path.parent.mkdir(parents=True, exist_ok=True)
     shards = {position // size for position, _ in chosen}
     kept = {shard: file for shard in shards if (file := layout.faces_path(shard)).exists()}
-    not_kept = [(position, provenance) for position, provenance in chosen if position // size not in kept]
+    finished = FinishedFaces(layout)
+    copied = {position for position, provenance in chosen if position // size not in kept and provenance in finished}
+    to_make = [(position, row) for position, row in chosen if position // size not in kept and position not in copied]
     with (
+        closing(finished),
         UnfinishedShard(
             path,
             path.with_suffix(".rgb"),
-            [f"{layout.candidates[i].file_name} {provenance.source_md5}" for i, provenance in not_kept],
+            [f"{layout.candidates[i].file_name} {provenance.source_md5}" for i, provenance in to_make],
             resolution=layout.resolution,
             group=layout.restorer.batch_size,
         ) as unfinished,
-        closing(_faces_again(layout, not_kept, unfinished, jobs)) as again,
+        closing(_faces_again(layout, to_make, unfinished, jobs)) as again,
         PyramidWriter(
             path,
             len(chosen),
@@ -75,12 +80,15 @@ def write_build_shard(
             optional_columns=layout.optional_columns,
         ) as writer,
     ):
-        resumed = {position for position, _ in not_kept[: len(unfinished.rows)]}
+        not_made = copied.union(position for position, _ in to_make[: len(unfinished.rows)])
         for position, provenance in chosen:
             shard, row = divmod(position, size)
-            face = read_face(kept[shard], row, layout.resolution) if shard in kept else next(again)
+            if shard in kept:
+                face = read_face(kept[shard], row, layout.resolution)
+            else:
+                face = finished.read(provenance) if position in copied else next(again)
             writer.append(face, provenance)
-            (resume if position in resumed else progress)(1)
+            (resume if position in not_made else progress)(1)
     unfinished.remove()
     return unfinished.seconds
 
@@ -88,7 +96,7 @@ def write_build_shard(
 def _faces_again(
     layout: BuildLayout, chosen: Sequence[tuple[int, Provenance]], unfinished: UnfinishedShard, jobs: int
 ) -> Generator[Face, None, None]:
-    """Yield the faces that the first pass did not keep: those of an interrupted run, then new ones, which are saved."""
+    """Yield faces that are found nowhere else: those of an interrupted run, then new ones, which are saved."""
     for number in range(len(unfinished.rows)):
         yield unfinished.face(number)
     rest = chosen[len(unfinished.rows) :]

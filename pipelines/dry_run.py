@@ -11,6 +11,7 @@ from datatools.progress import Progress
 from datatools.restore import Restorer
 from datatools.sources.records import FaceRecord
 from datatools.text import byte_size, counted, duration
+from pipelines.finished_faces import FinishedFaces
 from pipelines.freshness import pyramid_is_fresh, scores_are_fresh
 from pipelines.layout import BuildLayout
 from pipelines.photo_work import FaceMaker, map_photos
@@ -34,12 +35,12 @@ def print_plan(layout: BuildLayout, jobs: int) -> None:
 def describe_plan(layout: BuildLayout, jobs: int) -> str:
     """Return what a build would do, in a few lines; makes a few faces to estimate the time."""
     candidates = layout.usable
-    scored, made, again = _finished(layout)
+    scored, made, again, copied = _finished(layout)
     scoring, score_time = _estimate("scoring", layout, layout.score_restorer, len(candidates) - scored, scored, jobs)
     making, make_time = (
         (0.0, "kept from scoring")
-        if layout.keep_faces and not again
-        else _estimate("making", layout, layout.restorer, again, made, jobs)
+        if layout.keep_faces and not again + copied
+        else _estimate("making", layout, layout.restorer, again, made + copied, jobs)
     )
     need = disk_need(layout)
     published = sum(record.celebahq_index >= 0 for record in candidates)
@@ -56,7 +57,8 @@ def describe_plan(layout: BuildLayout, jobs: int) -> str:
         f"{counted(layout.build_shards, 'build shard')} of at most {counted(layout.shard_size, 'photo')}; "
         f"faces of the first pass are {'kept' if layout.keep_faces else 'made again'}",
         f"finished      {scored:,} of {counted(len(candidates), 'photo')} scored, "
-        f"{made:,} of {counted(layout.chosen_count, 'face')} made",
+        f"{made:,} of {counted(layout.chosen_count, 'face')} made"
+        + (f", about {copied:,} will be copied from {layout.pyramid_path}" if copied else ""),
         f"disk          {byte_size(need.finished)} for {layout.pyramid_path} (before compression), "
         f"{byte_size(need.peak)} at most while building, {byte_size(free_space(layout.output_dir))} free",
         f"time          about {duration(scoring + making)}, plus copying {byte_size(need.finished)}",
@@ -66,11 +68,11 @@ def describe_plan(layout: BuildLayout, jobs: int) -> str:
     return "\n".join(lines)
 
 
-def _finished(layout: BuildLayout) -> tuple[int, int, int]:
-    """Return how many photos are scored and faces made by an earlier run, and how many faces photos must yet give."""
+def _finished(layout: BuildLayout) -> tuple[int, int, int, int]:
+    """Return how many photos are scored, faces made, faces yet to be made of photos, and faces that can be copied."""
     chosen = layout.chosen_count
     if pyramid_is_fresh(layout):
-        return len(layout.usable), chosen, 0
+        return len(layout.usable), chosen, 0, 0
     made = sum(
         layout.faces_of_shard(i) if (path := layout.build_path(i)).exists() else _kept_rows(path)
         for i in range(layout.build_shards)
@@ -83,7 +85,10 @@ def _finished(layout: BuildLayout) -> tuple[int, int, int]:
         scored += photos if there else min(_kept_rows(layout.score_path(index)), photos)
         kept += photos * (layout.keep_faces and (not there or layout.faces_path(index).exists()))
     # Which photos will be chosen is not known: as many of every shard, as far as this knows.
-    return scored, made, round((chosen - made) * (1 - kept / len(layout.usable)))
+    again = round((chosen - made) * (1 - kept / len(layout.usable)))
+    with closing(FinishedFaces(layout)) as finished:
+        copied = min(again, len(finished.faces & {(record.photo_name, record.face) for record in layout.usable}))
+    return scored, made, again - copied, copied
 
 
 def _kept_rows(path: Path) -> int:

@@ -132,6 +132,11 @@ class BuildLayout(BuildInputs):
         """Return what decides about a face, apart from its photo."""
         return (RECIPE_VERSION, self.final_filter, restorer.digest, _versions(restorer))
 
+    @property
+    def face_digest(self) -> str:
+        """Return the name of what decides about the pixels of a face in the file, apart from its photo."""
+        return digest_of(self._recipe(self.restorer))
+
     @cached_property
     def _score_digests(self) -> tuple[str, ...]:
         size = self.shard_size
@@ -183,6 +188,7 @@ class BuildLayout(BuildInputs):
         return {
             **self.stored(),
             "restorer_digest": self.restorer.digest,
+            "face_digest": self.face_digest,
             "excluded": len(self.excluded),
             "excluded_digest": digest_of(sorted(self.excluded)) if self.excluded else "",
             "listed_digest": digest_of(sorted(self.listed)) if self.listed is not None else "",

@@ -47,6 +47,7 @@ SLOW = (
     "tests/pipelines/test_build_kill.py",
     "tests/pipelines/test_datasets.py",
     "tests/pipelines/test_dry_run.py",
+    "tests/pipelines/test_excluding.py",
     "tests/pipelines/test_freshness.py",
     "tests/pipelines/test_from_folder.py",
     "tests/pipelines/test_parameters.py",

@@ -112,11 +112,11 @@ def test_the_plan_counts_what_is_finished(
     assert "time          about 0.00 s" in whole
     assert capsys.readouterr().err == ""
 
-    # scores stay after a build, its faces do not
+    # scores and the finished file stay after a build
     other = describe_plan(replace(settings, output_dir=finished_build, count=5), 1)
-    assert "finished      8 of 8 photos scored, 0 of 5 faces made" in other
+    assert "finished      8 of 8 photos scored, 0 of 5 faces made, about 4 will be copied from " in other
     assert "  scores      all 8 are there" in other
-    assert "  faces       5 in " in other
+    assert "  faces       1 in " in other
 
 
 def test_the_plan_counts_photos_that_an_interrupted_shard_kept(settings: BuildLayout) -> None:
