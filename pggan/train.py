@@ -22,6 +22,7 @@ Examples:
   python -m pggan.train --h5 mine.h5 --preset faces-32 --precision bf16 --out runs/mine
   python -m pggan.train --h5 celebahq.h5 --preset celebahq --dry-run
   python -m pggan.train --h5 mine.h5 --out runs/tuned --init-from runs/faces
+  python -m pggan.train --h5 mine.h5 --config theirs/config.json --seed 1 --out runs/second
   torchrun --nproc-per-node 4 -m pggan.train --h5 celebahq.h5 --out runs/four
 \b
 Stop with Ctrl-C or SIGTERM: the run saves a checkpoint and ends. Run the same command again to resume.
@@ -36,7 +37,8 @@ PATIENCE = 7 * DAY  # a longer run is not started on a CPU unless its preset was
 def main(dry_run: bool, **values: Any) -> None:
     options = TrainingOptions(**{**values, "metrics": parse_intervals(values["metrics"] or "")})
     with prepare_run(options) as run:
-        automatic = options.preset is None and options.init_from is None and run.saved is None
+        named = options.preset or options.init_from or options.config
+        automatic = named is None and run.saved is None
         if run.team.is_main and automatic:
             where = f"{run.team.size} x {run.device.type}"
             size = run.source.resolution

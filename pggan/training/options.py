@@ -56,12 +56,14 @@ class TrainingOptions:
     """What a user asks for. None: as the run in the folder, else as the preset, else as the help says.
 
     `preset` is a name or a preset of one's own; the options that change a preset apply to both. `metrics` are pairs of
-    a metric and the kimg between two measurements. Raises SettingError for values out of range.
+    a metric and the kimg between two measurements. `config` gives the settings of a new run that no option gives; its
+    data, devices and position are not taken. Raises SettingError for values out of range.
     """
 
     h5: Path = option("The pyramid file.", PathOption(), default=MISSING)
     out: Path | None = option("Run folder.  [default: runs/<file>-<preset>]", PathOption(), changes_results=False)
     preset: str | Preset | None = option(f"Named settings: {', '.join(PRESETS)}.  [default: by resolution and devices]")
+    config: Path | None = option("Another run's settings: its folder or config.json.", PathOption())
     seed: int | None = option("Seed of all random numbers.  [default: 0]", click.IntRange(0))
     device: str = option(
         "Where to compute.", click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", changes_results=False
@@ -159,6 +161,8 @@ class TrainingOptions:
                 spec.type.convert(value, None, None)
             except click.BadParameter as error:
                 raise SettingError(name, error.message.removesuffix(".")) from None
+        if self.config is not None and self.preset is not None:
+            raise SettingError("config", f"{self.config}: has a preset, too; leave out --preset")
         if self.metrics_images is not None and not self.metrics:
             raise SettingError("metrics_images", f"{self.metrics_images}: name the metrics, too, such as swd@200")
         for metric, kimg in self.metrics:

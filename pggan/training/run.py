@@ -31,7 +31,7 @@ from pggan.training.metrics import TrainingMetrics
 from pggan.training.models import load_model
 from pggan.training.options import FREE, TrainingOptions
 from pggan.training.plan import Plan, plan_from
-from pggan.training.run_config import SavedRun, read_saved_run
+from pggan.training.run_config import SavedRun, read_config, read_saved_run
 from pggan.training.saving import Saving
 from pggan.training.step import Stepper, build_networks
 
@@ -122,9 +122,11 @@ def prepare_run(options: TrainingOptions) -> Iterator[Run]:
     device = choose_device(options.device)
     with join(device) as team:
         source = Source(options.h5)
-        out = options.out or Path("runs") / f"{options.h5.stem}-{_default_name(options, source.resolution)}"
+        given = read_config(options.config) if options.config else None
+        name = given.preset.name if given else _default_name(options, source.resolution)
+        out = options.out or Path("runs") / f"{options.h5.stem}-{name}"
         saved = read_saved_run(out)
-        settings = resolve_settings(options, saved, source, team.size)
+        settings = resolve_settings(options, saved, source, team.size, given)
         preset = settings.preset
         allow_tf32(settings.tf32)
         torch.backends.cudnn.benchmark = True
@@ -142,7 +144,8 @@ def prepare_run(options: TrainingOptions) -> Iterator[Run]:
             say=partial(log.event, "note"),
             stop_requested=stop,
         )
-        threads = options.threads or (saved.threads_on(device) if saved else None)
+        before = saved or given
+        threads = options.threads or (before.threads_on(device) if before else None)
         plan = plan_from(stepper, team.size, threads)
         if device.type == "cpu":
             plan = replace(plan, threads=team.agree(plan.threads))
@@ -151,23 +154,33 @@ def prepare_run(options: TrainingOptions) -> Iterator[Run]:
         yield Run(options, out, saved, settings, device, team, source, stepper, plan, metrics, log, saving, stop)
 
 
-def resolve_settings(options: TrainingOptions, saved: SavedRun | None, source: Source, processes: int) -> SavedRun:
-    """Return the settings that decide the results; reads the labels that they ask for into `source`."""
-    labels = _first(options.labels, saved and saved.labels, "none")
+def resolve_settings(
+    options: TrainingOptions, saved: SavedRun | None, source: Source, processes: int, given: SavedRun | None = None
+) -> SavedRun:
+    """Return the settings that decide the results; reads the labels that they ask for into `source`.
+
+    Options come first, then the settings of `given`, the run of --config, then those of the run in the folder.
+    """
+    before = given or saved
+    labels = _first(options.labels, before and before.labels, "none")
     source.labels = read_labels(source.pyramid, labels)
     devices = processes if saved is None else saved.devices  # the schedule that the run began with is kept
-    preset = options.apply_to(base_preset(options, saved, source.resolution, devices))
+    if given is None:
+        base = base_preset(options, saved, source.resolution, devices)
+    else:
+        base = given.preset.with_resolution(min(given.preset.network.resolution, source.resolution))
+    preset = options.apply_to(base)
     preset = preset.with_classes(source.classes)
     if preset.network.resolution > source.resolution:
         raise SettingError("resolution", f"{preset.network.resolution}: the file has levels up to {source.resolution}")
-    named = not isinstance(options.preset, Preset)
+    named = not isinstance(options.preset, Preset) and given is None
     if named and options.init_from is not None and saved is None and options.start_resolution is None:
         preset = replace(preset, schedule=replace(preset.schedule, start_resolution=preset.network.resolution))
     return SavedRun(
         preset=preset,
-        seed=_first(options.seed, saved and saved.seed, 0),
-        precision=_first(options.precision, saved and saved.precision, "fp32"),
-        tf32=_first(options.tf32, saved.tf32 if saved else None, True),
+        seed=_first(options.seed, before and before.seed, 0),
+        precision=_first(options.precision, before and before.precision, "fp32"),
+        tf32=_first(options.tf32, before.tf32 if before else None, True),
         labels=labels,
         devices=devices,
         data={"images": source.count, "resolution": source.resolution, "digest": source.digest()},

@@ -73,9 +73,20 @@ class SavedRun:
             temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
+def read_config(path: Path) -> SavedRun:
+    """Return the settings of a run from its config.json or its folder; DataError where there are none."""
+    saved = read_saved_run(path) if path.is_dir() else _read(path)
+    if saved is None:
+        raise DataError(f"{path}: has no {FILE_NAME}; give the folder of a run, or its {FILE_NAME}")
+    return saved
+
+
 def read_saved_run(folder: Path) -> SavedRun | None:
     """Return the settings of the run in `folder`, None when no run was started there."""
-    path = folder / FILE_NAME
+    return _read(folder / FILE_NAME)
+
+
+def _read(path: Path) -> SavedRun | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
@@ -87,6 +98,6 @@ def read_saved_run(folder: Path) -> SavedRun | None:
     except FileNotFoundError:
         return None
     except NotADirectoryError:
-        raise DataError(f"{folder}: is a file, or lies in one; a run is a folder") from None
+        raise DataError(f"{path.parent}: is a file, or lies in one; a run is a folder") from None
     except (OSError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError, DataError) as error:
         raise DataError(f"{path}: cannot be read: {reason(error)}") from error

@@ -106,6 +106,42 @@ def test_flags_reach_the_settings(h5: Path, tmp_path: Path) -> None:
     assert stats_of(out)[0]["resolution"] == 8
 
 
+def test_config_starts_a_run_with_the_settings_of_another(h5: Path, tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    run("--h5", h5, "--out", first, *SMALL, "--seed", 3, "--labels", "Male", "--loss", "lsgan", "--threads", 1)
+    for out, path in ((second, first), (third, first / "config.json")):
+        result = run("--h5", h5, "--out", out, "--config", path, "--device", "cpu", "--workers", 0)
+        assert result.exit_code == 0, result.output
+        assert (out / "config.json").read_bytes() == (first / "config.json").read_bytes()
+        assert (out / "final.safetensors").read_bytes() == (first / "final.safetensors").read_bytes()
+    changed = ("--h5", h5, "--out", tmp_path / "changed", "--config", first, "--device", "cpu", "--seed", 4)
+    assert run(*changed, "--resolution", 8, "--dry-run").exit_code == 0
+    assert run(*changed).exit_code == 0
+    saved, before = read_saved_run(tmp_path / "changed"), read_saved_run(first)
+    assert saved is not None
+    assert saved == replace(before, seed=4)
+    other = run("--h5", h5, "--out", tmp_path / "changed", "--config", first, "--device", "cpu")
+    assert other.exit_code == 1
+    assert "--seed is 3, the run has 4" in other.output
+
+
+def test_config_without_settings_is_refused(h5: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.json"
+    text.write_text("[]")
+    for path, message in (
+        (tmp_path, "has no config.json"),
+        (text, "cannot be read"),
+        (tmp_path / "a", "has no config"),
+    ):
+        result = run("--h5", h5, "--out", tmp_path / "run", "--config", path, "--device", "cpu")
+        assert result.exit_code == 1
+        assert message in result.output
+    both = run("--h5", h5, "--config", text, "--preset", "tiny")
+    assert "--config" in both.output
+    assert "leave out --preset" in both.output
+    assert not (tmp_path / "run").exists()
+
+
 def test_init_from_takes_the_models_networks(h5: Path, tmp_path: Path) -> None:
     run("--h5", h5, "--out", tmp_path / "run", *SMALL)
     arguments = ("--h5", h5, "--out", tmp_path / "tuned", "--init-from", tmp_path / "run", "--total-kimg", 0.032)
