@@ -245,8 +245,7 @@ def noted_build(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # as a terminal starts it; a test run in the background has SIGINT ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=take_signals,
     ) as process:
         build = NotedBuild(process, log)
         try:
@@ -257,6 +256,12 @@ def noted_build(
         finally:
             for left in group_members(process.pid):
                 os.kill(left, signal.SIGKILL)
+
+
+def take_signals() -> None:
+    """As a terminal starts a program: tests in the background have SIGINT ignored, those under nohup SIGHUP."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def interruption_lines(error: str) -> list[str]:
