@@ -19,6 +19,8 @@ REACH = 4 * ROUNDS
 def reduce_bicubic(pictures: Tensor, scale: int) -> Tensor:
     """Reduce (n, 3, scale * h, scale * w) to (n, 3, h, w) with Pillow's bicubic filter, without rounding."""
     size = (pictures.shape[2] // scale, pictures.shape[3] // scale)
+    if size[1] == 1:  # of contiguous memory, torch 2.13 reduces the first rows alone
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
     return functional.interpolate(pictures, size=size, mode="bicubic", antialias=True)
 
 

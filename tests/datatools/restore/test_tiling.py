@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -83,6 +83,7 @@ def boxes(draw: st.DrawFn) -> tuple[int, int, Box]:
 @NETWORKS
 @settings(max_examples=25, deadline=None)
 @given(case=boxes(), tile=st.integers(9, 80), step=st.sampled_from([2, 8, 12, 40]))
+@example(case=(40, 1, (0, 0, 1, 40)), tile=9, step=2)
 def test_a_part_equals_that_part_of_the_whole(
     network: SuperResolver, case: tuple[int, int, Box], tile: int, step: int
 ) -> None:
