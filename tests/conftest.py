@@ -19,6 +19,7 @@ SLOW = (
     "tests/datatools/pyramid/test_reader.py::test_worker_processes",
     "tests/datatools/pyramid/test_writer.py::test_memory_stays_bounded",
     "tests/datatools/report/test_page.py",
+    "tests/datatools/restore/fit/test_faces.py",
     "tests/datatools/restore/fit/test_train.py",
     "tests/datatools/restore/fit/test_training.py",
     "tests/datatools/restore/test_bundled.py",

@@ -11,7 +11,7 @@ LANCZOS_REACH = 3
 
 
 @cache
-def _lanczos_phases(factor: int) -> tuple[NDArray[np.float32], ...]:
+def lanczos_phases(factor: int) -> tuple[NDArray[np.float32], ...]:
     """Lanczos-3 taps at source offsets -3..3 for each of the `factor` output pixels inside one source pixel."""
     phases = []
     for phase in range(factor):
@@ -24,7 +24,7 @@ def _lanczos_phases(factor: int) -> tuple[NDArray[np.float32], ...]:
 def _enlarge_rows(picture: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     height, width = picture.shape[:2]
     out = np.empty((height, factor, width, 3), np.uint8)
-    for phase, taps in enumerate(_lanczos_phases(factor)):
+    for phase, taps in enumerate(lanczos_phases(factor)):
         out[:, phase] = cv2.filter2D(picture, -1, taps[:, None], borderType=cv2.BORDER_REFLECT)
     return out.reshape(height * factor, width, 3)
 

@@ -188,7 +188,7 @@ def report(pairs: Sequence[Pair], rules: dict[str, StrengthRule], say: Callable[
 def main(pairs: tuple[Path, Path], out: Path, validation: int, device: str) -> None:
     """Fit the strength of the default restoration to published images."""
     if out.suffix.lower() != ".json":
-        raise DataError(f"--out {out} has to end in .json")
+        raise DataError(f"--out {out} has to end in .json; with --task, a network is trained and written instead")
     with as_data_error(out):
         check_writable(out)
     training, held = split_pairs(published_pairs(*pairs), validation)

@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from datatools.errors import DataError, one_line
 from datatools.files import as_data_error, atomic_path
 from datatools.restore.base import Picture
 from datatools.restore.fit.dataset import Photos, training_pair
 from datatools.restore.fit.distillation import TeacherTargets
+from datatools.restore.fit.faces import REDUCED, FaceValidation, PublishedFaces, warp_part
 from datatools.restore.fit.initial import initial_network
 from datatools.restore.fit.losses import PerceptualLoss, balanced_error, charbonnier
 from datatools.restore.fit.optimizer import MuonAndAdam
@@ -45,12 +47,15 @@ class Fit:
     def __init__(
         self,
         settings: FitSettings,
-        photos: Photos,
-        validation: Validation,
+        photos: Photos | PublishedFaces,
+        validation: Validation | FaceValidation,
         device: torch.device,
         teacher_targets: TeacherTargets | None = None,
     ) -> None:
-        """Start a run; `teacher_targets` are those of the teacher that the settings name."""
+        """Start a run on photos, which are degraded, or on published faces.
+
+        `teacher_targets` are those of the teacher that the settings name.
+        """
         self.settings, self.photos, self.validation, self.device = settings, photos, validation, device
         self.teacher_targets = teacher_targets
         torch.manual_seed(settings.seed)
@@ -120,13 +125,21 @@ class Fit:
 
     def minibatch(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return inputs, ground truth and the teacher's targets (without teacher: the ground truth) of a step."""
-        rng = np.random.default_rng([self.settings.seed, self.step])
+        rng = self.generator()
         triples = [self.example(rng) for _ in range(self.settings.minibatch)]
         inputs, truth, targets = (self.as_tensor(np.stack(pictures)) for pictures in zip(*triples, strict=True))
-        if self.remover is not None:
-            with torch.no_grad(), self.autocast():
-                inputs = self.remover(inputs).clamp(0, 1)
-        return inputs, truth, targets
+        return self.cleaned(inputs), truth, targets
+
+    def generator(self) -> np.random.Generator:
+        """Return the random numbers of the next step."""
+        return np.random.default_rng([self.settings.seed, self.step])
+
+    def cleaned(self, inputs: Tensor) -> Tensor:
+        """Return the inputs after the artifact remover of the settings, if they name one."""
+        if self.remover is None:
+            return inputs
+        with torch.no_grad(), self.autocast():
+            return self.remover(inputs).clamp(0, 1)
 
     def example(self, rng: np.random.Generator) -> tuple[Picture, Picture, Picture]:
         """Return input, ground truth, and the teacher's target or, for kernels other than bicubic, the ground truth."""
@@ -134,6 +147,7 @@ class Fit:
             example = self.teacher_targets.part(self.settings.patch, rng)
             return example.small, example.clean, example.target
         settings = self.settings if self.teacher_targets is None else replace(self.settings, bicubic=0.0)
+        assert isinstance(self.photos, Photos)
         given, clean = training_pair(self.photos, settings, rng)
         return given, clean, clean
 
@@ -148,20 +162,8 @@ class Fit:
     def one_step(self) -> float:
         """Train on one minibatch; return the network's loss."""
         start = time.perf_counter()
-        inputs, truth, targets = self.minibatch()
         self.optimizer.set_rate(self.learning_rate())
-        seed = self.settings.seed * 1_000_003 + self.step
-        torch.manual_seed(seed)  # for the network's own noise
-        with self.autocast():
-            outputs = self.network(inputs).float()
-        if self.settings.task == "jpeg":
-            loss = balanced_error(outputs, truth, inputs)
-        elif self.perceptual is not None:
-            loss = self.perceptual(outputs, truth, seed, self.autocast())
-        else:
-            loss = charbonnier(outputs, truth).mean()
-            if self.teacher_targets is not None:
-                loss = self.settings.ground_truth_weight * loss + charbonnier(outputs, targets).mean()
+        loss = self.face_loss(self.photos) if isinstance(self.photos, PublishedFaces) else self.photo_loss()
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DataError(
@@ -180,10 +182,42 @@ class Fit:
         self.seconds += time.perf_counter() - start
         return value
 
+    def photo_loss(self) -> Tensor:
+        """Return the loss of a minibatch of degraded photos."""
+        inputs, truth, targets = self.minibatch()
+        seed = self.settings.seed * 1_000_003 + self.step
+        torch.manual_seed(seed)  # for the network's own noise
+        with self.autocast():
+            outputs = self.network(inputs).float()
+        if self.settings.task == "jpeg":
+            return balanced_error(outputs, truth, inputs)
+        if self.perceptual is not None:
+            return self.perceptual(outputs, truth, seed, self.autocast())
+        loss = charbonnier(outputs, truth).mean()
+        if self.teacher_targets is not None:
+            loss = self.settings.ground_truth_weight * loss + charbonnier(outputs, targets).mean()
+        return loss
+
+    def face_loss(self, faces: PublishedFaces) -> Tensor:
+        """Return the loss of a minibatch of published faces, as they are and reduced: the sizes that are compared."""
+        parts = faces.parts(self.settings.minibatch, self.generator())
+        inputs = self.cleaned(self.as_tensor(np.stack([part.given for part in parts])))
+        with self.autocast():
+            outputs = self.network(inputs).float()
+        losses = []
+        for output, part in zip(outputs, parts, strict=True):
+            face, target = warp_part(output[None], part), self.as_tensor(part.target[None])
+            small, small_target = (functional.avg_pool2d(picture, REDUCED) for picture in (face, target))
+            losses.append(charbonnier(face, target) + charbonnier(small, small_target))
+        return torch.cat(losses).mean()
+
     def validate(self) -> dict[str, float]:
         """Return scores of the EMA weights on the validation pictures, and of the baseline (JPEG or bicubic)."""
+        cleaned = isinstance(self.validation, FaceValidation)  # the other kind degrades its pictures less
         with torch.no_grad(), self.autocast():
-            return self.validation.measure(lambda p: self.ema(p).float(), self.as_tensor)
+            return self.validation.measure(
+                lambda p: self.ema(self.cleaned(p) if cleaned else p).float(), self.as_tensor
+            )
 
     def ema_network(self) -> Network:
         """Return the network with the EMA weights, which is saved."""
