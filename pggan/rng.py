@@ -12,7 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Purpose = Literal["weights", "order", "latents-d", "latents-g", "mixing", "labels", "noise", "grid", "metrics"]
+Purpose = Literal[
+    "weights",
+    "order",
+    "latents-d",
+    "latents-g",
+    "mixing",
+    "augment-d",
+    "augment-g",
+    "labels",
+    "noise",
+    "grid",
+    "metrics",
+]
 
 
 def sequence(seed: int, purpose: Purpose, clock: int) -> np.random.SeedSequence:

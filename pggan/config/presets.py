@@ -14,6 +14,7 @@ from pggan.config.checks import check_choices, check_least, check_resolution
 from pggan.config.schedule import ScheduleConfig
 
 LossName = Literal["wgan-gp", "lsgan"]
+AugmentName = Literal["none", "diffaugment", "ada"]
 MAX_FMAP_DECAY = 16.0
 """Far more than halves the feature maps of a level down to one; much larger values overflow."""
 
@@ -97,6 +98,8 @@ class OptimizerConfig:
 
     `ema_ramp`: above 0, the half-life of the EMA is at most that share of the images seen, so that the random
     start of a short run is soon forgotten. 0 is the paper's EMA, which decays by `ema_decay` in every minibatch.
+    `freeze_d`: so many of the discriminator's levels, from the largest resolution on, keep their weights (FreezeD,
+    Mo et al. 2020).
     """
 
     beta1: float = 0.0
@@ -104,8 +107,10 @@ class OptimizerConfig:
     eps: float = 1e-8
     ema_decay: float = 0.999
     ema_ramp: float = 0.0
+    freeze_d: int = 0
 
     def __post_init__(self) -> None:
+        check_least(self, 0, "freeze_d")
         for name in ("beta1", "beta2", "ema_decay"):
             if not 0 <= (value := getattr(self, name)) < 1:
                 raise SettingError(name, f"{value}: must be at least 0 and below 1")
@@ -121,6 +126,25 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
+class AugmentConfig:
+    """Random transforms of all pictures that the discriminator sees: see `pggan.model.augment`.
+
+    ADA's strength rises while its measure of overfitting is above `target`, from 0 to 1 within `kimg`, and falls below.
+    """
+
+    kind: AugmentName = "none"
+    target: float = 0.6
+    kimg: float = 500.0
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if not 0 < self.target <= 1:
+            raise SettingError("ada_target", f"{self.target}: must be above 0 and at most 1")
+        if not 0 < self.kimg < math.inf:
+            raise SettingError("ada_kimg", f"{self.kimg}: must be above 0 and finite")
+
+
+@dataclass(frozen=True)
 class Preset:
     """Everything that decides a run's results except the data, the seed and the precision."""
 
@@ -129,6 +153,7 @@ class Preset:
     schedule: ScheduleConfig
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     mirror: bool = True
 
     def __post_init__(self) -> None:
@@ -137,6 +162,10 @@ class Preset:
                 "resolution",
                 f"{self.network.resolution} of the networks and {self.schedule.resolution} of the schedule differ; "
                 "give both the resolution of the data",
+            )
+        if self.optimizer.freeze_d >= (levels := len(self.network.levels)):
+            raise SettingError(
+                "freeze_d", f"{self.optimizer.freeze_d}: the discriminator has {levels} levels; leave one to train"
             )
         if self.loss.kind == "lsgan" and self.network.d_statistics == "discrimination":
             raise SettingError(

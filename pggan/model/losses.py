@@ -19,9 +19,13 @@ from torch.nn import functional
 
 from pggan.config.level import Level
 from pggan.config.presets import LossConfig
+from pggan.model.augment.augmentation import Augmentation
 from pggan.model.convolution import without_weight_gradients
 from pggan.model.layers import shared_weights, to_float32
 from pggan.model.networks import Discriminator, Generator, down2, up2
+
+OVERFITTING = "r_t"
+"""Name of the statistic that `overfitting` gives."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,33 @@ class LossTerms:
     statistics: dict[str, Tensor]
 
 
-def statistic_names(network: Literal["d", "g"], config: LossConfig, *, labels: bool) -> list[str]:
-    """Return the names of the statistics of a network's step, sorted; `labels`: whether it has classes."""
+def statistic_names(
+    network: Literal["d", "g"], config: LossConfig, *, labels: bool, augmented: bool = False
+) -> list[str]:
+    """Return the names of the statistics of a network's step, sorted.
+
+    `labels`: whether it has classes; `augmented`: whether it has an augmentation, be it of strength 0.
+    """
     if network == "g":
         return ["g_loss", "label_loss"] if labels else ["g_loss"]
     names = ["d_loss", "fake_score", "real_score"]
     if config.kind == "wgan-gp":
         names += ["drift", "gradient_norm", "gradient_penalty", "mixed_score"]
+    if augmented:
+        names.append(OVERFITTING)
     return sorted([*names, "fake_label_loss", "real_label_loss"] if labels else names)
+
+
+def overfitting(real_scores: Tensor, fake_scores: Tensor, config: LossConfig) -> Tensor:
+    """Return ADA's measure of overfitting, -1..1: the mean sign of how much more real a real looks than a fake.
+
+    The ADA paper's r_t is the mean sign of the reals' scores, because its loss puts the border between reals and fakes
+    at 0. Scores of WGAN-GP have neither a border nor a scale, so each of the reals (N,) is compared with one of the
+    fakes (N,) instead. The result is 0 where the discriminator cannot tell them apart, and 1 where no fake passes for
+    a real; it is P(real above fake) - P(real below fake).
+    """
+    signs = torch.sign(real_scores - fake_scores)
+    return (-signs if config.kind == "lsgan" else signs).mean()  # LSGAN's scores are low for reals
 
 
 def fade(reals: Tensor, below: float) -> Tensor:
@@ -80,6 +103,11 @@ def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return -(labels.to(logits) * functional.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
+def augmented(images: Tensor, augmentation: Augmentation | None, *sets: int) -> Tensor:
+    """Return the images as the discriminator sees them: transformed, set after set, where there is an augmentation."""
+    return images if augmentation is None else augmentation(images, sets)
+
+
 def d_step_terms(
     discriminator: Discriminator,
     reals: Tensor,
@@ -91,6 +119,7 @@ def d_step_terms(
     labels: Tensor | None = None,
     group: int | None = None,
     loss_scale: float = 1.0,
+    augmentation: Augmentation | None = None,
 ) -> LossTerms:
     """Return the discriminator's loss.
 
@@ -101,16 +130,19 @@ def d_step_terms(
         labels: (N, classes) of the reals and of the fakes, None without classes.
         group: samples per stddev group, from `partition`; None: derived from N.
         loss_scale: of float16's gradient scaler, for the inner gradient; 1 otherwise.
+        augmentation: transforms of the reals, the fakes and the mixed pictures. They count as a part of the
+            discriminator: the penalty's gradient is that by the picture before its transform.
     """
     count, level = len(reals), Level(discriminator.config.resolution, lod)
     fakes = fakes.detach()
     with shared_weights(discriminator):
-        scores, logits = discriminator(torch.cat([reals, fakes]), lod, batches=2, group=group)
+        pictures = augmented(torch.cat([reals, fakes]), augmentation, 0, 1)
+        scores, logits = discriminator(pictures, lod, batches=2, group=group)
         real_scores, fake_scores = scores[:count], scores[count:]
         parts: dict[str, Tensor] = {"real_score": real_scores.mean(), "fake_score": fake_scores.mean()}
         if config.kind == "wgan-gp":
             mixed = torch.lerp(reals, fakes, mixing.to(reals).view(-1, 1, 1, 1)).requires_grad_()
-            mixed_scores, _ = discriminator(mixed, lod, group=group)
+            mixed_scores, _ = discriminator(augmented(mixed, augmentation, 2), lod, group=group)
             norms = gradient_norms(mixed_scores, mixed, loss_scale) * gradient_scale(config, level)
             error = (norms - config.gradient_target).square().mean() / config.gradient_target**2
             parts["mixed_score"] = mixed_scores.mean()
@@ -124,6 +156,8 @@ def d_step_terms(
         parts["real_label_loss"] = config.label_weight * label_loss(logits[:count], labels)
         parts["fake_label_loss"] = config.label_weight * label_loss(logits[count:], labels)
         loss = loss + parts["real_label_loss"] + parts["fake_label_loss"]
+    if augmentation is not None:
+        parts[OVERFITTING] = overfitting(real_scores, fake_scores, config)
     return LossTerms(loss, {name: value.detach() for name, value in {"d_loss": loss, **parts}.items()})
 
 
@@ -136,9 +170,10 @@ def g_step_terms(
     lod: float,
     labels: Tensor | None = None,
     group: int | None = None,
+    augmentation: Augmentation | None = None,
 ) -> LossTerms:
     """Return the generator's loss for fresh latents (N, latent_size) and their labels (N, classes)."""
-    fakes = generator(latents, labels, lod)
+    fakes = augmented(generator(latents, labels, lod), augmentation, 0)
     scores, logits = discriminator(fakes, lod, group=group)
     loss = scores.square().mean() if config.kind == "lsgan" else -scores.mean()
     parts: dict[str, Tensor] = {}

@@ -327,8 +327,11 @@ class Discriminator(nn.Module):
 Network = Generator | Discriminator
 
 
-def used_parameters(network: Network, lod: float) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield (name, parameter) of the layers used at `lod`, in a fixed order; the others get no gradient."""
+def used_parameters(network: Network, lod: float, frozen: int = 0) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield (name, parameter) of the layers used at `lod`, in a fixed order; the others get no gradient.
+
+    `frozen`: so many levels are left out, of the network's largest ones.
+    """
     at = Level(network.config.resolution, lod)
     color = "to_rgb" if isinstance(network, Generator) else "from_rgb"
     for name, parameter in network.named_parameters():
@@ -336,14 +339,14 @@ def used_parameters(network: Network, lod: float) -> Iterator[tuple[str, nn.Para
         size = int(level)
         is_color = layer == color or layer == "norm_rgb"
         fades_out = size * 2 == at.resolution and at.below > 0
-        if size > at.resolution or (is_color and size != at.resolution and not fades_out):
+        if size > min(at.resolution, at.full >> frozen) or (is_color and size != at.resolution and not fades_out):
             continue
         yield name, parameter
 
 
-def require_gradients(network: Network, lod: float | None) -> None:
-    """Let only the parameters used at `lod` take gradients; None: no parameter does."""
-    wanted = {name for name, _ in used_parameters(network, lod)} if lod is not None else set()
+def require_gradients(network: Network, lod: float | None, frozen: int = 0) -> None:
+    """Let only the parameters used at `lod` take gradients, without `frozen` levels; None: no parameter does."""
+    wanted = {name for name, _ in used_parameters(network, lod, frozen)} if lod is not None else set()
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in wanted)
 

@@ -79,7 +79,7 @@ def _content(run: Path, saved: SavedRun, faces: Source | None, device: str) -> d
     if stats.damaged:
         lines = "1 line is" if stats.damaged == 1 else f"{stats.damaged} lines are"
         notes.texts.append(f"stats.jsonl: {lines} damaged and left out")
-    phases = stages(saved.preset.schedule)
+    phases, augment = stages(saved.preset.schedule), saved.preset.augment
     took = speeds(stats, phases)
     resolution = saved.preset.network.resolution
     try:
@@ -99,7 +99,9 @@ def _content(run: Path, saved: SavedRun, faces: Source | None, device: str) -> d
         "warnings": [message for message in stats.messages if message.kind == "warning"],
         "differing": _differing(saved),
         "settings": [(name, _words(value)) for name, value in flat(saved.preset).items()],
-        "charts": charts(stats, phases, saved.preset.loss.gradient_target),
+        "charts": charts(
+            stats, phases, saved.preset.loss.gradient_target, augment.target if augment.kind == "ada" else None
+        ),
         "swd": newest_swd(stats),
         "grids": [(grid, _level_at(phases, grid.kimg)) for grid in grids],
         "snapshots": len(files),

@@ -115,10 +115,12 @@ def _show_phases(axes: Axes, phases: Sequence[Stage], end: float) -> None:
                 )
 
 
-def charts(stats: Stats, phases: Sequence[Stage], gradient_target: float) -> list[PageFigure]:
+def charts(
+    stats: Stats, phases: Sequence[Stage], gradient_target: float, ada_target: float | None = None
+) -> list[PageFigure]:
     """Return curves of everything that stats.jsonl has numbers of.
 
-    gradient_target: what the penalty pulls the gradient's norm to.
+    gradient_target: what the penalty pulls the gradient's norm to. ada_target: what ADA pulls r_t to, None without it.
     """
 
     def chart(title: str, caption: str, group: str, labels: dict[str, str], **options: Any) -> None:
@@ -143,6 +145,10 @@ def charts(stats: Stats, phases: Sequence[Stage], gradient_target: float) -> lis
     chart("Gradients", caption, "loss", {"d_gradient": "D", "g_gradient": "G"}, logarithmic=True)
     caption = "of the score by the mixed image; the penalty pulls it to the dashed line"
     chart("Norm of the gradient", caption, "loss", {"gradient_norm": "norm"}, mark=gradient_target)
+    caption = "r_t: how surely the discriminator tells reals from fakes, from 0 (not at all) to 1 (always)"
+    if ada_target is not None:
+        caption += "; ADA's strength p rises while r_t is above the dashed line"
+    chart("Augmentation", caption, "loss", {"r_t": "r_t", "augment_p": "p"}, mark=ada_target, from_zero=True)
 
     names = stats.names("metrics")
     swd = {f"swd_{level}": str(level) for level in levels_of(names, "swd")} | {"swd": AVERAGE, "swd_floor": REALS}

@@ -44,7 +44,8 @@ def report(run: Run, state: ScheduleState) -> None:
     position, tick = run.position, run.position.tick
     memory = memory_bytes(run.device)
     eta = run.plan.seconds_left(position.images, state.resolution, tick.seconds / max(tick.images, 1))
-    run.log.log(status_line(state, tick, position.images, memory, eta, run.metrics.status()))
+    status = "  ".join(filter(None, (run.stepper.augmenter.status(), run.metrics.status())))
+    run.log.log(status_line(state, tick, position.images, memory, eta, status))
     # Readers work side by side; in one process reading is a part of waiting.
     readers = max(1, run.options.workers) if tick.reading > tick.waiting else 1
     values = {

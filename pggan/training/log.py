@@ -103,15 +103,15 @@ def memory_bytes(device: torch.device) -> dict[str, int]:
 
 
 def status_line(
-    state: ScheduleState, tick: Tick, images: int, memory: Mapping[str, int], eta: float, metrics: str = ""
+    state: ScheduleState, tick: Tick, images: int, memory: Mapping[str, int], eta: float, more: str = ""
 ) -> str:
-    """Return a line for the console; `metrics` as text."""
+    """Return a line for the console that ends with `more`, such as metrics."""
     per_kimg = tick.seconds / max(tick.images, 1) * 1000
     used = memory.get("device_peak", memory["process_peak"])
     return (
         f"tick {tick.number:<4} kimg {images / 1000:<9.2f} res {state.resolution:<4} alpha {state.alpha:.2f} "
         f"batch {state.minibatch:<3} time {duration(tick.elapsed):<11} sec/kimg {per_kimg:<8.2f} "
-        f"mem {used / 2**30:.2f}G  ETA {duration(eta)}{'  ' if metrics else ''}{metrics}"
+        f"mem {used / 2**30:.2f}G  ETA {duration(eta)}{'  ' if more else ''}{more}"
     )
 
 

@@ -13,7 +13,7 @@ import click
 
 from datatools.cli import FiniteNumber, PathOption
 from datatools.errors import SettingError, flag
-from pggan.config.presets import PRESETS, LossName, Preset
+from pggan.config.presets import PRESETS, AugmentName, LossName, Preset
 from pggan.precision import PrecisionName
 
 TrainingMetric = Literal["swd", "ms-ssim"]  # those that need nothing but the images
@@ -118,6 +118,20 @@ class TrainingOptions:
         "Where the penalty takes its norm.", click.Choice(["full", "native"]), "loss.gradient_norm"
     )
     mirror: bool | None = option("Mirror half of the reals.", click.BOOL, "mirror")
+    augment: AugmentName | None = option(
+        "Random transforms of what the discriminator sees.", click.Choice(get_args(AugmentName)), "augment.kind"
+    )
+    ada_target: float | None = option(
+        "Overfitting above which ADA's strength rises.", FiniteNumber(0, 1, min_open=True), "augment.target"
+    )
+    ada_kimg: float | None = option(
+        "Thousands of reals in which ADA's strength can rise from 0 to 1.", ABOVE_0, "augment.kimg"
+    )
+    freeze_d: int | None = option(
+        "Levels of the discriminator that keep the weights of --init-from, the largest first.",
+        click.IntRange(0),
+        "optimizer.freeze_d",
+    )
     tick_kimg: float | None = option(
         "Thousands of reals between status lines.",
         ABOVE_0,
@@ -183,7 +197,8 @@ class TrainingOptions:
             preset = preset.with_resolution(self.resolution)
         if self.loss is not None and self.loss != preset.loss.kind:
             preset = preset.with_loss(self.loss)
-        changes: dict[str, dict[str, Any]] = {"network": {}, "schedule": {}, "loss": {}, "": {}}
+        parts = {setting.rpartition(".")[0] for spec in SPECS.values() for setting in spec.settings}
+        changes: dict[str, dict[str, Any]] = {part: {} for part in parts}
         for name, spec in SPECS.items():
             value = getattr(self, name)
             if value is None or name in ("labels", "resolution", "loss"):

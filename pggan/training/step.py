@@ -21,10 +21,11 @@ from pggan.config.presets import OptimizerConfig, Preset
 from pggan.config.schedule import ScheduleState
 from pggan.data.stream import Batch, as_floats
 from pggan.model.files import NetworkSet
-from pggan.model.losses import LossTerms, combine, d_step_terms, fade, g_step_terms, statistic_names
+from pggan.model.losses import OVERFITTING, LossTerms, combine, d_step_terms, fade, g_step_terms, statistic_names
 from pggan.model.networks import Discriminator, Generator, Network, require_gradients, update_ema, used_parameters
 from pggan.precision import LossScale, PrecisionName, autocast
 from pggan.rng import Purpose, normals, rng, seeded, torch_seed, uniforms
+from pggan.training.augmenter import STRENGTH, Augmenter
 from pggan.training.distributed import Team
 from pggan.training.microbatches import Part, Partition, partition
 
@@ -89,6 +90,7 @@ class Stepper:
     def __post_init__(self) -> None:
         self.d_scale = LossScale.for_precision(self.precision)
         self.g_scale = LossScale.for_precision(self.precision)
+        self.augmenter = Augmenter(self.preset.augment, self.seed)
         self.stopping = False  # whether any process of the team was asked to stop, as of the last step
         self._reported: set[str] = set()
         self._partitions: dict[tuple[int, int | None], Partition] = {}
@@ -102,6 +104,7 @@ class Stepper:
             "d_optimizer": networks.d_optimizer.state_dict(),
             "g_scale": self.g_scale.state(),
             "d_scale": self.d_scale.state(),
+            **self.augmenter.state(),
         }
 
     def load(self, values: Mapping[str, Any]) -> None:
@@ -120,6 +123,7 @@ class Stepper:
                 group.update(own)  # settings are the run's own: they may have been forked
         self.g_scale.load(values["g_scale"])
         self.d_scale.load(values["d_scale"])
+        self.augmenter.load(values)
 
     def rows(self, minibatch: int) -> NDArray[np.int64]:
         """Return the positions in the minibatch that this device handles, ascending."""
@@ -144,7 +148,8 @@ class Stepper:
         latents = self._latents("latents-d", images, size)
         mixing = uniforms(self.seed, "mixing", images, size).to(self.device)
         labels = None if self.labels is None else self._labels_at(batch.indices.numpy())
-        require_gradients(networks.discriminator, state.lod)
+        augmentation = self.augmenter.draw("augment-d", state, images, self.device)
+        require_gradients(networks.discriminator, state.lod, self.preset.optimizer.freeze_d)
         require_gradients(networks.generator, None)
 
         def terms(part: Part, group: int) -> LossTerms:
@@ -164,12 +169,17 @@ class Stepper:
                     labels=own_labels,
                     group=group,
                     loss_scale=self.d_scale.value,
+                    augmentation=augmentation and augmentation.at(indices),
                 )
 
         with self._noise(images, 0):
             stats = self._update(networks.discriminator, networks.d_optimizer, self.d_scale, state, terms, "d")
         update_ema(networks.ema, networks.generator, self.preset.optimizer.decay_at(images, size))
         networks.discriminator.update_noise(torch.tensor(stats["fake_score"]))
+        if self.augmenter.is_adaptive:
+            stats[STRENGTH] = self.augmenter.strength
+            if not stats["non_finite"]:
+                self.augmenter.after(stats[OVERFITTING], size)
         return stats
 
     def generator_step(self, state: ScheduleState, images: int) -> Stats:
@@ -179,6 +189,7 @@ class Stepper:
         labels = None
         if self.labels is not None:
             labels = self._labels_at(rng(self.seed, "labels", images).integers(0, len(self.labels), size))
+        augmentation = self.augmenter.draw("augment-g", state, images, self.device)
         require_gradients(networks.generator, state.lod)
         require_gradients(networks.discriminator, None)
 
@@ -193,6 +204,7 @@ class Stepper:
                     lod=state.lod,
                     labels=None if labels is None else labels[indices],
                     group=group,
+                    augmentation=augmentation and augmentation.at(indices),
                 )
 
         with self._noise(images, 1):
@@ -208,7 +220,8 @@ class Stepper:
         name: Literal["d", "g"],
     ) -> Stats:
         """Compute the gradients of the whole minibatch, then make a step of Adam, unless something is not finite."""
-        parameters = [parameter for _, parameter in used_parameters(network, state.lod)]
+        frozen = self.preset.optimizer.freeze_d if name == "d" else 0
+        parameters = [parameter for _, parameter in used_parameters(network, state.lod, frozen)]
         stats = self._gradients(parameters, optimizer, scale, state.minibatch, terms, name)
         finite = all(map(math.isfinite, stats.values()))
         stats["non_finite"] = 0.0 if finite else 1.0
@@ -244,7 +257,8 @@ class Stepper:
                 optimizer.zero_grad(set_to_none=True)
             self._halve(minibatch)
         # a device without samples has none of these statistics, and takes part with zeros
-        names = statistic_names(name, self.preset.loss, labels=self.labels is not None)
+        augmented = name == "d" and self.preset.augment.kind != "none"
+        names = statistic_names(name, self.preset.loss, labels=self.labels is not None, augmented=augmented)
         values = torch.stack([found[key] for key in names]) if found else torch.zeros(len(names), device=self.device)
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         if self.team.size > 1:

@@ -3,7 +3,10 @@
 import json
 import multiprocessing
 import os
+import random
+import shutil
 import signal
+import time
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,6 +19,7 @@ from datatools.pyramid import Provenance, PyramidWriter
 from pggan.config.presets import NetworkConfig, Preset
 from pggan.config.schedule import ScheduleConfig
 from pggan.training import loop
+from pggan.training.checkpoints import checkpoints, load_checkpoint
 from pggan.training.options import TrainingOptions
 from pggan.training.run import prepare_run
 from tests.support.builds import HANGS
@@ -67,9 +71,9 @@ def write_pyramid(
 
 
 def config_of(h5: Path, out: Path, **changes: Any) -> TrainingOptions:
-    """A run of `PRESET` on the CPU; `schedule`, `network`, `loss` change parts of the preset."""
+    """A run of `PRESET` on the CPU; names of its parts, such as `schedule`, change settings of them."""
     preset = changes.pop("preset", PRESET)
-    for part in ("schedule", "network", "loss"):
+    for part in ("schedule", "network", "loss", "optimizer", "augment"):
         preset = replace(preset, **{part: replace(getattr(preset, part), **changes.pop(part, {}))})
     return TrainingOptions(h5=h5, out=out, preset=preset, device="cpu", **{"workers": 0, **changes})
 
@@ -134,6 +138,26 @@ def finish(process: BaseProcess) -> int:
     return process.exitcode
 
 
+def kill_at_random_times(config: TrainingOptions, dice: random.Random, seconds: float) -> None:
+    """Kills a run three times at random and resumes it; `seconds` is about what the whole run takes."""
+    assert config.out is not None
+    folder, seen, kills = config.out / "checkpoints", -1, 0
+    while kills < 3:
+        process = start(config)
+        while process.is_alive() and max((c.images for c in checkpoints(folder)), default=-1) <= seen:
+            time.sleep(0.001)  # until it has got further than the one before
+        time.sleep(dice.uniform(0, seconds / 10))
+        process.kill()
+        if finish(process) == 0:  # this process was kept waiting: a run that finished says nothing, begin another
+            shutil.rmtree(config.out)
+            seen, kills = -1, 0
+            continue
+        assert process.exitcode == -signal.SIGKILL
+        kills += 1
+        seen = checkpoints(folder)[0].images
+    assert finish(start(config)) == 0
+
+
 def stats_of(out: Path) -> list[dict[str, Any]]:
     """Lines of stats.jsonl without what differs from run to run: events, timing and memory."""
     lines = [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
@@ -167,8 +191,6 @@ def assert_equal_values(first: Any, second: Any, where: str = "") -> None:
 
 def assert_equal_runs(first: Path, second: Path) -> None:
     """Weights, Adam, averages, statistics, pictures and model file of two finished runs are the same, bit for bit."""
-    from pggan.training.checkpoints import checkpoints, load_checkpoint
-
     values = []
     for out in (first, second):
         newest = load_checkpoint(checkpoints(out / "checkpoints")[0])

@@ -20,7 +20,7 @@ def test_presets_survive_json(name: str) -> None:
 
 def test_settings_of_older_versions_mean_what_they_meant() -> None:
     values = PRESETS["tiny"].to_json()
-    del values["optimizer"]["ema_ramp"]
+    del values["optimizer"]["ema_ramp"], values["optimizer"]["freeze_d"], values["augment"]
     assert preset_from_json(values) == replace(PRESETS["tiny"], optimizer=OptimizerConfig())
     values["optimizer"]["average_decay"] = values["optimizer"].pop("ema_decay") / 2
     assert preset_from_json(values).optimizer == OptimizerConfig(ema_decay=0.999 / 2)

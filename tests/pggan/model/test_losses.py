@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from pggan.config.level import Level
-from pggan.config.presets import LossConfig, NetworkConfig
+from pggan.config.presets import AugmentConfig, LossConfig, NetworkConfig
+from pggan.model.augment.augmentation import Augmentation, draw
 from pggan.model.losses import (
     LossTerms,
     combine,
@@ -16,6 +18,7 @@ from pggan.model.losses import (
     g_step_terms,
     gradient_norms,
     gradient_scale,
+    overfitting,
     statistic_names,
 )
 from pggan.model.networks import Discriminator, Generator, require_gradients
@@ -59,6 +62,47 @@ def test_statistics_have_the_names_that_devices_agree_on(config: LossConfig, cla
     g_terms = g_step_terms(generator, discriminator, torch.rand(4, 16), config=config, lod=0.0, labels=labels)
     assert sorted(d_terms.statistics) == statistic_names("d", config, labels=bool(classes))
     assert sorted(g_terms.statistics) == statistic_names("g", config, labels=bool(classes))
+
+
+def test_overfitting_compares_each_real_with_a_fake() -> None:
+    reals, fakes = torch.tensor([3.0, 1.0, 5.0, 2.0]), torch.tensor([1.0, 4.0, 0.0, 2.0])
+    assert overfitting(reals, fakes, LossConfig()).item() == 0.25
+    assert overfitting(100 * reals - 7, 100 * fakes - 7, LossConfig()).item() == 0.25
+    assert overfitting(reals, fakes, LSGAN).item() == -0.25
+    assert overfitting(reals, reals, LSGAN).item() == 0
+    assert overfitting(fakes + 9, fakes, LossConfig()).item() == 1
+
+
+def drawn(kind: str, sets: int, strength: float = 0.9) -> Augmentation:
+    rng, config = np.random.default_rng(2), AugmentConfig(kind)  # type: ignore[arg-type]
+    return draw(config, strength, rng, sets=sets, count=4, resolution=16, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("kind", ["ada", "diffaugment"])
+def test_augmentation_is_a_part_of_the_discriminator(kind: str) -> None:
+    """Reals, fakes and mixed pictures meet one function; the penalty's gradient is by the picture before it."""
+    generator, discriminator = Generator(SMALL).double(), Discriminator(SMALL).double()
+    reals, fakes, mixing, config = noise(4, 3, 16, 16), noise(4, 3, 16, 16), torch.rand(4), LossConfig()
+    augmentation = drawn(kind, 3)
+    terms = d_step_terms(discriminator, reals, fakes, mixing, config=config, lod=0.0, augmentation=augmentation)
+    real_scores, fake_scores = (discriminator(augmentation(x, (i,)))[0] for i, x in enumerate((reals, fakes)))
+    mixed = torch.lerp(reals, fakes, mixing.double().view(-1, 1, 1, 1)).requires_grad_()
+    mixed_scores = discriminator(augmentation(mixed, (2,)))[0]
+    (gradient,) = torch.autograd.grad(mixed_scores.sum(), mixed)
+    expected = {
+        "real_score": real_scores.mean(),
+        "fake_score": fake_scores.mean(),
+        "mixed_score": mixed_scores.mean(),
+        "gradient_norm": gradient.flatten(1).norm(dim=1).mean(),
+        "r_t": torch.sign(real_scores - fake_scores).mean(),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(terms.statistics[name], value.detach(), msg=name)
+    assert sorted(terms.statistics) == statistic_names("d", config, labels=False, augmented=True)
+    terms.loss.backward()  # through the penalty's gradient
+    latents, augmentation = noise(4, 16), drawn(kind, 1)
+    loss = g_step_terms(generator, discriminator, latents, config=config, lod=0.0, augmentation=augmentation).loss
+    torch.testing.assert_close(loss, -discriminator(augmentation(generator(latents), (0,)))[0].mean())
 
 
 @pytest.mark.parametrize(("name", "lod"), oracle.CASES)

@@ -361,6 +361,14 @@ def test_only_working_parameters_take_gradients() -> None:
     assert not any(p.requires_grad for p in generator.parameters())
 
 
+@pytest.mark.parametrize(("lod", "frozen", "trained"), [(0.0, 1, {4, 8}), (0.5, 2, {4}), (1.0, 1, {4, 8})])
+def test_the_largest_levels_can_be_frozen(lod: float, frozen: int, trained: set[int]) -> None:
+    discriminator = Discriminator(SMALL)
+    assert {int(name.split(".")[1]) for name, _ in used_parameters(discriminator, lod, frozen)} == trained
+    require_gradients(discriminator, lod, frozen)
+    assert {int(n.split(".")[1]) for n, p in discriminator.named_parameters() if p.requires_grad} == trained
+
+
 def test_ema_continues_through_growth() -> None:
     generator, ema = Generator(SMALL), Generator(SMALL)
     start = {name: value.clone() for name, value in ema.state_dict().items()}

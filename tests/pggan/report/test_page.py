@@ -269,6 +269,17 @@ def test_charts_of_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     assert charts(stats({"swd": math.nan}), PHASES, gradient_target=1.0) == []
 
 
+def test_the_chart_of_the_augmentation() -> None:
+    rows = tuple({"images": 1000 * tick, "loss": {"r_t": 0.5, "augment_p": 0.1 * tick}} for tick in range(3))
+    (ada,) = charts(Stats(rows, 0), PHASES, gradient_target=1.0, ada_target=0.6)
+    assert ada.title == "Augmentation"
+    assert ada.caption.endswith("the dashed line. Last: r_t: 0.5, p: 0.2.")
+    for row in rows:
+        del row["loss"]["augment_p"]  # type: ignore[attr-defined]
+    (other,) = charts(Stats(rows, 0), PHASES, gradient_target=1.0)
+    assert "dashed" not in other.caption
+
+
 def test_metrics_of_a_run_are_on_its_page(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
     lines = [line for line in lines if "event" not in line]

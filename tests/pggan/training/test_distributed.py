@@ -54,8 +54,9 @@ assert not any("gloo" in name or "tcpstore" in name for name in names), f"left b
 
 
 def config(h5: Path, out: Path, kimg: float) -> TrainingOptions:
-    """Whole stddev groups for two processes: minibatch 8, groups of 4."""
-    return config_of(h5, out, schedule={"minibatch_base": 8, "total_kimg": kimg}, keep=20)
+    """Whole stddev groups for two processes: minibatch 8, groups of 4; every picture with a transform of its own."""
+    schedule = {"minibatch_base": 8, "total_kimg": kimg}
+    return config_of(h5, out, schedule=schedule, augment={"kind": "diffaugment"}, keep=20)
 
 
 def launch(h5: Path, out: Path, processes: int, kimg: float, gradients: Path) -> None:
@@ -101,6 +102,7 @@ def test_runs_agree_and_one_process_writes(folder: Path) -> None:
     assert [line["images"] for line in one] == [line["images"] for line in two]
     for first, second in zip(one, two, strict=True):
         assert first["loss"]["d_loss"] == pytest.approx(second["loss"]["d_loss"], rel=1e-3, abs=1e-3)
+        assert first["loss"].keys() == second["loss"].keys() >= {"r_t"}
     assert (folder / "two" / "log.txt").read_text().count("finished after") == 1
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import sys
 import time
@@ -37,6 +36,7 @@ from tests.support.pggan_runs import (
     config_of,
     events_of,
     finish,
+    kill_at_random_times,
     start,
     stats_of,
     train,
@@ -108,22 +108,7 @@ def test_killed_at_random_times_is_the_same(h5: Path, straight: Path, tmp_path: 
     reference = replace(config, out=tmp_path / "reference")
     begin = time.monotonic()
     train(reference)
-    seconds = time.monotonic() - begin
-    folder, seen, kills = config.out / "checkpoints", -1, 0
-    while kills < 3:
-        process = start(config)
-        while process.is_alive() and max((c.images for c in checkpoints(folder)), default=-1) <= seen:
-            time.sleep(0.001)  # until it has got further than the one before
-        time.sleep(dice.uniform(0, seconds / 10))
-        process.kill()
-        if finish(process) == 0:  # this process was kept waiting: a run that finished says nothing, begin another
-            shutil.rmtree(config.out)
-            seen, kills = -1, 0
-            continue
-        assert process.exitcode == -signal.SIGKILL
-        kills += 1
-        seen = checkpoints(folder)[0].images
-    assert finish(start(config)) == 0
+    kill_at_random_times(config, dice, time.monotonic() - begin)
     assert_equal_runs(reference.out, config.out)
     assert stats_of(straight) == stats_of(config.out)  # how often it is saved changes nothing
 

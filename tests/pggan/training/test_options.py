@@ -59,6 +59,8 @@ def test_settings_of_options_exist() -> None:
         ({"resolution": 16}, {"network.resolution", "schedule.resolution"}),
         ({"loss": "lsgan"}, {"loss.kind", "network.d_noise"}),
         ({"mirror": False}, {"mirror"}),
+        ({"augment": "ada", "ada_target": 0.5, "ada_kimg": 9.0}, {"augment.kind", "augment.target", "augment.kimg"}),
+        ({"freeze_d": 2}, {"optimizer.freeze_d"}),
         ({"stddev_group": 0}, {"network.stddev_group"}),
         ({"training_kimg": 0.0, "transition_kimg": 3.0}, {"schedule.training_kimg", "schedule.transition_kimg"}),
         ({"keep": 7, "seed": 3, "labels": "file"}, set()),

@@ -1,0 +1,1 @@
+"""Random transforms of everything that the discriminator sees, for training with few pictures."""
