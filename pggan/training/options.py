@@ -63,7 +63,7 @@ class TrainingOptions:
     h5: Path = option("The pyramid file.", PathOption(), default=MISSING)
     out: Path | None = option("Run folder.  [default: runs/<file>-<preset>]", PathOption(), changes_results=False)
     preset: str | Preset | None = option(f"Named settings: {', '.join(PRESETS)}.  [default: by resolution and devices]")
-    config: Path | None = option("Another run's settings: its folder or config.json.", PathOption())
+    config: Path | None = option("Settings of another run, by its folder or config.json.", PathOption())
     seed: int | None = option("Seed of all random numbers.  [default: 0]", click.IntRange(0))
     device: str = option(
         "Where to compute.", click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", changes_results=False
