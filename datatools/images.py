@@ -206,13 +206,23 @@ def save_jpeg(path: Path, array: NDArray[np.uint8], quality: int = 90) -> None:
     _save(path, array, format="JPEG", quality=quality)
 
 
+def encode_jpeg(array: NDArray[np.uint8], quality: int = 90) -> bytes:
+    """Return the bytes of a JPEG file of (H, W, 3) uint8 RGB."""
+    return _encode(array, format="JPEG", quality=quality)
+
+
 def _save(path: Path, array: NDArray[np.uint8], **options: Any) -> None:
+    data = _encode(array, **options)
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_bytes(data)
+
+
+def _encode(array: NDArray[np.uint8], **options: Any) -> bytes:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise ArrayError(f"expected (H, W, 3) uint8, found {array.shape} {array.dtype}")
     encoded = io.BytesIO()  # Pillow's own writing to a file does not say why it failed
     Image.fromarray(array).save(encoded, **options)
-    with atomic_path(Path(path)) as temporary:
-        temporary.write_bytes(encoded.getbuffer())
+    return encoded.getvalue()
 
 
 def open_header(data: bytes) -> Image.Image:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,6 +35,16 @@ def tile(pictures: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], columns: int
 def save_grid(path: Path, pictures: NDArray[np.uint8], columns: int) -> None:
     """Write the pictures as one PNG file, whole or not at all."""
     save_png(path, tile(pictures, columns))
+
+
+def shrink(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return the picture, (h, w, 3), reduced to at most `side` pixels in its longer side."""
+    height, width = picture.shape[:2]
+    factor = side / max(height, width)
+    if factor >= 1:
+        return picture
+    size = (max(round(width * factor), 1), max(round(height * factor), 1))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def snapshot_name(images: int) -> str:

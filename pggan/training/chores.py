@@ -11,16 +11,17 @@ from datatools.errors import DataError
 from datatools.text import duration
 from pggan.config.schedule import ScheduleState, state_at
 from pggan.data.stream import Order, Request, stream
-from pggan.media.grids import grid_size, save_grid, snapshot_name
+from pggan.media.grids import grid_size, save_grid, shrink, snapshot_name, tile
 from pggan.model.files import BEST, CHECKPOINTS, Model, render, save_model
 from pggan.rng import normals, rng
 from pggan.training.checkpoints import save_checkpoint
-from pggan.training.log import BOARD, STATS, memory_bytes, status_line
+from pggan.training.log import STATS, memory_bytes, scalars, status_line
 from pggan.training.metrics import MeasuringInterruptedError
 from pggan.training.run import Run
 from pggan.training.step import initialise_from_reals
 
 INITIAL_REALS = 500  # of minibatch discrimination
+PREVIEW = 1024  # pixels of the longer side of grids in TensorBoard, whose file keeps them all
 SILENCE = 50.0  # seconds on the console after which a line says that the run is at work
 
 
@@ -71,10 +72,10 @@ def report(run: Run, state: ScheduleState) -> None:
 
 
 def record(run: Run, values: dict[str, Any]) -> None:
-    """Write a line of stats.jsonl, which resuming needs, and points for TensorBoard, which may be missing."""
+    """Write a line of stats.jsonl, which resuming needs, and points elsewhere, which may be missing."""
     run.saving.must(run.out / STATS, partial(run.log.stats, values))
-    folder = run.out / BOARD
-    run.saving.may("TensorBoard's curves", folder, partial(run.log.points, run.position.images, values))
+    for name, sink in run.log.sinks.items():
+        run.saving.may(f"curves in {name}", name, partial(sink.add, run.position.images, scalars(values)))
 
 
 def show_life(run: Run, state: ScheduleState) -> None:
@@ -104,6 +105,9 @@ def save_snapshot(run: Run) -> None:
     pictures = render(run.stepper.networks.ema, latents, labels, lod, full=True)
     path = run.out / snapshot_name(run.position.images)
     run.saving.may("grids of fakes", path, partial(save_grid, path, pictures, columns))
+    preview = shrink(tile(pictures, columns), PREVIEW)
+    for name, sink in run.log.sinks.items():
+        run.saving.may(f"grids in {name}", name, partial(sink.add_picture, run.position.images, "fakes", preview))
 
 
 def save(run: Run) -> None:

@@ -22,6 +22,7 @@ from datatools.files import append_whole, as_data_error, atomic_path
 from datatools.text import duration
 from pggan.config.schedule import ScheduleState
 from pggan.training.board import Board
+from pggan.training.trackers import Sink
 
 STATS, BOARD = "stats.jsonl", "tensorboard"
 EventKind = Literal[
@@ -124,8 +125,10 @@ class RunLog:
 
     def __init__(self) -> None:
         self.folder: Path | None = None
+        self.sinks: dict[str, Sink] = {}
+        """Where curves and pictures go besides the run folder's own files, by the name that warnings use."""
         self.shown_at = time.monotonic()  # the last line
-        self._board: Board | None = None
+        self._has_resumed = False
         self._unwritten: deque[str] = deque(maxlen=UNWRITTEN)
         self._events: deque[str] = deque(maxlen=UNWRITTEN)
         self._has_warned = False
@@ -179,7 +182,7 @@ class RunLog:
                 self.log(line)
             data["message"] = message
         self._events.append(_json_line({"event": kind, **data}))
-        if self._board is not None:
+        if self._has_resumed:
             with suppress(OSError):
                 self._append("")
 
@@ -212,15 +215,15 @@ class RunLog:
                 rest += _json_line({**event, "event": "discarded"})
             with atomic_path(path) as temporary:
                 temporary.write_text(rest, encoding="utf-8")
-        self._board = Board(self.folder / BOARD, images + 1)
+        self._has_resumed = True
+        self.sinks["TensorBoard"] = Board(self.folder / BOARD, images + 1)
         return [values for _, values in kept]
 
-    def points(self, images: int, values: Mapping[str, Any]) -> None:
-        """Write the plain numbers of `values` for TensorBoard, `images` being the step; raises OSError."""
-        if self._board is not None:
-            groups = {name: value if isinstance(value, dict) else {"": value} for name, value in values.items()}
-            scalars = {f"{name}/{inner}".rstrip("/"): n for name, group in groups.items() for inner, n in group.items()}
-            self._board.add(images, scalars)
+
+def scalars(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a line of stats.jsonl by names such as `loss/d_loss`."""
+    groups = {name: value if isinstance(value, dict) else {"": value} for name, value in values.items()}
+    return {f"{name}/{inner}".rstrip("/"): n for name, group in groups.items() for inner, n in group.items()}
 
 
 def _is_cut(path: Path) -> bool:

@@ -15,6 +15,7 @@ from datatools.cli import FiniteNumber, PathOption
 from datatools.errors import SettingError, flag
 from pggan.config.presets import PRESETS, AugmentName, LossName, Preset
 from pggan.precision import PrecisionName
+from pggan.training.trackers import TRACKERS, TrackerName
 
 TrainingMetric = Literal["swd", "ms-ssim"]  # those that need nothing but the images
 IN_TRAINING: tuple[TrainingMetric, ...] = get_args(TrainingMetric)
@@ -152,6 +153,9 @@ class TrainingOptions:
         "Images of either set to measure.  [default: up to 8192 with CUDA, else 2048]",
         click.IntRange(2),
         changes_results=False,
+    )
+    log_to: TrackerName | None = option(
+        "Send curves and pictures to an experiment tracker, too.", click.Choice(TRACKERS), changes_results=False
     )
     workers: int = option("Threads that read large levels ahead.", click.IntRange(0), default=2, changes_results=False)
     threads: int | None = option(

@@ -59,13 +59,13 @@ class Saving:
                     self.event("note", f"{path}: written after {time.monotonic() - begin:.0f} s of waiting")
                 return value
 
-    def may(self, kind: str, path: Path, write: Callable[[], object]) -> None:
-        """Call `write` once; where it fails, warn, once for files of that kind until one of them can be written."""
+    def may(self, kind: str, place: Path | str, write: Callable[[], object]) -> None:
+        """Call `write` once; where it fails, warn, once for things of that kind until one of them can be written."""
         try:
             write()
         except OSError as error:
             if kind not in self._missing:
-                self.event("warning", f"{path}: {reason(error)}; the run continues without {kind}")
+                self.event("warning", f"{place}: {reason(error)}; the run continues without {kind}")
             self._missing.add(kind)
         else:
             self._missing.discard(kind)

@@ -19,6 +19,7 @@ from pggan.training.run import Position, Run
 from pggan.training.run_config import FILE_NAME
 from pggan.training.step import Networks, Stepper
 from pggan.training.threads import cores, using
+from pggan.training.trackers import Tracker
 
 
 @contextmanager
@@ -43,6 +44,12 @@ def session(run: Run) -> Iterator[None]:
             if run.team.is_main:
                 options = run.options
                 check_room(run.out, run.stepper.networks, keep=options.keep, best=bool(options.metrics))
+            if run.team.is_main and run.options.log_to is not None:
+                name = run.options.log_to
+                run.log.sinks[name] = tracker = Tracker(
+                    name, run.out, vars(run.settings) | {"preset": run.preset.to_json()}
+                )
+                stack.callback(run.saving.may, f"what was not sent to {name}", name, tracker.close)
             begin(run)
             if run.team.is_main:
                 run.saving.must(run.out / FILE_NAME, partial(run.settings.write, run.out))

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from datatools.images import decode_rgb
 from pggan.training.board import Board
 
 
@@ -23,6 +25,16 @@ def test_points_come_back_and_later_ones_are_replaced(tmp_path: Path) -> None:
     Board(folder, 17).add(20, {"loss/d_loss": 5.0})
     assert read(folder)["loss/d_loss"] == [(8, 4.0), (16, 8.0), (20, 5.0)]
     assert len(list(folder.iterdir())) == 2
+
+
+def test_pictures_come_back(tmp_path: Path) -> None:
+    picture = np.full((6, 8, 3), (200, 100, 50), np.uint8)
+    Board(tmp_path, 1).add_picture(8, "fakes", picture)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    (found,) = events.Images("fakes")
+    assert (found.step, found.width, found.height) == (8, 8, 6)
+    assert np.abs(decode_rgb(found.encoded_image_string).astype(int) - picture).max() <= 3
 
 
 def test_failures_reach_the_caller(tmp_path: Path) -> None:
