@@ -32,6 +32,13 @@ def tile(pictures: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], columns: int
     return np.ascontiguousarray(blocks.reshape(rows * side, columns * side, 3))
 
 
+def untile(grid: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return the pictures of a grid without gaps, (n, side, side, 3), row by row; the inverse of `tile`."""
+    rows, columns = grid.shape[0] // side, grid.shape[1] // side
+    blocks = grid[: rows * side, : columns * side].reshape(rows, side, columns, side, 3)
+    return np.ascontiguousarray(blocks.transpose(0, 2, 1, 3, 4).reshape(rows * columns, side, side, 3))
+
+
 def save_grid(path: Path, pictures: NDArray[np.uint8], columns: int) -> None:
     """Write the pictures as one PNG file, whole or not at all."""
     save_png(path, tile(pictures, columns))

@@ -7,14 +7,18 @@ from typing import Any
 
 from datatools.errors import DataError
 from datatools.files import as_data_error, atomic_path
-from datatools.webpage import TIMES, Notes, render
+from datatools.images import read_rgb
+from datatools.webpage import TIMES, Notes, PageFigure, render
 from pggan.config.presets import differences, flat, get_preset
 from pggan.config.schedule import Stage, stages
 from pggan.data.stream import Source
+from pggan.media.grids import untile
 from pggan.media.video import snapshots
+from pggan.model.files import Model
 from pggan.report.data import Stats, newest_swd, phase_at, read_stats, speeds
 from pggan.report.pictures import read_grids, read_reals, samples_of, with_neighbours
 from pggan.report.plots import charts
+from pggan.report.spectra import PICTURES, SMALLEST, spectrum_figure
 from pggan.training.distributed import choose_device
 from pggan.training.models import load_model
 from pggan.training.run_config import FILE_NAME, SavedRun, read_saved_run
@@ -118,14 +122,26 @@ def _samples(run: Path, saved: SavedRun, faces: Source | None, device: str, note
     model = notes.attempt("there are no samples", lambda: load_model(run).to(device))
     made = notes.attempt("there are no samples", samples_of, model) if model else None
     if not model or not made:
-        return {"samples": [], "sampled_at": 0, "searched": None}
+        return {"samples": [], "sampled_at": 0, "searched": None, "spectrum": None}
     pictures, samples = made
+    reals = run / "reals.png"
+    spectrum = notes.attempt("there are no spectra", _spectrum, model, reals) if reals.exists() else None
     near = faces and notes.attempt(
         "the nearest training faces could not be found",
         with_neighbours,
         *(samples, pictures, faces.pyramid, saved.preset.mirror, device),
     )
-    return {"samples": near or samples, "sampled_at": model.images, "searched": faces.count if faces and near else None}
+    searched = faces.count if faces and near else None
+    return {"samples": near or samples, "sampled_at": model.images, "searched": searched, "spectrum": spectrum}
+
+
+def _spectrum(model: Model, path: Path) -> PageFigure | None:
+    """Return spectra of the model's pictures and of the reals in the grid `path`; None where there are too few."""
+    side = model.config.resolution
+    if side < SMALLEST or model.level.resolution != side:
+        return None
+    reals = untile(read_rgb(path), side)[:PICTURES]
+    return spectrum_figure(model.pictures(range(len(reals))), reals) if len(reals) else None
 
 
 def _differing(saved: SavedRun) -> list[tuple[str, str, str]] | None:
