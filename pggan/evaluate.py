@@ -1,13 +1,14 @@
-"""Measure a model, or a set of images, against real images: SWD, MS-SSIM, FID, inception score, precision and recall.
+"""Measure a model, or a set of images, against real images: SWD, MS-SSIM, FID, KID and others.
 
 Prints a table, and with --json writes the numbers. A model that is still growing is measured at the size that it has
 reached, with reals of that size: mirrored and faded as its training saw them.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,19 @@ import torch
 
 from datatools.cli import OneLineCommand, PathOption, run_command
 from datatools.console import check_printed
-from datatools.errors import DataError
+from datatools.errors import DataError, SettingError
 from datatools.files import as_data_error, atomic_path, check_writable
 from datatools.progress import Progress
-from datatools.text import counted
+from datatools.text import byte_size, counted
 from pggan.data.labels import Labels
 from pggan.data.stream import Source
-from pggan.metrics.compare import METRICS, MetricName, Options, Results, check, inception_metrics, measure
+from pggan.metrics.compare import METRICS, Options, Results, check, check_described, describe_reals, measure
+from pggan.metrics.extractors import FID_RESIZE, FID_RESIZE_HELP, WEIGHTS_HELP, WeightFiles, open_extractors
+from pggan.metrics.features import Extractor
+from pggan.metrics.figures import NetworkName
 from pggan.metrics.image_sets import FolderSet, ImageSet, ModelSet, open_set
-from pggan.metrics.inception import Inception
+from pggan.metrics.inception import FidResize
+from pggan.metrics.reference import Reference, read_reference, write_reference
 from pggan.model.files import Model
 from pggan.training.distributed import choose_device
 from pggan.training.models import load_model, use_fastest_threads
@@ -36,13 +41,17 @@ Examples:
   python -m pggan.evaluate --model runs/faces --reals celebahq.h5
   python -m pggan.evaluate --model final.safetensors --reals celebahq.h5 --mirror --metrics swd,fid --json scores.json
   python -m pggan.evaluate --images pictures --reals celebahq.h5 --metrics swd --num-images 2000
+  python -m pggan.evaluate --reals celebahq.h5 --write-reference celebahq-fid.safetensors --metrics fid
+  python -m pggan.evaluate --model final.safetensors --reference celebahq-fid.safetensors --metrics fid
 
 \b
 SWD     Sliced Wasserstein distance times 1000 by level of detail; smaller is better. The floor is the distance
         between reals and other reals: a perfect model comes near it. Both depend on the number of images; compare
         only numbers that were measured with the same one.
 MS-SSIM Similarity within a set; near that of the reals is good, values near 1 mean mode collapse.
-fid, is, pr need torch-fidelity: pip install --no-deps 'torch-fidelity>=0.4,<0.5'
+fid, kid, is, pr, dc (Fréchet and kernel distance, inception score, precision and recall, density and coverage) use the
+        Inception network, and need torch-fidelity: pip install --no-deps 'torch-fidelity>=0.4,<0.5'
+fd-dinov2, kd-dinov2, dc-dinov2 use DINOv2, and need its weights: --weights dinov2=FILE
 """
 DEFAULT_IMAGES = 16_384
 CACHE = "metrics-cache"
@@ -75,10 +84,21 @@ class Subject:
 )
 @click.option("--model", type=PathOption(), help="Model to measure: a run folder or a model file.")
 @click.option("--images", type=PathOption(), help="Images to measure instead: a pyramid file or a folder of pictures.")
+@click.option("--reals", "reals_path", type=PathOption(), help="Real images: a pyramid file or a folder.")
+@click.option("--reference", type=PathOption(), help="Statistics of reals instead, from --write-reference.")
 @click.option(
-    "--reals", "reals_path", type=PathOption(), required=True, help="Real images: a pyramid file or a folder."
+    "--write-reference",
+    "reference_out",
+    type=PathOption(dir_okay=False),
+    help="Write what --metrics need of the reals to this file, and measure nothing.",
 )
-@click.option("--metrics", default="swd,ms-ssim", show_default=True, help=f"Any of {', '.join(METRICS)}, with commas.")
+@click.option(
+    "--resolution", type=click.IntRange(1), help="Side of the reals of --write-reference.  [default: largest]"
+)
+@click.option(
+    "--metrics",
+    help=f"Any of {', '.join(METRICS)}, with commas.  [default: swd,ms-ssim; fid for reference statistics]",
+)
 @click.option(
     "--num-images",
     type=click.IntRange(2),
@@ -94,30 +114,51 @@ class Subject:
     type=PathOption(file_okay=False),
     help=f"Folder to keep results of reals in.  [default: {CACHE} in the run folder]",
 )
-@click.option(
-    "--inception",
-    type=PathOption(),
-    help="Weight file of the Inception network, for fid, is, pr.  [default: downloaded]",
-)
+@click.option("--weights", type=WeightFiles(), help=f"{WEIGHTS_HELP}  [default: Inception's are downloaded]")
+@click.option("--inception", type=PathOption(), hidden=True)  # an older name of --weights inception=FILE
+@click.option("--fid-resize", type=FID_RESIZE, default="tensorflow", show_default=True, help=FID_RESIZE_HELP)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 def main(
     model: Path | None,
     images: Path | None,
-    reals_path: Path,
-    metrics: str,
+    reals_path: Path | None,
+    reference: Path | None,
+    reference_out: Path | None,
+    resolution: int | None,
+    metrics: str | None,
     num_images: int | None,
     seed: int,
     mirror: bool | None,
     json_path: Path | None,
     cache: Path | None,
+    weights: dict[str, Path] | None,
     inception: Path | None,
+    fid_resize: FidResize,
     device: str,
 ) -> None:
+    if metrics is None:
+        metrics = "swd,ms-ssim" if reference is reference_out is None else "fid"
     names = parse_metrics(metrics)
-    if json_path is not None:
-        check_json(json_path)
+    check_output("--json", json_path)
+    check_output("--write-reference", reference_out)
+    if inception is not None:
+        weights = {"inception": inception} | (weights or {})
     chosen = choose_device(device)
-    subject, reals = open_sets(model, images, reals_path, seed, chosen)
+    networks = partial(open_extractors, names, weights, fid_resize, chosen, download=True)
+    if reference_out is not None:
+        if reals_path is None or any((model, images, reference)):
+            raise SettingError("write_reference", f"{reference_out}: is made of --reals alone; nothing is measured")
+        options = Options(seed=seed, mirror=bool(mirror), device=chosen, cache=cache)
+        make_reference(reference_out, open_set(reals_path, resolution, shuffle=seed), names, options, networks)
+        return
+    if resolution is not None:
+        raise SettingError("resolution", f"{resolution}: is for --write-reference; sets are compared at their own size")
+    given = reals_path or (read_reference(reference) if reference else None)
+    if given is None or (reals_path and reference):
+        raise DataError("name real images, --reals FILE or FOLDER, or their statistics, --reference FILE, not both")
+    subject, reals = open_sets(model, images, given, seed, chosen)
+    if mirror is None and subject.mirror is None and isinstance(reals, Reference):
+        mirror = reals.mirror
     options = Options(
         count=num_images or min(DEFAULT_IMAGES, subject.images.count, reals.count),
         seed=seed,
@@ -126,24 +167,16 @@ def main(
         cache=cache or (subject.run / CACHE if subject.run else None),
     )
     check(subject.images, reals, names, options)  # before weights are fetched
-    if inception_metrics(names):
-        options = replace(options, extractor=Inception(inception, chosen))
+    options = replace(options, extractors=networks())
     with progress_bars() as progress:
         results = measure(subject.images, reals, names, options, progress)
     notes = [*subject.notes, *results.notes]
     if subject.mirror is None and mirror is None:
         notes.insert(0, "whether the training mirrored reals is not known: they are not mirrored; see --mirror")
-    for each in (subject.images, reals):
-        if isinstance(each, FolderSet) and each.below:
-            notes.append(f"{each.name}: {counted(each.below, 'picture')} in subfolders left out")
+    notes += [*left_out(subject.images), *left_out(reals)]
     if num_images is None and options.count < DEFAULT_IMAGES:
         notes.append(f"there are no more than {options.count} images of either set, the paper has {DEFAULT_IMAGES}")
-    changes = f"{' mirrored' if options.mirror else ''}{f', faded by {subject.fading:.2f}' if subject.fading else ''}"
-    size = f"{results.resolution} x {results.resolution}"
-    click.echo(f"{subject.title}: {results.count} images of {size}, against {reals.name}{changes}")
-    click.echo("\n".join(table(results)))
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
+    show(subject, reals, results, options, notes)
     if json_path is None:
         check_printed()
     else:
@@ -151,29 +184,81 @@ def main(
         write_json(json_path, {**results.to_json(), **about, "fading": subject.fading, "seed": seed, "notes": notes})
 
 
-def check_json(path: Path) -> None:
-    """Raise DataError, before any work, where the numbers could not be written."""
+def show(subject: Subject, reals: ImageSet, results: Results, options: Options, notes: list[str]) -> None:
+    """Print what was measured, a table of the results, and notes."""
+    changes = f"{' mirrored' if options.mirror else ''}{f', faded by {subject.fading:.2f}' if subject.fading else ''}"
+    size = f"{results.resolution} x {results.resolution}"
+    click.echo(f"{subject.title}: {results.count} images of {size}, against {reals.name}{changes}")
+    click.echo("\n".join(table(results)))
+    print_notes(notes)
+
+
+def make_reference(
+    path: Path,
+    reals: ImageSet,
+    metrics: list[str],
+    options: Options,
+    networks: Callable[[], Mapping[NetworkName, Extractor]],
+) -> None:
+    """Write what the metrics need of the reals, and print what was written."""
+    check_described(reals, metrics)  # before weights are fetched
+    with progress_bars() as progress:
+        written = describe_reals(reals, metrics, replace(options, extractors=networks()), progress)
+    write_reference(path, written)
+    size = f"{written.resolution} x {written.resolution}"
+    mirrored = " mirrored" if written.mirror else ""
+    click.echo(
+        f"{path}: {byte_size(path.stat().st_size)} for {', '.join(metrics)} against "
+        f"{counted(written.count, 'image')} of {size}{mirrored}, {reals.name}"
+    )
+    print_notes(left_out(reals))
+
+
+def left_out(images: ImageSet) -> list[str]:
+    """Return a note where a folder has pictures in subfolders."""
+    if isinstance(images, FolderSet) and images.below:
+        return [f"{images.name}: {counted(images.below, 'picture')} in subfolders left out"]
+    return []
+
+
+def print_notes(notes: list[str]) -> None:
+    """Print each note as a line on stderr."""
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+
+
+def check_output(option: str, path: Path | None) -> None:
+    """Raise DataError, before any work, where the file could not be written."""
+    if path is None:
+        return
     if not path.absolute().parent.is_dir():
-        raise DataError(f"--json {path}: the folder {path.absolute().parent} does not exist")
-    with as_data_error(f"--json {path}"):
+        raise DataError(f"{option} {path}: the folder {path.absolute().parent} does not exist")
+    with as_data_error(f"{option} {path}"):
         check_writable(path)
 
 
 def open_sets(
-    model: Path | None, images: Path | None, reals: Path, seed: int, device: torch.device
+    model: Path | None, images: Path | None, reals: Path | Reference, seed: int, device: torch.device
 ) -> tuple[Subject, ImageSet]:
-    """Open what is measured, a model or images, and the reals in the same size."""
+    """Open what is measured, a model or images, and the reals in the same size; statistics may stand for them."""
     if model is not None and images is None:
         loaded = load_model(model).to(device)
         use_fastest_threads(loaded)
         subject = of_model(model, reals, seed, loaded)
-        return subject, open_set(reals, subject.images.resolution, fading=subject.fading, shuffle=seed)
+        if not isinstance(reals, Reference):
+            return subject, open_set(reals, subject.images.resolution, fading=subject.fading, shuffle=seed)
+        if subject.fading:
+            raise DataError(f"{model}: is fading in a level; compare it with real images, not with statistics")
+        return subject, reals
     if images is not None and model is None:
-        return of_images(images, reals, seed)
+        if not isinstance(reals, Reference):
+            return of_images(images, reals, seed)
+        size = None if images.is_dir() else reals.resolution
+        return Subject(open_set(images, size, shuffle=seed), str(images)), reals
     raise DataError("name what is to be measured: --model RUN or FILE, or --images FILE or FOLDER, not both")
 
 
-def parse_metrics(text: str) -> list[MetricName]:
+def parse_metrics(text: str) -> list[str]:
     """Return the metrics of "swd,ms-ssim", each once; DataError for unknown ones."""
     names = [name.strip() for name in text.split(",")]
     for name in names:
@@ -182,7 +267,7 @@ def parse_metrics(text: str) -> list[MetricName]:
     return [metric for metric in METRICS if metric in names]
 
 
-def of_model(path: Path, reals: Path, seed: int, model: Model) -> Subject:
+def of_model(path: Path, reals: Path | Reference, seed: int, model: Model) -> Subject:
     """Return the model of a run or file; from the run's settings also what its training did to reals."""
     run = path if path.is_dir() else path.absolute().parent
     labels: Labels | None = None
@@ -193,7 +278,7 @@ def of_model(path: Path, reals: Path, seed: int, model: Model) -> Subject:
         if path.is_dir():
             raise
         saved, notes = None, [str(error)]  # a model file alone is enough, and its folder may be anybody's
-    if saved is not None and not reals.is_dir():
+    if saved is not None and isinstance(reals, Path) and not reals.is_dir():
         labels, notes = data_of_run(saved, reals)
     if model.config.classes and labels is None:
         notes.append("the labels of the training are not known: every class is made equally often")

@@ -2,7 +2,8 @@
 
 swd         sliced Wasserstein distance of two sets of images, level by level of a Laplacian pyramid
 ms_ssim     multi-scale structural similarity within one set: high where the pictures hardly differ
-frechet     Fréchet distance of two normal distributions
-fidelity    FID, inception score, precision and recall, by the network of the optional package torch-fidelity
+figures     FID, KID, inception score, precision and recall, density and coverage, from features
+inception   features by the Inception network, of the optional package torch-fidelity
+dinov2      features by DINOv2
 neighbours  the real images that are most like given ones
 """

@@ -6,12 +6,12 @@ Results that depend on the reals alone are cached by the digest of the data and 
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,23 +19,19 @@ from numpy.typing import NDArray
 
 from datatools.errors import DataError
 from datatools.text import counted
-from pggan.metrics import inception as fidelity
 from pggan.metrics.cache import Cache, Key
+from pggan.metrics.features import Extractor, Features, Summary, describe, joined
+from pggan.metrics.figures import FIGURES, NetworkName, figures, networks_of
 from pggan.metrics.image_sets import ImageSet
-from pggan.metrics.inception import Extractor, InceptionFeatures
 from pggan.metrics.ms_ssim import SMALLEST as MS_SSIM_SMALLEST
 from pggan.metrics.ms_ssim import ms_ssim
+from pggan.metrics.reference import Reference, statistics_for
 from pggan.metrics.swd import Descriptors, descriptor_bytes, levels, require_room, swd
 
-MetricName = Literal["swd", "ms-ssim", "fid", "is", "pr"]
-METRICS: tuple[MetricName, ...] = get_args(MetricName)
-LEAST: dict[MetricName, int] = {
-    "swd": 2,
-    "ms-ssim": 2,
-    "fid": 2,
-    "is": fidelity.SPLITS,
-    "pr": fidelity.NEIGHBOURHOOD + 1,
-}
+OF_IMAGES = ("swd", "ms-ssim")
+"""Metrics that need no network; all others are in the table `figures.FIGURES`."""
+METRICS = (*OF_IMAGES, *FIGURES)
+LEAST = dict.fromkeys(OF_IMAGES, 2) | {name: figure.least for name, figure in FIGURES.items()}
 """Images that a metric needs."""
 Progress = Callable[[str, int, int], object]
 """What is being done, how much of it is done since the last call, and how much there is in all."""
@@ -57,13 +53,13 @@ class Options:
     """How to measure; only numbers with the same options can be compared.
 
     Attributes:
-        count: images of either set; FID and precision take all reals all the same. seed: of patches, directions and
+        count: images of either set; metrics of features take all reals all the same. seed: of patches, directions and
             mirroring. mirror: whether half of the reals are mirrored, as a run with mirroring sees them.
         patches, repeats, directions: of the sliced Wasserstein distance; those of the paper.
         floor: whether reals are compared with other reals, where there are enough.
         device: where to compute; the CPU in place of "mps", which has no float64.
         cache: folder for what depends on the reals alone; None keeps nothing.
-        extractor: network of FID, inception score, precision and recall.
+        extractors: the networks of `figures.FIGURES`, by name.
     """
 
     count: int = 16_384
@@ -75,7 +71,7 @@ class Options:
     floor: bool = True
     device: str | torch.device = "cpu"
     cache: Path | None = None
-    extractor: Extractor | None = None
+    extractors: Mapping[NetworkName, Extractor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,41 +124,56 @@ class Results:
 def measure(
     images: ImageSet,
     reals: ImageSet,
-    metrics: Sequence[MetricName],
+    metrics: Sequence[str],
     options: Options,
     progress: Progress = lambda *_: None,
 ) -> Results:
-    """Measure `images` against `reals`: metrics "swd", "ms-ssim", "fid", "is", "pr".
+    """Measure `images` against `reals`, which may be a `Reference`, by `METRICS`.
 
-    Raises DataError, before any work, for sizes that differ or are too small, for too few images, and for too little
-    room for temporary files.
+    Raises DataError, before any work, for sizes that differ or are too small, for too few images, for too little room
+    for temporary files, and for a reference that does not fit.
     """
     check(images, reals, metrics, options)
-    cache, inception = Cache(options.cache), inception_metrics(metrics)
-    if inception and options.extractor is None:
-        raise ValueError(f"{', '.join(inception)}: options have no extractor")
+    cache, extractors = Cache(options.cache), _extractors(metrics, options)
     with ExitStack() as stack:
         passes = ImagePasses(options, progress)
-        own = theirs = features = None
+        own = theirs = None
         if "swd" in metrics:
             passes.require_room(images.resolution)
             own, theirs = (stack.enter_context(passes.descriptors(images.resolution, which)) for which in (0, 1))
         results = _reals_alone(passes, reals, theirs, "ms-ssim" in metrics, cache)
-        if "fid" in metrics or "pr" in metrics:
-            features = _features(passes, reals, cache)
-        extractor = options.extractor if inception else None
+        features = real_features(passes, reals, metrics, cache)
         similarity, described = passes.scan(
-            images, "images", options.count, gathered=own, pairs="ms-ssim" in metrics, extractor=extractor
+            images, "images", options.count, gathered=own, pairs="ms-ssim" in metrics, extractors=extractors
         )
         results = replace(results, ms_ssim=similarity, notes=(*results.notes, *cache.notes))
         if own is not None and theirs is not None:
             results = replace(results, swd=passes.distance(own, theirs, "distance"))
-        if described is not None and extractor is not None:
-            results = replace(results, figures=fidelity.figures(described, features, inception, extractor.recipe))
-        return results
+        recipes = {network: extractor.recipe for network, extractor in extractors.items()}
+        wanted = [metric for metric in metrics if metric in FIGURES]
+        return replace(results, figures=figures(described, features, wanted, recipes))
 
 
-def check(images: ImageSet, reals: ImageSet, metrics: Sequence[MetricName], options: Options) -> None:
+def describe_reals(
+    reals: ImageSet, metrics: Sequence[str], options: Options, progress: Progress = lambda *_: None
+) -> Reference:
+    """Return what `metrics` need of all reals, to measure against them later and elsewhere."""
+    check_described(reals, metrics)
+    features = real_features(ImagePasses(options, progress), reals, metrics, Cache(options.cache))
+    recipes = {network: _extractors(metrics, options)[network].recipe for network in features}
+    return Reference(
+        name=reals.name,
+        count=reals.count,
+        resolution=reals.resolution,
+        digest=reals.digest,
+        settings=reals.settings,
+        mirror=options.mirror,
+        statistics=statistics_for(features, metrics),
+        recipes=recipes,
+    )
+
+
+def check(images: ImageSet, reals: ImageSet, metrics: Sequence[str], options: Options) -> None:
     """Raise DataError where the sets do not suit the metrics."""
     for metric in metrics:
         if metric not in METRICS:
@@ -174,6 +185,8 @@ def check(images: ImageSet, reals: ImageSet, metrics: Sequence[MetricName], opti
             f"{images.name} has images of {images.resolution} x {images.resolution} pixels, {reals.name} of "
             f"{reals.resolution} x {reals.resolution}: sets that are compared must be of one size"
         )
+    if isinstance(reals, Reference):
+        reals.require(metrics, options.mirror)
     if "swd" in metrics:
         levels(images.resolution)
     if "ms-ssim" in metrics and images.resolution % MS_SSIM_SMALLEST:
@@ -181,12 +194,8 @@ def check(images: ImageSet, reals: ImageSet, metrics: Sequence[MetricName], opti
             f"images of {images.resolution} x {images.resolution} pixels: MS-SSIM needs a side that is a multiple of "
             f"{MS_SSIM_SMALLEST}"
         )
-    for metric in metrics:  # the inception score needs no reals
-        if metric != "is" and reals.count < LEAST[metric]:
-            raise DataError(
-                f"{reals.name} has too few images for {metric}: {reals.count}, and at least {LEAST[metric]} reals are "
-                "needed; give a larger set"
-            )
+    for metric in metrics:
+        _require_reals(reals, metric)
     least = max(LEAST[metric] for metric in metrics)
     if options.count < least:
         are = "is" if options.count == 1 else "are"
@@ -198,6 +207,23 @@ def check(images: ImageSet, reals: ImageSet, metrics: Sequence[MetricName], opti
             raise DataError(
                 f"{each.name} has {each.count} images, {options.count} are to be measured: measure fewer or give more"
             )
+
+
+def check_described(reals: ImageSet, metrics: Sequence[str]) -> None:
+    """Raise DataError unless statistics of the reals are what each of the metrics needs of them."""
+    usable = [name for name, figure in FIGURES.items() if figure.reals != "nothing"]
+    for metric in metrics:
+        if metric not in usable:
+            raise DataError(f"{metric} is not computed from statistics of reals; choose from {', '.join(usable)}")
+        _require_reals(reals, metric)
+
+
+def _require_reals(reals: ImageSet, metric: str) -> None:
+    if (metric in OF_IMAGES or FIGURES[metric].reals != "nothing") and reals.count < LEAST[metric]:
+        raise DataError(
+            f"{reals.name} has too few images for {metric}: {reals.count}, and at least {LEAST[metric]} reals are "
+            "needed; give a larger set"
+        )
 
 
 class ImagePasses:
@@ -244,14 +270,14 @@ class ImagePasses:
         mirror: bool = False,
         gathered: Descriptors | None = None,
         pairs: bool = False,
-        extractor: Extractor | None = None,
-    ) -> tuple[float | None, InceptionFeatures | None]:
-        """Read `count` images from `start` on once, for all metrics; return MS-SSIM and features, None if not wanted.
+        extractors: Mapping[NetworkName, Extractor] | None = None,
+    ) -> tuple[float | None, dict[NetworkName, Features]]:
+        """Read `count` images from `start` on once, for all metrics; return MS-SSIM, if wanted, and features.
 
         With `pairs`, images 2k and 2k + 1 are compared.
         """
         similarities: list[NDArray[np.float64]] = []
-        features: list[InceptionFeatures] = []
+        features: dict[NetworkName, list[Features]] = {network: [] for network in extractors or {}}
         size = min(max(BATCH_VALUES // (3 * images.resolution**2) // 2 * 2, 2), LARGEST_BATCH)  # even: whole pairs
         seed = self.options.seed if mirror else None
         for batch in images.batches(count, size, start=start, mirror_seed=seed):
@@ -260,10 +286,11 @@ class ImagePasses:
             if pairs:
                 even = len(batch) // 2 * 2
                 similarities.append(ms_ssim(batch[0:even:2], batch[1:even:2], device=self.device))
-            if extractor is not None:
-                features.append(fidelity.describe([batch], extractor))
+            for network, extractor in (extractors or {}).items():
+                features[network].append(describe([batch], extractor))
             self.progress(what, len(batch), count)
-        return float(np.concatenate(similarities).mean()) if similarities else None, _joined(features)
+        similarity = float(np.concatenate(similarities).mean()) if similarities else None
+        return similarity, {network: joined(parts) for network, parts in features.items()}
 
     def distance(self, a: Descriptors, b: Descriptors, what: str) -> Levels:
         options = self.options
@@ -308,33 +335,39 @@ def _reals_alone(
     return replace(results, floor=Levels({int(size): float(distance) for size, distance in known.items()}))
 
 
-def _features(passes: ImagePasses, reals: ImageSet, cache: Cache) -> InceptionFeatures:
-    """Return the features of all reals, as usual for FID, which depends on their number."""
+def real_features(
+    passes: ImagePasses, reals: ImageSet, metrics: Sequence[str], cache: Cache
+) -> Mapping[NetworkName, Features | Summary]:
+    """Return the features that metrics need of all reals, as usual for FID, which depends on their number."""
     options = passes.options
-    assert options.extractor is not None
-    key = _key(reals, options) | {"images": reals.count, "recipe": options.extractor.recipe}
-    known = cache.get("features", key)
-    if known is None:
+    extractors = _extractors(metrics, options, reals=True)
+    if isinstance(reals, Reference):
+        for network, extractor in extractors.items():
+            reals.require_recipe(network, extractor)
+        return reals.statistics
+    about = _key(reals, options) | {"images": reals.count}
+    keys = {network: about | {"recipe": extractor.recipe} for network, extractor in extractors.items()}
+    stored = {network: cache.get("features", key) for network, key in keys.items()}
+    features = {network: Features(**values) for network, values in stored.items() if values is not None}
+    missing = {network: extractor for network, extractor in extractors.items() if network not in features}
+    if missing:
         what = "features of reals"
-        _, features = passes.scan(reals, what, reals.count, mirror=options.mirror, extractor=options.extractor)
-        assert features is not None
-        known = vars(features)
-        cache.keep("features", key, known)
-    return InceptionFeatures(**known)
+        _, found = passes.scan(reals, what, reals.count, mirror=options.mirror, extractors=missing)
+        for network, each in found.items():
+            cache.keep("features", keys[network], {"features": each.features, "logits": each.logits})
+        features |= found
+    return features
+
+
+def _extractors(metrics: Sequence[str], options: Options, *, reals: bool = False) -> dict[NetworkName, Extractor]:
+    """Return the networks that describe images, or with `reals` those that describe reals, for the metrics."""
+    needed = networks_of(metrics, reals=reals)
+    if missing := [network for network in needed if network not in options.extractors]:
+        raise ValueError(f"{', '.join(missing)}: options have no extractor of that name")
+    return {network: options.extractors[network] for network in needed}
 
 
 def _key(reals: ImageSet, options: Options) -> Key:
     """Return what the images depend on."""
     about = {"mirror": options.mirror, "seed": options.seed, "version": VERSION}
     return {"digest": reals.digest, **reals.settings, **about}
-
-
-def inception_metrics(metrics: Sequence[MetricName]) -> list[fidelity.Metric]:
-    """Return the metrics that need an extractor."""
-    return [metric for metric in metrics if metric in ("fid", "is", "pr")]
-
-
-def _joined(parts: list[InceptionFeatures]) -> InceptionFeatures | None:
-    if not parts:
-        return None
-    return InceptionFeatures(np.concatenate([p.features for p in parts]), np.concatenate([p.logits for p in parts]))

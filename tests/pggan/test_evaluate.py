@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from datatools.errors import DataError
 from datatools.images import save_png
 from datatools.pyramid import Pyramid
+from datatools.text import byte_size
 from pggan import evaluate
 from pggan.config.presets import NetworkConfig
 from pggan.data.stream import Source
@@ -27,6 +28,7 @@ from pggan.metrics.image_sets import ImageSet, ModelSet, PyramidSet
 from pggan.model.files import new_model, save_model
 from pggan.training.models import load_model
 from pggan.training.run import resolve_settings
+from tests.support.extractors import write_dinov2
 from tests.support.pggan_runs import PRESET, config_of, write_pyramid
 
 COUNT = 20
@@ -187,6 +189,35 @@ def test_labels_that_are_gone_are_told(folder: Path, tmp_path: Path) -> None:
     assert "every class is made equally often" in second
 
 
+def test_statistics_in_the_place_of_reals(folder: Path, tmp_path: Path) -> None:
+    statistics, weights = tmp_path / "reals.safetensors", f"dinov2={write_dinov2(tmp_path / 'dinov2.pth')}"
+    common = ("--metrics", "fd-dinov2,kd-dinov2,dc-dinov2", "--weights", weights)
+    made = run("--reals", folder / "ramps.h5", "--write-reference", statistics, "--mirror", *common)
+    assert made.exit_code == 0, made.output
+    assert f"{statistics}: {byte_size(statistics.stat().st_size)} for fd-dinov2, kd-dinov2, dc-dinov2" in made.output
+    assert f"against {COUNT} images of 16 x 16 mirrored" in made.output
+    figures = []
+    for what in (("--model", "run"), ("--model", "alone/model.safetensors"), ("--images", "pictures", "--mirror")):
+        paths = [str(folder / part) if not part.startswith("--") else part for part in what]
+        for reals in (("--reals", folder / "ramps.h5", "--mirror"), ("--reference", statistics)):
+            out = tmp_path / "found.json"
+            result = run(*paths, *reals, *common, "--num-images", 8, "--json", out, "--cache", tmp_path / "cache")
+            assert result.exit_code == 0, result.output
+            found = json.loads(out.read_text())
+            figures.append([found[name] for name in ("fd8-dinov2", "kd8-dinov2", "dc8-dinov2")])
+        assert figures[-1] == figures[-2]
+        assert found["mirror"]
+        assert found["digest"] == PyramidSet(folder / "ramps.h5").digest
+    assert figures[0] != figures[-1]
+    assert figures[0][0]["reals"] == COUNT
+    default = run("--model", folder / "run", "--reference", statistics, *common[2:], "--num-images", 8)
+    assert "reals.safetensors: has no statistics by inception, which fid needs" in default.output
+    damaged = run("--model", folder / "run", "--reference", folder / "ramps.h5", *common)
+    assert "ramps.h5: cannot be read as reference statistics" in damaged.output
+    fading = run("--model", folder / "run/fading.safetensors", "--reference", statistics, *common, "--num-images", 8)
+    assert "fading.safetensors: is fading in a level; compare it with real images" in fading.output
+
+
 def test_numbers_that_json_has_no_words_for_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"--json .*found\.json: not written, .*not finite"):
         evaluate.write_json(tmp_path / "found.json", {"value": math.nan})
@@ -194,7 +225,7 @@ def test_numbers_that_json_has_no_words_for_are_not_written(tmp_path: Path) -> N
 
 
 def test_figures_are_lines_of_the_table() -> None:
-    record = {"value": 34.5678, "images": 50000, "reals": 300, "resize": "299 x 299"}
+    record = {"metric": "fid", "value": 34.5678, "images": 50000, "reals": 300, "resize": "299 x 299"}
     assert evaluate.table(Results(16, 50000, figures={"fid50k": record})) == [
         "fid50k: value 34.568, images 50000, reals 300"
     ]
@@ -214,10 +245,28 @@ def test_figures_are_lines_of_the_table() -> None:
         (("--images", "absent"), "absent"),
         (("--images", "run"), "run: holds no pictures"),
         ((), "name what is to be measured: --model RUN or FILE, or --images"),
+        (
+            ("--model", "run", "--reference", "run/config.json"),
+            "or their statistics, --reference FILE, not both",
+        ),
+        (("--model", "run", "--write-reference", "new"), "--write-reference new: is made of --reals alone"),
+        (("--write-reference", "absent/new"), "--write-reference absent/new: the folder"),
+        (("--write-reference", "new", "--metrics", "swd"), "swd is not computed from statistics of reals"),
+        (("--write-reference", "new", "--resolution", 64), "64"),
+        (("--model", "run", "--resolution", 8), "--resolution 8: is for --write-reference"),
+        (("--model", "run", "--metrics", "fd-dinov2"), "--weights dinov2=FILE is needed for fd-dinov2: give the file"),
+        (
+            ("--model", "run", "--metrics", "fd-dinov2", "--weights", "dinov2=run/config.json"),
+            "run/config.json: is not a file of weights",
+        ),
         (("--model", "run", "--images", "pictures"), "not both"),
         (("--model", "run", "--json", "absent/found.json"), "absent does not exist"),
         (("--model", "run", "--json", "pipe"), "--json pipe: cannot be written: is not a regular file"),
-        (("--model", "run", "--num-images", 8, "--metrics", "fid", "--inception", "run/config.json"), "config.json"),
+        (
+            ("--model", "run", "--metrics", "fid", "--weights", "inception=run/config.json"),
+            "config.json: is not a file of",
+        ),
+        (("--model", "run", "--metrics", "fid", "--inception", "run/config.json"), "config.json: is not a file of"),
     ],
 )
 def test_mistakes_are_told_in_a_line(
@@ -258,6 +307,7 @@ def test_a_model_file_beside_somebodys_config(folder: Path, tmp_path: Path, text
 
 def test_a_missing_library_is_told_before_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    monkeypatch.delitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", raising=False)
     found = asked(monkeypatch)
     result = run("--model", folder / "run", "--reals", folder / "ramps.h5", "--metrics", "swd,fid", "--num-images", 8)
     assert result.exit_code == 1

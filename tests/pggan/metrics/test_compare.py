@@ -154,7 +154,7 @@ def test_usual_settings_are_the_papers() -> None:
 
 
 def test_reals_are_mirrored_and_fakes_are_not(fakes: ArraySet, reals: ArraySet) -> None:
-    options = replace(OPTIONS, mirror=True, extractor=Extractor())
+    options = replace(OPTIONS, mirror=True, extractors={"inception": Extractor()})
     found = measure(fakes, reals, ["swd", "ms-ssim", "fid"], options)
     seen = mirrored(reals.images)
     assert found.swd == Levels(distance(fakes.images[:24], seen[:24], (0, 1, 0)))
@@ -231,14 +231,14 @@ def test_a_cache_that_cannot_be_written_is_told(fakes: ArraySet, reals: ArraySet
 def test_figures_of_an_extractor(fakes: ArraySet, reals: ArraySet, tmp_path: Path) -> None:
     if not find_spec("torch_fidelity"):
         pytest.skip("torch_fidelity is not installed")
-    options = replace(OPTIONS, cache=tmp_path, extractor=Extractor())
+    options = replace(OPTIONS, cache=tmp_path, extractors={"inception": Extractor()})
     found = measure(fakes, reals, ["fid", "is", "pr"], options)
     assert sorted(found.figures) == ["fid24", "is24", "pr24"]
     assert found.figures["fid24"]["network"] == "means"
 
 
 def test_fid_takes_all_reals_and_keeps_their_features(fakes: ArraySet, reals: ArraySet, tmp_path: Path) -> None:
-    options = replace(OPTIONS, cache=tmp_path, extractor=Extractor())
+    options = replace(OPTIONS, cache=tmp_path, extractors={"inception": Extractor()})
     found = measure(fakes, reals, ["fid"], options)
     record = found.to_json()["fid24"]
     assert (record["images"], record["reals"], record["weights_sha256"]) == (24, 60, "none")
@@ -246,7 +246,7 @@ def test_fid_takes_all_reals_and_keeps_their_features(fakes: ArraySet, reals: Ar
     assert reals.read == 60
     assert measure(fakes, reals, ["fid"], options) == found
     assert reals.read == 60
-    measure(fakes, reals, ["fid"], replace(options, extractor=Extractor("others")))
+    measure(fakes, reals, ["fid"], replace(options, extractors={"inception": Extractor("others")}))
     assert reals.read == 120
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:100])
@@ -270,7 +270,7 @@ def test_progress_adds_up(fakes: ArraySet, reals: ArraySet) -> None:
         (["ms-ssim"], {"count": 1}, "1 image is too few for ms-ssim: at least 2"),
         (["is"], {"count": 9}, "at least 10"),
         (["pr"], {"count": 3}, "at least 4"),
-        (["nonsense"], {}, "unknown metric 'nonsense'; choose from swd, ms-ssim, fid, is, pr"),
+        (["nonsense"], {}, "unknown metric 'nonsense'; choose from swd, ms-ssim, fid, is, pr, kid, dc, fd-dinov2"),
         ([], {}, "no metric was named"),
     ],
 )
@@ -286,7 +286,7 @@ def test_impossible_questions(
 def test_too_few_reals(metric: Any, least: int, fakes: ArraySet, reals: ArraySet) -> None:
     few = ArraySet(reals.images[: least - 1], name="few.h5")
     with pytest.raises(DataError, match=rf"few\.h5 has too few images for {metric}: .*at least {least} .*larger set"):
-        measure(fakes, few, ["is", metric], replace(OPTIONS, extractor=Extractor()))
+        measure(fakes, few, ["is", metric], replace(OPTIONS, extractors={"inception": Extractor()}))
     assert fakes.read == few.read == 0
 
 
