@@ -21,6 +21,7 @@ from datatools.sources.folder import (
     read_own_names,
 )
 from datatools.sources.own_attributes import OwnAttributes, read_attributes
+from datatools.sources.records import single_face_name
 from pipelines.found_faces import FoundFaces
 from pipelines.layout import BuildLayout
 from pipelines.options import BuildOptions, option
@@ -162,12 +163,24 @@ class FolderLayout(FolderOptions, BuildLayout):
         return self._faces_in(self.ids, "--ids") if self.ids else None
 
     def _faces_in(self, path: str, flag: str) -> frozenset[str]:
-        records = self.tree.records
-        faces: dict[str, set[str]] = {}
-        for record in records:
-            faces.setdefault(record.photo_name, set()).add(record.file_name)
-        names = read_own_names(Path(path), flag, {*faces, *(record.file_name for record in records)})
-        return frozenset(each for name in names for each in faces.get(name, {name}))
+        faces = self._faces_of_photos | {
+            single_face_name(record.photo_name, record.face): [record.file_name] for record in self.tree.records
+        }
+        return frozenset(each for name in read_own_names(Path(path), flag, faces) for each in faces.get(name, [name]))
+
+    @cached_property
+    def _faces_of_photos(self) -> dict[str, list[str]]:
+        """Return the names of the faces of each photo."""
+        faces: dict[str, list[str]] = {}
+        for record in self.tree.records:
+            faces.setdefault(record.photo_name, []).append(record.file_name)
+        return faces
+
+    @cached_property
+    def list_names(self) -> dict[str, str]:
+        # The first face of a photo has the photo's name, which means all of them in a list.
+        several = {photo for photo, faces in self._faces_of_photos.items() if photo in faces[:1] and faces[1:]}
+        return {photo: single_face_name(photo, 0) for photo in several}
 
     def check_photos(self) -> None:
         """Do nothing: landmarks were found in these very photos, or each photo says what does not fit."""

@@ -45,6 +45,11 @@ class BuildInputs(BuildOptions):
         return frozenset(photos.find(name) or name for name in sorted(names))
 
     @cached_property
+    def list_names(self) -> dict[str, str]:
+        """Return the faces that --exclude and --ids call by another name than tables do: table's name -> list's."""
+        return {}
+
+    @cached_property
     def unlisted(self) -> frozenset[str]:
         """Return the names that --ids leaves out."""
         if self.listed is None:

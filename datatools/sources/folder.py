@@ -165,7 +165,12 @@ def read_own_names(path: Path, flag: str, photos: Iterable[str]) -> frozenset[st
         raise DataError(f"{flag} {path}: cannot be read ({error})") from error
     names = set()
     for line in lines:
-        readings = [line.strip(), line.split("#")[0].strip(), line.split("#")[0].split(",")[0].strip().strip("\"'")]
+        readings = [
+            line,
+            line.strip(),
+            line.split("#")[0].strip(),
+            line.split("#")[0].split(",")[0].strip().strip("\"'"),
+        ]
         found = [known[normal_name(reading)] for reading in readings if normal_name(reading) in known]
         if found or readings[-1] not in ("", "file_name"):
             names.add(found[0] if found else readings[-1])

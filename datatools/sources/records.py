@@ -38,7 +38,12 @@ class FaceRecord:
 
 def face_name(photo: str, number: int) -> str:
     """Return the name of a face in tables: its photo's, with the face's number from the second one on."""
-    return f"{photo} (face {number})" if number else photo
+    return single_face_name(photo, number) if number else photo
+
+
+def single_face_name(photo: str, number: int) -> str:
+    """Return the name by which lists mean one face alone, also the first one of a photo that has several."""
+    return f"{photo} (face {number})"
 
 
 class RejectionKind(StrEnum):

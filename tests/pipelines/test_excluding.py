@@ -5,13 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 from datatools.errors import DataError
+from datatools.landmarks.base import Face
+from datatools.landmarks.table import write_table
 from datatools.pyramid import Pyramid
 from pipelines.build_shard import chosen_faces, write_build_shard
 from pipelines.dry_run import describe_plan
 from pipelines.finish import join_shards
+from pipelines.folder_layout import FolderLayout
 from pipelines.freshness import scores_are_fresh
 from pipelines.layout import BuildLayout
 from pipelines.photo_work import read_photo
@@ -41,9 +45,9 @@ def build(layout: BuildLayout) -> BuildLayout:
     return layout
 
 
-def leaving_out(layout: BuildLayout, *names: str) -> BuildLayout:
-    path = layout.output_dir / f"without-{len(names)}.txt"
-    path.write_text("".join(f"{name}\n" for name in names))
+def leaving_out(layout: BuildLayout, name: str) -> BuildLayout:
+    path = layout.output_dir / "exclude.txt"
+    path.write_text(f"{name}\n")
     return replace(layout, exclude=str(path))
 
 
@@ -124,3 +128,27 @@ def test_a_damaged_face_is_not_copied(first: BuildLayout) -> None:
         file["data256x256"][1, 0, 0, 0] ^= 1
     with pytest.raises(DataError, match=r"celebahq.h5: image 1 is damaged; remove the file"):
         build(again)
+
+
+@pytest.mark.parametrize(
+    ("line", "excluded"),
+    [
+        ("1.jpg", {"1.jpg", "1.jpg (face 1)"}),
+        ("1.jpg (face 0)", {"1.jpg"}),
+        ("1.jpg (face 1)", {"1.jpg (face 1)"}),
+        ("2.jpg (face 0)", {"2.jpg"}),
+        ("2.jpg (face 1)", {"2.jpg (face 1)"}),
+    ],
+)
+def test_a_list_names_all_faces_of_a_photo_or_one(line: str, excluded: set[str], tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    face = Face(np.arange(10.0).reshape(5, 2), (0, 0, 50, 50), 1.0)
+    faces = {"1.jpg": [face, face], "2.jpg": [face]}
+    for name in faces:
+        (tmp_path / "photos" / name).touch()
+    write_table(tmp_path / "points.csv", faces, dict.fromkeys(faces, "hand"))
+    layout = FolderLayout(
+        photos=tmp_path / "photos", output_dir=tmp_path, landmarks=str(tmp_path / "points.csv"), all_faces=True
+    )
+    assert layout.list_names == {"1.jpg": "1.jpg (face 0)"}
+    assert leaving_out(layout, line).excluded == excluded

@@ -121,11 +121,20 @@ def test_names_of_faces() -> None:
 
 
 def test_exclusions_may_have_any_name(tmp_path: Path) -> None:
-    photos = ["a, b.jpg", "IMG #1.jpg", "x/1.jpg", "x/1.jpg (face 1)", "größe.jpg", "2.jpg"]
-    lines = ["a, b.jpg", "IMG #1.jpg", "x/1.jpg (face 1)", normalize("NFD", "größe.jpg"), "2.jpg,0.7", "# comment", ""]
+    photos = ["a, b.jpg", "IMG #1.jpg", "x/1.jpg", "x/1.jpg (face 1)", "größe.jpg", "2.jpg", " 3.jpg"]
+    lines = [
+        " 3.jpg",
+        "a, b.jpg",
+        "IMG #1.jpg",
+        "x/1.jpg (face 1)",
+        normalize("NFD", "größe.jpg"),
+        "2.jpg,0.7",
+        "# comment",
+        "",
+    ]
     (tmp_path / "exclude.txt").write_text("\n".join([*lines, "gone.jpg # why"]), encoding="utf-8")
     names = read_own_names(tmp_path / "exclude.txt", "--exclude", photos)
-    assert names == {"a, b.jpg", "IMG #1.jpg", "x/1.jpg (face 1)", "größe.jpg", "2.jpg", "gone.jpg"}
+    assert names == {" 3.jpg", "a, b.jpg", "IMG #1.jpg", "x/1.jpg (face 1)", "größe.jpg", "2.jpg", "gone.jpg"}
 
 
 def test_exclusions_that_cannot_be_read(tmp_path: Path) -> None:
