@@ -89,8 +89,13 @@ class Notes:
             return None
 
 
-def render(package: str, content: Mapping[str, Any], filters: Mapping[str, Callable[..., Any]]) -> bytes:
-    """Return the page that the template report.html of `package` makes of `content`, in UTF-8.
+def render(
+    package: str,
+    content: Mapping[str, Any],
+    filters: Mapping[str, Callable[..., Any]],
+    template: str = "report.html",
+) -> bytes:
+    """Return the page that a template of `package` makes of `content`, in UTF-8.
 
     Args:
         content: what the template shows, and for webpage.html `generator`, `title`, `heading`, `sections` (name of
@@ -107,7 +112,7 @@ def render(package: str, content: Mapping[str, Any], filters: Mapping[str, Calla
     environment.filters |= {"count": lambda number: f"{number:,}", "counted": counted}
     environment.filters |= {"duration": duration, "short": shorten, **filters}
     made = datetime.datetime.now().astimezone()
-    page = environment.get_template("report.html").render({"made": made, **content})
+    page = environment.get_template(template).render({"made": made, **content})
     return page.encode("utf-8", errors="replace")  # names on disk need not be valid Unicode
 
 

@@ -59,6 +59,8 @@ def report_build(layout: BuildLayout, timings: Iterable[Path]) -> None:
         stages=read_timings(timings),
         settings={name: str(value) for name, value in layout.as_attributes().items()},
         disk_bytes=disk_use(layout),
+        excluded=tuple(sorted(layout.list_names.get(name, name) for name in layout.excluded)),
+        list_names=layout.list_names,
         own_pictures=layout.own_pictures,
     )
     write_report(summary, layout.report_dir)

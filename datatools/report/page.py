@@ -18,6 +18,7 @@ from datatools.errors import DataError
 from datatools.faces.resample import FINAL_FILTERS, FinalFilter
 from datatools.images import decode_rgb, image_size
 from datatools.pyramid import Pyramid
+from datatools.report.choose import write_choose_page
 from datatools.report.histogram import log_axis_start, score_histogram
 from datatools.report.parts import Faces, PageBuilder
 from datatools.report.sheets import contact_sheet, fit_picture
@@ -99,7 +100,9 @@ def render_page(summary: BuildSummary, folder: Path, links_from: Path) -> bytes:
 def _file_content(summary: BuildSummary, builder: PageBuilder) -> dict[str, Any]:
     """Return what the page shows of the pyramid file; None for all of it when the file cannot be opened."""
     attempt = builder.attempt
-    content: dict[str, Any] = dict.fromkeys(("faces", "sheets", "strips", "restoration", "pairs", "levels", "stored"))
+    content: dict[str, Any] = dict.fromkeys(
+        ("faces", "sheets", "choose", "strips", "restoration", "pairs", "levels", "stored")
+    )
     content["file_bytes"] = attempt("The pyramid file's size is unknown", lambda: summary.pyramid.stat().st_size)
     pyramid = attempt("The pyramid file could not be opened", Pyramid, summary.pyramid)
     if pyramid is None:
@@ -111,6 +114,8 @@ def _file_content(summary: BuildSummary, builder: PageBuilder) -> dict[str, Any]
         if faces is None:
             return content
         content["sheets"] = attempt("The contact sheets could not be made", _sheets, faces, builder)
+        what = "The page of all faces could not be made"
+        content["choose"] = attempt(what, write_choose_page, faces, summary, builder.folder)
         content["strips"] = _strips(faces, summary.photos, builder)
         if _restored(summary.settings):
             content["restoration"] = _restoration(faces, summary, builder)

@@ -43,8 +43,13 @@ class Faces:
 
     def image(self, i: int, side: int) -> NDArray[np.uint8]:
         """Return face `i`, (r, r, 3) uint8 RGB, from the smallest level with r >= side, else from the largest."""
+        return self.images(i, i + 1, side)[0]
+
+    def images(self, start: int, stop: int, side: int) -> list[NDArray[np.uint8]]:
+        """Return faces `start` to `stop`, as `image` does each."""
         enough = [level for level in self.pyramid.levels if level >= side]
-        return self.pyramid.image(i, resolution=min(enough, default=max(self.pyramid.levels)))
+        level = self.pyramid[min(enough, default=max(self.pyramid.levels))]
+        return [np.ascontiguousarray(face.transpose(1, 2, 0)) for face in level[start:stop]]
 
     def photo(self, i: int, photos: Mapping[str, Path]) -> bytes:
         """Return the file that face `i` was made from; of a photo of one's own, a file of the upright picture.

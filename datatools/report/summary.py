@@ -1,7 +1,7 @@
 """What a build report is made from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 GENERATOR = "CelebA-HQ build report"  # marks a folder as one that a new report may replace
@@ -38,6 +38,8 @@ class BuildSummary:
         settings: shown as they are; of them the page itself uses `count` (faces requested), `selection`, and, where
             `restore` is another than "none", `final_filter`.
         disk_bytes: what lies on disk after the build: name -> bytes.
+        excluded: names that the build left out, as lists have them.
+        list_names: the faces that have another name in lists than in tables: the table's name -> the list's.
         own_pictures: whether photos are turned and converted to sRGB (`datatools.sources.own_pictures`).
     """
 
@@ -49,4 +51,6 @@ class BuildSummary:
     stages: tuple[StageTime, ...]
     settings: Mapping[str, str]
     disk_bytes: Mapping[str, int]
+    excluded: tuple[str, ...] = ()
+    list_names: Mapping[str, str] = field(default_factory=dict)
     own_pictures: bool = False

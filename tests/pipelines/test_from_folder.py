@@ -212,6 +212,9 @@ def test_all_faces_attributes_exclusions_and_small_faces(copy: Path, folder: Pat
     assert "1.jpg (face 1)" in [row["file_name"] for row in table(copy / "ranking.csv")]
     excluded = [row["file_name"] for row in table(copy / "rejected.csv") if row["kind"] == "excluded"]
     assert excluded == ["sub/1.jpg"]
+    choose = (copy / "report" / "choose" / "faces.js").read_text(encoding="ascii")
+    assert '"1.jpg (face 0)","1.jpg (face 1)"' in choose or '"1.jpg (face 1)","1.jpg (face 0)"' in choose
+    assert '"excluded":["sub/1.jpg"]' in choose
     assert Pyramid(copy / "faces.h5").settings["min_face"] == 20
 
 
