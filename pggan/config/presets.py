@@ -30,6 +30,10 @@ class NetworkConfig:
     means the whole minibatch. `label_join`: labels are joined to the latents before their normalization (2018) or
     after it (2017). `down_step`: the discriminator averages 2 x 2 pixels before bias and activation (fused) or after.
     `d_noise`: factor of the discriminator's adaptive multiplicative noise, for LSGAN alone (appendix B: 0.2).
+
+    For networks of other projects (docs/pretrained.md): `fmap_by_level` has (resolution, feature maps) of levels that
+    the formula does not give, with 2 for the discriminator's last hidden layer. `g_first_bias`: the generator's dense
+    layer has a bias per map, or per map and position. `pixel_norm`: see `PixelNorm`.
     """
 
     resolution: int
@@ -49,10 +53,16 @@ class NetworkConfig:
     stddev_group: int = 4
     down_step: Literal["fused", "unfused"] = "fused"
     d_noise: float = 0.0
+    fmap_by_level: tuple[tuple[int, int], ...] = ()
+    g_first_bias: Literal["map", "position"] = "map"
+    pixel_norm: Literal["fp32", "fp16", "mmgeneration"] = "fp32"
 
     def __post_init__(self) -> None:
         check_choices(self)
         check_resolution("resolution", self.resolution)
+        for pair in self.fmap_by_level:
+            if len(pair) != 2 or any(type(value) is not int or value < 1 for value in pair):
+                raise SettingError("fmap_by_level", f"{pair}: must be a resolution and its number of feature maps")
         check_least(self, 1, "fmap_base", "fmap_max", "latent_size")
         check_least(self, 0, "classes", "stddev_group", "d_noise")
         if abs(self.fmap_decay) > MAX_FMAP_DECAY:
@@ -65,7 +75,8 @@ class NetworkConfig:
 
     def fmaps_of_stage(self, stage: int) -> int:
         """Return the paper's nf(stage); stage 0 is the discriminator's last hidden layer."""
-        return max(1, min(int(self.fmap_base / 2.0 ** (stage * self.fmap_decay)), self.fmap_max))
+        by_formula = max(1, min(int(self.fmap_base / 2.0 ** (stage * self.fmap_decay)), self.fmap_max))
+        return dict(self.fmap_by_level).get(2 ** (stage + 1), by_formula)
 
     @property
     def levels(self) -> tuple[int, ...]:

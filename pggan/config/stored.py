@@ -17,7 +17,7 @@ PLAIN: dict[Any, tuple[tuple[type, ...], str]] = {
 }
 """Settings' types -> what they may be in JSON, and that in words."""
 
-ADDED_LATER = ("ema_ramp", "freeze_d", "augment")
+ADDED_LATER = ("ema_ramp", "freeze_d", "augment", "fmap_by_level", "g_first_bias", "pixel_norm")
 """Settings that older files lack. Their defaults do what the program did before it had them."""
 RENAMED = {"average_decay": "ema_decay", "average_ramp": "ema_ramp"}
 """Settings that older files have under another name."""

@@ -17,6 +17,8 @@ from pggan.model.convolution import box, convolution
 
 LEAKY_SLOPE = 0.2
 PIXEL_NORM_EPS = 1e-8
+HALF_PIXEL_NORM_EPS = 1e-4  # of networks that their authors trained in float16
+RMS_EPS, LATENT_RMS_EPS = 1e-5, 1e-6  # of mmgeneration
 STDDEV_EPS = 1e-8
 LAYER_NORM_EPS = 1e-4
 BATCH_NORM_EPS = 1e-4
@@ -26,6 +28,7 @@ DISCRIMINATION_DIMENSIONS = 5
 
 Weights = Literal["equalized", "he"]
 Resample = Literal["up", "down"] | None
+PixelNormKind = Literal["fp32", "fp16", "mmgeneration"]
 
 
 def to_float32(x: Tensor) -> Tensor:
@@ -146,38 +149,56 @@ class ScaledDense(_Scaled):
         return functional.linear(x.flatten(1), self.effective_weight(x.dtype), bias)
 
 
-def pixel_norm(x: Tensor) -> Tensor:
-    """Return x / sqrt(mean of x^2 over axis 1 + 1e-8), the mean in float32 (section 4.2)."""
-    return _PixelNorm.apply(x)
+def pixel_norm(x: Tensor, eps: float = PIXEL_NORM_EPS) -> Tensor:
+    """Return x / sqrt(mean of x^2 over axis 1 + eps), the mean in float32 (section 4.2)."""
+    return _PixelNorm.apply(x, eps)
 
 
 class _PixelNorm(torch.autograd.Function):
     """With r = 1 / sqrt(mean x^2 + eps) and y = r x, the gradient is r (g - y mean(g y)); means over axis 1."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        ctx.eps = eps
         total = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=to_float32(x[:0]).dtype).square_()
-        r = total.div_(x.shape[1]).add_(PIXEL_NORM_EPS).rsqrt_()
+        r = total.div_(x.shape[1]).add_(eps).rsqrt_()
         y = x * r.to(x.dtype)
         ctx.save_for_backward(x, y, r)
         return y
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         x, y, r = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again: as the operations it is made of
-            r = torch.rsqrt(to_float32(x).square().mean(dim=1, keepdim=True) + PIXEL_NORM_EPS)
+            r = torch.rsqrt(to_float32(x).square().mean(dim=1, keepdim=True) + ctx.eps)
             y = x * r.to(x.dtype)
         mean = (g * y).mean(dim=1, keepdim=True)
-        return torch.addcmul(g, y, mean, value=-1.0) * r.to(x.dtype)
+        return torch.addcmul(g, y, mean, value=-1.0) * r.to(x.dtype), None
+
+
+def rms_norm(x: Tensor, eps: float) -> Tensor:
+    """Return x / (sqrt(mean of x^2 over axis 1) + eps), the mean in float32."""
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=to_float32(x[:0]).dtype)
+    return x / (norm / math.sqrt(x.shape[1]) + eps).to(x.dtype)
 
 
 class PixelNorm(nn.Module):
-    """`pixel_norm` as a layer."""
+    """Pixel norm as a layer, in one of the forms that published networks have.
+
+    "fp32": `pixel_norm`; "fp16": with an epsilon of 1e-4; "mmgeneration": `rms_norm`, which differs on latents.
+    """
+
+    def __init__(self, kind: PixelNormKind = "fp32", *, latents: bool = False) -> None:
+        super().__init__()
+        self.outside = kind == "mmgeneration"
+        if self.outside:
+            self.eps = LATENT_RMS_EPS if latents else RMS_EPS
+        else:
+            self.eps = HALF_PIXEL_NORM_EPS if kind == "fp16" else PIXEL_NORM_EPS
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ...) -> the same shape."""
-        return pixel_norm(x)
+        return rms_norm(x, self.eps) if self.outside else pixel_norm(x, self.eps)
 
 
 class BatchNorm(nn.BatchNorm2d):

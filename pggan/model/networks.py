@@ -29,7 +29,6 @@ from pggan.model.layers import (
     ScaledConv,
     ScaledDense,
     minibatch_stddev,
-    pixel_norm,
     stddev_group,
     to_float32,
 )
@@ -66,8 +65,9 @@ class GeneratorLevel(nn.Module):
         if self.first:
             features = config.latent_size + config.classes
             # sqrt(2) / 4 instead of sqrt(2): matches the original network's scaling of this layer
+            biases = maps if config.g_first_bias == "map" else None
             self.dense = ScaledDense(
-                features, maps * 16, gain=math.sqrt(2) / 4, weights=config.weights, bias=bias, biases=maps
+                features, maps * 16, gain=math.sqrt(2) / 4, weights=config.weights, bias=bias, biases=biases
             )
             self.conv = ScaledConv(maps, maps, 3, weights=config.weights, bias=bias)
         else:
@@ -81,7 +81,7 @@ class GeneratorLevel(nn.Module):
 
     @staticmethod
     def _norm(config: NetworkConfig, maps: int) -> nn.Module | None:
-        return {"pixel": PixelNorm(), "batch": BatchNorm(maps), "none": None}[config.g_norm]
+        return {"pixel": PixelNorm(config.pixel_norm), "batch": BatchNorm(maps), "none": None}[config.g_norm]
 
     def _finish(self, x: Tensor, norm: nn.Module | None) -> Tensor:
         """Apply activation and norm: batch norm before the activation, pixel norm after it."""
@@ -93,7 +93,7 @@ class GeneratorLevel(nn.Module):
         """(N, features) or the level below's activations (N, C, r/2, r/2) -> (N, maps, r, r)."""
         if self.first:
             x = self.dense(x).unflatten(1, (-1, 4, 4))  # output index = map * 16 + row * 4 + column
-            if self.dense.bias is not None:
+            if self.dense.bias is not None and not self.dense.adds_bias:
                 x = x + self.dense.bias.to(x.dtype).view(1, -1, 1, 1)
             x = x.contiguous(memory_format=torch.channels_last)
             x = self._finish(x, self.norm0)
@@ -107,6 +107,7 @@ class Generator(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
+        self.normalize = PixelNorm(config.pixel_norm, latents=True)
         self.levels = nn.ModuleDict({str(r): GeneratorLevel(config, r) for r in config.levels})
 
     def level(self, resolution: int) -> GeneratorLevel:
@@ -159,8 +160,8 @@ class Generator(nn.Module):
         if not config.normalize_latents:
             return torch.cat(parts, dim=1)
         if config.label_join == "before":
-            return pixel_norm(torch.cat(parts, dim=1))
-        return torch.cat([pixel_norm(latents), *parts[1:]], dim=1)
+            return self.normalize(torch.cat(parts, dim=1))
+        return torch.cat([self.normalize(latents), *parts[1:]], dim=1)
 
 
 class DiscriminatorLevel(nn.Module):

@@ -29,6 +29,13 @@ def test_settings_of_older_versions_mean_what_they_meant() -> None:
         preset_from_json(values)
 
 
+def test_networks_of_older_versions_are_those_of_the_paper() -> None:
+    values = PRESETS["tiny"].to_json()
+    for name in ("fmap_by_level", "g_first_bias", "pixel_norm"):
+        del values["network"][name]
+    assert preset_from_json(values) == PRESETS["tiny"]
+
+
 def test_unknown_and_missing_settings_are_named() -> None:
     values = PRESETS["tiny"].to_json()
     values["network"]["fmap_mux"] = values["network"].pop("fmap_max")

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pggan.config.presets import PRESETS, NetworkConfig
-from pggan.model.layers import PIXEL_NORM_EPS, ScaledConv, minibatch_stddev, pixel_norm
+from pggan.model.layers import PIXEL_NORM_EPS, PixelNorm, ScaledConv, minibatch_stddev, pixel_norm
 from pggan.model.networks import (
     Discriminator,
     Generator,
@@ -394,8 +395,35 @@ def test_bfloat16_stays_near_float32(lod: float) -> None:
     assert (coarse_scores - scores).norm() < 0.05 * scores.norm()
 
 
-def test_pixel_norm_has_gradients_of_every_order() -> None:
+@pytest.mark.parametrize("eps", [PIXEL_NORM_EPS, 0.3])
+def test_pixel_norm_has_gradients_of_every_order(eps: float) -> None:
     x = noise(2, 3, 2, 2).requires_grad_()
-    torch.testing.assert_close(pixel_norm(x), x / (x.square().mean(dim=1, keepdim=True) + PIXEL_NORM_EPS).sqrt())
-    assert torch.autograd.gradcheck(pixel_norm, x)
-    assert torch.autograd.gradgradcheck(pixel_norm, x)
+    torch.testing.assert_close(pixel_norm(x, eps), x / (x.square().mean(dim=1, keepdim=True) + eps).sqrt())
+    assert torch.autograd.gradcheck(lambda y: pixel_norm(y, eps), x)
+    assert torch.autograd.gradgradcheck(lambda y: pixel_norm(y, eps), x)
+
+
+def test_pixel_norms_of_other_projects() -> None:
+    x = noise(2, 3, 2, 2) * 1e-4
+    square = x.square().mean(dim=1, keepdim=True)
+    torch.testing.assert_close(PixelNorm("fp16")(x), x / (square + 1e-4).sqrt())
+    torch.testing.assert_close(PixelNorm("mmgeneration")(x), x / (square.sqrt() + 1e-5))
+    torch.testing.assert_close(PixelNorm("mmgeneration", latents=True)(x), x / (square.sqrt() + 1e-6))
+
+
+def test_a_first_bias_for_every_position() -> None:
+    generator = Generator(replace(SMALL, resolution=4, g_first_bias="position", g_norm="none")).double()
+    first = generator.level(4)
+    assert first.dense.bias is not None
+    first.dense.weight.data.zero_()
+    first.dense.bias.data = noise(first.dense.bias.numel())
+    inputs: list[Tensor] = []
+    first.conv.register_forward_hook(lambda _module, arguments, _output: inputs.append(arguments[0]))
+    generator(noise(1, 16))
+    torch.testing.assert_close(inputs[0][0], functional.leaky_relu(first.dense.bias.view(-1, 4, 4), 0.2))
+
+
+def test_feature_maps_that_no_formula_gives() -> None:
+    config = replace(SMALL, fmap_by_level=((2, 3), (8, 5)))
+    assert [config.fmaps(resolution) for resolution in config.levels] == [16, 5, 8]
+    assert config.fmaps_of_stage(0) == 3
