@@ -247,6 +247,8 @@ def write_strip(
 
 def curated(model: Model, seeds: Sequence[int], count: int, label: int | None, change: Change) -> list[int]:
     """Return the `count` seeds with the best scores of the discriminator, best first, and print them."""
+    if "discriminator" in model.untrained:
+        raise DataError("--curate: the model file has no discriminator that could choose")
     if count > len(seeds):
         raise DataError(f"--curate {count}: more than the {counted(len(seeds), 'seed')}")
     with Progress("curate", len(seeds), "picture") as progress:

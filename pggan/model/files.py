@@ -53,10 +53,14 @@ class NetworkSet:
 
 @dataclass
 class Model(NetworkSet):
-    """Networks after `images` reals. `lod`: how far they had grown; 0 is the full resolution."""
+    """Networks after `images` reals. `lod`: how far they had grown; 0 is the full resolution.
+
+    `untrained`: those of `stored` whose weights are random, because the file that the model is of lacks them.
+    """
 
     lod: float
     images: int
+    untrained: tuple[str, ...] = ()
 
     @property
     def config(self) -> NetworkConfig:
@@ -122,15 +126,18 @@ def render(
     return pictures.repeat(repeats, axis=1).repeat(repeats, axis=2)
 
 
-def save_model(path: Path, networks: NetworkSet, *, lod: float, images: int) -> None:
-    """Write the networks. The bytes depend on the arguments alone."""
+def save_model(path: Path, networks: NetworkSet, *, lod: float, images: int, untrained: tuple[str, ...] = ()) -> None:
+    """Write the networks except the `untrained` ones. The bytes depend on the arguments alone."""
     tensors = {
         f"{stored}.{name}": tensor.detach().cpu().contiguous()
         for stored, network in networks.stored.items()
         for name, tensor in network.state_dict().items()
+        if stored not in untrained
     }
     network = asdict(networks.ema.config)
     described = {"format": FORMAT, "version": VERSION, "network": network, "lod": lod, "images": images}
+    if untrained:
+        described["untrained"] = untrained
     with atomic_path(path) as temporary:
         metadata = {METADATA: json.dumps(described, sort_keys=True)}
         temporary.write_bytes(safetensors.torch.save(tensors, metadata))
@@ -159,14 +166,13 @@ def read_model(path: Path) -> Model:
         heading = _json(metadata[METADATA])
         if heading.get("format") == FORMAT and heading.get("version") != VERSION:
             raise DataError(f"{path}: model file of version {heading.get('version')}, this program reads {VERSION}")
-        config, lod, images = _heading(heading)
-        _check_tensors(config, tensors)
-        model = new_model(config, lod, images)
-        states: dict[str, dict[str, Tensor]] = {stored: {} for stored in model.stored}
+        config, lod, images, untrained = _heading(heading)
+        _check_tensors(config, tensors, untrained)
+        states: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             stored, _, own = key.partition(".")
-            states[stored][own] = tensor
-        model.load(states)
+            states.setdefault(stored, {})[own] = tensor
+        model = filled_model(config, states, lod=lod, images=images)
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise DataError(f"{path}: the model file is damaged: {one_line(error, 200)}") from error
     return model
@@ -182,8 +188,11 @@ def _json(text: str) -> dict[str, Any]:
     return values
 
 
-def _heading(values: dict[str, Any]) -> tuple[NetworkConfig, float, int]:
-    """Return the networks' settings, how far the run had grown, and images seen; ValueError says what is wrong."""
+def _heading(values: dict[str, Any]) -> tuple[NetworkConfig, float, int, list[str]]:
+    """Return the networks' settings, how far the run had grown, images seen, and the networks that are left out.
+
+    ValueError says what is wrong.
+    """
     if values.get("format") != FORMAT:
         raise ValueError(f"its heading names the format {str(values.get('format'))[:40]!r} instead of {FORMAT!r}")
     missing = {"network", "lod", "images"} - values.keys()
@@ -200,16 +209,20 @@ def _heading(values: dict[str, Any]) -> tuple[NetworkConfig, float, int]:
         raise ValueError(f"its heading has the lod {lod!r}, which must be 0 to {len(config.levels) - 1}")
     if type(images) is not int or not 0 <= images <= MAX_IMAGES:
         raise ValueError(f"its heading has {str(images)[:40]} images seen")
-    return config, float(lod), images
+    untrained = values.get("untrained", [])
+    if untrained not in ([], ["discriminator"]):
+        raise ValueError(f"its heading leaves out {str(untrained)[:40]}; only the discriminator may be missing")
+    return config, float(lod), images, untrained
 
 
-def _check_tensors(config: NetworkConfig, tensors: dict[str, Tensor]) -> None:
-    """Raise ValueError unless the tensors are those of networks of `config`, and finite."""
+def _check_tensors(config: NetworkConfig, tensors: dict[str, Tensor], untrained: list[str]) -> None:
+    """Raise ValueError unless the tensors are finite, and those of networks of `config` without `untrained` ones."""
     with torch.device("meta"):  # networks of any size cost nothing before the tensors are seen to fit
         expected = {
             f"{stored}.{name}": tensor
             for stored, network in new_model(config).stored.items()
             for name, tensor in network.state_dict().items()
+            if stored not in untrained
         }
     for words, names in (("lacks", expected.keys() - tensors.keys()), ("also has", tensors.keys() - expected.keys())):
         if names:
@@ -223,6 +236,17 @@ def _check_tensors(config: NetworkConfig, tensors: dict[str, Tensor]) -> None:
             )
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} holds values that are not finite")
+
+
+def filled_model(
+    config: NetworkConfig, states: Mapping[str, Mapping[str, Tensor]], *, lod: float, images: int
+) -> Model:
+    """Return networks with the weights of `states`, by the names of `stored`; others are random and `untrained`."""
+    model = new_model(config, lod, images)
+    for stored, state in states.items():
+        model.stored[stored].load_state_dict(state)
+    model.untrained = tuple(stored for stored in model.stored if stored not in states)
+    return model
 
 
 def new_model(config: NetworkConfig, lod: float = 0.0, images: int = 0) -> Model:
