@@ -24,6 +24,7 @@ from datatools.errors import SettingError
 from pggan.config.presets import Preset, get_preset
 from pggan.data.labels import read_labels
 from pggan.data.stream import Source
+from pggan.model.files import Model
 from pggan.precision import allow_tf32
 from pggan.training.distributed import Team, choose_device, join
 from pggan.training.log import RunLog, Tick
@@ -91,6 +92,7 @@ class Run:
     Attributes:
         saved: the settings that the run in the folder began with, None for a new run.
         settings: those that it is trained with from now on.
+        initial: the model that a new run takes its weights from, until it has begun.
     """
 
     options: TrainingOptions
@@ -106,6 +108,7 @@ class Run:
     log: RunLog
     saving: Saving
     stop: StopFlag
+    initial: Model | None = None
     position: Position = field(default_factory=Position)
 
     @property
@@ -126,7 +129,8 @@ def prepare_run(options: TrainingOptions) -> Iterator[Run]:
         name = given.preset.name if given else _default_name(options, source.resolution)
         out = options.out or Path("runs") / f"{options.h5.stem}-{name}"
         saved = read_saved_run(out)
-        settings = resolve_settings(options, saved, source, team.size, given)
+        initial = load_model(options.init_from) if options.init_from is not None and saved is None else None
+        settings = resolve_settings(options, saved, source, team.size, given, initial)
         preset = settings.preset
         allow_tf32(settings.tf32)
         torch.backends.cudnn.benchmark = True
@@ -151,22 +155,30 @@ def prepare_run(options: TrainingOptions) -> Iterator[Run]:
             plan = replace(plan, threads=team.agree(plan.threads))
         settings = replace(settings, threads=plan.threads)
         saving = Saving(out, log.event, stop)
-        yield Run(options, out, saved, settings, device, team, source, stepper, plan, metrics, log, saving, stop)
+        yield Run(
+            options, out, saved, settings, device, team, source, stepper, plan, metrics, log, saving, stop, initial
+        )
 
 
 def resolve_settings(
-    options: TrainingOptions, saved: SavedRun | None, source: Source, processes: int, given: SavedRun | None = None
+    options: TrainingOptions,
+    saved: SavedRun | None,
+    source: Source,
+    processes: int,
+    given: SavedRun | None = None,
+    initial: Model | None = None,
 ) -> SavedRun:
     """Return the settings that decide the results; reads the labels that they ask for into `source`.
 
     Options come first, then the settings of `given`, the run of --config, then those of the run in the folder.
+    `initial`: the model of --init-from, for a new run.
     """
     before = given or saved
     labels = _first(options.labels, before and before.labels, "none")
     source.labels = read_labels(source.pyramid, labels)
     devices = processes if saved is None else saved.devices  # the schedule that the run began with is kept
     if given is None:
-        base = base_preset(options, saved, source.resolution, devices)
+        base = base_preset(options, saved, source.resolution, devices, initial)
     else:
         base = given.preset.with_resolution(min(given.preset.network.resolution, source.resolution))
     preset = options.apply_to(base)
@@ -193,7 +205,9 @@ def resolve_settings(
     )
 
 
-def base_preset(options: TrainingOptions, saved: SavedRun | None, resolution: int, devices: int) -> Preset:
+def base_preset(
+    options: TrainingOptions, saved: SavedRun | None, resolution: int, devices: int, initial: Model | None = None
+) -> Preset:
     """Return the preset before the other options: the one given, else that of the run, of the model, or a suggestion.
 
     A run whose preset is named again keeps its own settings, since the table may have changed after it began; only its
@@ -209,9 +223,8 @@ def base_preset(options: TrainingOptions, saved: SavedRun | None, resolution: in
         free = [setting.removeprefix("schedule.") for setting in FREE if setting.startswith("schedule.")]
         schedule = replace(saved.preset.schedule, **{setting: getattr(preset.schedule, setting) for setting in free})
         return replace(saved.preset, schedule=schedule)
-    if options.init_from is not None:
-        network = load_model(options.init_from).config
-        preset = replace(preset.with_resolution(network.resolution), network=network)
+    if initial is not None:
+        preset = replace(preset.with_resolution(initial.config.resolution), network=initial.config)
     return preset.with_resolution(min(preset.network.resolution, resolution))
 
 

@@ -17,7 +17,7 @@ from pggan.training.log import STATS
 from pggan.training.models import load_model
 from pggan.training.run import Position, Run
 from pggan.training.run_config import FILE_NAME
-from pggan.training.step import Networks, Stepper
+from pggan.training.step import Networks
 from pggan.training.threads import cores, using
 from pggan.training.trackers import Tracker
 
@@ -106,8 +106,7 @@ def begin(run: Run) -> None:
     else:
         run.position = Position()
         if run.options.init_from is not None:
-            start_from(run.stepper, run.options.init_from)
-            run.log.event("note", f"weights from {run.options.init_from}")
+            start_from(run, run.options.init_from)
     run.team.wait()
     images = run.position.images
     if run.team.is_main:
@@ -119,14 +118,19 @@ def begin(run: Run) -> None:
     keep_best(run)  # unless the run was killed before it was written, it is there already
 
 
-def start_from(stepper: Stepper, path: Path) -> None:
-    """Take all weights from a model file, or from the final model or newest checkpoint of a run folder."""
-    model = load_model(path)
-    networks, config = stepper.networks, stepper.preset.network
+def start_from(run: Run, path: Path) -> None:
+    """Take the weights of a model, and log which networks it lacks; they start as those of a new run do."""
+    model, run.initial = run.initial or load_model(path), None
+    networks, config = run.stepper.networks, run.preset.network
     if model.config != config:
         names = [name for name, value in vars(config).items() if getattr(model.config, name) != value]
         raise DataError(f"--init-from {path}: its networks differ in {', '.join(names)}; give the same settings")
-    networks.load({stored: network.state_dict() for stored, network in model.stored.items()})
+    run.log.event("note", f"weights from {path}")
+    for stored, network in model.stored.items():
+        if stored in model.untrained:
+            run.log.event("note", f"the {stored} starts with random weights: {path} has none that fits")
+        else:
+            networks.stored[stored].load_state_dict(network.state_dict())
 
 
 @contextmanager
