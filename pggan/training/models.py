@@ -1,4 +1,4 @@
-"""Load a model from a model file or a run folder.
+"""Load a model from a model file, of this or another project, or from a run folder.
 
 from pggan.models import load_model
 model = load_model("runs/faces")
@@ -12,6 +12,7 @@ import torch
 from datatools.errors import DataError, one_line
 from datatools.files import as_data_error
 from pggan.config.schedule import state_at
+from pggan.foreign import is_pickled, read_foreign
 from pggan.model.files import BEST, CHECKPOINTS, FINAL, Model, new_model, read_model
 from pggan.training.checkpoints import Values, newest_good
 from pggan.training.run_config import SavedRun, read_saved_run
@@ -23,12 +24,17 @@ TRIAL_PICTURES = 4  # made at once to find the fastest number of threads
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     """Return the model of a file or of a run folder.
 
-    Of a folder: its final model, else its newest checkpoint, else its best snapshot. Raises DataError, in one line, for
-    anything else.
+    Of a folder: its final model, else its newest checkpoint, else its best snapshot. Files of other projects are
+    listed in docs/pretrained.md; nothing that they hold is run. Raises DataError, in one line, for anything else.
     """
     path = Path(path)
     with as_data_error(path, "read"):
-        model = _of_folder(path) if path.is_dir() else read_model(path)
+        if path.is_dir():
+            model = _of_folder(path)
+        elif path.is_file() and is_pickled(path):
+            model = read_foreign(path)
+        else:
+            model = read_model(path)
     return model.to(device)
 
 

@@ -11,15 +11,18 @@ import torch
 from click.testing import CliRunner, Result
 
 from pggan import train as train_module
-from pggan.config.presets import OptimizerConfig, Preset, get_preset
+from pggan.config.presets import NetworkConfig, OptimizerConfig, Preset, get_preset
 from pggan.media.grids import grid_size, tile
 from pggan.precision import LossScale
 from pggan.train import main
+from pggan.training import run as run_module
+from pggan.training.models import load_model
 from pggan.training.options import TrainingOptions
 from pggan.training.plan import Plan, activations, make_plan, multiplications, plan_from
 from pggan.training.run import base_preset, suggested_preset
 from pggan.training.run_config import read_saved_run
 from pggan.training.step import Stepper, build_networks
+from tests.support import foreign
 from tests.support.pggan_runs import PRESET, stats_of, train, write_pyramid
 
 SMALL = (
@@ -157,6 +160,45 @@ def test_init_from_takes_the_models_networks(h5: Path, tmp_path: Path) -> None:
     wrong = run("--h5", h5, "--out", tmp_path / "other", "--init-from", tmp_path / "absent")
     assert wrong.exit_code == 1
     assert "absent: neither a model file nor a run folder" in wrong.output
+
+
+def test_a_run_starts_from_another_projects_networks_and_resumes(
+    h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    monkeypatch.setattr(run_module, "load_model", lambda path: reads.append(path) or load_model(path))
+    config = NetworkConfig(
+        16, latent_size=6, down_step="unfused", g_first_bias="position", fmap_by_level=((2, 7), (4, 7), (8, 5), (16, 4))
+    )
+    initial = foreign.random_model(config)
+    foreign.gan_zoo(tmp_path / "zoo.pth", initial)
+    options = ("--h5", h5, "--out", tmp_path / "tuned", "--init-from", tmp_path / "zoo.pth", "--device", "cpu")
+    small = ("--minibatch", 4, "--tick-kimg", 0.016, "--learning-rate", 1e-9)
+    result = run(*options, *small, "--total-kimg", 0.016)
+    assert result.exit_code == 0, result.output
+    assert reads == [tmp_path / "zoo.pth"]
+    assert f"weights from {tmp_path / 'zoo.pth'}" in result.output
+    assert "random weights" not in result.output
+    tuned = load_model(tmp_path / "tuned")
+    assert tuned.config == config
+    for name in ("generator", "discriminator"):  # the EMA follows the generator from here
+        for value, start in zip(tuned.stored[name].parameters(), initial.stored[name].parameters(), strict=True):
+            torch.testing.assert_close(value, start, atol=1e-4, rtol=1e-4)
+    again = run(*options, *small, "--total-kimg", 0.032)
+    assert again.exit_code == 0, again.output
+    assert "resumed from 16 images" in again.output
+    assert len(reads) == 1
+
+
+def test_a_run_from_a_generator_alone_says_what_starts_anew(h5: Path, tmp_path: Path) -> None:
+    foreign.interfacegan(tmp_path / "generator.pth", foreign.random_model(foreign.SMALL))
+    result = run(
+        *("--h5", h5, "--out", tmp_path / "run", "--init-from", tmp_path / "generator.pth", "--device", "cpu"),
+        *("--minibatch", 4, "--tick-kimg", 0.016, "--total-kimg", 0.016),
+    )
+    assert result.exit_code == 0, result.output
+    assert "the discriminator starts with random weights" in result.output
+    assert load_model(tmp_path / "run").untrained == ()
 
 
 def test_dry_run_prints_the_plan_and_starts_nothing(h5: Path, tmp_path: Path) -> None:

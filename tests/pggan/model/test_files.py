@@ -87,6 +87,7 @@ def test_round_trip(file: Path) -> None:
         {"g_norm": "batch", "weights": "he", "g_activation": "relu", "g_tanh": True},
         {"g_norm": "none", "normalize_latents": False, "classes": 3, "label_join": "after"},
         {"resolution": 4},
+        {"fmap_by_level": ((2, 3), (4, 7), (8, 5)), "g_first_bias": "position", "pixel_norm": "mmgeneration"},
     ],
     ids=str,
 )
@@ -148,6 +149,10 @@ def network(**values: Any) -> str:
         (network(classes=10**9), "instead of"),
         (network(fmap_max=0), "fmap_max 0: must be at least 1"),
         (network(fmap_decay=1e308), "damaged"),
+        (network(fmap_by_level=[[4, 0]]), r"its heading has fmap_by_level \(4, 0\): must be a resolution and its"),
+        (network(fmap_by_level=[[4, 2, 1]]), r"fmap_by_level \(4, 2, 1\): must be a resolution"),
+        (network(fmap_by_level=[[4, 10**9]]), "instead of|overflow"),
+        (network(fmap_by_level=[4]), "damaged"),
         (network(fmap_decay=1e9), r"its heading has fmap_decay 1e\+09: must be -16 to 16"),
         (network(fmap_decay=-17), r"its heading has fmap_decay -17: must be -16 to 16"),
         (network(fmap_decay=float("nan")), "fmap_decay must be a finite number, not nan"),
@@ -181,6 +186,20 @@ def test_tensors_that_do_not_fit(file: Path, tensors: dict[str, torch.Tensor | N
     assert message in refused(file)
 
 
+def test_a_model_without_a_discriminator_says_so(file: Path) -> None:
+    whole = load_model(file)
+    save_model(file, whole, lod=0.5, images=7, untrained=("discriminator",))
+    model = load_model(file)
+    assert (whole.untrained, model.untrained) == ((), ("discriminator",))
+    assert model.pictures([5]).tolist() == whole.pictures([5]).tolist()
+    assert heading_of(file)["untrained"] == ["discriminator"]
+    assert not any(name.startswith("discriminator") for name in load_file(file))
+    rewrite(file, json.dumps({**heading_of(file), "untrained": []}))
+    assert "it lacks discriminator.levels" in refused(file)
+    rewrite(file, json.dumps({**heading_of(file), "untrained": ["average"]}))
+    assert "its heading leaves out ['average']; only the discriminator may be missing" in refused(file)
+
+
 def test_files_without_our_heading(file: Path) -> None:
     save_file(load_file(file), file)
     assert "is not a model file of this program; give a run's folder" in refused(file)
@@ -194,8 +213,6 @@ def test_files_without_our_heading(file: Path) -> None:
         (b"<!DOCTYPE html><html>Sign in</html>", "it is a web page"),
         (b"\xef\xbb\xbf  <html lang=en>", "it is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "it is a Git LFS pointer"),
-        (pickle.dumps({"G": 1}, 2), "it is a pickle, as PyTorch's older files and the networks published"),
-        (pickle.dumps({"G": 1}), "it is a pickle"),
         (b"\x89HDF\r\n\x1a\n" + bytes(99), "it is an HDF5 file"),
         (b"\x1f\x8b\x08" + bytes(99), "it is compressed with gzip"),
         (b"\xff" * 64, "header too large"),
@@ -210,9 +227,12 @@ def test_other_kinds_of_file(file: Path, content: bytes, message: str) -> None:
     assert "give a run's folder, or its final.safetensors" in refused(file)
 
 
-def test_a_file_of_torch(file: Path) -> None:
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_pickles_and_files_of_torch_that_are_of_no_known_project(file: Path, protocol: int) -> None:
+    file.write_bytes(pickle.dumps({"G": 1}, protocol))
+    assert "is not a weight file that can be read; those are of this program and of" in refused(file)
     torch.save({"G": torch.zeros(3)}, file)
-    assert "it is a zip archive, as PyTorch's .pt and .pth files are" in refused(file)
+    assert "is not a weight file that can be read" in refused(file)
 
 
 @pytest.mark.parametrize("kept", [1, 7, 8, 100, 0.5, -1])

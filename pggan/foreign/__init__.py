@@ -1,0 +1,45 @@
+"""Weights of other projects' progressive GANs, read as models of ours without running anything in their files.
+
+docs/pretrained.md lists the projects. A further one is a module with a `Layout`, and an entry of LAYOUTS.
+"""
+
+from pathlib import Path
+
+from datatools.errors import DataError, one_line
+from pggan.foreign import gan_zoo, genforce, mmgeneration, nvidia2017, nvidia2018
+from pggan.foreign.containers import is_pickled, read_pickled
+from pggan.foreign.unpickle import UnpickleError
+from pggan.model.files import Model
+
+__all__ = ["LAYOUTS", "is_pickled", "read_foreign"]
+
+LAYOUTS = (
+    nvidia2018.LAYOUT,
+    nvidia2017.LAYOUT,
+    gan_zoo.LAYOUT,
+    genforce.LAYOUT,
+    genforce.INTERFACEGAN,
+    mmgeneration.LAYOUT,
+)
+
+
+def read_foreign(path: Path) -> Model:
+    """Return the model of another project's file, on the CPU; `Model.untrained` names what the file lacks.
+
+    Raises DataError, in one line, for a file of no known layout, or that is damaged.
+    """
+    content = read_pickled(path, [name for layout in LAYOUTS for name in layout.classes])
+    layout = next((layout for layout in LAYOUTS if layout.matches(content)), None)
+    if layout is None:
+        raise DataError(
+            f"{path}: is not a weight file that can be read; those are of this program and of "
+            f"{', '.join(layout.name for layout in LAYOUTS)}"
+        )
+    try:
+        return layout.read(content)
+    except (UnpickleError, DataError) as error:
+        raise DataError(f"{path}: cannot be read as a file of {layout.name}: {one_line(error, 300)}") from error
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise DataError(
+            f"{path}: the file of {layout.name} is damaged, or of an unknown version: {one_line(error, 100)}"
+        ) from error
