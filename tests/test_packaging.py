@@ -39,6 +39,7 @@ def test_every_data_file_is_packaged(package: str) -> None:
 
 def test_documented_scripts_exist() -> None:
     assert sorted(SCRIPTS) == [
+        "celebahq-convert",
         "celebahq-evaluate",
         "celebahq-generate",
         "celebahq-h5",
@@ -63,6 +64,7 @@ def test_a_script_starts_its_command_line(name: str) -> None:
         "datatools.h5tool",
         "datatools.restore.fit",
         "datatools.restore.evaluate",
+        "pggan.convert",
         "pggan.report",
         "pggan.train",
     ],

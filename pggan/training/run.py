@@ -185,10 +185,10 @@ def resolve_settings(
     preset = preset.with_classes(source.classes)
     if preset.network.resolution > source.resolution:
         raise SettingError("resolution", f"{preset.network.resolution}: the file has levels up to {source.resolution}")
-    if preset.optimizer.freeze_d and options.init_from is None and saved is None:
+    if preset.optimizer.freeze_d and saved is None and (initial is None or initial.untrained):
         raise SettingError(
             "freeze_d",
-            f"{preset.optimizer.freeze_d}: is for a trained discriminator; give its model, too (--init-from)",
+            f"{preset.optimizer.freeze_d}: is for a trained discriminator; give a model that has one (--init-from)",
         )
     named = not isinstance(options.preset, Preset) and given is None
     if named and options.init_from is not None and saved is None and options.start_resolution is None:

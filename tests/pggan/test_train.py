@@ -199,6 +199,9 @@ def test_a_run_from_a_generator_alone_says_what_starts_anew(h5: Path, tmp_path: 
     assert result.exit_code == 0, result.output
     assert "the discriminator starts with random weights" in result.output
     assert load_model(tmp_path / "run").untrained == ()
+    frozen = run("--h5", h5, "--out", tmp_path / "frozen", "--init-from", tmp_path / "generator.pth", "--freeze-d", 1)
+    assert frozen.exit_code == 1
+    assert "--freeze-d 1: is for a trained discriminator; give a model that has one (--init-from)" in frozen.output
 
 
 def test_dry_run_prints_the_plan_and_starts_nothing(h5: Path, tmp_path: Path) -> None:
