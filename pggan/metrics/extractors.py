@@ -18,7 +18,7 @@ from pggan.metrics.inception import RESIZES, FidResize, Inception
 Weights = Mapping[str, Path]
 """Weight files by the network's name."""
 NETWORKS: tuple[NetworkName, ...] = get_args(NetworkName)
-WEIGHTS_HELP = "Weight files of networks that measure: inception=FILE,dinov2=FILE."
+WEIGHTS_HELP = "Weight files of the networks of metrics: inception=FILE,dinov2=FILE."
 FID_RESIZE_HELP = "How images come to the Inception network's size."
 FID_RESIZE = click.Choice(list(RESIZES))
 

@@ -138,7 +138,7 @@ def networks_of(metrics: Iterable[str], *, reals: bool = False) -> list[NetworkN
     return list(dict.fromkeys(figure.network for figure in needed if not reals or figure.reals != "nothing"))
 
 
-def figure_name(metric: str, recipe: Recipe, count: int | None = None) -> str:
+def figure_name(metric: str, recipe: Mapping[str, Any], count: int | None = None) -> str:
     """Return the metric with the number of images, if given, and with its resizing: fid50k, fid2048-clean."""
     name, _, suffix = metric.partition("-")
     if count is not None:

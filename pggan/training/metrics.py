@@ -16,10 +16,12 @@ from pggan.config.presets import Preset
 from pggan.config.schedule import stages, state_at
 from pggan.data.stream import Source
 from pggan.metrics.compare import Options, Results, check, measure
+from pggan.metrics.extractors import open_extractors
+from pggan.metrics.figures import FIGURES, figure_name
 from pggan.metrics.image_sets import ModelSet, PyramidSet
 from pggan.metrics.swd import SMALLEST
 from pggan.model.files import Model
-from pggan.training.options import TrainingMetric, TrainingOptions
+from pggan.training.options import TrainingOptions
 
 CACHE = "metrics-cache"
 CPU_IMAGES, DEVICE_IMAGES = 2048, 8192
@@ -58,8 +60,10 @@ class TrainingMetrics:
 
     Args:
         stopping: whether the run was asked to stop; measuring is then cancelled, and repeated on resume.
+        measures: whether this process measures, and so opens the networks of the metrics.
 
-    Raises DataError where there are fewer reals than are to be measured, and for levels that are too small.
+    Raises DataError where there are fewer reals than are to be measured, for levels that are too small, and for
+    networks' weights that are missing or cannot be used.
     """
 
     def __init__(
@@ -72,17 +76,21 @@ class TrainingMetrics:
         seed: int,
         device: torch.device,
         stopping: Callable[[], bool],
+        measures: bool = True,
     ) -> None:
         self.every, self.source, self.schedule, self.stopping = options.metrics, source, preset.schedule, stopping
         self.records: list[Record] = []
-        self._tried: dict[TrainingMetric, int] = {}
+        self._tried: dict[str, int] = {}
         self._known_notes: set[str] = set()
         usual = DEVICE_IMAGES if device.type == "cuda" else CPU_IMAGES  # what "mps" has to measure the CPU does
         count = options.metrics_images or max(min(usual, source.count // 2), 2)  # of half of the reals a floor is known
         self.options = Options(count=count, seed=seed, mirror=preset.mirror, device=device, cache=folder / CACHE)
         if self.every:
-            reals = PyramidSet(source.pyramid.path, self.schedule.resolution)
-            check(reals, reals, [name for name, _ in self.every], self.options)
+            reals, names = PyramidSet(source.pyramid.path, self.schedule.resolution), [name for name, _ in self.every]
+            check(reals, reals, names, self.options)
+            if measures:
+                networks = open_extractors(names, options.weights, options.fid_resize, device, download=False)
+                self.options = replace(self.options, extractors=networks)
         large = (stage.first_image for stage in stages(self.schedule) if stage.resolution >= SMALLEST)
         self._measurable = next(large, math.inf)
 
@@ -91,27 +99,30 @@ class TrainingMetrics:
         self._tried = {}
         self.records = [Record.of(line) for line in stats if "metrics" in line]
 
-    def due(self, images: int, *, ending: bool = False) -> list[TrainingMetric]:
+    def due(self, images: int, *, ending: bool = False) -> list[str]:
         """Return what is to be measured after `images`: all that an interval has passed for since it was measured last.
 
-        Intervals count from the start of the run, but levels below 16 x 16 are not measured. At the end of the run
-        everything is due that was not just measured.
+        Intervals count from the start of the run, but levels below 16 x 16 are not measured. While a level fades in,
+        metrics of features wait: the reals change all the time, and all of them would be described each time. At the
+        end of the run everything is due that was not just measured.
         """
         if images < self._measurable:
             return []
-        found = []
+        found, fading = [], state_at(self.schedule, images).below > 0
         for name, kimg in self.every:
+            if fading and name in FIGURES:
+                continue
             last = newest.images if (newest := self._newest(name)) else 0
             since, interval = max(last, self._tried.get(name, 0), self._measurable - 1), round(kimg * 1000)
             if (ending and last < images) or images // interval > since // interval:
                 found.append(name)
         return found
 
-    def skip_until_next_interval(self, names: Sequence[TrainingMetric], images: int) -> None:
+    def skip_until_next_interval(self, names: Sequence[str], images: int) -> None:
         """Note what could not be measured after `images`: it is due again when the next interval has passed."""
         self._tried |= dict.fromkeys(names, images)
 
-    def measure(self, model: Model, names: Sequence[TrainingMetric]) -> tuple[dict[str, Any], list[str]]:
+    def measure(self, model: Model, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         """Return the values of a line of stats.jsonl, and notes, each once in a session; the model stays as it is.
 
         Raises MeasuringInterruptedError.
@@ -139,8 +150,9 @@ class TrainingMetrics:
         self._known_notes.update(notes)
         return values, notes
 
-    def _newest(self, name: TrainingMetric) -> Record | None:
-        return next((record for record in reversed(self.records) if name.replace("-", "_") in record.metrics), None)
+    def _newest(self, name: str) -> Record | None:
+        key = name.replace("-", "_")
+        return next((r for r in reversed(self.records) if any(f"{n}_".startswith(f"{key}_") for n in r.metrics)), None)
 
     @property
     def best(self) -> Record | None:
@@ -180,11 +192,18 @@ class TrainingMetrics:
 
 
 def flat(found: Results) -> dict[str, float]:
-    """Return what is known of {"swd": average, "swd_32", "swd_floor", "swd_floor_32", "ms_ssim", "ms_ssim_reals"}."""
+    """Return what is known of {"swd": average, "swd_32", "swd_floor", "swd_floor_32", "ms_ssim", "ms_ssim_reals"}.
+
+    Figures follow, such as {"fid", "pr_precision", "pr_recall", "kid_clean", "fd_dinov2"}.
+    """
     values: dict[str, float | None] = {}
     for name, levels in (("swd", found.swd), ("swd_floor", found.floor)):
         if levels is not None:
             values[name] = levels.average
             values |= {f"{name}_{size}": value for size, value in levels.by_size.items()}
     values |= {"ms_ssim": found.ms_ssim, "ms_ssim_reals": found.ms_ssim_reals}
+    for record in found.figures.values():
+        name = figure_name(record["metric"], record).replace("-", "_")
+        for number in FIGURES[record["metric"]].curves:
+            values[name if number == "value" else f"{name}_{number}"] = record[number]
     return {name: value for name, value in values.items() if value is not None}

@@ -7,18 +7,19 @@ import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import click
 
 from datatools.cli import FiniteNumber, PathOption
 from datatools.errors import SettingError, flag
 from pggan.config.presets import PRESETS, AugmentName, LossName, Preset
+from pggan.metrics.compare import METRICS
+from pggan.metrics.extractors import FID_RESIZE, FID_RESIZE_HELP, WEIGHTS_HELP, WeightFiles, Weights
+from pggan.metrics.inception import FidResize
 from pggan.precision import PrecisionName
 from pggan.training.trackers import TRACKERS, TrackerName
 
-TrainingMetric = Literal["swd", "ms-ssim"]  # those that need nothing but the images
-IN_TRAINING: tuple[TrainingMetric, ...] = get_args(TrainingMetric)
 MOST_THREADS = 1024
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -146,8 +147,8 @@ class TrainingOptions:
         changes_results=False,
     )
     keep: int = option("Checkpoints to keep.", COUNT, default=3, changes_results=False)
-    metrics: tuple[tuple[TrainingMetric, float], ...] = option(
-        "Measure while training, after every so many kimg: swd@200,ms-ssim@100.", default=(), changes_results=False
+    metrics: tuple[tuple[str, float], ...] = option(
+        "Measure while training, after every so many kimg: swd@200,fid@1000.", default=(), changes_results=False
     )
     metrics_images: int | None = option(
         "Images of either set to measure.  [default: up to 8192 with CUDA, else 2048]",
@@ -157,6 +158,8 @@ class TrainingOptions:
     log_to: TrackerName | None = option(
         "Send curves and pictures to an experiment tracker, too.", click.Choice(TRACKERS), changes_results=False
     )
+    weights: Weights | None = option(WEIGHTS_HELP, WeightFiles(), changes_results=False)
+    fid_resize: FidResize = option(FID_RESIZE_HELP, FID_RESIZE, default="tensorflow", changes_results=False)
     workers: int = option("Threads that read large levels ahead.", click.IntRange(0), default=2, changes_results=False)
     threads: int | None = option(
         "Threads of each process, for arithmetic on a CPU.  [default: as the run began, or the fastest number]",
@@ -184,12 +187,8 @@ class TrainingOptions:
         if self.metrics_images is not None and not self.metrics:
             raise SettingError("metrics_images", f"{self.metrics_images}: name the metrics, too, such as swd@200")
         for metric, kimg in self.metrics:
-            if metric not in IN_TRAINING:
-                raise SettingError(
-                    "metrics",
-                    f"{metric}: in training {' and '.join(IN_TRAINING)} are measured; for others "
-                    "python -m pggan.evaluate takes the run folder, also during the run",
-                )
+            if metric not in METRICS:
+                raise SettingError("metrics", f"{metric}: unknown metric; choose from {', '.join(METRICS)}")
             if not kimg * 1000 >= 1 or not math.isfinite(kimg):
                 raise SettingError(
                     "metrics", f"{metric}@{kimg:g}: must be thousands of images between two measurements"

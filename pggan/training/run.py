@@ -135,7 +135,16 @@ def prepare_run(options: TrainingOptions) -> Iterator[Run]:
         allow_tf32(settings.tf32)
         torch.backends.cudnn.benchmark = True
         log, stop = RunLog(), StopFlag()
-        metrics = TrainingMetrics(options, preset, out, source, seed=settings.seed, device=device, stopping=stop)
+        metrics = TrainingMetrics(
+            options,
+            preset,
+            out,
+            source,
+            seed=settings.seed,
+            device=device,
+            stopping=stop,
+            measures=team.is_main,
+        )
         stepper = Stepper(
             networks=build_networks(preset, settings.seed, device),
             preset=preset,

@@ -24,6 +24,7 @@ from pggan.training.metrics import MeasuringInterruptedError, TrainingMetrics
 from pggan.training.models import load_model
 from pggan.training.options import TrainingOptions
 from pggan.training.run import Run
+from tests.support.extractors import write_dinov2
 from tests.support.pggan_runs import (
     PRESET,
     Death,
@@ -261,6 +262,33 @@ def test_gives_up_when_asked_to_stop(h5: Path, straight: Path) -> None:
     assert found.records == []
 
 
+def test_features_are_compared_when_levels_are_whole(h5: Path, straight: Path, tmp_path: Path) -> None:
+    weights = {"dinov2": write_dinov2(tmp_path / "dinov2.pth")}
+    metrics = parse_intervals("swd@0.024,fd-dinov2@0.024,dc-dinov2@0.048")
+    found = watching(h5, tmp_path, metrics=metrics, weights=weights)
+    names = [name for name, _ in metrics]
+    assert found.due(50) == ["swd"]  # the level fades in
+    assert found.due(72) == names
+    model = load_model(straight / "final.safetensors")
+    values, _ = found.measure(model, names[1:])
+    assert list(values["metrics"]) == ["fd_dinov2", "dc_dinov2_density", "dc_dinov2_coverage"]
+    assert values["metrics"]["fd_dinov2"] > 0
+    assert found.due(model.images, ending=True) == ["swd"]
+    assert len(list((tmp_path / "metrics-cache").iterdir())) == 1  # the features of reals
+    assert found.measure(model, names[1:])[0] == values
+    idle = TrainingMetrics(
+        config_of(h5, tmp_path, metrics=metrics, metrics_images=12),
+        PRESET,
+        tmp_path,
+        Source(h5),
+        seed=0,
+        device=CPU,
+        stopping=lambda: False,
+        measures=False,
+    )
+    assert idle.options.extractors == {}  # another process has them
+
+
 def line(images: int, resolution: int = 16, alpha: float = 1.0, count: int = 12, **metrics: float) -> dict[str, Any]:
     values = {"images": images, "resolution": resolution, "alpha": alpha, "metrics_images": count}
     return {**values, "metrics": metrics}
@@ -326,8 +354,10 @@ def test_a_collapsed_generator_is_noticed(h5: Path, tmp_path: Path, monkeypatch:
 
 
 def test_settings_that_cannot_be(h5: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"metrics fid: in training swd and ms-ssim.*pggan\.evaluate"):
-        TrainingOptions(h5, metrics=parse_intervals("swd@200,fid@200"))
+    with pytest.raises(DataError, match=r"metrics fad: unknown metric; choose from swd, ms-ssim, fid"):
+        TrainingOptions(h5, metrics=parse_intervals("swd@200,fad@200"))
+    with pytest.raises(DataError, match=r"weights inception=FILE is needed for fid: give the file"):
+        watching(h5, tmp_path, metrics=parse_intervals("swd@200,fid@200"))
     for interval in ("swd@0", "swd@-1", "swd@inf", "swd@nan"):
         with pytest.raises(DataError, match="must be thousands of images"):
             TrainingOptions(h5, metrics=parse_intervals(interval))
