@@ -36,6 +36,11 @@ def without_weight_gradients() -> Iterator[None]:
         _INPUT_ONLY.reset(token)
 
 
+def gradients_of_weights() -> bool:
+    """Return whether a backward pass computes gradients of weights and biases (see `without_weight_gradients`)."""
+    return not _INPUT_ONLY.get()
+
+
 def convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int = 0, transposed: bool = False
 ) -> Tensor:
@@ -75,7 +80,7 @@ class _Box(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        gb = g.sum(dim=(0, 2, 3)) if ctx.needs_input_grad[2] and not _INPUT_ONLY.get() else None
+        gb = g.sum(dim=(0, 2, 3)) if ctx.needs_input_grad[2] and gradients_of_weights() else None
         return _Box.apply(g, 1 - ctx.padding, None), None, gb  # the filter is symmetric: its adjoint is itself
 
 
@@ -96,7 +101,7 @@ class _Convolution(torch.autograd.Function):
         gx = gw = gb = None
         if ctx.needs_input_grad[0]:
             gx = _Convolution.apply(g, weight, None, stride, padding, not transposed)
-        if not _INPUT_ONLY.get():
+        if gradients_of_weights():
             if ctx.needs_input_grad[1]:
                 gw = _WeightGradient.apply(x, g, weight.shape[-1], ctx.geometry)
             if ctx.needs_input_grad[2]:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pggan.model.convolution import box, convolution
+from pggan.model.convolution import convolution
+from pggan.model.filters import BOX, Taps, smooth
 
 LEAKY_SLOPE = 0.2
 PIXEL_NORM_EPS = 1e-8
@@ -36,20 +37,32 @@ def to_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-class _Scaled(nn.Module):
+class Scaled(nn.Module):
     """A weight and a bias, the weight scaled at run time by gain / sqrt(fan_in), or started at that scale (He).
 
     The scale goes to the weight, not to the activations: it is small, and `shared_weights` applies it once per step.
+    The bias is used times `bias_gain`. `rate` multiplies the learning rate of both: they are used that many times as
+    small, and the weight starts that many times as large.
     """
 
     weight: nn.Parameter
     bias: nn.Parameter | None
 
-    def __init__(self, shape: tuple[int, ...], gain: float, weights: Weights, biases: int) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        gain: float,
+        weights: Weights,
+        biases: int,
+        *,
+        bias_gain: float = 1.0,
+        rate: float = 1.0,
+    ) -> None:
         super().__init__()
         deviation = gain / math.sqrt(math.prod(shape[1:]))
-        self.scale = deviation if weights == "equalized" else 1.0
-        self.weight = nn.Parameter(torch.randn(shape) * (1.0 if weights == "equalized" else deviation))
+        self.scale = deviation * rate if weights == "equalized" else 1.0
+        self.bias_scale = bias_gain * rate
+        self.weight = nn.Parameter(torch.randn(shape) * (1.0 / rate if weights == "equalized" else deviation))
         self.bias = nn.Parameter(torch.zeros(biases)) if biases else None
         self.sharing = False
         self._shared: Tensor | None = None
@@ -66,6 +79,12 @@ class _Scaled(nn.Module):
     def _effective_weight(self) -> Tensor:
         return self.weight * self.scale if self.scale != 1.0 else self.weight
 
+    def effective_bias(self, dtype: torch.dtype) -> Tensor | None:
+        """Return the scaled bias in the given type, None for a layer without one."""
+        if self.bias is None:
+            return None
+        return (self.bias * self.bias_scale if self.bias_scale != 1.0 else self.bias).to(dtype)
+
     def share(self, active: bool) -> None:
         """Start or stop keeping the scaled weight."""
         self.sharing = active
@@ -78,7 +97,7 @@ def shared_weights(*networks: nn.Module) -> Iterator[None]:
 
     Gradients of all passes then meet at the scaled weight, so that scaling is differentiated once per step.
     """
-    layers = [layer for network in networks for layer in network.modules() if isinstance(layer, _Scaled)]
+    layers = [layer for network in networks for layer in network.modules() if isinstance(layer, Scaled)]
     for layer in layers:
         layer.share(True)
     try:
@@ -88,10 +107,12 @@ def shared_weights(*networks: nn.Module) -> Iterator[None]:
             layer.share(False)
 
 
-class ScaledConv(_Scaled):
+class ConvBase(Scaled):
     """Convolution with kernel 1 or 3 that keeps the size, or doubles or halves it with resample "up" or "down".
 
-    "up": nearest upsampling, then the convolution. "down": the convolution, then the average of 2 x 2 pixels.
+    With `taps` (1, 1), "up" is nearest upsampling, then the convolution, and "down" the convolution, then the average
+    of 2 x 2 pixels. With (1, 3, 3, 1), "up" is `filters.enlarge`, then the convolution, and "down" the filter, then
+    the convolution with stride 2; zeros are padded before the filter alone.
     """
 
     def __init__(
@@ -103,30 +124,41 @@ class ScaledConv(_Scaled):
         weights: Weights,
         gain: float = math.sqrt(2.0),
         resample: Resample = None,
+        taps: Taps = BOX,
         bias: bool = True,
+        bias_gain: float = 1.0,
     ) -> None:
-        super().__init__((outputs, channels, kernel, kernel), gain, weights, outputs if bias else 0)
+        shape = (outputs, channels, kernel, kernel)
+        super().__init__(shape, gain, weights, outputs if bias else 0, bias_gain=bias_gain)
         self.resample = resample
+        self.taps = taps
 
     def _effective_weight(self) -> Tensor:
         weight = super()._effective_weight()
         if self.resample == "up":
-            # (I, O, 3, 3) of the transposed convolution; times 4: nearest upsampling sums four shifts, box averages
+            # (I, O, 3, 3) of the transposed convolution; times 4: enlarging keeps the sum, the filter averages
             weight = 4.0 * weight.flip(2, 3).transpose(0, 1)
         return weight.contiguous(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, I, H, W) -> (N, O, H', W') in x's type."""
-        weight = self.effective_weight(x.dtype)
-        bias = None if self.bias is None else self.bias.to(x.dtype)
+    def convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve x (N, I, H, W) and add a bias (O,), neither scaled nor that of the layer: (N, O, H', W')."""
+        weight, half = self.effective_weight(x.dtype), len(self.taps) // 2
         if self.resample == "up":
-            return box(convolution(x, weight, None, stride=2, transposed=True), padding=0, bias=bias)
+            return smooth(convolution(x, weight, None, stride=2, transposed=True), self.taps, half - 1, bias)
         if self.resample == "down":
-            return convolution(box(x, padding=1), weight, bias, stride=2)
+            return convolution(smooth(x, self.taps, half), weight, bias, stride=2)
         return convolution(x, weight, bias, padding=self.weight.shape[-1] // 2)
 
 
-class ScaledDense(_Scaled):
+class ScaledConv(ConvBase):
+    """`ConvBase` with its own bias."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, I, H, W) -> (N, O, H', W') in x's type."""
+        return self.convolve(x, self.effective_bias(x.dtype))
+
+
+class ScaledDense(Scaled):
     """Dense layer; x is flattened to (N, features) in the order channel, row, column."""
 
     def __init__(
@@ -138,14 +170,17 @@ class ScaledDense(_Scaled):
         gain: float = math.sqrt(2.0),
         bias: bool = True,
         biases: int | None = None,
+        bias_gain: float = 1.0,
+        rate: float = 1.0,
     ) -> None:
         """`biases` below `outputs`: that many, for the caller to add (one per map of the generator's first layer)."""
-        super().__init__((outputs, features), gain, weights, (biases or outputs) if bias else 0)
+        count = (biases or outputs) if bias else 0
+        super().__init__((outputs, features), gain, weights, count, bias_gain=bias_gain, rate=rate)
         self.adds_bias = biases is None
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, ...) -> (N, outputs) in x's type."""
-        bias = self.bias.to(x.dtype) if self.bias is not None and self.adds_bias else None
+        bias = self.effective_bias(x.dtype) if self.adds_bias else None
         return functional.linear(x.flatten(1), self.effective_weight(x.dtype), bias)
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from pggan.config.level import Level
 from pggan.config.presets import NetworkConfig
+from pggan.config.style import StyleConfig
 from pggan.model.convolution import leaky_relu_
 from pggan.model.layers import (
     DISCRIMINATION_KERNELS,
@@ -51,6 +52,27 @@ def up2(x: Tensor) -> Tensor:
 def down2(x: Tensor) -> Tensor:
     """Return the average of 2 x 2 pixels."""
     return functional.avg_pool2d(x, 2)
+
+
+class Network(nn.Module):
+    """A network that holds all levels, `levels.<r>`, and works at some of them."""
+
+    config: NetworkConfig | StyleConfig
+
+    def uses(self, name: str, at: Level) -> bool:
+        """Return whether the parameter `name` takes part at that level."""
+        size = level_of(name)
+        if size is None:
+            return True
+        fades_out = size * 2 == at.resolution and at.below > 0
+        if name.split(".")[2] in ("to_rgb", "from_rgb", "norm_rgb"):
+            return size == at.resolution or fades_out
+        return size <= at.resolution
+
+
+def level_of(name: str) -> int | None:
+    """Return the resolution of the level that the parameter `name` belongs to, None for those of no level."""
+    return int(name.split(".")[1]) if name.startswith("levels.") else None
 
 
 class GeneratorLevel(nn.Module):
@@ -101,8 +123,10 @@ class GeneratorLevel(nn.Module):
         return self._finish(self.conv1(self._finish(self.conv0(x), self.norm0)), self.norm1)
 
 
-class Generator(nn.Module):
+class Generator(Network):
     """Latents -> images."""
+
+    config: NetworkConfig
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -230,9 +254,10 @@ class DiscriminatorLevel(nn.Module):
         return x * (1.0 + strength.to(x.dtype) * math.sqrt(x.shape[1]) * noise)
 
 
-class Discriminator(nn.Module):
+class Discriminator(Network):
     """Images -> scores, and the logits of their classes."""
 
+    config: NetworkConfig
     noise_average: Tensor
     noise_strength: Tensor
 
@@ -325,24 +350,15 @@ class Discriminator(nn.Module):
             self.noise_strength.copy_(self.config.d_noise * excess.square())
 
 
-Network = Generator | Discriminator
-
-
 def used_parameters(network: Network, lod: float, frozen: int = 0) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield (name, parameter) of the layers used at `lod`, in a fixed order; the others get no gradient.
 
     `frozen`: so many levels are left out, of the network's largest ones.
     """
     at = Level(network.config.resolution, lod)
-    color = "to_rgb" if isinstance(network, Generator) else "from_rgb"
     for name, parameter in network.named_parameters():
-        _, level, layer = name.split(".")[:3]
-        size = int(level)
-        is_color = layer == color or layer == "norm_rgb"
-        fades_out = size * 2 == at.resolution and at.below > 0
-        if size > min(at.resolution, at.full >> frozen) or (is_color and size != at.resolution and not fades_out):
-            continue
-        yield name, parameter
+        if network.uses(name, at) and (level_of(name) or 0) <= at.full >> frozen:
+            yield name, parameter
 
 
 def require_gradients(network: Network, lod: float | None, frozen: int = 0) -> None:
@@ -353,7 +369,7 @@ def require_gradients(network: Network, lod: float | None, frozen: int = 0) -> N
 
 
 @torch.no_grad()
-def update_ema(ema: Generator, generator: Generator, decay: float) -> None:
+def update_ema(ema: Network, generator: Network, decay: float) -> None:
     """Move the EMA: ema += (1 - decay) (generator - ema), at every level; running statistics are copied."""
     torch._foreach_lerp_(list(ema.parameters()), list(generator.parameters()), 1.0 - decay)
     for target, source in zip(ema.buffers(), generator.buffers(), strict=True):
