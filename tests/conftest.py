@@ -32,6 +32,8 @@ SLOW = (
     "tests/datatools/test_sample.py",
     "tests/pggan/config/test_schedule.py",
     "tests/pggan/metrics/test_swd.py",
+    "tests/pggan/model/test_style_oracle.py::test_growing_networks_meet_all_numbers",
+    "tests/pggan/model/test_style_oracle.py::test_pair_meets_all_numbers",
     "tests/pggan/report/test_page.py",
     "tests/pggan/test_evaluate.py",
     "tests/pggan/test_generate.py",

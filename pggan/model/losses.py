@@ -85,16 +85,22 @@ def gradient_scale(config: LossConfig, level: Level) -> float:
     return level.resolution / level.full if config.gradient_norm == "full" else 1.0
 
 
-def gradient_norms(scores: Tensor, images: Tensor, loss_scale: float = 1.0) -> Tensor:
-    """Return the norm of each score's gradient by its image (N,), over pixels and channels; float32, differentiable.
+def gradient_powers(scores: Tensor, images: Tensor, loss_scale: float = 1.0) -> Tensor:
+    """Return the squared norm of each score's gradient by its image (N,), over pixels and channels.
 
-    `loss_scale` keeps the gradients of float16 in range while they are taken.
+    It is float32 (float64 for doubles) and differentiable. `loss_scale` keeps the gradients of float16 in range while
+    they are taken.
     """
     # without autocast: the backward pass keeps the types of the forward pass by itself
     with torch.autocast(images.device.type, enabled=False), without_weight_gradients():
         (gradient,) = torch.autograd.grad(scores.sum() * loss_scale, images, create_graph=True)
+    return (to_float32(gradient) / loss_scale).square().sum(dim=(1, 2, 3))
+
+
+def gradient_norms(scores: Tensor, images: Tensor, loss_scale: float = 1.0) -> Tensor:
+    """Return the norm of each score's gradient by its image (N,); the root of `gradient_powers`."""
+    power = gradient_powers(scores, images, loss_scale)
     # no sqrt at 0, whose slope is infinite: a gradient of zero has none
-    power = (to_float32(gradient) / loss_scale).square().sum(dim=(1, 2, 3))
     return power.clamp(min=torch.finfo(power.dtype).tiny).sqrt()
 
 
