@@ -58,6 +58,11 @@ class Network(nn.Module):
     """A network that holds all levels, `levels.<r>`, and works at some of them."""
 
     config: NetworkConfig | StyleConfig
+    levels: nn.ModuleDict
+
+    def level(self, resolution: int) -> nn.Module:
+        """Return the layers of the level of `resolution` pixels."""
+        return self.levels[str(resolution)]
 
     def uses(self, name: str, at: Level) -> bool:
         """Return whether the parameter `name` takes part at that level."""
