@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,9 @@ FACES = "[...document.querySelectorAll('#faces button')]"
 PRESSED = f"{FACES}.filter(e => e.ariaPressed === 'true').map(e => e.title)"
 
 
+SUMMARY = "document.getElementById('marked').textContent"
+
+
 def face(name: str) -> str:
     """A JavaScript expression of the button with this face."""
     return f"{FACES}.find(e => e.title === '{name}')"
@@ -27,6 +31,16 @@ def set_order(browser: Browser, order: str) -> list[str]:
     change = f"(e => (e.value = '{order}', e.dispatchEvent(new Event('change'))))(document.getElementById('order'))"
     browser.value(change)
     return list(browser.value(f"{FACES}.map(e => e.title)"))
+
+
+def load_list(browser: Browser, text: str) -> None:
+    """Give the page a list, as a person does who chooses a file, and wait until it has read it."""
+    files = f"(t => (t.items.add(new File([{json.dumps(text)}], 'old.txt')), t.files))(new DataTransfer())"
+    browser.value(f"(e => (e.files = {files}, e.dispatchEvent(new Event('change'))))(document.getElementById('load'))")
+    browser.value(
+        "new Promise(done => (function look() { document.getElementById('said').textContent ? done() : "
+        "setTimeout(look, 10) })())"
+    )
 
 
 def shown_picture(browser: Browser, name: str) -> NDArray[np.float64]:
@@ -66,13 +80,17 @@ def test_marked_faces_are_left_out_by_the_next_build(tiny_tree: Path, finished_b
         browser.click(face(unmarked))
         browser.click("document.getElementById('save')")
         saved = browser.saved("exclude.txt")
-        assert "2 marked, 2 in the list" in browser.value("document.body.innerText")
-    assert saved.read_text().splitlines()[1:] == sorted([clicked, by_key])
-    scores = {name: state for name, state in file_states(out / "work").items() if name.endswith(".npz")}
-    build(tiny_tree, out, "--count", CHOSEN, "--exclude", saved)
+        assert saved.read_text().splitlines()[1:] == sorted([clicked, by_key])
+        scores = {name: state for name, state in file_states(out / "work").items() if name.endswith(".npz")}
+        build(tiny_tree, out, "--count", CHOSEN, "--exclude", saved)
+        browser.open(out / "report" / "choose.html")
+        assert browser.value(SUMMARY) == "0 marked, 2 in the list"  # what was left out stays
+        load_list(browser, f"# old\n{kept},0.5\n{clicked}\ngone.jpg # since May\n")
+        assert browser.value(PRESSED) == [kept]
+        assert browser.value(SUMMARY) == "1 marked, 4 in the list"
     with Pyramid(out / "celebahq.h5") as pyramid:
         after = pyramid.provenance("file_name").tolist()
-    assert after[:2] == [unmarked, kept]
+    assert after[:2] == [unmarked, kept]  # two others follow
     assert len(after) == CHOSEN
     assert not {clicked, by_key} & set(after)
     states = file_states(out / "work")
