@@ -15,7 +15,7 @@ from typing import Any
 import click
 import torch
 
-from datatools.cli import OneLineCommand, PathOption, run_command
+from datatools.cli import FiniteNumber, OneLineCommand, PathOption, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError, SettingError
 from datatools.files import as_data_error, atomic_path, check_writable
@@ -83,6 +83,7 @@ class Subject:
     context_settings={"token_normalize_func": lambda name: OLD_NAMES.get(name, name)},
 )
 @click.option("--model", type=PathOption(), help="Model to measure: a run folder or a model file.")
+@click.option("--ema-kimg", type=FiniteNumber(0, min_open=True), help="Half-life of one of its further EMAs.")
 @click.option("--images", type=PathOption(), help="Images to measure instead: a pyramid file or a folder of pictures.")
 @click.option("--reals", "reals_path", type=PathOption(), help="Real images: a pyramid file or a folder.")
 @click.option("--reference", type=PathOption(), help="Statistics of reals instead, from --write-reference.")
@@ -120,6 +121,7 @@ class Subject:
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 def main(
     model: Path | None,
+    ema_kimg: float | None,
     images: Path | None,
     reals_path: Path | None,
     reference: Path | None,
@@ -156,7 +158,7 @@ def main(
     given = reals_path or (read_reference(reference) if reference else None)
     if given is None or (reals_path and reference):
         raise DataError("name real images, --reals FILE or FOLDER, or their statistics, --reference FILE, not both")
-    subject, reals = open_sets(model, images, given, seed, chosen)
+    subject, reals = open_sets(model, ema_kimg, images, given, seed, chosen)
     if mirror is None and subject.mirror is None and isinstance(reals, Reference):
         mirror = reals.mirror
     options = Options(
@@ -238,19 +240,28 @@ def check_output(option: str, path: Path | None) -> None:
 
 
 def open_sets(
-    model: Path | None, images: Path | None, reals: Path | Reference, seed: int, device: torch.device
+    model: Path | None,
+    ema_kimg: float | None,
+    images: Path | None,
+    reals: Path | Reference,
+    seed: int,
+    device: torch.device,
 ) -> tuple[Subject, ImageSet]:
     """Open what is measured, a model or images, and the reals in the same size; statistics may stand for them."""
     if model is not None and images is None:
-        loaded = load_model(model).to(device)
+        loaded = load_model(model).with_ema(ema_kimg).to(device)
         use_fastest_threads(loaded)
         subject = of_model(model, reals, seed, loaded)
+        if ema_kimg is not None:
+            subject = replace(subject, title=f"{subject.title}, EMA of {ema_kimg:g} kimg")
         if not isinstance(reals, Reference):
             return subject, open_set(reals, subject.images.resolution, fading=subject.fading, shuffle=seed)
         if subject.fading:
             raise DataError(f"{model}: is fading in a level; compare it with real images, not with statistics")
         return subject, reals
     if images is not None and model is None:
+        if ema_kimg is not None:
+            raise DataError(f"--ema-kimg {ema_kimg:g}: is for a model; remove it, or name one with --model")
         if not isinstance(reals, Reference):
             return of_images(images, reals, seed)
         size = None if images.is_dir() else reals.resolution

@@ -65,7 +65,7 @@ MANY = 256  # pictures that are worth a trial of which number of threads makes t
 PROGRESS_SECONDS, PROGRESS_FPS = 20.0, 30
 
 # What can be done: in words, and the options that have a say in it.
-COMMON = {"model", "label", "truncation", "centre", "device"}
+COMMON = {"model", "ema_kimg", "label", "truncation", "centre", "device"}
 USES = {
     "pictures": ("pictures of --seeds", COMMON | {"out", "seeds", "grid", "curate"}),
     "strip": ("rows of --slerp", COMMON | {"out", "slerp_seeds", "steps", "zoom"}),
@@ -76,6 +76,7 @@ USES = {
 
 @click.command(cls=OneLineCommand, help=__doc__, epilog=EXAMPLES)
 @click.option("--model", type=PathOption(), help="A model file or a run folder.")
+@click.option("--ema-kimg", type=FiniteNumber(0, min_open=True), help="Half-life of one of the run's further EMAs.")
 @click.option("--out", type=PathOption(file_okay=False), help="Folder for the pictures.")
 @click.option("--seeds", default="0-99", show_default=True, help="Seeds such as 0-99,500; each gives one picture.")
 @click.option("--grid", metavar="WxH", help="Columns and rows of a grid or film.")
@@ -124,6 +125,7 @@ USES = {
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 def main(
     model: Path | None,
+    ema_kimg: float | None,
     out: Path | None,
     seeds: str,
     grid: str | None,
@@ -156,7 +158,7 @@ def main(
         chosen = list(dict.fromkeys(parse_ranges(seeds, "--seeds")))
     size = None if grid is None else parse_grid(grid)
     assert model is not None
-    loaded = load_model(model).to(choose_device(device))
+    loaded = load_model(model).with_ema(ema_kimg).to(choose_device(device))
     change = truncation_of(loaded, truncation, centre)
     if video is not None:
         walk = Walk(seconds or Walk.seconds, fps or Walk.fps, smooth_seconds, size or (1, 1), seed, zoom)

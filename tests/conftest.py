@@ -39,6 +39,7 @@ SLOW = (
     "tests/pggan/test_generate.py",
     "tests/pggan/test_train.py",
     "tests/pggan/training/test_augmented_runs.py",
+    "tests/pggan/training/test_averages.py",
     "tests/pggan/training/test_distributed.py",
     "tests/pggan/training/test_kill.py",
     "tests/pggan/training/test_loop.py",

@@ -109,6 +109,7 @@ class OptimizerConfig:
 
     `ema_ramp`: above 0, the half-life of the EMA is at most that share of the images seen, so that the random
     start of a short run is soon forgotten. 0 is the paper's EMA, which decays by `ema_decay` in every minibatch.
+    `ema_kimg`: half-lives, in thousands of reals shown, of further EMAs, from which pictures can be made as well.
     `freeze_d`: so many of the discriminator's levels, from the largest resolution on, keep their weights (FreezeD,
     Mo et al. 2020).
     """
@@ -118,10 +119,13 @@ class OptimizerConfig:
     eps: float = 1e-8
     ema_decay: float = 0.999
     ema_ramp: float = 0.0
+    ema_kimg: tuple[float, ...] = ()
     freeze_d: int = 0
 
     def __post_init__(self) -> None:
         check_least(self, 0, "freeze_d")
+        if not all(0 < kimg < math.inf for kimg in self.ema_kimg):
+            raise SettingError("ema_kimg", f"{self.ema_kimg}: half-lives must be above 0 and finite")
         for name in ("beta1", "beta2", "ema_decay"):
             if not 0 <= (value := getattr(self, name)) < 1:
                 raise SettingError(name, f"{value}: must be at least 0 and below 1")

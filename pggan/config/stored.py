@@ -17,7 +17,7 @@ PLAIN: dict[Any, tuple[tuple[type, ...], str]] = {
 }
 """Settings' types -> what they may be in JSON, and that in words."""
 
-ADDED_LATER = ("ema_ramp", "freeze_d", "augment", "fmap_by_level", "g_first_bias", "pixel_norm")
+ADDED_LATER = ("ema_ramp", "ema_kimg", "freeze_d", "augment", "fmap_by_level", "g_first_bias", "pixel_norm")
 """Settings that older files lack. Their defaults do what the program did before it had them."""
 RENAMED = {"average_decay": "ema_decay", "average_ramp": "ema_ramp"}
 """Settings that older files have under another name."""
@@ -41,8 +41,8 @@ def _from_json(kind: type[T], values: Mapping[str, Any], where: str) -> T:
             arguments[name] = _from_json(hint, value, f"{where}.{name}")
         elif hint in PLAIN and (type(value) not in PLAIN[hint][0] or not math.isfinite(value)):
             raise DataError(f"{where}: {name} must be {PLAIN[hint][1]}, not {str(value)[:40]}")
-        elif isinstance(value, list):  # tables by level: lists of pairs in JSON
-            arguments[name] = tuple(tuple(pair) for pair in value)
+        elif isinstance(value, list):  # tables by level are lists of pairs in JSON
+            arguments[name] = tuple(tuple(item) if isinstance(item, list) else item for item in value)
         else:
             arguments[name] = value
     return kind(**arguments)

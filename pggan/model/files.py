@@ -1,8 +1,8 @@
 """Model files: safetensors with everything that rebuilds the networks; no date, path or machine."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +34,34 @@ BATCH_PIXELS, DEVICE_PIXELS = 1 << 17, 1 << 22  # that a generator makes at a ti
 
 @dataclass
 class NetworkSet:
-    """The networks of a run: `ema` makes the pictures; the other two are needed to continue training."""
+    """The networks of a run: `ema` makes the pictures; the other two are needed to continue training.
+
+    `averages`: further EMAs of the generator by their half-life in kimg.
+    """
 
     ema: Generator
     generator: Generator
     discriminator: Discriminator
+    averages: dict[float, Generator] = field(default_factory=dict, kw_only=True)
 
     @property
     def stored(self) -> dict[str, Network]:
         """Return the networks by their names in model files and checkpoints."""
-        return {"average": self.ema, "generator": self.generator, "discriminator": self.discriminator}
+        return {
+            "average": self.ema,
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            # a tensor's name in a file is the network's, up to the first dot, and its own
+            **{f"average@{kimg:g}".replace(".", "_"): network for kimg, network in self.averages.items()},
+        }
 
     def load(self, states: Mapping[str, Any]) -> None:
-        """Take the weights from state dictionaries by the names of `stored`; raises what PyTorch raises."""
+        """Take the weights from state dictionaries by the names of `stored`; raises what PyTorch raises.
+
+        Further EMAs that are not there begin as `ema`.
+        """
         for name, network in self.stored.items():
-            network.load_state_dict(states[name])
+            network.load_state_dict(states["average" if name.startswith("average@") and name not in states else name])
 
 
 @dataclass
@@ -80,6 +93,19 @@ class Model(NetworkSet):
         for network in self.stored.values():
             network.to(device)
         return self
+
+    def with_ema(self, kimg: float | None) -> "Model":
+        """Return the model that makes pictures with the EMA of that half-life, None: with the run's own.
+
+        DataError for one that was not kept, which names those that were.
+        """
+        if kimg is None:
+            return self
+        if kimg not in self.averages:
+            kept = ", ".join(f"{kimg:g}" for kimg in self.averages)
+            there = f"it has EMAs of {kept} kimg" if kept else "it has its own EMA alone"
+            raise SettingError("ema_kimg", f"{kimg:g}: the model was not trained with it; {there}")
+        return replace(self, ema=self.averages[kimg])
 
     def latents(self, seeds: Iterable[int]) -> Tensor:
         """Return (n, latent_size); a seed's latents depend only on the seed."""
@@ -136,6 +162,8 @@ def save_model(path: Path, networks: NetworkSet, *, lod: float, images: int, unt
     }
     network = asdict(networks.ema.config)
     described = {"format": FORMAT, "version": VERSION, "network": network, "lod": lod, "images": images}
+    if networks.averages:
+        described["ema_kimg"] = list(networks.averages)
     if untrained:
         described["untrained"] = untrained
     with atomic_path(path) as temporary:
@@ -166,13 +194,13 @@ def read_model(path: Path) -> Model:
         heading = _json(metadata[METADATA])
         if heading.get("format") == FORMAT and heading.get("version") != VERSION:
             raise DataError(f"{path}: model file of version {heading.get('version')}, this program reads {VERSION}")
-        config, lod, images, untrained = _heading(heading)
-        _check_tensors(config, tensors, untrained)
+        config, lod, images, untrained, ema_kimg = _heading(heading)
+        _check_tensors(config, tensors, untrained, ema_kimg)
         states: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             stored, _, own = key.partition(".")
             states.setdefault(stored, {})[own] = tensor
-        model = filled_model(config, states, lod=lod, images=images)
+        model = filled_model(config, states, lod=lod, images=images, ema_kimg=ema_kimg)
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise DataError(f"{path}: the model file is damaged: {one_line(error, 200)}") from error
     return model
@@ -188,8 +216,8 @@ def _json(text: str) -> dict[str, Any]:
     return values
 
 
-def _heading(values: dict[str, Any]) -> tuple[NetworkConfig, float, int, list[str]]:
-    """Return the networks' settings, how far the run had grown, images seen, and the networks that are left out.
+def _heading(values: dict[str, Any]) -> tuple[NetworkConfig, float, int, list[str], list[float]]:
+    """Return the networks' settings, how far the run had grown, images seen, networks left out, and further EMAs.
 
     ValueError says what is wrong.
     """
@@ -212,15 +240,20 @@ def _heading(values: dict[str, Any]) -> tuple[NetworkConfig, float, int, list[st
     untrained = values.get("untrained", [])
     if untrained not in ([], ["discriminator"]):
         raise ValueError(f"its heading leaves out {str(untrained)[:40]}; only the discriminator may be missing")
-    return config, float(lod), images, untrained
+    ema_kimg = values.get("ema_kimg", [])
+    if not isinstance(ema_kimg, list) or not all(type(kimg) in (int, float) and kimg > 0 for kimg in ema_kimg):
+        raise ValueError(f"its heading has EMAs of {str(ema_kimg)[:40]} kimg")
+    return config, float(lod), images, untrained, ema_kimg
 
 
-def _check_tensors(config: NetworkConfig, tensors: dict[str, Tensor], untrained: list[str]) -> None:
+def _check_tensors(
+    config: NetworkConfig, tensors: dict[str, Tensor], untrained: list[str], ema_kimg: Sequence[float]
+) -> None:
     """Raise ValueError unless the tensors are finite, and those of networks of `config` without `untrained` ones."""
     with torch.device("meta"):  # networks of any size cost nothing before the tensors are seen to fit
         expected = {
             f"{stored}.{name}": tensor
-            for stored, network in new_model(config).stored.items()
+            for stored, network in new_model(config, ema_kimg=ema_kimg).stored.items()
             for name, tensor in network.state_dict().items()
             if stored not in untrained
         }
@@ -239,19 +272,25 @@ def _check_tensors(config: NetworkConfig, tensors: dict[str, Tensor], untrained:
 
 
 def filled_model(
-    config: NetworkConfig, states: Mapping[str, Mapping[str, Tensor]], *, lod: float, images: int
+    config: NetworkConfig,
+    states: Mapping[str, Mapping[str, Tensor]],
+    *,
+    lod: float,
+    images: int,
+    ema_kimg: Sequence[float] = (),
 ) -> Model:
     """Return networks with the weights of `states`, by the names of `stored`; others are random and `untrained`."""
-    model = new_model(config, lod, images)
+    model = new_model(config, lod, images, ema_kimg)
     for stored, state in states.items():
         model.stored[stored].load_state_dict(state)
     model.untrained = tuple(stored for stored in model.stored if stored not in states)
     return model
 
 
-def new_model(config: NetworkConfig, lod: float = 0.0, images: int = 0) -> Model:
+def new_model(config: NetworkConfig, lod: float = 0.0, images: int = 0, ema_kimg: Sequence[float] = ()) -> Model:
     """Return networks with random weights, ready to make pictures."""
-    model = Model(Generator(config), Generator(config), Discriminator(config), lod, images)
+    averages = {kimg: Generator(config) for kimg in ema_kimg}
+    model = Model(Generator(config), Generator(config), Discriminator(config), lod, images, averages=averages)
     for network in model.stored.values():
         network.eval().requires_grad_(False)
     return model

@@ -158,6 +158,8 @@ def _words(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, tuple | list) and not any(isinstance(item, tuple | list) for item in value) and value:
+        return ", ".join(map(_words, value))
     if isinstance(value, tuple | list):  # by level
         return ", ".join(f"{level}: {_words(at)}" for level, at in value) or "the same at all levels"
     return str(value)

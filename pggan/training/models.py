@@ -65,7 +65,9 @@ def _has_model(path: Path) -> bool:
 def _of_checkpoint(folder: Path, saved: SavedRun, values: Values) -> Model:
     try:
         images = int(values["images"])
-        model = new_model(saved.preset.network, state_at(saved.preset.schedule, images).lod, images)
+        preset = saved.preset
+        lod = state_at(preset.schedule, images).lod
+        model = new_model(preset.network, lod, images, preset.optimizer.ema_kimg)
         model.load(values)
         return model
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:

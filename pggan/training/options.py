@@ -28,6 +28,16 @@ ABOVE_0, COUNT = FiniteNumber(0, min_open=True), click.IntRange(1)
 RESOLUTION = click.Choice([2**k for k in range(2, 11)])
 
 
+class HalfLives(click.ParamType):
+    """Numbers above 0 with commas, each once, ascending."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        items = value.split(",") if isinstance(value, str) else value
+        return tuple(sorted({float(ABOVE_0.convert(item, param, ctx)) for item in items}))
+
+
 @dataclass(frozen=True)
 class Spec:
     """What is known of an option besides its name and default.
@@ -128,6 +138,9 @@ class TrainingOptions:
     )
     ada_kimg: float | None = option(
         "Thousands of reals in which ADA's strength can rise from 0 to 1.", ABOVE_0, "augment.kimg"
+    )
+    ema_kimg: tuple[float, ...] | None = option(
+        "Half-lives in kimg of further EMAs to keep, such as 2,10.", HalfLives(), "optimizer.ema_kimg"
     )
     freeze_d: int | None = option(
         "Levels of the discriminator that keep the weights of --init-from, the largest first.",

@@ -129,8 +129,11 @@ def start_from(run: Run, path: Path) -> None:
     for stored, network in model.stored.items():
         if stored in model.untrained:
             run.log.event("note", f"the {stored} starts with random weights: {path} has none that fits")
-        else:
+        elif stored in networks.stored:
             networks.stored[stored].load_state_dict(network.state_dict())
+    for kimg, average in networks.averages.items():
+        if kimg not in model.averages:
+            average.load_state_dict(networks.ema.state_dict())
 
 
 @contextmanager
@@ -162,7 +165,8 @@ def check_room(out: Path, networks: Networks, *, keep: int, best: bool) -> None:
         keep: number of checkpoints kept. best: whether a best model is kept, too.
     """
     g, d = (sum(p.nbytes for p in network.parameters()) for network in (networks.generator, networks.discriminator))
-    checkpoint, model = 4 * g + 3 * d, 2 * g + d  # Adam has two moments of every weight; G has its EMA
+    averages = len(networks.averages) * g
+    checkpoint, model = 4 * g + 3 * d + averages, 2 * g + d + averages  # Adam has two moments of every weight
     missing = max(keep + 1 - len(checkpoints(out / CHECKPOINTS)), 1)  # a new one, before the oldest goes
     models = [FINAL, *([BEST] if best else [])]
     needed = missing * checkpoint + model * sum(not (out / name).exists() for name in models)

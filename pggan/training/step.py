@@ -53,13 +53,19 @@ def build_networks(preset: Preset, seed: int, device: torch.device) -> Networks:
     """Return new networks; their weights are drawn on the CPU and so the same for every device."""
     with seeded(torch_seed(seed, "weights", 0), torch.device("cpu")):
         generator, discriminator = Generator(preset.network), Discriminator(preset.network)
-    ema = Generator(preset.network)
-    ema.load_state_dict(generator.state_dict())
+    ema, *others = (Generator(preset.network) for _ in range(1 + len(preset.optimizer.ema_kimg)))
     generator.to(device).train()
     discriminator.to(device).train()
-    ema.to(device).eval().requires_grad_(False)
+    for average in (ema, *others):
+        average.load_state_dict(generator.state_dict())
+        average.to(device).eval().requires_grad_(False)
     return Networks(
-        ema, generator, discriminator, _adam(generator, preset.optimizer), _adam(discriminator, preset.optimizer)
+        ema,
+        generator,
+        discriminator,
+        _adam(generator, preset.optimizer),
+        _adam(discriminator, preset.optimizer),
+        averages=dict(zip(preset.optimizer.ema_kimg, others, strict=True)),
     )
 
 
@@ -175,6 +181,8 @@ class Stepper:
         with self._noise(images, 0):
             stats = self._update(networks.discriminator, networks.d_optimizer, self.d_scale, state, terms, "d")
         update_ema(networks.ema, networks.generator, self.preset.optimizer.decay_at(images, size))
+        for kimg, average in networks.averages.items():
+            update_ema(average, networks.generator, 0.5 ** (size / (kimg * 1000)))
         networks.discriminator.update_noise(torch.tensor(stats["fake_score"]))
         if self.augmenter.is_adaptive:
             stats[STRENGTH] = self.augmenter.strength
