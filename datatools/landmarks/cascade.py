@@ -3,7 +3,7 @@
 Boxes are (n, 4): left, top, right, bottom in edge coordinates of the photo (its first pixel covers 0 to 1).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,8 @@ FACTOR = 0.709
 """From one scale to the next: halves the area, as in the paper."""
 OUTSIDE = (128, 128, 128)
 """Colour of what a crop has outside of the photo: what the networks see as zero."""
+TOGETHER = 128
+"""Boxes that are compared with all others at once: bounds the memory."""
 DIGITS = 2
 """Decimals of a point. A file of landmarks has as many, so that it says the same as the detector."""
 
@@ -65,7 +67,7 @@ DEFAULTS = Settings()
 def detect(pictures: Sequence[Picture], networks: CascadeNetworks, settings: Settings = DEFAULTS) -> list[list[Face]]:
     """Return the faces in each picture, the highest score first."""
     sources = [Halves(picture) for picture in pictures]
-    boxes = [_propose(picture, networks, settings) for picture in pictures]
+    boxes = [_propose(source, networks, settings) for source in sources]
     boxes = _refine(sources, boxes, networks, settings)
     return _finish(sources, boxes, networks, settings)
 
@@ -80,19 +82,28 @@ def scales(width: int, height: int, settings: Settings) -> list[float]:
     return found
 
 
-def _propose(picture: Picture, networks: CascadeNetworks, settings: Settings) -> Boxes:
-    """Return the boxes of a picture that P-Net takes for faces."""
-    height, width = picture.shape[:2]
-    source, found, scores = picture, [np.empty((0, 4))], [np.empty(0, np.float32)]
-    for scale in scales(width, height, settings):
+def _levels(source: "Halves", settings: Settings) -> Iterator[tuple[Picture, tuple[float, float]]]:
+    """Yield a photo at the sizes that P-Net looks at, and width and height of a pixel in pixels of the photo."""
+    factors = scales(*source.size, settings)
+    if not factors:
+        return
+    picture, share = source.level(int(-np.log2(factors[0])))  # halving is faster than reducing at once
+    height, width = (side / share for side in picture.shape[:2])
+    for scale in factors:
         size = (max(round(width * scale), WINDOW), max(round(height * scale), WINDOW))
-        level = np.asarray(cv2.resize(source, size, interpolation=cv2.INTER_AREA), np.uint8)
-        source = level if source is picture else source  # the others from the first: large photos are read once
+        level = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+        yield level, (width / size[0], height / size[1])
+        picture = level if scale == factors[0] else picture  # a large photo is read once
+
+
+def _propose(source: "Halves", networks: CascadeNetworks, settings: Settings) -> Boxes:
+    """Return the boxes of a photo that P-Net takes for faces."""
+    found, scores = [np.empty((0, 4))], [np.empty(0, np.float32)]
+    for level, pixel in _levels(source, settings):
         level_scores, offsets = networks.propose(level)
         rows, columns = np.nonzero(level_scores >= settings.scores[0])
         corners = STRIDE * np.stack([columns, rows], axis=1).astype(np.float64)
-        to_photo = np.array([width / size[0], height / size[1]] * 2)
-        boxes = np.concatenate([corners, corners + WINDOW], axis=1) * to_photo
+        boxes = np.concatenate([corners, corners + WINDOW], axis=1) * (*pixel, *pixel)
         kept = suppress(boxes, level_scores[rows, columns], 0.5)
         found.append(_moved(boxes, offsets[rows, columns])[kept])
         scores.append(level_scores[rows, columns][kept])
@@ -173,15 +184,22 @@ def suppress(boxes: Boxes, scores: Floats, limit: float, *, of_smaller: bool = F
         of_smaller: of the smaller box instead: a box within another one goes, too.
     """
     order = np.argsort(-scores, kind="stable")
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    kept = []
+    left, top, right, bottom = np.ascontiguousarray(boxes.T)
+    areas = (right - left) * (bottom - top)
+    kept: list[np.intp] = []
     while len(order):
-        best, order = order[0], order[1:]
-        kept.append(best)
-        inner = np.minimum(boxes[best, 2:], boxes[order, 2:]) - np.maximum(boxes[best, :2], boxes[order, :2])
-        shared = np.prod(np.maximum(inner, 0), axis=1)
-        whole = np.minimum(areas[best], areas[order]) if of_smaller else areas[best] + areas[order] - shared
-        order = order[shared <= limit * whole]
+        best = order[:TOGETHER]
+        across = np.minimum(right[best, None], right[order]) - np.maximum(left[best, None], left[order])
+        down = np.minimum(bottom[best, None], bottom[order]) - np.maximum(top[best, None], top[order])
+        shared = np.maximum(across, 0) * np.maximum(down, 0)  # (best, others)
+        one, other = areas[best, None], areas[order]
+        apart = shared <= limit * (np.minimum(one, other) if of_smaller else one + other - shared)
+        remain = np.ones(len(order), bool)
+        for place, number in enumerate(best):
+            if remain[place]:
+                kept.append(number)
+                remain &= apart[place]
+        order = order[TOGETHER:][remain[TOGETHER:]]
     return np.array(kept, np.intp)
 
 
@@ -191,12 +209,18 @@ class Halves:
     def __init__(self, picture: Picture) -> None:
         self._levels = [picture]
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return (width, height) of the photo."""
+        height, width = self._levels[0].shape[:2]
+        return width, height
+
     def crops(self, boxes: Boxes, side: int) -> Picture:
         """Return the parts in boxes, (n, side, side, 3); what lies outside of the photo is grey."""
         crops = np.empty((len(boxes), side, side, 3), np.uint8)
         for crop, (left, top, right, bottom) in zip(crops, boxes, strict=True):
             halvings = max(int(np.log2(max((right - left) / side, 1))), 0)
-            level, factor = self._level(halvings)
+            level, factor = self.level(halvings)
             step_x, step_y = (right - left) * factor / side, (bottom - top) * factor / side
             # pixel centres of the crop -> centre coordinates of the level
             matrix = np.array(
@@ -211,7 +235,7 @@ class Halves:
             )
         return crops
 
-    def _level(self, halvings: int) -> tuple[Picture, float]:
+    def level(self, halvings: int) -> tuple[Picture, float]:
         """Return the photo halved that often, or as often as possible, and its share of the size."""
         while len(self._levels) <= halvings and min(self._levels[-1].shape[:2]) >= 2:
             last = self._levels[-1]

@@ -8,7 +8,7 @@ from datatools.landmarks.base import Face, Photo, pixels_of
 from datatools.landmarks.cascade import DEFAULTS, Settings, detect
 from datatools.landmarks.mtcnn_weights import SHA256, read_weights
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same weights give other landmarks."""
 GPU_BATCH = 16
 """Photos at once on a GPU: the crops of all of them go through a network together."""

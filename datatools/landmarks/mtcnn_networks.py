@@ -24,6 +24,32 @@ Floats = NDArray[np.float32]
 Crops = NDArray[np.uint8]
 
 
+class Pool(nn.Module):
+    """Max-pooling as `nn.MaxPool2d(window, stride, ceil_mode=True)`, but several times as fast on a CPU."""
+
+    def __init__(self, window: int, stride: int) -> None:
+        super().__init__()
+        self.window, self.stride = window, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the largest values of windows of maps (n, channels, h, w), neither side smaller than the window."""
+        return self._along(self._along(x, 2), 3)
+
+    def _along(self, x: Tensor, axis: int) -> Tensor:
+        windows = -(-(x.shape[axis] - self.window) // self.stride) + 1
+        largest = self._values(x, axis, 0).narrow(axis, 0, windows).clone()
+        for place in range(1, self.window):
+            values = self._values(x, axis, place)
+            count = min(values.shape[axis], windows)  # the last window may stick out
+            part = largest.narrow(axis, 0, count)
+            torch.maximum(part, values.narrow(axis, 0, count), out=part)
+        return largest
+
+    def _values(self, x: Tensor, axis: int, place: int) -> Tensor:
+        """Return the values at one place of each window."""
+        return x[:, :, place :: self.stride] if axis == 2 else x[..., place :: self.stride]
+
+
 class Chain(nn.Module):
     """The convolutions of a network; `layers`: for each one maps, kernel, and window and stride of the pooling."""
 
@@ -34,7 +60,7 @@ class Chain(nn.Module):
         for maps, kernel, window, stride in layers:
             modules += [nn.Conv2d(channels, maps, kernel), nn.PReLU(maps)]
             if window:
-                modules.append(nn.MaxPool2d(window, stride, ceil_mode=True))
+                modules.append(Pool(window, stride))
             channels = maps
         self.steps = nn.Sequential(*modules)
 
@@ -54,8 +80,11 @@ class ProposalNet(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return offsets (n, 4, rows, columns) and class logits (n, 2, rows, columns) of (n, 3, h, w)."""
-        features = self.chain(x)
-        return [head(features) for head in self.heads]
+        heads = [head for head in self.heads if isinstance(head, nn.Conv2d)]
+        weight, bias = (torch.cat([getattr(head, name) for head in heads]) for name in ("weight", "bias"))
+        features = self.chain(x).permute(0, 2, 3, 1)  # (n, rows, columns, 32), which is their order in memory
+        maps = nn.functional.linear(features, weight.flatten(1), bias)  # as one product: quicker than convolutions
+        return list(maps.permute(0, 3, 1, 2).split([head.out_channels for head in heads], dim=1))
 
 
 class CropNet(nn.Module):
@@ -142,7 +171,7 @@ class Networks:
         return [torch.cat(results).cpu() for results in zip(*parts, strict=True)]
 
     def _tensor(self, pictures: NDArray[np.uint8]) -> Tensor:
-        """Return (n, h, w, 3) uint8 as (n, 3, h, w), -1 to 1."""
+        """Return (n, h, w, 3) uint8 as (n, 3, h, w), -1 to 1; in memory still pixel by pixel."""
         return (torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
 
 
@@ -157,5 +186,5 @@ def load_networks(device: str) -> Networks:
     networks = (ProposalNet(), refinement_net(), output_net())
     for network, name in zip(networks, ("pnet", "rnet", "onet"), strict=True):
         fill(network, read_weights(name))
-        network.to(device)
+        nn.utils.convert_conv2d_weight_memory_format(network.to(device), torch.channels_last)  # which pictures have
     return Networks(*networks, torch.device(device))

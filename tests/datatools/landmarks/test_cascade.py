@@ -10,6 +10,7 @@ from datatools.landmarks.cascade import (
     FINISH_SIDE,
     REFINE_SIDE,
     STRIDE,
+    TOGETHER,
     WINDOW,
     Halves,
     Settings,
@@ -144,6 +145,28 @@ def test_of_overlapping_boxes_the_best_is_kept() -> None:
     assert suppress(boxes, scores, 0.95).tolist() == [1, 0, 3, 2]
     assert suppress(boxes, scores, 0.7, of_smaller=True).tolist() == [1, 2]
     assert suppress(np.empty((0, 4)), np.empty(0, np.float32), 0.5).tolist() == []
+
+
+@pytest.mark.parametrize("of_smaller", [False, True])
+def test_of_many_boxes_none_shares_much_with_a_better_one(of_smaller: bool) -> None:
+    rng = np.random.default_rng(4)
+    corners = rng.uniform(0, 60, (3 * TOGETHER, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(5, 20, (3 * TOGETHER, 2))], axis=1)
+    scores = rng.uniform(size=len(boxes)).astype(np.float32)
+    expected: list[int] = []
+    for number in np.argsort(-scores).tolist():
+        if all(shared(boxes[number], boxes[better], of_smaller) <= 0.3 for better in expected):
+            expected.append(number)
+    assert len(boxes) > TOGETHER > len(expected) > 20
+    assert suppress(boxes, scores, 0.3, of_smaller=of_smaller).tolist() == expected
+
+
+def shared(one: Floats, other: Floats, of_smaller: bool) -> float:
+    """Return the intersection of two boxes, as a share of their union or of the smaller one."""
+    across = max(min(one[2], other[2]) - max(one[0], other[0]), 0)
+    down = max(min(one[3], other[3]) - max(one[1], other[1]), 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return float(across * down / (min(areas) if of_smaller else sum(areas) - across * down))
 
 
 def test_at_most_so_many_candidates_are_looked_at() -> None:

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
+import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from datatools.landmarks.mtcnn_networks import BATCH, Networks, ProposalNet, fill, load_networks, refinement_net
+from datatools.landmarks.mtcnn_networks import BATCH, Networks, Pool, ProposalNet, fill, load_networks, refinement_net
 from datatools.landmarks.mtcnn_weights import read_weights
 
 Array = NDArray[np.float64]
@@ -54,6 +55,14 @@ def plain_crop_net(crop: NDArray[np.uint8], name: str, pools: Sequence[tuple[int
     features = prelu(features, next(weights))
     rest = list(weights)
     return [features @ weight + bias for weight, bias in zip(rest[::2], rest[1::2], strict=True)]
+
+
+@pytest.mark.parametrize(("window", "stride"), [(2, 2), (3, 2)])
+@pytest.mark.parametrize("size", [(3, 3), (10, 7), (8, 9)])
+def test_pooling_has_torchs_values(window: int, stride: int, size: tuple[int, int]) -> None:
+    maps = torch.from_numpy(np.random.default_rng(3).normal(size=(2, 3, *size)))
+    expected = torch.nn.functional.max_pool2d(maps, window, stride, ceil_mode=True)
+    assert torch.equal(Pool(window, stride)(maps), expected)
 
 
 @pytest.fixture(scope="module")
