@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
@@ -112,6 +113,39 @@ def map_in_groups(
         yield from map_ordered(pool, lambda pair: finish(*pair), computed(), size, progress)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def map_steps(
+    prepare: Callable[[Item], Prepared],
+    compute: Callable[[list[Prepared]], list[Middle]],
+    finish: Callable[[Prepared, Middle], Result],
+    items: Iterable[Item],
+    jobs: int,
+    *,
+    size: int,
+    progress: Report | None = None,
+) -> Generator[Result, None, None]:
+    """Yield results in the order of `items`: each is prepared, computed on, and finished.
+
+    size: number of items that are computed on together, by one process with `jobs` threads as in `map_in_groups`. With
+    1, `jobs` processes do all steps of an item in turn, as in `map_in_processes`.
+    """
+    if size > 1:
+        return map_in_groups(prepare, compute, finish, items, size=size, threads=jobs, progress=progress)
+    return map_in_processes(_Steps(prepare, compute, finish), items, jobs, progress)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Function object, an item -> its result; picklable where the steps are."""
+
+    prepare: Callable[[Any], Any]
+    compute: Callable[[list[Any]], list[Any]]
+    finish: Callable[[Any, Any], Any]
+
+    def __call__(self, item: Any) -> Any:
+        prepared = self.prepare(item)
+        return self.finish(prepared, self.compute([prepared])[0])
 
 
 def map_in_processes(

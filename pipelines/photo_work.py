@@ -20,7 +20,7 @@ from datatools.faces.recipe import FacePart, finish_face, prepare_face, reduce_f
 from datatools.faces.resample import FinalFilter
 from datatools.files import FileStamp, file_stamp
 from datatools.images import ImageError
-from datatools.parallel import Report, map_in_groups, map_in_processes
+from datatools.parallel import Report, map_steps
 from datatools.restore import Restorer
 from datatools.sources.own_pictures import as_plain_file
 from datatools.sources.records import FaceRecord, RejectionKind
@@ -110,6 +110,4 @@ def map_photos(
 ) -> Generator[tuple[Row, Face | None], None, None]:
     """Yield results in the order of `records`, by `jobs` processes; threads, if the restorer takes photos together."""
     size = make.restorer.batch_size
-    if size == 1:
-        return map_in_processes(make, records, jobs, progress)
-    return map_in_groups(make.prepare, make.restore, make.finish, records, size=size, threads=jobs, progress=progress)
+    return map_steps(make.prepare, make.restore, make.finish, records, jobs, size=size, progress=progress)

@@ -8,7 +8,20 @@ from pathlib import Path
 from datatools.errors import DataError
 from datatools.landmarks.base import Face, LandmarkSource, Photo, nearest_face, select_faces
 
-__all__ = ["SOURCES", "Face", "LandmarkSource", "Photo", "get_landmark_source", "nearest_face", "select_faces"]
+__all__ = [
+    "DETECTORS",
+    "SOURCES",
+    "Face",
+    "LandmarkSource",
+    "Photo",
+    "get_detector",
+    "get_landmark_source",
+    "nearest_face",
+    "select_faces",
+]
+
+DETECTORS = ("auto", "face-alignment", "mtcnn")
+"""What `get_detector` takes."""
 
 SOURCES = ("auto", "annotations", "face-alignment", "mtcnn")
 """What `get_landmark_source` takes besides a file of landmarks."""
@@ -52,12 +65,21 @@ def get_landmark_source(
     raise DataError(f"unknown source of landmarks {name!r}; known: {', '.join(SOURCES)}, or a file of landmarks (.csv)")
 
 
+def get_detector(name: str, *, device: str = "cpu", threads: int = 1, detector: str = "sfd") -> LandmarkSource:
+    """Return the detector of that name, one of `DETECTORS`, to check landmarks with; see `get_landmark_source`."""
+    name = _automatic_detector(detector) if name == "auto" else name
+    return get_landmark_source(name, Path(), device=device, threads=threads, detector=detector)
+
+
 def _automatic(folder: Path, detector: str) -> str:
     """Return the name of the source that "auto" means."""
     from datatools.landmarks.annotations import has_annotations
 
-    if has_annotations(folder):
-        return "annotations"
+    return "annotations" if has_annotations(folder) else _automatic_detector(detector)
+
+
+def _automatic_detector(detector: str) -> str:
+    """Return the name of the detector that "auto" means."""
     from datatools.landmarks.fan import missing_weights  # loads torch
 
     return "mtcnn" if missing_weights(detector) else "face-alignment"

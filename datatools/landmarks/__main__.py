@@ -8,9 +8,9 @@ import click
 from datatools.cli import FiniteNumber, NameOrPath, OneLineCommand, PathOption, run_command
 from datatools.errors import DataError
 from datatools.files import as_data_error, check_writable
-from datatools.landmarks import SOURCES, LandmarkSource, get_landmark_source
+from datatools.landmarks import DETECTORS, SOURCES, get_detector, get_landmark_source
 from datatools.landmarks.annotations import ENDING, write_annotations
-from datatools.landmarks.check import ACTIONS, Action
+from datatools.landmarks.check import ACTIONS, Action, finds_itself
 from datatools.landmarks.find import Options, PhotoFolder, Result, Work, find_all, list_photos
 from datatools.landmarks.table import check_name, write_table
 from datatools.parallel import available_cores
@@ -27,7 +27,6 @@ Examples:
   python -m datatools.landmarks CelebA --check-landmarks report
   python -m datatools.landmarks CelebA --check-landmarks repair --out repaired.csv
 """
-DETECTORS = ("auto", "face-alignment", "mtcnn")
 SHOWN = 100
 """Lines about wrong landmarks that are printed."""
 
@@ -83,7 +82,9 @@ def main(
     for photo in folder.names if out is not None else ():
         check_name(photo)
     source = get_landmark_source(name, photos, device=device, detector=detector)
-    check = _check_source(check_with, source, photos, device=device, detector=detector) if action else None
+    if action and source.reads_pixels:
+        raise click.UsageError(f"--check-landmarks: {finds_itself(source.name)}")
+    check = get_detector(check_with, device=device, detector=detector) if action else None
     described = f"landmarks of {counted(len(folder.names), 'photo')} in {folder.folder} by {source.name}"
     click.echo(f"{described}, checked by {check.name}" if check else described)
     work = Work(folder, source, Options(all_faces, min_face, check, action or "report", draw))
@@ -107,21 +108,6 @@ def _write(out: Path, folder: PhotoFolder, results: list[Result]) -> None:
         write_table(out, faces, {result.name: result.source for result in results})
         count = sum(map(len, faces.values()))
     click.echo(f"{out}: {counted(count, 'face')}")
-
-
-def _check_source(
-    check_with: str, source: LandmarkSource, photos: Path, *, device: str, detector: str
-) -> LandmarkSource:
-    """Return the detector that landmarks are compared with."""
-    if source.reads_pixels:
-        raise click.UsageError(
-            f"--check-landmarks: {source.name} finds faces itself; name annotations or a file to check"
-        )
-    if check_with == "auto":
-        from datatools.landmarks.fan import missing_weights  # loads torch
-
-        check_with = "mtcnn" if missing_weights(detector) else "face-alignment"
-    return get_landmark_source(check_with, photos, device=device, detector=detector)
 
 
 def _run(work: Work, workers: int) -> list[Result]:

@@ -43,6 +43,12 @@ class Face:
         """Return the distance of the eyes in pixels."""
         return float(np.hypot(*(self.points[1] - self.points[0])))
 
+    def scaled(self, factor: float) -> "Face":
+        """Return the same face in a photo that is so many times as large."""
+        left, top, width, height = (edge * factor for edge in self.box)
+        points68 = None if self.points68 is None else (self.points68 + 0.5) * factor - 0.5
+        return Face((self.points + 0.5) * factor - 0.5, (left, top, width, height), self.score, points68)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Photo:

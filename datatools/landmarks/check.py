@@ -57,10 +57,43 @@ def compare(points: NDArray[np.float64], faces: Sequence[Face], width: int, heig
         faces: detected in the same photo.
         width, height: of the photo in pixels.
     """
+    return compare_all(np.asarray(points)[None], [faces], [(width, height)])[0]
+
+
+def compare_all(
+    points: NDArray[np.float64], faces: Sequence[Sequence[Face]], sizes: Sequence[tuple[int, int]]
+) -> list[Comparison]:
+    """Return the comparison of each of n annotated faces: points (n, 5, 2), and n times faces and (width, height)."""
+    reasons = contradictions(points)
+    return [_compare(*of_one) for of_one in zip(points, faces, sizes, reasons, strict=True)]
+
+
+def repairs(comparisons: Sequence[Comparison]) -> list[Face | None]:
+    """Return the detected face to use in place of each wrong one of a photo; None where there is none.
+
+    No detected face is used twice, nor one that another annotation agrees with.
+    """
+    used = [one.face for one in comparisons if one.verdict is Verdict.AGREES]
+    faces: list[Face | None] = []
+    for one in comparisons:
+        is_free = one.verdict is Verdict.WRONG and one.face not in used
+        faces.append(one.face if is_free else None)
+        used.append(faces[-1])
+    return faces
+
+
+def finds_itself(source: str) -> str:
+    """Return what to say where a detector's own landmarks are to be checked."""
+    return f"{source} finds faces itself; name annotations or a file with --landmarks to check them"
+
+
+def _compare(
+    points: NDArray[np.float64], faces: Sequence[Face], size: tuple[int, int], contradiction: str
+) -> Comparison:
     near = nearest_face(faces, points)
-    face = near or next(iter(select_faces(faces, width, height)), None)
-    reason = contradictions(points[None])[0]
-    if not reason and outside(points, width, height):
+    face = near or next(iter(select_faces(faces, *size)), None)
+    reason = contradiction
+    if not reason and outside(points, *size):
         reason = "the points lie outside of the photo"
     if not reason and face is None:
         return Comparison(Verdict.NOT_DETECTED)

@@ -1,19 +1,21 @@
 """Find the faces in all photos of a folder: reads files, spreads the work, and draws the results."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from datatools.errors import DataError
 from datatools.files import as_data_error, list_pictures
-from datatools.images import ImageError, read_bytes, read_rgb, save_jpeg
+from datatools.images import ImageError, read_bytes, save_jpeg
 from datatools.landmarks.annotations import has_annotations
-from datatools.landmarks.base import Face, LandmarkSource, Photo, Picture, select_faces
-from datatools.landmarks.check import Action, Comparison, Verdict, compare
+from datatools.landmarks.base import Face, LandmarkSource, select_faces
+from datatools.landmarks.check import Action, Verdict, compare_all, repairs
 from datatools.landmarks.draw import draw_faces
-from datatools.parallel import Report, map_in_groups, map_in_processes
+from datatools.landmarks.views import View, find_faces, load_detectors, view_photo
+from datatools.parallel import Report, map_steps
 from datatools.sources.celeba import read_tree
-from datatools.sources.own_pictures import decode_own
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,9 @@ class PhotoFolder:
     names: tuple[str, ...]
     own: bool
 
-    def read(self, name: str) -> Picture:
-        """Return the pixels of a photo. Raise ImageError where it cannot be used."""
-        path = self.folder / name
-        return decode_own(read_bytes(path)) if self.own else read_rgb(path)
+    def view(self, name: str) -> View:
+        """Decode a photo. Raise ImageError where it cannot be used."""
+        return view_photo(name, read_bytes(self.folder / name), own=self.own)
 
 
 def list_photos(folder: Path) -> PhotoFolder:
@@ -92,86 +93,81 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """A photo before the faces are looked for; pixels: None for one that cannot be used, or need not be read."""
+    """A photo before the faces are looked for. view: None where it cannot be used, error: why."""
 
-    photo: Photo
+    name: str
+    view: View | None = None
     error: str = ""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Function object, name of a photo -> `Result`; picklable, so that it reaches worker processes."""
+    """What is done with each photo, name -> `Result`; picklable, so that it reaches worker processes."""
 
     photos: PhotoFolder
     source: LandmarkSource
     options: Options = field(default_factory=Options)
 
-    def __call__(self, name: str) -> Result:
-        read = self.read(name)
-        return self.finish(read, self.find([read])[0])
+    @property
+    def sources(self) -> list[LandmarkSource]:
+        """Return the source, and the detector that checks it, if one does."""
+        return [self.source, self.options.check] if self.options.check else [self.source]
 
     def read(self, name: str) -> _Read:
         """Read a photo."""
         try:
-            return _Read(Photo(name, self.photos.read(name)))
+            return _Read(name, self.photos.view(name))
         except ImageError as error:
-            return _Read(Photo(name), str(error))
+            return _Read(name, None, str(error))
 
-    def find(self, reads: Sequence[_Read]) -> list[tuple[list[Face], list[Face]]]:
-        """Return the faces of photos by the source and by the detector that checks it."""
-        good = [read.photo for read in reads if not read.error]
-        faces = iter(self.source.find(good))
-        detected = iter(self.options.check.find(good) if self.options.check else [[] for _ in good])
-        return [([], []) if read.error else (next(faces), next(detected)) for read in reads]
+    def find(self, reads: Sequence[_Read]) -> list[list[list[Face]]]:
+        """Return the faces of each photo, by each of the sources."""
+        views = [read.view for read in reads]
+        return [list(found) for found in zip(*(find_faces(source, views) for source in self.sources), strict=True)]
 
-    def finish(self, read: _Read, found: tuple[list[Face], list[Face]]) -> Result:
+    def finish(self, read: _Read, found: list[list[Face]]) -> Result:
         """Choose among the faces of a photo, check them, and draw them."""
-        name, pixels = read.photo.name, read.photo.pixels
-        if pixels is None:
-            return Result(name, error=read.error)
-        height, width = pixels.shape[:2]
-        faces, detected = found
+        if (view := read.view) is None:
+            return Result(read.name, error=read.error)
+        faces, detected = found[0], found[-1] if self.options.check else []
         options = self.options
-        chosen = select_faces(faces, width, height, all_faces=options.all_faces, min_face=options.min_face)
-        result = Result(name, tuple(chosen), self.source.name)
+        chosen = select_faces(faces, *view.size, all_faces=options.all_faces, min_face=options.min_face)
+        result = Result(read.name, tuple(chosen), self.source.name)
         if options.check is not None:
-            result = _checked(result, detected, (width, height), options.check.name, options.action)
+            result = _checked(result, detected, view.size, options.check.name, options.action)
         if options.draw is not None:
-            path = options.draw / f"{name}.jpg"
-            with as_data_error(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                others = [face for face in (*faces, *detected) if face not in result.faces]
-                save_jpeg(path, draw_faces(pixels, result.faces, others))
+            others = [face for face in (*faces, *detected) if face not in result.faces]
+            _draw(options.draw / f"{read.name}.jpg", view, result.faces, others)
         return result
+
+
+def _draw(path: Path, view: View, faces: Sequence[Face], others: Sequence[Face]) -> None:
+    """Write a photo with the points and boxes of faces."""
+    assert view.photo.pixels is not None
+    shown, grey = ([face.scaled(1 / view.reduce) for face in group] for group in (faces, others))
+    with as_data_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_jpeg(path, draw_faces(view.photo.pixels, shown, grey))
 
 
 def _checked(result: Result, detected: Sequence[Face], size: tuple[int, int], detector: str, action: Action) -> Result:
     """Return a result after the check of its faces."""
-    comparisons = [compare(face.points, detected, *size) for face in result.faces]
+    points = np.array([face.points for face in result.faces]).reshape(-1, 5, 2)
+    comparisons = compare_all(points, [detected] * len(points), [size] * len(points))
     wrong = tuple(comparison.detail for comparison in comparisons if comparison.verdict is Verdict.WRONG)
     unchecked = sum(comparison.verdict is Verdict.NOT_DETECTED for comparison in comparisons)
-    faces = list(_after(action, result.faces, comparisons))
-    repaired = action == "repair" and bool(wrong) and bool(faces)
-    return Result(result.name, tuple(faces), detector if repaired else result.source, "", wrong, unchecked)
-
-
-def _after(action: Action, faces: Iterable[Face], comparisons: Iterable[Comparison]) -> Iterator[Face]:
-    """Yield the faces to use: wrong ones as they are, left out, or as they were detected, each of these once."""
-    used: list[Face] = []
-    for face, comparison in zip(faces, comparisons, strict=True):
-        if comparison.verdict is not Verdict.WRONG or action == "report":
-            yield face
-        elif action == "repair" and comparison.face is not None and comparison.face not in used:
-            used.append(comparison.face)
-            yield comparison.face
+    replaced = repairs(comparisons) if action == "repair" else [None] * len(comparisons)
+    faces = [
+        face if action == "report" or comparison.verdict is not Verdict.WRONG else repair
+        for face, comparison, repair in zip(result.faces, comparisons, replaced, strict=True)
+    ]
+    source = detector if any(replaced) else result.source
+    return Result(result.name, tuple(face for face in faces if face is not None), source, "", wrong, unchecked)
 
 
 def find_all(work: Work, workers: int, progress: Report | None = None) -> Iterator[Result]:
     """Yield the results of all photos in their order, by processes; by threads for a source that takes batches."""
-    sizes = [work.source.batch_size, work.options.check.batch_size if work.options.check else 1]
-    if max(sizes) == 1:
-        yield from map_in_processes(work, work.photos.names, workers, progress)
-    else:
-        yield from map_in_groups(
-            work.read, work.find, work.finish, work.photos.names, size=max(sizes), threads=workers, progress=progress
-        )
+    if workers > 1:
+        load_detectors(*work.sources)
+    size = max(source.batch_size for source in work.sources)
+    return map_steps(work.read, work.find, work.finish, work.photos.names, workers, size=size, progress=progress)
