@@ -41,10 +41,6 @@ class BuildTask(luigi.Task):
         known: Any = _layouts  # which has layouts of one class under layouts of the same class
         return cast(Layout, known.setdefault(layout, layout))
 
-    def earlier(self) -> list[luigi.Task]:
-        """Return the tasks before the first pass, whose times the report shows, too."""
-        return []
-
     @property
     def run_options(self) -> RunOptions:
         """Return how the work is done."""

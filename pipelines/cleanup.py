@@ -16,7 +16,7 @@ LEFTOVERS = {
     "scores": rf"\.{_SHARD}\.(npz|json|csv|stamps)\.partial|\.{_SHARD}\.npz\.unfinished|{_SHARD}\.csv",
     "faces": rf"{_SHARD}-\d+\.rgb|\.{_SHARD}-\d+\.rgb\.(partial|unfinished)",
     "build": rf"{_SHARD}\.h5|\.{_SHARD}\.(h5|rgb)\.(partial|unfinished)",
-    "landmarks": rf"{_SHARD}\.json|\.({_SHARD}|found)\.json\.(partial|unfinished)",
+    **dict.fromkeys(("landmarks", "checks"), rf"{_SHARD}\.json|\.({_SHARD}|found)\.json\.(partial|unfinished)"),
     "times": r"\.?[A-Za-z]+-[0-9a-f]{10}\.(json|csv)(\.partial)?",
 }
 """Folder in the work folder -> names of files in it that a finished build no longer needs.

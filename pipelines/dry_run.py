@@ -2,21 +2,27 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any, TypeVar
 
 from datatools.console import check_printed, say
 from datatools.progress import Progress
 from datatools.restore import Restorer
-from datatools.sources.records import FaceRecord
 from datatools.text import byte_size, counted, duration
+from pipelines.face_search import FaceSearch
+from pipelines.find_faces import FaceFinder, map_finder
 from pipelines.finished_faces import FinishedFaces
 from pipelines.freshness import pyramid_is_fresh, scores_are_fresh
 from pipelines.layout import BuildLayout
 from pipelines.photo_work import FaceMaker, map_photos
 from pipelines.preflight import check_space, disk_need, free_space, notes
 from pipelines.unfinished import unfinished_path
+
+Item = TypeVar("Item")
+Work = Callable[[Sequence[Any], int], Generator[Any, None, None]]
+"""Photos and number of processes -> a result for each."""
 
 TRIAL_PHOTOS = 6
 """Photos that `--dry-run` really makes, to estimate the time."""
@@ -27,9 +33,28 @@ TRIAL_SECONDS = 60.0
 
 def print_plan(layout: BuildLayout, jobs: int) -> None:
     """Print the plan. Raises DataError when it could not be printed, or the build will not fit on the disk."""
-    say(describe_plan(layout, jobs))
+    search = layout.search
+    if search is None or search.is_done:
+        say(describe_plan(layout, jobs))
+    else:
+        say(describe_find_time(search, jobs))
+        if layout.check_landmarks == "no":
+            say("how many faces there are to make is known once they were found: run without --dry-run")
+            check_printed()
+            return
+        layout = layout.unchecked
+        say(describe_plan(layout, jobs))
     check_printed()
     check_space(layout)
+
+
+def describe_find_time(search: FaceSearch, jobs: int) -> str:
+    """Return in one line how long the search for faces will take; looks at a few photos to estimate that."""
+    finder, names = FaceFinder(search.source, search.own), search.undetected
+    items = [(name, search.photos[name]) for name in spread(names)]
+    say(f"trial: finding faces in {counted(len(items), 'photo')}, to estimate the time", sys.stderr)
+    _, line = _estimated(lambda part, n: map_finder(finder, part, n), items, len(names), jobs, search.source.batch_size)
+    return f"find faces    {line}"
 
 
 def describe_plan(layout: BuildLayout, jobs: int) -> str:
@@ -103,28 +128,37 @@ def _estimate(
     """Return the seconds that a pass over `photos` photos will take, and the line that says so, after a trial."""
     if not photos:
         return 0.0, "the one is there" if finished == 1 else f"all {finished:,} are there"
-    candidates = layout.usable
-    trial = candidates[:: max(len(candidates) // TRIAL_PHOTOS, 1)][:TRIAL_PHOTOS]
     make = FaceMaker(restorer, layout.final_filter, layout.resolution, scores=True)
-    grouped = restorer.batch_size > 1
+    trial = spread(layout.usable)
     say(f"trial: {what} {counted(len(trial), 'photo')}, to estimate the time", sys.stderr)
-    per_photo, tried = _time_photos(make, trial, jobs if grouped else 1)
-    spread, workers = (1, counted(jobs, "thread")) if grouped else (jobs, counted(jobs, "process", "processes"))
-    seconds = per_photo * photos / spread
+    return _estimated(lambda part, n: map_photos(make, part, n), trial, photos, jobs, restorer.batch_size)
+
+
+def spread(photos: Sequence[Item]) -> Sequence[Item]:
+    """Return a few of the photos, spread over all."""
+    return photos[:: max(len(photos) // TRIAL_PHOTOS, 1)][:TRIAL_PHOTOS]
+
+
+def _estimated(work: Work, trial: Sequence[Any], photos: int, jobs: int, batch_size: int) -> tuple[float, str]:
+    """Return the seconds that work on so many photos will take, and the line that says so; does it on a few."""
+    grouped = batch_size > 1
+    per_photo, tried = _time_photos(work, trial, jobs if grouped else 1)
+    spread_over, workers = (1, counted(jobs, "thread")) if grouped else (jobs, counted(jobs, "process", "processes"))
+    seconds = per_photo * photos / spread_over
     rate = f"{per_photo:.3f} s per photo in a trial of {tried}"
     return seconds, f"{photos:,} in {duration(seconds)} with {workers} ({rate})"
 
 
-def _time_photos(make: FaceMaker, trial: Sequence[FaceRecord], jobs: int) -> tuple[float, int]:
+def _time_photos(work: Work, trial: Sequence[Any], jobs: int) -> tuple[float, int]:
     """Return the seconds per photo, and how many photos were made to find out."""
     with Progress("trial", len(trial) + 1, "photo") as progress:
         begin = time.perf_counter()
-        for _ in map_photos(make, trial[:1], jobs):
+        for _ in work(trial[:1], jobs):
             progress(1)
         start, done = time.perf_counter(), 0
         if start - begin >= TRIAL_SECONDS / TRIAL_PHOTOS:  # then the photo took the time, not loading and warming up
             start, done = begin, 1
-        with closing(map_photos(make, trial[done:], jobs)) as results:
+        with closing(work(trial[done:], jobs)) as results:
             for _ in results:
                 progress(1)
                 done += 1

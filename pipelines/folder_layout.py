@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from datatools.errors import DataError
 from datatools.landmarks import SOURCES, LandmarkSource, get_landmark_source
 from datatools.landmarks.base import Face, Photo
+from datatools.landmarks.check import finds_itself
 from datatools.landmarks.table import read_file_landmarks
 from datatools.restore import Restorer
 from datatools.sources.folder import (
@@ -22,6 +24,7 @@ from datatools.sources.folder import (
 )
 from datatools.sources.own_attributes import OwnAttributes, read_attributes
 from datatools.sources.records import single_face_name
+from pipelines.face_search import FaceSearch
 from pipelines.found_faces import FoundFaces
 from pipelines.layout import BuildLayout
 from pipelines.options import BuildOptions, option
@@ -87,39 +90,23 @@ class FolderLayout(FolderOptions, BuildLayout):
         """Return the photos, without the pictures that builds make."""
         return list_photos(self.photos, without=(self.report_dir, self.work_dir))
 
-    @property
-    def found(self) -> FoundFaces:
-        """Return what the detector has found in earlier runs and this one."""
-        return FoundFaces(self.landmarks_csv, self.work_dir / "landmarks")
-
     @cached_property
-    def undetected(self) -> tuple[str, ...]:
-        """Return the photos in which faces have yet to be found, as they were when this was first asked for."""
-        if not self.landmark_source.reads_pixels:
-            return ()
-        return self.found.missing(self.folder_photos.paths, self.landmark_source.digest)
-
-    @property
-    def find_shards(self) -> int:
-        return -(-len(self.undetected) // self.shard_size)
-
-    def undetected_of(self, index: int) -> tuple[str, ...]:
-        """Return the photos of one shard of the search for faces."""
-        return self.undetected[index * self.shard_size : (index + 1) * self.shard_size]
-
-    @property
-    def faces_are_found(self) -> bool:
-        """Return whether faces were looked for in every photo as it is now."""
+    def search(self) -> FaceSearch | None:
         source = self.landmark_source
-        return not source.reads_pixels or not self.found.missing(self.folder_photos.paths, source.digest)
+        if not source.reads_pixels:
+            return self._check_search()
+        if self.check_landmarks != "no":
+            raise DataError(f"--check-landmarks {self.check_landmarks}: {finds_itself(source.name)}")
+        found = FoundFaces(self.landmarks_csv, self.work_dir / "landmarks")
+        return FaceSearch(source, found, self.folder_photos.paths, self.own_pictures, self.shard_size)
 
     @cached_property
     def _landmarks(self) -> tuple[str, str, dict[str, list[Face]]]:
         """Return name and digest of the landmarks that are used, and the faces by photo."""
         source = self.landmark_source
-        if source.reads_pixels:
+        if source.reads_pixels and self.search is not None:
             table = read_file_landmarks(self.landmarks_csv)
-            edited = hashlib.sha256(self.landmarks_csv.read_bytes()).hexdigest() != self.found.written
+            edited = hashlib.sha256(self.landmarks_csv.read_bytes()).hexdigest() != self.search.found.written
             source, name = table, f"{source.name}, corrected by hand" if edited else source.name
         else:
             name = source.name
@@ -132,9 +119,9 @@ class FolderLayout(FolderOptions, BuildLayout):
         return read_attributes(Path(self.attributes)) if self.attributes else OwnAttributes()
 
     @cached_property
-    def _tree(self) -> FolderTree:
+    def _annotated_tree(self) -> FolderTree:
         name, _, faces = self._landmarks
-        found = self.landmark_source.reads_pixels
+        found = self.search.found if self.search is not None and self.landmark_source.reads_pixels else None
         return read_folder(
             self.photos,
             self.folder_photos,
@@ -144,13 +131,13 @@ class FolderLayout(FolderOptions, BuildLayout):
             no_face=f"{self.landmark_source.name} found no face; to use the photo, add its points to landmarks.csv"
             if found
             else f"no points in {name}",
-            unreadable=self.found.rejections if found else {},
+            unreadable=found.rejections if found else {},
             attributes=self.own_attributes,
         )
 
     @property
-    def tree(self) -> FolderTree:
-        return self._tree
+    def annotated_tree(self) -> FolderTree:
+        return self._annotated_tree
 
     @cached_property
     def excluded(self) -> frozenset[str]:

@@ -20,9 +20,9 @@ from datatools.landmarks.table import read_table, write_table
 from datatools.sources.records import Rejection, RejectionKind
 
 Row = dict[str, Any]
-"""What was found in one photo, as values for JSON: `name`, `source_md5`, `stamp`; `rejection` (kind, detail), None for
-a photo that could be read; `faces`, in the order of their numbers, each of ten numbers, the score, and the box's
-four."""
+"""What was found in one photo, as values for JSON: `name`, `source_md5`, `stamp`; `size` (width, height) of the photo;
+`rejection` (kind, detail), None for a photo that could be read; `faces`, in the order of their numbers, each of ten
+numbers, the score, and the box's four."""
 
 
 def face_values(face: Face) -> list[float]:
@@ -33,6 +33,14 @@ def face_values(face: Face) -> list[float]:
 def _face(values: Sequence[float]) -> Face:
     left, top, width, height = values[11:]
     return Face(np.array(values[:10]).reshape(5, 2), (left, top, width, height), values[10])
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a detector saw in a photo of this size (width, height)."""
+
+    faces: Sequence[Face]
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,15 @@ class FoundFaces:
         bad = {name: photo["rejection"] for name, photo in photos.items() if photo["rejection"]}
         return {name: Rejection(RejectionKind(kind), name, detail) for name, (kind, detail) in bad.items()}
 
+    def seen(self) -> dict[str, Seen]:
+        """Return what was seen in each photo that could be read, by name."""
+        photos, faces = self._read()["photos"], read_table(self.table)
+        return {
+            name: Seen(faces[name], (photo["size"][0], photo["size"][1]))
+            for name, photo in photos.items()
+            if not photo["rejection"]
+        }
+
     def missing(self, photos: Mapping[str, Path], digest: str) -> tuple[str, ...]:
         """Return the names of photos that were not looked at, as they are now, by the source of this digest."""
         known = self._read()
@@ -92,7 +109,7 @@ class FoundFaces:
         kept: dict[str, Any] = known["photos"] if known["digest"] == digest else {}
         for row in rows:
             faces[row["name"]] = [_face(values) for values in row["faces"]]
-            kept[row["name"]] = {name: row[name] for name in ("source_md5", "stamp", "rejection")}
+            kept[row["name"]] = {name: row[name] for name in ("source_md5", "stamp", "size", "rejection")}
         names = [name for name in photos if name in faces]
         self.folder.mkdir(parents=True, exist_ok=True)
         edited = self.table.exists() and known["digest"] == digest and known["written"] != _sha256(self.table)

@@ -26,9 +26,15 @@ class BuildInputs(BuildOptions):
     """What becomes candidates, for messages."""
 
     @property
-    def tree(self) -> CelebATree:
+    def annotated_tree(self) -> CelebATree:
+        """Return the photos with the landmarks that the source has for them."""
         # Read once per process: worker processes are forked from the one that checked the options.
         return _cached_tree(self.celeba_dir)
+
+    @property
+    def tree(self) -> CelebATree:
+        """Return the photos with the landmarks that are used."""
+        return self.annotated_tree
 
     @cached_property
     def excluded(self) -> frozenset[str]:

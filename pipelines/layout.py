@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -16,9 +17,14 @@ from numpy.typing import NDArray
 import datatools
 from datatools.faces import RECIPE_VERSION
 from datatools.files import FileStamp, file_stamp
+from datatools.landmarks import get_detector
 from datatools.restore import NoRestorer, Restorer, get_restorer
+from datatools.sources.celeba import CelebATree
 from datatools.sources.records import FaceRecord
+from pipelines.face_search import FaceSearch
+from pipelines.found_faces import FoundFaces
 from pipelines.inputs import BuildInputs
+from pipelines.landmark_check import CheckedTree, check_tree
 
 
 def digest_of(*parts: object) -> str:
@@ -59,6 +65,41 @@ class BuildLayout(BuildInputs):
     @property
     def work_dir(self) -> Path:
         return self.output_dir / "work"
+
+    @cached_property
+    def search(self) -> FaceSearch | None:
+        """Return the search for faces that comes first; None where the source has landmarks that are not checked.
+
+        Raises DataError for missing weights or a device that is not there.
+        """
+        return self._check_search()
+
+    @cached_property
+    def unchecked(self) -> Self:
+        """Return the same build without a check of landmarks: all that is known before the faces are found."""
+        return replace(self, check_landmarks="no")
+
+    def _check_search(self) -> FaceSearch | None:
+        if self.check_landmarks == "no":
+            return None
+        photos = {record.photo_name: record.path for record in self.unchecked.usable}
+        detector = get_detector(self.check_with, device=self.device)
+        folder = self.work_dir / "checks"
+        return FaceSearch(
+            detector, FoundFaces(folder / "found.csv", folder), photos, self.own_pictures, self.shard_size
+        )
+
+    @cached_property
+    def _checked(self) -> CheckedTree | None:
+        """Return the photos after the check of their landmarks; the faces have to be found."""
+        if self.check_landmarks == "no" or self.search is None:
+            return None
+        seen = self.search.found.seen()
+        return check_tree(self.annotated_tree, seen, self.check_landmarks, self.search.source.name)
+
+    @property
+    def tree(self) -> CelebATree:
+        return self.annotated_tree if self._checked is None else self._checked.tree
 
     @cached_property
     def restorer(self) -> Restorer:
@@ -174,6 +215,8 @@ class BuildLayout(BuildInputs):
         choice: list[object] = [self.selection, self.count, self.order, self.duplicates, sorted(self.excluded)]
         choice += [sorted(self.listed)] if self.listed is not None else []
         choice += [self.min_score] if self.min_score else []
+        checker = self.search if self._checked else None
+        choice += [self.check_landmarks, checker.source.digest] if checker else []
         recipe = self._recipe(self.score_restorer)
         return digest_of(recipe, self._photos, choice, self.tree.attribute_names, annotations, rejections)
 
@@ -182,6 +225,17 @@ class BuildLayout(BuildInputs):
         """Return the name of the finished file's content."""
         layout = (*self.values("layout"), datatools.__version__)
         return digest_of(self.ranking_digest, self._recipe(self.restorer), *self.values("scores"), layout)
+
+    def _check_attributes(self) -> dict[str, str | int | float]:
+        """Return what the file says of the check of landmarks."""
+        if self._checked is None or self.search is None:
+            return {}
+        return {
+            "checked_with": self.search.source.name,
+            "checked_with_digest": self.search.source.digest[:16],
+            "wrong_landmarks": self._checked.wrong,
+            "unchecked_landmarks": self._checked.unchecked,
+        }
 
     def as_attributes(self) -> dict[str, str | int | float]:
         """Return the options and versions that the file carries as attributes; no folder, time or host among them."""
@@ -192,6 +246,7 @@ class BuildLayout(BuildInputs):
             "excluded": len(self.excluded),
             "excluded_digest": digest_of(sorted(self.excluded)) if self.excluded else "",
             "listed_digest": digest_of(sorted(self.listed)) if self.listed is not None else "",
+            **self._check_attributes(),
             "build_digest": self.build_digest,
             "recipe_version": RECIPE_VERSION,
             **_versions(self.restorer),

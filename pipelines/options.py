@@ -21,6 +21,9 @@ Compression = Literal["none", "gzip", "lzf"]
 Duplicates = Literal["report", "drop"]
 ScoreOn = Literal["original", "restored"]
 
+CheckLandmarks = Literal["no", "report", "reject", "repair"]
+Detector = Literal["auto", "face-alignment", "mtcnn"]
+
 Decides = Literal["face", "scores", "choice", "layout"]
 """What an option decides: a face's pixels, which face is scored, the faces in the file, how the file holds them."""
 
@@ -100,6 +103,10 @@ class BuildOptions:
     )
     exclude: str = option("", "text file of photos not to use, or known-flaws", decides="choice", is_path=True)
     ids: str = option("", "text file of the photos to use; all others are left out", decides="choice", is_path=True)
+    check_landmarks: CheckLandmarks = option(
+        "no", "compare landmarks with a detector: report wrong ones, reject them, or repair them", decides="choice"
+    )
+    check_with: Detector = option("auto", "detector for --check-landmarks")
     min_score: float = option(0.0, "least score of a face that is chosen", decides="choice", minimum=0)
 
     def values(self, decides: Decides) -> list[Any]:

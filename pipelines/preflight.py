@@ -17,6 +17,7 @@ from datatools.pyramid.levels import level_resolutions
 from datatools.report.write import check_replaceable
 from datatools.text import byte_size, counted
 from pipelines.cleanup import forget
+from pipelines.face_search import FaceSearch
 from pipelines.freshness import pyramid_is_fresh, scores_are_fresh
 from pipelines.layout import BuildLayout
 from pipelines.options import RunOptions, check_values
@@ -43,6 +44,27 @@ def check(layout: BuildLayout, run: RunOptions) -> None:
     jobs = job_count(layout, run)
     if run.workers > 1 or (jobs > 1 and layout.score_restorer.batch_size == 1):
         check_processes()
+
+
+def check_search(layout: BuildLayout, search: FaceSearch, run: RunOptions) -> None:
+    """Raise DataError for what cannot work, as far as it shows before faces are found."""
+    check_values(run)
+    check_values(layout)
+    if layout.check_landmarks != "no":
+        check(layout.unchecked, run)
+        check_space(layout.unchecked)
+    if search.source.batch_size > 1 and run.workers > 1:
+        raise DataError(f"--device {layout.device} works in one process: leave --workers at 1; --jobs are threads")
+    if run.workers > 1 or job_count(layout, run) > 1:
+        check_processes()
+
+
+def describe_search(layout: BuildLayout, search: FaceSearch) -> str:
+    """Say in one line in how many photos faces are searched for, and why."""
+    photos = f"{counted(len(search.undetected), 'photo')} to find faces in, by {search.source.name}"
+    if layout.check_landmarks != "no":
+        return f"{photos}, to check the landmarks"
+    return f"{photos}; {search.found.table} will have them, to look at and correct"
 
 
 def check_options(layout: BuildLayout) -> None:

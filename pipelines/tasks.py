@@ -1,9 +1,13 @@
-"""What depends on what: score shards -> ranking -> build shards -> join -> verify -> report.
+"""What depends on what: search for faces -> score shards -> ranking -> build shards -> join -> verify -> report.
+
+Faces are searched for where the source has no landmarks, or these are to be checked. How many shards the other tasks
+have depends on the faces, so the build asks for them after the search.
 
 A task's output exists only when it is complete, and its name holds a digest of everything that decides about its
 content (`pipelines.layout`): changed options never meet old files, and the same command resumes where it stopped.
 """
 
+from collections.abc import Generator
 from pathlib import Path
 
 import luigi
@@ -14,6 +18,8 @@ from pipelines.build_shard import chosen_faces, write_build_shard
 from pipelines.build_task import BuildTask
 from pipelines.cleanup import clean_up, forget_scores
 from pipelines.dry_run import print_plan
+from pipelines.face_search import FaceSearch
+from pipelines.find_faces import join_find_shards, shard_is_fresh, shard_path, write_find_shard
 from pipelines.finish import join_shards, mark, report_build, verify_pyramid
 from pipelines.freshness import (
     build_shard_is_fresh,
@@ -22,14 +28,75 @@ from pipelines.freshness import (
     ranking_is_fresh,
     scores_are_fresh,
 )
+from pipelines.layout import BuildLayout
 from pipelines.luigi_setup import check_configuration, keep_lost_log
 from pipelines.options import RunOptions
 from pipelines.parameters import parameters
-from pipelines.preflight import check, claim_output
+from pipelines.preflight import check, check_photos_fit, check_search, claim_output, describe_search
 from pipelines.progress import forget_stages
 from pipelines.rank import write_ranking
 from pipelines.score_shard import write_score_shard
 from pipelines.timing import stopwatch
+
+
+class FindShard(BuildTask):
+    """Find the faces in one shard of the photos."""
+
+    index = luigi.IntParameter()
+
+    def __str__(self) -> str:
+        return f"FindShard {self.index + 1} of {self.search.shards}"
+
+    @property
+    def search(self) -> FaceSearch:
+        """Return the search of which this is a part."""
+        return search_of(self.layout)
+
+    @property
+    def priority(self) -> int:  # type: ignore[override]
+        return self.search.shards - self.index  # in order
+
+    def output(self) -> luigi.LocalTarget:
+        return luigi.LocalTarget(shard_path(self.search, self.index))
+
+    def complete(self) -> bool:
+        return shard_is_fresh(self.search, self.index)
+
+    def run(self) -> None:
+        search, number, shards = self.search, self.index + 1, self.search.shards
+        photos = len(search.names_of(self.index))
+        before = sum(len(search.names_of(i)) for i in range(shards) if shard_path(search, i).exists())
+        what, name = f"finding faces, shard {number} of {shards}", f"find {number}/{shards}"
+        with self.work(what, name, photos, before, len(search.undetected)) as progress:
+            write_find_shard(search, self.index, self.job_count, progress, progress.resume)
+
+
+class FindFaces(BuildTask):
+    """What was found in all photos -> a table, which people may correct where it is landmarks.csv."""
+
+    def requires(self) -> list[FindShard]:
+        return [self.clone(FindShard, index=i) for i in range(search_of(self.layout).shards)]
+
+    def complete(self) -> bool:
+        return search_of(self.layout).is_done
+
+    def timing(self) -> Path:
+        """Return a path next to what was found, so that both stay for later builds."""
+        return search_of(self.layout).found.folder / "time.json"
+
+    def run(self) -> None:
+        search = search_of(self.layout)
+        with (
+            self.work(f"writing {search.found.table}", "landmarks"),
+            stopwatch(self.timing(), "find faces", len(search.undetected)) as add_seconds,
+        ):
+            add_seconds(join_find_shards(search))
+
+
+def search_of(layout: BuildLayout) -> FaceSearch:
+    """Return the search for faces of a build that has one."""
+    assert layout.search is not None
+    return layout.search
 
 
 class ScoreShard(BuildTask):
@@ -176,7 +243,8 @@ class Report(BuildTask):
         layout = self.layout
         verify, rank = self.requires()
         join = self.clone(Join)
-        tasks = [*self.earlier(), *rank.requires(), rank, *join.requires(), join, verify]
+        earlier = [self.clone(FindFaces)] if layout.search else []
+        tasks = [*earlier, *rank.requires(), rank, *join.requires(), join, verify]
         with self.work("writing the report", "report"):
             report_build(layout, [task.timing() for task in tasks])
             mark(layout.marker("reported"))
@@ -191,8 +259,14 @@ class Build(BuildTask):
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(self.layout.marker("finished"))
 
+    def requires(self) -> list[luigi.Task]:
+        if self.dry_run:
+            return []
+        return [self.clone(FindFaces if self.layout.search else Report)]
+
     def complete(self) -> bool:
-        return not self.dry_run and self.output().exists() and self.clone(Report).complete()
+        faces_are_found = not self.layout.search or self.layout.search.is_done
+        return not self.dry_run and faces_are_found and self.output().exists() and self.clone(Report).complete()
 
     def before_work(self) -> None:
         """Find out in the first second whether the build can work; Luigi's worker calls it first of all."""
@@ -205,6 +279,10 @@ class Build(BuildTask):
 
     def prepare(self) -> None:
         """Check options and source, and claim the output folder. Raises DataError where the build cannot work."""
+        search = self.layout.search
+        if search is not None and not search.is_done:
+            self.prepare_search(search)
+            return
         check(self.layout, self.run_options)
         if self.dry_run:
             return
@@ -213,11 +291,31 @@ class Build(BuildTask):
             return
         self.claim()
 
+    def prepare_search(self, search: FaceSearch) -> None:
+        """Check what can be checked before faces are found, and claim the output folder."""
+        check_search(self.layout, search, self.run_options)
+        say(describe_search(self.layout, search))
+        if not self.dry_run:
+            self.claim(candidates_are_known=False)
+
     def claim(self, *, candidates_are_known: bool = True) -> None:
         """Claim the output folder, once in this process; see `claim_output`."""
         if claim_output(self.layout, candidates_are_known=candidates_are_known):
             forget_stages()
             keep_lost_log(self.layout.work_dir / "log.txt")
+
+    def run(self) -> Generator[luigi.Task, None, None]:
+        layout = self.layout
+        if self.dry_run:
+            print_plan(layout, self.job_count)
+            return
+        if layout.search is not None:
+            report = self.clone(Report)
+            if layout.search.undetected and not report.complete():
+                check(layout, self.run_options)
+                check_photos_fit(layout)
+            yield report
+        self.finish()
 
     def results(self) -> str:
         """Say where the results are."""
@@ -233,12 +331,3 @@ class Build(BuildTask):
 
 class BuildCelebAHQ(Build):
     """CelebA's photos in the wild -> celebahq.h5, ranking.csv, rejected.csv and report/index.html."""
-
-    def requires(self) -> list[luigi.Task]:
-        return [] if self.dry_run else [self.clone(Report)]
-
-    def run(self) -> None:
-        if self.dry_run:
-            print_plan(self.layout, self.job_count)
-        else:
-            self.finish()

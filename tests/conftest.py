@@ -56,6 +56,8 @@ SLOW = (
     "tests/pipelines/test_excluding.py",
     "tests/pipelines/test_freshness.py",
     "tests/pipelines/test_from_folder.py",
+    "tests/pipelines/test_landmark_check.py::test_a_build_repairs",
+    "tests/pipelines/test_landmark_check.py::test_mistakes",
     "tests/pipelines/test_parameters.py",
     "tests/pipelines/test_preflight.py",
     "tests/pipelines/test_score_on.py",

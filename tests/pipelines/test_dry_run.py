@@ -34,7 +34,7 @@ def test_the_plan_is_told_even_if_the_build_will_not_fit(
     assert not task.complete()
     assert task.requires() == []
     with pytest.raises(DataError, match="needs up to"):
-        task.run()
+        next(task.run())
     plan = capsys.readouterr().out
     for message in (
         "8 photos",

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from datatools.landmarks.base import Face, Photo
-from pipelines.find_faces import ENOUGH, FaceFinder
+from datatools.landmarks.views import ENOUGH
+from pipelines.find_faces import FaceFinder, map_finder
 from pipelines.found_faces import FoundFaces, Row, face_values
 
 POINTS = np.array([[10, 20], [30, 20], [20, 30], [12, 40], [28, 40]], np.float64)
@@ -26,6 +27,7 @@ def row(name: str, path: Path, *faces: float) -> Row:
         "name": name,
         "source_md5": hashlib.md5(path.read_bytes()).hexdigest(),
         "stamp": [stamp.st_size, stamp.st_mtime_ns, stamp.st_ctime_ns],
+        "size": [60, 50],
         "rejection": None,
         "faces": found,
     }
@@ -143,7 +145,7 @@ def test_points_are_in_pixels_of_the_upright_photo(tmp_path: Path, orientation: 
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.new("RGB", stored, "grey").save(tmp_path / "a.jpg", exif=exif)
-    found = FaceFinder(Centre())(("a.jpg", tmp_path / "a.jpg"))
+    found = next(map_finder(FaceFinder(Centre()), [("a.jpg", tmp_path / "a.jpg")], 1))
     assert found["rejection"] is None
     assert len(found["faces"]) == 2
     first = found["faces"][0]
@@ -153,6 +155,6 @@ def test_points_are_in_pixels_of_the_upright_photo(tmp_path: Path, orientation: 
 
 def test_a_photo_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no picture")
-    found = FaceFinder(Centre())(("a.jpg", tmp_path / "a.jpg"))
+    found = next(map_finder(FaceFinder(Centre()), [("a.jpg", tmp_path / "a.jpg")], 1))
     assert found["faces"] == []
     assert found["rejection"][0] == "unknown-format"

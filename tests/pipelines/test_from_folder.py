@@ -238,6 +238,7 @@ def test_killed_while_finding_faces_it_resumes_with_the_same_bytes(built: Path, 
 def test_a_dry_run_writes_nothing(folder: Path, built: Path, tmp_path: Path) -> None:
     done = build(folder, tmp_path / "out", "--dry-run")
     assert "6 photos to find faces in, by mtcnn" in done.stdout
+    assert "find faces    6 in " in done.stdout
     assert "run without --dry-run" in done.stdout
     assert not (tmp_path / "out").exists()
     assert "4 candidates" in build(folder, built, "--dry-run").stdout
@@ -308,9 +309,10 @@ def test_how_photos_are_read_is_part_of_the_names_of_finished_work(
     folder: Path, built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = FolderLayout(photos=folder, output_dir=built, landmarks="mtcnn", resolution=256, restore="none")
-    assert layout.faces_are_found
+    assert layout.search is not None
+    assert layout.search.is_done
     before = layout.score_path(0).name
     monkeypatch.setattr("pipelines.folder_layout.OWN_VERSION", 99)
     assert replace(layout).score_path(0).name != before
     with pytest.raises(DataError, match="unknown source of landmarks"):
-        _ = replace(layout, landmarks="magic").faces_are_found
+        _ = replace(layout, landmarks="magic").search

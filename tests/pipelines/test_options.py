@@ -31,6 +31,8 @@ OTHER: dict[str, Any] = {
     "order": "source",
     "duplicates": "drop",
     "exclude": "known-flaws",
+    "check_landmarks": "repair",
+    "check_with": "auto",
     "min_score": 0.5,
     "device": "cpu:0",
     "shard_size": 2,
@@ -105,7 +107,8 @@ def test_an_option_decides_about_the_file_as_it_says(
         return SimpleNamespace(uses_torch=True, digest=f"{name} {super_resolution} {strength}", device=device)
 
     monkeypatch.setattr("pipelines.layout.get_restorer", restorer)
-    layout = BuildLayout(tiny_tree, count=4, shard_size=3, resolution=256)
+    monkeypatch.setattr("pipelines.layout.FoundFaces.seen", lambda _: {})
+    layout = BuildLayout(tiny_tree, count=4, shard_size=3, resolution=256, check_with="mtcnn")
     assert set(others) | {"celeba_dir"} == set(BuildOptions.__dataclass_fields__)
     for name, value in others.items():
         changed = replace(layout, **{name: value})
