@@ -5,9 +5,9 @@ reached, with reals of that size: mirrored and faded as its training saw them.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,12 @@ from datatools.progress import Progress
 from datatools.text import byte_size, counted
 from pggan.data.labels import Labels
 from pggan.data.stream import Source
-from pggan.metrics.compare import METRICS, Options, Results, check, check_described, describe_reals, measure
-from pggan.metrics.extractors import FID_RESIZE, FID_RESIZE_HELP, WEIGHTS_HELP, WeightFiles, open_extractors
-from pggan.metrics.features import Extractor
-from pggan.metrics.figures import NetworkName
+from pggan.metrics.compare import METRICS, Options, check, check_described, describe_reals, measure
+from pggan.metrics.extractors import FID_RESIZE, FID_RESIZE_HELP, WEIGHTS_HELP, WeightFiles, with_networks
 from pggan.metrics.image_sets import FolderSet, ImageSet, ModelSet, open_set
 from pggan.metrics.inception import FidResize
 from pggan.metrics.reference import Reference, read_reference, write_reference
+from pggan.metrics.results import Results
 from pggan.model.files import Model
 from pggan.training.distributed import choose_device
 from pggan.training.models import load_model, use_fastest_threads
@@ -49,6 +48,7 @@ SWD     Sliced Wasserstein distance times 1000 by level of detail; smaller is be
         between reals and other reals: a perfect model comes near it. Both depend on the number of images; compare
         only numbers that were measured with the same one.
 MS-SSIM Similarity within a set; near that of the reals is good, values near 1 mean mode collapse.
+lpips   Distance within a set: low values mean mode collapse; needs weights: --weights lpips=FILE
 fid, kid, is, pr, dc (Fréchet and kernel distance, inception score, precision and recall, density and coverage) use the
         Inception network, and need torch-fidelity: pip install --no-deps 'torch-fidelity>=0.4,<0.5'
 fd-dinov2, kd-dinov2, dc-dinov2 use DINOv2, and need its weights: --weights dinov2=FILE
@@ -146,12 +146,12 @@ def main(
     if inception is not None:
         weights = {"inception": inception} | (weights or {})
     chosen = choose_device(device)
-    networks = partial(open_extractors, names, weights, fid_resize, chosen, download=True)
+    open_networks = partial(with_networks, metrics=names, weights=weights, fid_resize=fid_resize, download=True)
     if reference_out is not None:
         if reals_path is None or any((model, images, reference)):
             raise SettingError("write_reference", f"{reference_out}: is made of --reals alone; nothing is measured")
         options = Options(seed=seed, mirror=bool(mirror), device=chosen, cache=cache)
-        make_reference(reference_out, open_set(reals_path, resolution, shuffle=seed), names, options, networks)
+        make_reference(reference_out, open_set(reals_path, resolution, shuffle=seed), names, options, open_networks)
         return
     if resolution is not None:
         raise SettingError("resolution", f"{resolution}: is for --write-reference; sets are compared at their own size")
@@ -169,7 +169,7 @@ def main(
         cache=cache or (subject.run / CACHE if subject.run else None),
     )
     check(subject.images, reals, names, options)  # before weights are fetched
-    options = replace(options, extractors=networks())
+    options = open_networks(options)
     with progress_bars() as progress:
         results = measure(subject.images, reals, names, options, progress)
     notes = [*subject.notes, *results.notes]
@@ -200,12 +200,12 @@ def make_reference(
     reals: ImageSet,
     metrics: list[str],
     options: Options,
-    networks: Callable[[], Mapping[NetworkName, Extractor]],
+    open_networks: Callable[[Options], Options],
 ) -> None:
     """Write what the metrics need of the reals, and print what was written."""
     check_described(reals, metrics)  # before weights are fetched
     with progress_bars() as progress:
-        written = describe_reals(reals, metrics, replace(options, extractors=networks()), progress)
+        written = describe_reals(reals, metrics, open_networks(options), progress)
     write_reference(path, written)
     size = f"{written.resolution} x {written.resolution}"
     mirrored = " mirrored" if written.mirror else ""
@@ -328,16 +328,16 @@ def of_images(path: Path, reals_path: Path, seed: int) -> tuple[Subject, ImageSe
 
 
 def table(results: Results) -> list[str]:
-    """Return lines: SWD by level and MS-SSIM, of the images and of reals alone; then the other figures."""
+    """Return lines: SWD by level, MS-SSIM and LPIPS, of the images and of reals alone; then the other figures."""
     heads, rows = [""], [["images"], ["floor (reals)"]]
     if results.swd is not None:
         heads += [f"SWD {size}" for size in results.swd.by_size] + ["average"]
         for row, levels in zip(rows, (results.swd, results.floor), strict=True):
             values = [None] * (len(heads) - 1) if levels is None else [*levels.by_size.values(), levels.average]
             row += ["-" if value is None else f"{value:.2f}" for value in values]
-    if results.ms_ssim is not None:
-        heads.append("MS-SSIM")
-        for row, value in zip(rows, (results.ms_ssim, results.ms_ssim_reals), strict=True):
+    for metric, mean in results.pairs.items():
+        heads.append(metric.upper())
+        for row, value in zip(rows, (mean, results.pairs_reals.get(metric)), strict=True):
             row.append("-" if value is None else f"{value:.4f}")
     lines = []
     if len(heads) > 1:

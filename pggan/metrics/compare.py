@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,17 +18,23 @@ from numpy.typing import NDArray
 
 from datatools.errors import DataError
 from datatools.text import counted
+from pggan.metrics.arrays import Bytes
 from pggan.metrics.cache import Cache, Key
 from pggan.metrics.features import Extractor, Features, Summary, describe, joined
 from pggan.metrics.figures import FIGURES, NetworkName, figures, networks_of
 from pggan.metrics.image_sets import ImageSet
+from pggan.metrics.lpips import SMALLEST as LPIPS_SMALLEST
+from pggan.metrics.lpips import Lpips
 from pggan.metrics.ms_ssim import SMALLEST as MS_SSIM_SMALLEST
 from pggan.metrics.ms_ssim import ms_ssim
 from pggan.metrics.reference import Reference, statistics_for
+from pggan.metrics.results import Levels, Results
 from pggan.metrics.swd import Descriptors, descriptor_bytes, levels, require_room, swd
 
-OF_IMAGES = ("swd", "ms-ssim")
-"""Metrics that need no network; all others are in the table `figures.FIGURES`."""
+OF_PAIRS = ("ms-ssim", "lpips")
+"""Metrics that are means over pairs of images of one set."""
+OF_IMAGES = ("swd", *OF_PAIRS)
+"""Metrics that compare images themselves; all others are in the table `figures.FIGURES`."""
 METRICS = (*OF_IMAGES, *FIGURES)
 LEAST = dict.fromkeys(OF_IMAGES, 2) | {name: figure.least for name, figure in FIGURES.items()}
 """Images that a metric needs."""
@@ -59,7 +64,7 @@ class Options:
         floor: whether reals are compared with other reals, where there are enough.
         device: where to compute; the CPU in place of "mps", which has no float64.
         cache: folder for what depends on the reals alone; None keeps nothing.
-        extractors: the networks of `figures.FIGURES`, by name.
+        extractors: the networks of `figures.FIGURES`, by name. lpips: compares pairs for the metric of that name.
     """
 
     count: int = 16_384
@@ -72,53 +77,7 @@ class Options:
     device: str | torch.device = "cpu"
     cache: Path | None = None
     extractors: Mapping[NetworkName, Extractor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Levels:
-    """Sliced Wasserstein distances times 1000 by the size of the level, largest first."""
-
-    by_size: dict[int, float]
-
-    @property
-    def average(self) -> float:
-        return float(np.mean(list(self.by_size.values())))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return {"levels": {"64": ...}, "average": ...}."""
-        return {"levels": {str(size): value for size, value in self.by_size.items()}, "average": self.average}
-
-
-@dataclass(frozen=True)
-class Results:
-    """Results of a measurement; None for what was not requested. `floor` and `ms_ssim_reals` are of reals alone.
-
-    `figures`: FID and the others by names that state the number of images. `notes`: lines for the user.
-    """
-
-    resolution: int
-    count: int
-    swd: Levels | None = None
-    floor: Levels | None = None
-    ms_ssim: float | None = None
-    ms_ssim_reals: float | None = None
-    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return {"swd": {"levels", "average", "floor"} or null, "ms_ssim": number or null, ...}."""
-        distances = None
-        if self.swd is not None:
-            distances = {**self.swd.to_json(), "floor": None if self.floor is None else self.floor.to_json()}
-        return {
-            "swd": distances,
-            "ms_ssim": self.ms_ssim,
-            "ms_ssim_reals": self.ms_ssim_reals,
-            **self.figures,
-            "resolution": self.resolution,
-            "images": self.count,
-            "notes": list(self.notes),
-        }
+    lpips: Lpips | None = None
 
 
 def measure(
@@ -141,12 +100,13 @@ def measure(
         if "swd" in metrics:
             passes.require_room(images.resolution)
             own, theirs = (stack.enter_context(passes.descriptors(images.resolution, which)) for which in (0, 1))
-        results = _reals_alone(passes, reals, theirs, "ms-ssim" in metrics, cache)
+        pairs = passes.pair_measures(metrics)
+        results = _reals_alone(passes, reals, theirs, pairs, cache)
         features = real_features(passes, reals, metrics, cache)
-        similarity, described = passes.scan(
-            images, "images", options.count, gathered=own, pairs="ms-ssim" in metrics, extractors=extractors
+        means, described = passes.scan(
+            images, "images", options.count, gathered=own, pairs=pairs, extractors=extractors
         )
-        results = replace(results, ms_ssim=similarity, notes=(*results.notes, *cache.notes))
+        results = replace(results, pairs=means, notes=(*results.notes, *cache.notes))
         if own is not None and theirs is not None:
             results = replace(results, swd=passes.distance(own, theirs, "distance"))
         recipes = {network: extractor.recipe for network, extractor in extractors.items()}
@@ -194,6 +154,10 @@ def check(images: ImageSet, reals: ImageSet, metrics: Sequence[str], options: Op
             f"images of {images.resolution} x {images.resolution} pixels: MS-SSIM needs a side that is a multiple of "
             f"{MS_SSIM_SMALLEST}"
         )
+    if "lpips" in metrics and images.resolution < LPIPS_SMALLEST:
+        raise DataError(
+            f"images of {images.resolution} x {images.resolution} pixels: LPIPS needs at least {LPIPS_SMALLEST}"
+        )
     for metric in metrics:
         _require_reals(reals, metric)
     least = max(LEAST[metric] for metric in metrics)
@@ -224,6 +188,10 @@ def _require_reals(reals: ImageSet, metric: str) -> None:
             f"{reals.name} has too few images for {metric}: {reals.count}, and at least {LEAST[metric]} reals are "
             "needed; give a larger set"
         )
+
+
+PairMeasure = Callable[[Bytes, Bytes], NDArray[np.float64]]
+"""(n, 3, r, r) uint8 twice -> (n,)."""
 
 
 class ImagePasses:
@@ -269,28 +237,39 @@ class ImagePasses:
         start: int = 0,
         mirror: bool = False,
         gathered: Descriptors | None = None,
-        pairs: bool = False,
+        pairs: Mapping[str, PairMeasure] | None = None,
         extractors: Mapping[NetworkName, Extractor] | None = None,
-    ) -> tuple[float | None, dict[NetworkName, Features]]:
-        """Read `count` images from `start` on once, for all metrics; return MS-SSIM, if wanted, and features.
+    ) -> tuple[dict[str, float], dict[NetworkName, Features]]:
+        """Read `count` images from `start` on once, for all metrics; return means over pairs, and features.
 
-        With `pairs`, images 2k and 2k + 1 are compared.
+        `pairs` compare images 2k and 2k + 1.
         """
-        similarities: list[NDArray[np.float64]] = []
+        values: dict[str, list[NDArray[np.float64]]] = {name: [] for name in pairs or {}}
         features: dict[NetworkName, list[Features]] = {network: [] for network in extractors or {}}
         size = min(max(BATCH_VALUES // (3 * images.resolution**2) // 2 * 2, 2), LARGEST_BATCH)  # even: whole pairs
         seed = self.options.seed if mirror else None
         for batch in images.batches(count, size, start=start, mirror_seed=seed):
             if gathered is not None:
                 gathered.add(batch)
-            if pairs:
+            for name, compared in (pairs or {}).items():
                 even = len(batch) // 2 * 2
-                similarities.append(ms_ssim(batch[0:even:2], batch[1:even:2], device=self.device))
+                values[name].append(compared(batch[0:even:2], batch[1:even:2]))
             for network, extractor in (extractors or {}).items():
                 features[network].append(describe([batch], extractor))
             self.progress(what, len(batch), count)
-        similarity = float(np.concatenate(similarities).mean()) if similarities else None
-        return similarity, {network: joined(parts) for network, parts in features.items()}
+        means = {name: float(np.concatenate(parts).mean()) for name, parts in values.items()}
+        return means, {network: joined(parts) for network, parts in features.items()}
+
+    def pair_measures(self, metrics: Sequence[str]) -> dict[str, PairMeasure]:
+        """Return what compares pairs for the metrics."""
+        measures: dict[str, PairMeasure | None] = {
+            "ms-ssim": partial(ms_ssim, device=self.device),
+            "lpips": self.options.lpips,
+        }
+        needed = {name: measures[name] for name in OF_PAIRS if name in metrics}
+        if None in needed.values():
+            raise ValueError("options have no network for lpips")
+        return {name: measure for name, measure in needed.items() if measure is not None}
 
     def distance(self, a: Descriptors, b: Descriptors, what: str) -> Levels:
         options = self.options
@@ -301,22 +280,30 @@ class ImagePasses:
 
 
 def _reals_alone(
-    passes: ImagePasses, reals: ImageSet, gathered: Descriptors | None, pairs: bool, cache: Cache
+    passes: ImagePasses,
+    reals: ImageSet,
+    gathered: Descriptors | None,
+    pairs: Mapping[str, PairMeasure],
+    cache: Cache,
 ) -> Results:
     """Gather the reals' descriptors, and compare reals with other reals unless the cache has it."""
     options = passes.options
     count = min(options.count, reals.count)
     results = Results(reals.resolution, options.count)
     key = _key(reals, options) | {"images": count}
-    known = cache.get("ms-ssim", key) if pairs and options.floor else None
-    similarity = float(known["value"]) if known else None
-    missing = pairs and options.floor and known is None
+    keys = {
+        name: key | ({"recipe": compared.recipe} if isinstance(compared, Lpips) else {})
+        for name, compared in pairs.items()
+    }
+    stored = {name: cache.get(name, own) for name, own in keys.items()} if options.floor else {}
+    means = {name: float(values["value"]) for name, values in stored.items() if values is not None}
+    missing = {name: pairs[name] for name, values in stored.items() if values is None}
     if gathered is not None or missing:
         found, _ = passes.scan(reals, "reals", count, mirror=options.mirror, gathered=gathered, pairs=missing)
-        if missing:
-            similarity = found
-            cache.keep("ms-ssim", key, {"value": similarity})
-    results = replace(results, ms_ssim_reals=similarity)
+        for name, value in found.items():
+            cache.keep(name, keys[name], {"value": value})
+        means |= found
+    results = replace(results, pairs_reals=means)
     if gathered is None or not options.floor:
         return results
     if reals.count < 2 * count:

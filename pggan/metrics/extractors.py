@@ -2,29 +2,31 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import click
-import torch
 
 from datatools.cli import expand_home
 from datatools.errors import DataError, SettingError
+from pggan.metrics.compare import Options
 from pggan.metrics.dinov2 import DinoV2
 from pggan.metrics.features import Extractor
 from pggan.metrics.figures import NetworkName, networks_of
 from pggan.metrics.inception import RESIZES, FidResize, Inception
+from pggan.metrics.lpips import Lpips
 
 Weights = Mapping[str, Path]
 """Weight files by the network's name."""
-NETWORKS: tuple[NetworkName, ...] = get_args(NetworkName)
-WEIGHTS_HELP = "Weight files of the networks of metrics: inception=FILE,dinov2=FILE."
+NETWORKS = (*get_args(NetworkName), "lpips")
+WEIGHTS_HELP = "Weight files of the networks of metrics: inception=FILE,dinov2=FILE,lpips=FILE."
 FID_RESIZE_HELP = "How images come to the Inception network's size."
 FID_RESIZE = click.Choice(list(RESIZES))
 
 
 class WeightFiles(click.ParamType):
-    """The value "inception=FILE,dinov2=FILE" as paths by name, of which ~ is expanded; commas may be in paths."""
+    """The value "inception=FILE,lpips=FILE" as paths by name, of which ~ is expanded; commas may be in paths."""
 
     name = "name=file,..."
 
@@ -45,30 +47,30 @@ class WeightFiles(click.ParamType):
         return given
 
 
-def open_extractors(
-    metrics: Sequence[str],
-    weights: Weights | None,
-    fid_resize: FidResize,
-    device: str | torch.device,
-    *,
-    download: bool,
-) -> dict[NetworkName, Extractor]:
-    """Return the networks that the metrics need.
+def with_networks(
+    options: Options, metrics: Sequence[str], weights: Weights | None, fid_resize: FidResize, *, download: bool
+) -> Options:
+    """Return the options with the networks that the metrics need, on the options' device.
 
     `download`: let torch-fidelity fetch the Inception network's weights where none are given. Raises SettingError for
     weights that are missing, and DataError for those that cannot be used.
     """
-    given = weights or {}
-    opened: dict[NetworkName, Extractor] = {}
-    for network in networks_of(metrics):
-        if network == "inception" and (download or network in given):
-            opened[network] = Inception(given.get(network), device, fid_resize)
-        elif network == "dinov2" and network in given:
-            opened[network] = DinoV2(given[network], device)
-        else:
-            names = ", ".join(metric for metric in metrics if network in networks_of([metric]))
+    given, device = weights or {}, options.device
+    needed: dict[str, list[str]] = {}
+    for metric in metrics:
+        for network in (*networks_of([metric]), *(["lpips"] if metric == "lpips" else [])):
+            needed.setdefault(network, []).append(metric)
+    for network, users in needed.items():
+        if network not in given and not (download and network == "inception"):
             raise SettingError(
                 "weights",
-                f"{network}=FILE is needed for {names}: give the file of the network's weights, see docs/training.md",
+                f"{network}=FILE is needed for {', '.join(users)}: give the file of the network's weights, "
+                "see docs/training.md",
             )
-    return opened
+    extractors: dict[NetworkName, Extractor] = {}
+    if "inception" in needed:
+        extractors["inception"] = Inception(given.get("inception"), device, fid_resize)
+    if "dinov2" in needed:
+        extractors["dinov2"] = DinoV2(given["dinov2"], device)
+    lpips = Lpips(given["lpips"], device) if "lpips" in needed else None
+    return replace(options, extractors=extractors, lpips=lpips)

@@ -15,10 +15,11 @@ import torch
 from pggan.config.presets import Preset
 from pggan.config.schedule import stages, state_at
 from pggan.data.stream import Source
-from pggan.metrics.compare import Options, Results, check, measure
-from pggan.metrics.extractors import open_extractors
+from pggan.metrics.compare import Options, check, measure
+from pggan.metrics.extractors import with_networks
 from pggan.metrics.figures import FIGURES, figure_name
 from pggan.metrics.image_sets import ModelSet, PyramidSet
+from pggan.metrics.results import Results
 from pggan.metrics.swd import SMALLEST
 from pggan.model.files import Model
 from pggan.training.options import TrainingOptions
@@ -89,8 +90,7 @@ class TrainingMetrics:
             reals, names = PyramidSet(source.pyramid.path, self.schedule.resolution), [name for name, _ in self.every]
             check(reals, reals, names, self.options)
             if measures:
-                networks = open_extractors(names, options.weights, options.fid_resize, device, download=False)
-                self.options = replace(self.options, extractors=networks)
+                self.options = with_networks(self.options, names, options.weights, options.fid_resize, download=False)
         large = (stage.first_image for stage in stages(self.schedule) if stage.resolution >= SMALLEST)
         self._measurable = next(large, math.inf)
 
@@ -192,7 +192,7 @@ class TrainingMetrics:
 
 
 def flat(found: Results) -> dict[str, float]:
-    """Return what is known of {"swd": average, "swd_32", "swd_floor", "swd_floor_32", "ms_ssim", "ms_ssim_reals"}.
+    """Return what is known of {"swd": average, "swd_32", "swd_floor", "swd_floor_32", "ms_ssim", "ms_ssim_reals", ...}.
 
     Figures follow, such as {"fid", "pr_precision", "pr_recall", "kid_clean", "fd_dinov2"}.
     """
@@ -201,7 +201,7 @@ def flat(found: Results) -> dict[str, float]:
         if levels is not None:
             values[name] = levels.average
             values |= {f"{name}_{size}": value for size, value in levels.by_size.items()}
-    values |= {"ms_ssim": found.ms_ssim, "ms_ssim_reals": found.ms_ssim_reals}
+    values |= found.of_pairs()
     for record in found.figures.values():
         name = figure_name(record["metric"], record).replace("-", "_")
         for number in FIGURES[record["metric"]].curves:

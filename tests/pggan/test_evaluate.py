@@ -96,7 +96,7 @@ def test_a_run_table_file_and_cache(folder: Path, tmp_path: Path) -> None:
     assert expected.floor is not None
     assert swd["average"] == pytest.approx(expected.swd.average, rel=1e-6)
     assert swd["floor"]["average"] == pytest.approx(expected.floor.average, rel=1e-6)
-    assert found["ms_ssim"] == pytest.approx(expected.ms_ssim, rel=1e-6)
+    assert found["ms_ssim"] == pytest.approx(expected.pairs["ms-ssim"], rel=1e-6)
     head, names, images, floor = result.output.splitlines()
     assert "after 120 kimg: 8 images of 16 x 16" in head
     assert head.endswith("mirrored")

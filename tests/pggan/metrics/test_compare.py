@@ -18,8 +18,10 @@ from pggan import evaluate
 from pggan.metrics import compare as measure_module
 from pggan.metrics.compare import Levels, Options, measure
 from pggan.metrics.image_sets import PyramidSet
+from pggan.metrics.lpips import Lpips
 from pggan.metrics.ms_ssim import ms_ssim
 from pggan.metrics.swd import Descriptors, swd
+from tests.support.extractors import write_lpips
 from tests.support.metrics_reference import clouds, soften
 from tests.support.pggan_runs import write_pyramid
 
@@ -96,8 +98,8 @@ def test_numbers_are_those_of_the_metrics(fakes: ArraySet, reals: ArraySet) -> N
     assert found.swd == Levels(expected)
     assert found.swd.average == pytest.approx(np.mean(list(expected.values())))
     assert found.floor == Levels(distance(reals.images[:24], reals.images[24:48], (1, 2, 0)))
-    assert found.ms_ssim == pytest.approx(similarity(fakes.images[:24]), rel=1e-12)
-    assert found.ms_ssim_reals == pytest.approx(similarity(reals.images[:24]), rel=1e-12)
+    assert found.pairs["ms-ssim"] == pytest.approx(similarity(fakes.images[:24]), rel=1e-12)
+    assert found.pairs_reals["ms-ssim"] == pytest.approx(similarity(reals.images[:24]), rel=1e-12)
     assert found.notes == ()
     assert 1.2 * found.floor.by_size[32] < found.swd.by_size[32]
 
@@ -110,7 +112,7 @@ def test_batches_do_not_matter(fakes: ArraySet, reals: ArraySet, monkeypatch: py
     assert again.swd is not None
     assert found.swd is not None
     assert again.swd.by_size == pytest.approx(found.swd.by_size, rel=1e-6)
-    assert again.ms_ssim == pytest.approx(found.ms_ssim, rel=1e-12)
+    assert again.pairs["ms-ssim"] == pytest.approx(found.pairs["ms-ssim"], rel=1e-12)
 
 
 def test_progress_goes_on_while_distances_are_found(fakes: ArraySet, reals: ArraySet) -> None:
@@ -143,7 +145,7 @@ def test_no_floor_without_twice_as_many_reals(fakes: ArraySet, reals: ArraySet) 
     assert found.notes == ("no floor of SWD: few.h5 has 47 images, fewer than twice 24; with 23 there is one",)
     assert measure(fakes, ArraySet(reals.images[:48]), ["swd"], OPTIONS).floor is not None
     quiet = measure(fakes, reals, ["swd", "ms-ssim"], replace(OPTIONS, floor=False))
-    assert (quiet.floor, quiet.ms_ssim_reals, quiet.notes) == (None, None, ())
+    assert (quiet.floor, quiet.pairs_reals, quiet.notes) == (None, {}, ())
     assert quiet.swd == measure(fakes, reals, ["swd"], OPTIONS).swd
 
 
@@ -159,9 +161,9 @@ def test_reals_are_mirrored_and_fakes_are_not(fakes: ArraySet, reals: ArraySet) 
     seen = mirrored(reals.images)
     assert found.swd == Levels(distance(fakes.images[:24], seen[:24], (0, 1, 0)))
     assert found.floor == Levels(distance(seen[:24], seen[24:48], (1, 2, 0)))
-    assert found.ms_ssim == pytest.approx(similarity(fakes.images[:24]), rel=1e-12)
-    assert found.ms_ssim_reals == pytest.approx(similarity(seen[:24]), rel=1e-12)
-    assert found.ms_ssim_reals != pytest.approx(similarity(reals.images[:24]), rel=1e-3)
+    assert found.pairs["ms-ssim"] == pytest.approx(similarity(fakes.images[:24]), rel=1e-12)
+    assert found.pairs_reals["ms-ssim"] == pytest.approx(similarity(seen[:24]), rel=1e-12)
+    assert found.pairs_reals["ms-ssim"] != pytest.approx(similarity(reals.images[:24]), rel=1e-3)
     plain = replace(options, mirror=False)
     assert found.figures == measure(fakes, ArraySet(seen), ["fid"], plain).figures
     assert found.figures != measure(fakes, reals, ["fid"], plain).figures
@@ -255,6 +257,24 @@ def test_fid_takes_all_reals_and_keeps_their_features(fakes: ArraySet, reals: Ar
         measure(fakes, reals, ["fid"], OPTIONS)
 
 
+def test_lpips_of_pairs_and_of_reals(fakes: ArraySet, reals: ArraySet, tmp_path: Path) -> None:
+    network = Lpips(write_lpips(tmp_path / "lpips.pth"))
+    options = replace(OPTIONS, cache=tmp_path / "cache", lpips=network)
+    found = measure(fakes, reals, ["ms-ssim", "lpips"], options)
+    expected = [float(network(images[0:24:2], images[1:24:2]).mean()) for images in (fakes.images, reals.images)]
+    assert found.pairs["lpips"] == pytest.approx(expected[0], rel=1e-5)
+    assert found.pairs_reals["lpips"] == pytest.approx(expected[1], rel=1e-5)
+    assert found.pairs["ms-ssim"] == pytest.approx(similarity(fakes.images[:24]), rel=1e-12)
+    assert {"ms_ssim", "ms_ssim_reals", "lpips", "lpips_reals"} <= found.to_json().keys()
+    read = reals.read
+    assert measure(fakes, reals, ["ms-ssim", "lpips"], options) == found
+    assert reals.read == read
+    other = replace(options, lpips=Lpips(write_lpips(tmp_path / "other.pth", seed=2)))
+    assert measure(fakes, reals, ["lpips"], other).pairs_reals["lpips"] != found.pairs_reals["lpips"]
+    with pytest.raises(ValueError, match="no network for lpips"):
+        measure(fakes, reals, ["lpips"], OPTIONS)
+
+
 def test_progress_adds_up(fakes: ArraySet, reals: ArraySet) -> None:
     done: dict[str, list[int]] = {}
     measure(fakes, reals, ["swd", "ms-ssim"], OPTIONS, lambda what, n, total: done.setdefault(what, [total]).append(n))
@@ -270,7 +290,11 @@ def test_progress_adds_up(fakes: ArraySet, reals: ArraySet) -> None:
         (["ms-ssim"], {"count": 1}, "1 image is too few for ms-ssim: at least 2"),
         (["is"], {"count": 9}, "at least 10"),
         (["pr"], {"count": 3}, "at least 4"),
-        (["nonsense"], {}, "unknown metric 'nonsense'; choose from swd, ms-ssim, fid, is, pr, kid, dc, fd-dinov2"),
+        (
+            ["nonsense"],
+            {},
+            "unknown metric 'nonsense'; choose from swd, ms-ssim, lpips, fid, is, pr, kid, dc, fd-dinov2",
+        ),
         ([], {}, "no metric was named"),
     ],
 )

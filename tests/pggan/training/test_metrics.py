@@ -354,7 +354,7 @@ def test_a_collapsed_generator_is_noticed(h5: Path, tmp_path: Path, monkeypatch:
 
 
 def test_settings_that_cannot_be(h5: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"metrics fad: unknown metric; choose from swd, ms-ssim, fid"):
+    with pytest.raises(DataError, match=r"metrics fad: unknown metric; choose from swd, ms-ssim, lpips, fid"):
         TrainingOptions(h5, metrics=parse_intervals("swd@200,fad@200"))
     with pytest.raises(DataError, match=r"weights inception=FILE is needed for fid: give the file"):
         watching(h5, tmp_path, metrics=parse_intervals("swd@200,fid@200"))
