@@ -31,7 +31,7 @@ from pggan.metrics.reference import Reference, read_reference, write_reference
 from pggan.metrics.results import Results
 from pggan.model.files import Model
 from pggan.training.distributed import choose_device
-from pggan.training.models import load_model, use_fastest_threads
+from pggan.training.models import load_model, place_of, use_fastest_threads
 from pggan.training.run_config import SavedRun, read_saved_run
 
 EXAMPLES = """
@@ -82,7 +82,7 @@ class Subject:
     epilog=EXAMPLES,
     context_settings={"token_normalize_func": lambda name: OLD_NAMES.get(name, name)},
 )
-@click.option("--model", type=PathOption(), help="Model to measure: a run folder or a model file.")
+@click.option("--model", type=PathOption(), help="Model to measure: a run folder, a model file, or faces-32.")
 @click.option("--ema-kimg", type=FiniteNumber(0, min_open=True), help="Half-life of one of its further EMAs.")
 @click.option("--images", type=PathOption(), help="Images to measure instead: a pyramid file or a folder of pictures.")
 @click.option("--reals", "reals_path", type=PathOption(), help="Real images: a pyramid file or a folder.")
@@ -280,7 +280,7 @@ def parse_metrics(text: str) -> list[str]:
 
 def of_model(path: Path, reals: Path | Reference, seed: int, model: Model) -> Subject:
     """Return the model of a run or file; from the run's settings also what its training did to reals."""
-    run = path if path.is_dir() else path.absolute().parent
+    run = path if path.is_dir() else place_of(path).absolute().parent
     labels: Labels | None = None
     notes: list[str] = []
     try:

@@ -75,7 +75,7 @@ USES = {
 
 
 @click.command(cls=OneLineCommand, help=__doc__, epilog=EXAMPLES)
-@click.option("--model", type=PathOption(), help="A model file or a run folder.")
+@click.option("--model", type=PathOption(), help="A model file, a run folder, or the bundled faces-32.")
 @click.option("--ema-kimg", type=FiniteNumber(0, min_open=True), help="Half-life of one of the run's further EMAs.")
 @click.option("--out", type=PathOption(file_okay=False), help="Folder for the pictures.")
 @click.option("--seeds", default="0-99", show_default=True, help="Seeds such as 0-99,500; each gives one picture.")

@@ -152,13 +152,25 @@ def render(
     return pictures.repeat(repeats, axis=1).repeat(repeats, axis=2)
 
 
-def save_model(path: Path, networks: NetworkSet, *, lod: float, images: int, untrained: tuple[str, ...] = ()) -> None:
-    """Write the networks except the `untrained` ones. The bytes depend on the arguments alone."""
+def save_model(
+    path: Path,
+    networks: NetworkSet,
+    *,
+    lod: float,
+    images: int,
+    untrained: tuple[str, ...] = (),
+    compact: bool = False,
+) -> None:
+    """Write the networks except the `untrained` ones. The bytes depend on the arguments alone.
+
+    compact: in float16, and without the generator as trained, for which the EMA stands when the file is read.
+    """
+    left_out = (*untrained, "generator") if compact else untrained
     tensors = {
-        f"{stored}.{name}": tensor.detach().cpu().contiguous()
+        f"{stored}.{name}": (tensor.half() if compact and tensor.is_floating_point() else tensor).cpu().contiguous()
         for stored, network in networks.stored.items()
         for name, tensor in network.state_dict().items()
-        if stored not in untrained
+        if stored not in left_out
     }
     network = asdict(networks.ema.config)
     described = {"format": FORMAT, "version": VERSION, "network": network, "lod": lod, "images": images}
@@ -166,6 +178,8 @@ def save_model(path: Path, networks: NetworkSet, *, lod: float, images: int, unt
         described["ema_kimg"] = list(networks.averages)
     if untrained:
         described["untrained"] = untrained
+    if compact:
+        described["compact"] = True
     with atomic_path(path) as temporary:
         metadata = {METADATA: json.dumps(described, sort_keys=True)}
         temporary.write_bytes(safetensors.torch.save(tensors, metadata))
@@ -194,13 +208,16 @@ def read_model(path: Path) -> Model:
         heading = _json(metadata[METADATA])
         if heading.get("format") == FORMAT and heading.get("version") != VERSION:
             raise DataError(f"{path}: model file of version {heading.get('version')}, this program reads {VERSION}")
-        config, lod, images, untrained, ema_kimg = _heading(heading)
-        _check_tensors(config, tensors, untrained, ema_kimg)
+        described = _heading(heading)
+        _check_tensors(described, tensors)
         states: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             stored, _, own = key.partition(".")
             states.setdefault(stored, {})[own] = tensor
-        model = filled_model(config, states, lod=lod, images=images, ema_kimg=ema_kimg)
+        if described.compact:
+            states["generator"] = states["average"]
+        lod, images = described.lod, described.images
+        model = filled_model(described.network, states, lod=lod, images=images, ema_kimg=described.ema_kimg)
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise DataError(f"{path}: the model file is damaged: {one_line(error, 200)}") from error
     return model
@@ -216,11 +233,20 @@ def _json(text: str) -> dict[str, Any]:
     return values
 
 
-def _heading(values: dict[str, Any]) -> tuple[NetworkConfig, float, int, list[str], list[float]]:
-    """Return the networks' settings, how far the run had grown, images seen, networks left out, and further EMAs.
+@dataclass(frozen=True)
+class _Heading:
+    """What a file says of its networks; see `Model` and `save_model`."""
 
-    ValueError says what is wrong.
-    """
+    network: NetworkConfig
+    lod: float
+    images: int
+    untrained: list[str]
+    ema_kimg: list[float]
+    compact: bool
+
+
+def _heading(values: dict[str, Any]) -> _Heading:
+    """Return what the values say; ValueError says what is wrong with them."""
     if values.get("format") != FORMAT:
         raise ValueError(f"its heading names the format {str(values.get('format'))[:40]!r} instead of {FORMAT!r}")
     missing = {"network", "lod", "images"} - values.keys()
@@ -243,20 +269,24 @@ def _heading(values: dict[str, Any]) -> tuple[NetworkConfig, float, int, list[st
     ema_kimg = values.get("ema_kimg", [])
     if not isinstance(ema_kimg, list) or not all(type(kimg) in (int, float) and kimg > 0 for kimg in ema_kimg):
         raise ValueError(f"its heading has EMAs of {str(ema_kimg)[:40]} kimg")
-    return config, float(lod), images, untrained, ema_kimg
+    compact = values.get("compact", False)
+    if not isinstance(compact, bool):
+        raise ValueError(f"its heading has {str(compact)[:40]!r} for compact, which is true or false")
+    return _Heading(config, float(lod), images, untrained, ema_kimg, compact)
 
 
-def _check_tensors(
-    config: NetworkConfig, tensors: dict[str, Tensor], untrained: list[str], ema_kimg: Sequence[float]
-) -> None:
-    """Raise ValueError unless the tensors are finite, and those of networks of `config` without `untrained` ones."""
+def _check_tensors(heading: _Heading, tensors: dict[str, Tensor]) -> None:
+    """Raise ValueError unless the tensors are finite, and those of the networks that the heading describes."""
+    left_out = [*heading.untrained, *["generator"][: heading.compact]]
     with torch.device("meta"):  # networks of any size cost nothing before the tensors are seen to fit
         expected = {
             f"{stored}.{name}": tensor
-            for stored, network in new_model(config, ema_kimg=ema_kimg).stored.items()
+            for stored, network in new_model(heading.network, ema_kimg=heading.ema_kimg).stored.items()
             for name, tensor in network.state_dict().items()
-            if stored not in untrained
+            if stored not in left_out
         }
+    if heading.compact:
+        expected = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in expected.items()}
     for words, names in (("lacks", expected.keys() - tensors.keys()), ("also has", tensors.keys() - expected.keys())):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""

@@ -18,17 +18,23 @@ from pggan.training.checkpoints import Values, newest_good
 from pggan.training.run_config import SavedRun, read_saved_run
 from pggan.training.threads import use_fastest
 
+DATA = Path(__file__).parents[1] / "model" / "data"
+BUNDLED: tuple[str, ...] = tuple(sorted(file.stem for file in DATA.glob("*.safetensors")))
+"""Models that come with this program, described in docs/results/models.md."""
 TRIAL_PICTURES = 4  # made at once to find the fastest number of threads
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
-    """Return the model of a file or of a run folder.
+    """Return the model of a file or of a run folder, or one that comes with this program, by its name (`BUNDLED`).
 
     Of a folder: its final model, else its newest checkpoint, else its best snapshot. Files of other projects are
     listed in docs/pretrained.md; nothing that they hold is run. Raises DataError, in one line, for anything else.
     """
-    path = Path(path)
+    path = place_of(Path(path))
     with as_data_error(path, "read"):
+        if not path.exists():
+            names = f"; models that come with this program: {', '.join(BUNDLED)}" if BUNDLED else ""
+            raise DataError(f"{path}: neither a model file nor a run folder: it does not exist{names}")
         if path.is_dir():
             model = _of_folder(path)
         elif path.is_file() and is_pickled(path):
@@ -36,6 +42,11 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
         else:
             model = read_model(path)
     return model.to(device)
+
+
+def place_of(path: Path) -> Path:
+    """Return the path itself, or the file of the bundled model of that name where nothing is there."""
+    return DATA / f"{path}.safetensors" if str(path) in BUNDLED and not path.exists() else path
 
 
 def use_fastest_threads(model: Model) -> None:

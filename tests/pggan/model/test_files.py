@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click import Command
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, safe_open, save_file
 
 from datatools.errors import DataError
-from pggan import evaluate, generate, train
+from pggan import convert, evaluate, generate, train
 from pggan.config.presets import NetworkConfig
 from pggan.model.files import FORMAT, METADATA, new_model, save_model
 from pggan.training.models import load_model
@@ -77,6 +78,38 @@ def test_round_trip(file: Path) -> None:
         for name, value in network.state_dict().items():
             assert torch.equal(value, stored[f"{part}.{name}"])
     assert model.pictures([3, 4]).shape == (2, 8, 8, 3)
+
+
+def test_compact_files_are_small_and_make_nearly_the_same_pictures(file: Path, tmp_path: Path) -> None:
+    small, model = tmp_path / "small.safetensors", load_model(file)
+    result = CliRunner().invoke(convert.main, ["--model", str(file), "--out", str(small), "--compact"])
+    assert result.exit_code == 0, result.output
+    assert sum(tensor.nbytes for tensor in load_file(small).values()) < 0.4 * sum(
+        t.nbytes for t in load_file(file).values()
+    )
+    read = load_model(small)
+    assert (read.config, read.lod, read.images, read.untrained) == (CONFIG, 0.5, 1234, ())
+    for name, network in read.stored.items():
+        source = model.ema if name == "generator" else model.stored[name]
+        for key, value in network.state_dict().items():
+            assert torch.equal(value, source.state_dict()[key].half().float())
+    assert np.abs(read.pictures([3]).astype(int) - model.pictures([3])).max() <= 2
+    rewrite(small, json.dumps(heading_of(small) | {"compact": False}))
+    assert "damaged: it lacks generator." in refused(small)
+    rewrite(small, json.dumps(heading_of(small) | {"compact": "yes"}))
+    assert "'yes' for compact" in refused(small)
+
+
+@pytest.mark.usefixtures("file")
+def test_bundled_models_go_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pggan.training.models.DATA", tmp_path)
+    monkeypatch.setattr("pggan.training.models.BUNDLED", ("final",))
+    monkeypatch.chdir(tmp_path)
+    assert load_model("final").images == 1234
+    assert "models that come with this program: final" in refused(tmp_path / "other")
+    (tmp_path / "final").mkdir()  # what the user has comes first
+    with pytest.raises(DataError, match=r"^final: neither a model file nor a run folder with"):
+        load_model("final")
 
 
 @pytest.mark.parametrize(
