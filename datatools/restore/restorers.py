@@ -33,7 +33,7 @@ from datatools.restore.enlarge import LANCZOS_REACH, enlarge_lanczos
 from datatools.restore.external import REALESRGAN, load_external
 from datatools.restore.external import digest as external_digest
 from datatools.restore.networks import PictureNetwork
-from datatools.restore.strength import StrengthRule, blockiness, check_strength, is_rule_file, load_rule
+from datatools.restore.strength import StrengthRule, check_strength, is_rule_file, load_rule, mean_change
 from datatools.restore.tiling import GPU_TILING, Precision, best_precision, restore_parts
 from datatools.restore.weights import NETWORKS, file_digest, load_remover, load_weights, task_of
 
@@ -121,11 +121,10 @@ class NetworkRestorer:
         small = self.super_resolution == "always"
         return min(self.strength * self.rule.enlargement_share(0.0 if small else side), 1.0)
 
-    def _removal_share(self, picture: Picture, box: Box) -> float:
-        """Return the share of the artifact remover's change for a photo of which `box` is wanted."""
-        return min(
-            self.strength * (1.0 if self.rule is None else self.rule.removal_share(blockiness(picture, box))), 1.0
-        )
+    def _removal_share(self, wanted: Picture, cleaned: Picture) -> float:
+        """Return the share of what the artifact remover changed, measured on the wanted part before and after it."""
+        share = 1.0 if self.rule is None else self.rule.removal_share(mean_change(wanted, cleaned))
+        return min(self.strength * share, 1.0)
 
     def run(self, crops: Sequence[Crop], /) -> list[Picture]:
         """Restore the wanted parts of crops: each network processes all crops that need it before the next one starts.
@@ -149,14 +148,16 @@ class NetworkRestorer:
             network = load_step(step)
             results = restore_parts(network, parts, device=self.device, precision=self.precision, tiling=tiling)
             for index, (picture, part), result in zip(due, parts, results, strict=True):
-                if network.scale == 1:
-                    result = mix(cut(picture, part), result, self._removal_share(picture, boxes[index]))
-                elif crops[index][0].enlargement_share < 1:
-                    plain = enlarge_part(picture, part, network.scale)
-                    result = mix(plain, result, crops[index][0].enlargement_share)
                 left, top, right, bottom = boxes[index]
                 x, y, s = *part[:2], network.scale
-                boxes[index] = ((left - x) * s, (top - y) * s, (right - x) * s, (bottom - y) * s)
+                box = (left - x, top - y, right - x, bottom - y)  # of the wanted part, in the network's input
+                if s == 1:
+                    before = cut(picture, part)
+                    result = mix(before, result, self._removal_share(cut(before, box), cut(result, box)))
+                elif crops[index][0].enlargement_share < 1:
+                    plain = enlarge_part(picture, part, s)
+                    result = mix(plain, result, crops[index][0].enlargement_share)
+                boxes[index] = (box[0] * s, box[1] * s, box[2] * s, box[3] * s)
                 pictures[index] = result
         results = [cut(picture, box) for picture, box in zip(pictures, boxes, strict=True)]
         for index, (plan, _, _) in enumerate(crops):

@@ -1,6 +1,5 @@
 """How strong a restoration is: the rule, what it measures, and what `--restore-strength` makes of it."""
 
-import io
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,52 +13,37 @@ from datatools.restore import NoRestorer, get_restorer
 from datatools.restore.base import Picture
 from datatools.restore.enlarge import enlarge_lanczos
 from datatools.restore.restorers import NetworkRestorer, enlarge_part, mix
-from datatools.restore.strength import StrengthRule, blockiness, check_strength, load_rule, save_rule
+from datatools.restore.strength import StrengthRule, check_strength, load_rule, mean_change, save_rule
 from tests.support.restore_samples import restore_part
 
 RULE = StrengthRule()
 
 
 def smooth_picture(height: int = 96, width: int = 120) -> Picture:
-    """A picture without detail, whose own waves do not lie on JPEG's blocks."""
+    """A picture without detail."""
     coarse = np.random.default_rng(6).integers(0, 256, (9, 11, 3), dtype=np.uint8)
     return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def as_jpeg(picture: Picture, quality: int) -> Picture:
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "JPEG", quality=quality)
-    return np.array(Image.open(stream))
-
-
-def test_blocks_are_measured() -> None:
+def test_the_size_of_a_change() -> None:
     picture = smooth_picture()
-    box = (0, 0, 120, 96)
-    values = [blockiness(as_jpeg(picture, quality), box) for quality in (95, 50, 20, 5)]
-    assert values == sorted(values)
-    assert values[-1] > 2
-    assert blockiness(picture, box) == pytest.approx(1, abs=0.1)
-
-
-def test_blocks_are_measured_where_they_are() -> None:
-    picture = as_jpeg(smooth_picture(), 10)
-    assert blockiness(picture, (3, 5, 115, 93)) == pytest.approx(blockiness(picture, (0, 0, 120, 96)), rel=0.1)
-    assert blockiness(picture[4:, 4:], (0, 0, 116, 92)) < 1.2  # the corner is not that of a block
-    assert blockiness(picture, (9, 9, 15, 15)) == 1  # lies within a block
-    assert blockiness(np.full((40, 40, 3), 7, np.uint8), (0, 0, 40, 40)) == 1
-    with pytest.raises(DataError, match="does not lie within"):
-        blockiness(picture, (0, 0, 121, 96))
+    changed = picture.copy()
+    changed[10:20, 30:50] ^= 1
+    assert mean_change(picture[10:20, 30:50], changed[10:20, 30:50]) == pytest.approx(1)
+    assert mean_change(picture[10:20, 20:60], changed[10:20, 20:60]) == pytest.approx(0.5**0.5)
+    assert mean_change(picture, picture) == 0
 
 
 def test_shares_lie_between_nothing_and_everything_and_do_not_jump() -> None:
-    blocks, sides = np.linspace(0.5, 4, 3501), np.linspace(60, 1200, 11401)
-    removal = np.array([RULE.removal_share(value) for value in blocks])
+    changes, sides = np.linspace(0, 20, 20001), np.linspace(60, 1200, 11401)
+    removal = np.array([RULE.removal_share(value) for value in changes])
     enlargement = np.array([RULE.enlargement_share(value) for value in sides])
-    assert removal[0] == RULE.least_removal
+    assert removal[0] == 1
+    assert (removal * changes).max() < RULE.change_limit
+    assert (np.diff(removal * changes) > 0).all()
     assert enlargement[0] == RULE.enlargement
     assert enlargement[-1] == 0
-    assert 0 <= removal.min() <= removal.max() < 1
-    assert (np.diff(removal) >= 0).all()
+    assert (np.diff(removal) <= 0).all()
     assert (np.diff(enlargement) <= 0).all()
     assert np.abs(np.diff(removal)).max() < 0.001
     assert np.abs(np.diff(enlargement)).max() < 0.001
@@ -77,7 +61,8 @@ def test_the_strength_scales_what_networks_change(tiny: NetworkRestorer) -> None
     assert np.abs(half - (whole + plain) / 2).max() <= 0.5
     assert np.array_equal(restore_part(replace(remover, strength=3.0), 300, picture, box), whole)
     ruled = restore_part(replace(remover, rule=RULE), 300, picture, box)
-    share = RULE.removal_share(blockiness(picture, box))
+    share = RULE.removal_share(float(np.sqrt(np.square(whole - plain).mean())))
+    assert share < 0.9
     assert np.abs(ruled - (plain + share * (whole - plain))).max() <= 0.5 + 1e-6
 
 
@@ -136,7 +121,7 @@ def test_impossible_strengths_are_refused(strength: float) -> None:
 
 def test_rules_are_kept_in_files(tmp_path: Path) -> None:
     path = tmp_path / "rule.json"
-    rule = StrengthRule(0.3, 0.7, 0.9, 611.5)
+    rule = StrengthRule(0.7, 0.9, 611.5)
     save_rule(path, rule, {"pairs": 12})
     assert load_rule(path) == rule
     good = path.read_text(encoding="utf-8")
