@@ -66,6 +66,8 @@ def join(
         for pyramid in pyramids:
             with pyramid:
                 _append_images(target, pyramid, progress or no_progress)
+                if rows is not None:
+                    continue
                 columns, checksums = _provenance(pyramid, names)
                 row_checksums.append(checksums)
                 for name, column in columns.items():
