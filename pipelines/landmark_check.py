@@ -53,8 +53,9 @@ def check_tree(tree: CelebATree, seen: Mapping[str, Seen], action: Action, detec
             else:
                 used[rejection.file_name] = record
     unchecked = sum(one.verdict is Verdict.NOT_DETECTED for one in comparisons)
-    note = f"{counted(len(rejections), 'row')} of landmarks of {len(there):,} differ from those of {detector}"
-    lines = [f"{note} (--check-landmarks {action}; rejected.csv)"] if rejections else []
+    count = f"{len(rejections):,} of {counted(len(there), 'row')} of landmarks"
+    verb = "disagrees" if len(rejections) == 1 else "disagree"
+    lines = [f"{count} {verb} with {detector} (--check-landmarks {action}; rejected.csv)"] if rejections else []
     if unchecked:
         lines.append(f"{counted(unchecked, 'row')} of landmarks not checked: {detector} found no face")
     checked = replace(
@@ -74,12 +75,11 @@ def _outcomes(
     for record, comparison, face in zip(records, comparisons, repairs(comparisons), strict=True):
         if comparison.verdict is not Verdict.WRONG:
             continue
-        kind, kept = RejectionKind.WRONG_LANDMARKS, None
+        kind, kept, use = RejectionKind.WRONG_LANDMARKS, None, ""
         if action == "report":
-            kind, kept = RejectionKind.SUSPECT_LANDMARKS, record
+            kind, kept, use = RejectionKind.SUSPECT_LANDMARKS, record, "; used as they are"
         elif action == "repair" and face is not None:
             kind, kept = RejectionKind.REPAIRED_LANDMARKS, replace(record, landmarks=face.points)
-        does = {RejectionKind.SUSPECT_LANDMARKS: "; used as they are", RejectionKind.REPAIRED_LANDMARKS: "; repaired"}
-        detail = f"{comparison.detail} (by {detector}){does.get(kind, '')}"
-        outcomes.append((kept, Rejection(kind, record.file_name, detail)))
+            use = f"; those of {detector} are used"
+        outcomes.append((kept, Rejection(kind, record.file_name, comparison.detail + use)))
     return outcomes

@@ -47,7 +47,7 @@ def test_wrong_landmarks(action: Action, kind: RejectionKind, used: Sequence[np.
     assert [record.landmarks.tolist() for record in checked.tree.records] == [each.tolist() for each in used]
     (rejection,) = checked.tree.rejections
     assert (rejection.kind, rejection.file_name) == (kind, "a.jpg")
-    assert "(by mtcnn)" in rejection.detail
+    assert "eye distances from the detected ones" in rejection.detail
     assert checked.wrong == 1
     assert f"--check-landmarks {action}" in checked.tree.notes[0]
 
@@ -97,7 +97,7 @@ def test_a_build_repairs_and_then_rejects_without_looking_again(shifted: tuple[P
     assert not (tmp_path / "out").exists()
 
     done = build(folder, tmp_path / "out", *check, "repair")
-    assert "1 row of landmarks of 3 differ from those of mtcnn" in done.stdout
+    assert "1 of 3 rows of landmarks disagrees with mtcnn" in done.stdout
     (row,) = table(tmp_path / "out/rejected.csv")
     assert (row["file_name"], row["kind"]) == (name, "repaired-landmarks")
     with Pyramid(tmp_path / "out/celebahq.h5") as pyramid:
