@@ -1,9 +1,9 @@
 """Fixed low-pass filters of the style-based networks, and resampling by 2 with them (differentiable to any order).
 
 A filter is given by the taps of one axis, symmetric, and divided by their sum; outside the image are zeros. Both axes
-are filtered one after the other with depthwise convolutions, the fastest of several ways on a CPU. Such a filter is its
-own adjoint but for the padding, and enlarging is the adjoint of reducing, so every gradient is again one of the
-functions here.
+are filtered one after the other with depthwise convolutions, the fastest of several ways on a CPU
+(docs/decisions/style-layers.md). Such a filter is its own adjoint but for the padding, and enlarging is the adjoint of
+reducing, so every gradient is again one of the functions here.
 """
 
 from functools import lru_cache

@@ -173,10 +173,10 @@ class StyleGenerator(Network):
     def at_level(self, ws: Tensor, resolution: int, alpha: float, noise: Noise = "fresh") -> Tensor:
         """Return images of `resolution`: that level with weight alpha and the enlarged one below with 1 - alpha."""
         parameter = self.level(4).const
-        noise_of = _noise_of(noise, len(ws), parameter)
+        noise_of, dtype = _noise_of(noise, len(ws), parameter), compute_dtype(parameter)
         image: Tensor | None = None
         with torch.autocast(parameter.device.type, enabled=False):
-            x = self.level(4).start(len(ws), compute_dtype(parameter))
+            x = self.level(4).start(len(ws), dtype)
             for r in (r for r in self.config.levels if r <= resolution):
                 level = self.level(r)
                 x = level(x, ws, noise_of)

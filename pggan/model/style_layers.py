@@ -125,9 +125,11 @@ class _AdaptiveEnding:
             x = x.add_(bias)
         x = leaky_relu_(x, LEAKY_SLOPE)
         scale, shift = (per_map(part) for part in self.affine(w).chunk(2, dim=1))
-        variance, mean = torch.var_mean(to_float32(x), dim=(2, 3), correction=0, keepdim=True)
+        values = to_float32(x)
+        variance, mean = torch.var_mean(values, dim=(2, 3), correction=0, keepdim=True)
         factors = torch.rsqrt(variance + INSTANCE_NORM_EPS) * (scale + 1.0)
-        return torch.addcmul((shift - mean * factors).to(x.dtype), x, factors.to(x.dtype))
+        # the mean first: factors are up to 1e4 where a map is nearly constant, as the constant input is at the start
+        return torch.addcmul(shift, values - mean, factors).to(x.dtype)
 
 
 class AdaptiveInput(_AdaptiveEnding, nn.Module):

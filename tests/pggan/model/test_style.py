@@ -221,6 +221,8 @@ def test_bfloat16_is_close_to_float32(config: StyleConfig) -> None:
             half_images = generator(latents, noise="fixed")
             half_scores, _ = discriminator(images)
     assert half_images.dtype == half_scores.dtype == torch.float32
+    assert not torch.equal(half_images, images)
+    assert not torch.equal(half_scores, scores)
     torch.testing.assert_close(half_images, images, atol=0.1 * images.abs().max().item(), rtol=0)
     torch.testing.assert_close(half_scores, scores, atol=0.05, rtol=0.05)
 
