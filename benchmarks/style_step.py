@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.train_step import our_step as progressive_step
 from pggan.config.level import Level
-from pggan.config.presets import NetworkConfig
+from pggan.config.settings import NetworkConfig
 from pggan.config.style import CONFIGURATIONS, StyleConfig
 from pggan.model.layers import shared_weights
 from pggan.model.networks import require_gradients, update_ema

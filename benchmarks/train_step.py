@@ -21,7 +21,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pggan.config.presets import LossConfig, NetworkConfig
+from pggan.config.settings import LossConfig, NetworkConfig
 from pggan.model.losses import d_step_terms, g_step_terms
 from pggan.model.networks import Discriminator, Generator, require_gradients, update_ema
 from tests.support import plain_pggan as plain

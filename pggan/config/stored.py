@@ -6,7 +6,7 @@ from dataclasses import is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 from datatools.errors import DataError
-from pggan.config.presets import NetworkConfig, Preset
+from pggan.config.settings import NetworkConfig, Preset
 
 T = TypeVar("T")
 

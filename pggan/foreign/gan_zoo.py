@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pggan.config.presets import NetworkConfig
+from pggan.config.settings import NetworkConfig
 from pggan.foreign.networks import Array, Layout, Place, Scaled, Source, model_of, settings_of
 from pggan.foreign.unpickle import Record, UnpickleError
 from pggan.model.files import Model

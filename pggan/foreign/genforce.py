@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from pggan.config.presets import NetworkConfig
+from pggan.config.settings import NetworkConfig
 from pggan.foreign.networks import Array, Layout, Place, Scaled, Source, dense_of_maps, model_of, settings_of, turned
 from pggan.foreign.unpickle import as_array
 from pggan.model.files import Model

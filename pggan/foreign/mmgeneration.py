@@ -4,7 +4,7 @@ import math
 from functools import partial
 from typing import Any
 
-from pggan.config.presets import NetworkConfig
+from pggan.config.settings import NetworkConfig
 from pggan.foreign.networks import Array, Layout, Place, Scaled, Source, model_of, settings_of, turned
 from pggan.foreign.unpickle import UnpickleError, as_array
 from pggan.model.files import Model

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pggan.config.presets import NetworkConfig
+from pggan.config.settings import NetworkConfig
 from pggan.foreign.unpickle import UnpickleError, as_array
 from pggan.model.files import MAX_RESOLUTION, Model, filled_model, new_model
 from pggan.model.layers import ScaledConv, ScaledDense

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from pggan.config.presets import NetworkConfig
+from pggan.config.settings import NetworkConfig
 from pggan.foreign.networks import Array, Layout, Place, Scaled, Source, model_of, settings_of, turned
 from pggan.foreign.unpickle import Record, UnpickleError
 from pggan.model.files import Model

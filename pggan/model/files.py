@@ -16,7 +16,7 @@ from torch import Tensor
 from datatools.errors import DataError, SettingError, one_line
 from datatools.files import atomic_path, check_readable, unlike, utf8_path
 from pggan.config.level import Level
-from pggan.config.presets import NetworkConfig
+from pggan.config.settings import NetworkConfig
 from pggan.config.stored import network_from_json
 from pggan.model.networks import Discriminator, Generator, Network
 from pggan.pixels import to_bytes

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pggan.config.level import Level
-from pggan.config.presets import LossConfig
+from pggan.config.settings import LossConfig
 from pggan.model.augment.augmentation import Augmentation
 from pggan.model.convolution import without_weight_gradients
 from pggan.model.layers import shared_weights, to_float32

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pggan.config.level import Level
-from pggan.config.presets import NetworkConfig
+from pggan.config.settings import NetworkConfig
 from pggan.config.style import StyleConfig
 from pggan.model.convolution import leaky_relu_
 from pggan.model.layers import (

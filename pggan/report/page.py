@@ -9,8 +9,9 @@ from datatools.errors import DataError
 from datatools.files import as_data_error, atomic_path
 from datatools.images import read_rgb
 from datatools.webpage import TIMES, Notes, PageFigure, render
-from pggan.config.presets import differences, flat, get_preset
+from pggan.config.presets import get_preset
 from pggan.config.schedule import Stage, stages
+from pggan.config.settings import differences, flat
 from pggan.data.stream import Source
 from pggan.media.grids import untile
 from pggan.media.video import snapshots

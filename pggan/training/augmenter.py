@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import torch
 
-from pggan.config.presets import AugmentConfig
 from pggan.config.schedule import ScheduleState
+from pggan.config.settings import AugmentConfig
 from pggan.model.augment.augmentation import Augmentation, draw
 from pggan.rng import rng
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from pggan.config.presets import Preset
 from pggan.config.schedule import stages, state_at
+from pggan.config.settings import Preset
 from pggan.data.stream import Source
 from pggan.metrics.compare import Options, check, measure
 from pggan.metrics.extractors import with_networks

@@ -8,7 +8,7 @@ same groups. Every loss is a mean over samples; a part of m samples counts with 
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pggan.config.presets import NetworkConfig
+from pggan.config.settings import NetworkConfig
 from pggan.model.layers import stddev_group
 
 

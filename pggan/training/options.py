@@ -13,7 +13,8 @@ import click
 
 from datatools.cli import FiniteNumber, PathOption
 from datatools.errors import SettingError, flag
-from pggan.config.presets import PRESETS, AugmentName, LossName, Preset
+from pggan.config.presets import PRESETS
+from pggan.config.settings import AugmentName, LossName, Preset
 from pggan.metrics.compare import METRICS
 from pggan.metrics.extractors import FID_RESIZE, FID_RESIZE_HELP, WEIGHTS_HELP, WeightFiles, Weights
 from pggan.metrics.inception import FidResize

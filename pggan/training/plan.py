@@ -16,8 +16,8 @@ import torch
 from datatools.errors import DataError
 from datatools.text import counted, duration
 from pggan.config.level import Level
-from pggan.config.presets import NetworkConfig, Preset
 from pggan.config.schedule import ScheduleState, Stage, stages, state_at
+from pggan.config.settings import NetworkConfig, Preset
 from pggan.data.stream import Batch, as_floats
 from pggan.model.networks import Network, used_parameters
 from pggan.precision import PrecisionName

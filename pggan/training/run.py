@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 from datatools.errors import SettingError
-from pggan.config.presets import Preset, get_preset
+from pggan.config.presets import get_preset
+from pggan.config.settings import Preset
 from pggan.data.labels import read_labels
 from pggan.data.stream import Source
 from pggan.model.files import Model

@@ -10,7 +10,7 @@ import torch
 
 from datatools.errors import DataError, flag, reason
 from datatools.files import atomic_path
-from pggan.config.presets import Preset, differences
+from pggan.config.settings import Preset, differences
 from pggan.config.stored import preset_from_json
 from pggan.precision import PrecisionName
 from pggan.training.options import FLAGS, FREE, MOST_THREADS

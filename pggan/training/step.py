@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.optim import Adam
 
 from datatools.errors import DataError, one_line
-from pggan.config.presets import OptimizerConfig, Preset
 from pggan.config.schedule import ScheduleState
+from pggan.config.settings import OptimizerConfig, Preset
 from pggan.data.stream import Batch, as_floats
 from pggan.model.files import NetworkSet
 from pggan.model.losses import OVERFITTING, LossTerms, combine, d_step_terms, fade, g_step_terms, statistic_names

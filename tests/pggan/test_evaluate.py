@@ -20,7 +20,7 @@ from datatools.images import save_png
 from datatools.pyramid import Pyramid
 from datatools.text import byte_size
 from pggan import evaluate
-from pggan.config.presets import NetworkConfig
+from pggan.config.settings import NetworkConfig
 from pggan.data.stream import Source
 from pggan.evaluate import main, of_model
 from pggan.metrics.compare import Options, Results, measure

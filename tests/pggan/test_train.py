@@ -11,7 +11,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from pggan import train as train_module
-from pggan.config.presets import NetworkConfig, OptimizerConfig, Preset, get_preset
+from pggan.config.presets import get_preset
+from pggan.config.settings import NetworkConfig, OptimizerConfig, Preset
 from pggan.media.grids import grid_size, tile
 from pggan.precision import LossScale
 from pggan.train import main

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from datatools.pyramid import Provenance, PyramidWriter
-from pggan.config.presets import NetworkConfig, Preset
 from pggan.config.schedule import ScheduleConfig
+from pggan.config.settings import NetworkConfig, Preset
 from pggan.training import loop
 from pggan.training.checkpoints import checkpoints, load_checkpoint
 from pggan.training.options import TrainingOptions

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pggan.config.presets import AugmentConfig
+from pggan.config.settings import AugmentConfig
 from pggan.model.augment import ada, diffaugment
 
 

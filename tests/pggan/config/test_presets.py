@@ -6,16 +6,9 @@ from typing import Any
 import pytest
 
 from datatools.errors import DataError
-from pggan.config.presets import (
-    PRESETS,
-    WHOLE_MINIBATCH,
-    LossConfig,
-    NetworkConfig,
-    OptimizerConfig,
-    differences,
-    get_preset,
-)
+from pggan.config.presets import PRESETS, get_preset
 from pggan.config.schedule import rounds
+from pggan.config.settings import WHOLE_MINIBATCH, LossConfig, NetworkConfig, OptimizerConfig, differences
 
 # (minibatch, d_steps, beta2, rate, latent, normalized, average decay, drift, weights, g norm, d norm, statistics)
 TABLE_1: dict[str, tuple[Any, ...]] = {

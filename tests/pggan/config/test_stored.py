@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from datatools.errors import DataError
-from pggan.config.presets import PRESETS, OptimizerConfig
+from pggan.config.presets import PRESETS
+from pggan.config.settings import OptimizerConfig
 from pggan.config.stored import network_from_json, preset_from_json
 
 

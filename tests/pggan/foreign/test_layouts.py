@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from datatools.errors import DataError
-from pggan.config.presets import NetworkConfig
+from pggan.config.settings import NetworkConfig
 from pggan.model.files import Model
 from pggan.models import load_model
 from tests.support import foreign

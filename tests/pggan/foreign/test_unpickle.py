@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datatools.errors import DataError
-from pggan.config.presets import NetworkConfig
+from pggan.config.settings import NetworkConfig
 from pggan.foreign.containers import read_pickled
 from pggan.foreign.unpickle import WeightUnpickler, as_array
 from pggan.models import load_model

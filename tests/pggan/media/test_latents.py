@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 
 from datatools.errors import DataError
-from pggan.config.presets import NetworkConfig
+from pggan.config.settings import NetworkConfig
 from pggan.media.latents import Loop, best_first, critic_scores, slerp, truncation_of
 from pggan.model.files import Model
 from pggan.model.networks import Discriminator, Generator

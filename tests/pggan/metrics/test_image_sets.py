@@ -12,7 +12,7 @@ from PIL import Image
 from datatools.errors import DataError
 from datatools.images import save_png
 from datatools.pyramid import Pyramid
-from pggan.config.presets import NetworkConfig
+from pggan.config.settings import NetworkConfig
 from pggan.metrics.image_sets import UNLIMITED, FolderSet, ImageSet, ModelSet, PyramidSet, open_set
 from pggan.model.files import Model
 from pggan.model.losses import fade

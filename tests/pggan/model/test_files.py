@@ -17,7 +17,7 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from datatools.errors import DataError
 from pggan import convert, evaluate, generate, train
-from pggan.config.presets import NetworkConfig
+from pggan.config.settings import NetworkConfig
 from pggan.model.files import FORMAT, METADATA, new_model, save_model
 from pggan.training.models import load_model
 from tests.support import pggan_runs

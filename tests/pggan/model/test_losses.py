@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pggan.config.level import Level
-from pggan.config.presets import AugmentConfig, LossConfig, NetworkConfig
+from pggan.config.settings import AugmentConfig, LossConfig, NetworkConfig
 from pggan.model.augment.augmentation import Augmentation, draw
 from pggan.model.losses import (
     LossTerms,

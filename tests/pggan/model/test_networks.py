@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pggan.config.presets import PRESETS, NetworkConfig
+from pggan.config.presets import PRESETS
+from pggan.config.settings import NetworkConfig
 from pggan.model.layers import PIXEL_NORM_EPS, PixelNorm, ScaledConv, minibatch_stddev, pixel_norm
 from pggan.model.networks import (
     Discriminator,

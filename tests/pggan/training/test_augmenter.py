@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from datatools.errors import SettingError
-from pggan.config.presets import PRESETS, AugmentConfig
+from pggan.config.presets import PRESETS
 from pggan.config.schedule import state_at
+from pggan.config.settings import AugmentConfig
 from pggan.training.augmenter import Augmenter
 from tests.support.pggan_runs import PRESET, assert_equal_values
 

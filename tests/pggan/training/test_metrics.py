@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from datatools.errors import DataError
-from pggan.config.presets import Preset
+from pggan.config.settings import Preset
 from pggan.data.stream import Source
 from pggan.metrics.compare import Options
 from pggan.metrics.image_sets import PyramidSet

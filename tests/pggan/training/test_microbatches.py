@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pggan.config.presets import WHOLE_MINIBATCH, NetworkConfig
+from pggan.config.settings import WHOLE_MINIBATCH, NetworkConfig
 from pggan.training.microbatches import joint_samples, partition
 
 CONFIG = NetworkConfig(16, fmap_base=64, fmap_max=16, latent_size=16)

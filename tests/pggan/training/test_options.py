@@ -8,7 +8,8 @@ import click
 import pytest
 
 from datatools.errors import DataError, flag
-from pggan.config.presets import PRESETS, differences, get_preset
+from pggan.config.presets import PRESETS, get_preset
+from pggan.config.settings import differences
 from pggan.train import main
 from pggan.training.options import FLAGS, FREE, RESOLUTION, SPECS, TrainingOptions
 from tests.support.paths import ROOT

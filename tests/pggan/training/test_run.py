@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from datatools.errors import DataError
-from pggan.config.presets import PRESETS, Preset
+from pggan.config.presets import PRESETS
+from pggan.config.settings import Preset
 from pggan.training import loop, run_config
 from pggan.training import plan as plan_module
 from pggan.training import run as module
