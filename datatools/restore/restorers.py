@@ -44,7 +44,7 @@ LARGEST_SIDE = 2800.0
 """Enlarged photos are halved while the face rectangle is larger than this: the warp samples 2048 x 2048 points, and
 would miss pixels in between (see `faces.recipe.LEAST_DECODED_SIDE`, which is half of it)."""
 
-VERSION = "2"
+VERSION = "3"
 """Raised whenever the same networks give other pixels: finished work of earlier versions is not mixed with new."""
 
 GPU_BATCH = 16
