@@ -20,8 +20,8 @@ from datatools.console import check_printed
 from datatools.errors import DataError, SettingError
 from datatools.files import as_data_error, atomic_path, check_writable
 from datatools.progress import Progress
+from datatools.pyramid.labels import Labels
 from datatools.text import byte_size, counted
-from pggan.data.labels import Labels
 from pggan.data.stream import Source
 from pggan.metrics.compare import METRICS, Options, check, check_described, describe_reals, measure
 from pggan.metrics.extractors import FID_RESIZE, FID_RESIZE_HELP, WEIGHTS_HELP, WeightFiles, with_networks

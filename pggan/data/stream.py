@@ -19,8 +19,8 @@ from torch import Tensor
 from datatools.errors import DataError
 from datatools.parallel import map_in_threads
 from datatools.pyramid import Pyramid
+from datatools.pyramid.labels import read_labels
 from pggan.config.schedule import ScheduleConfig, rounds
-from pggan.data.labels import read_labels
 from pggan.data.prefetch import Buffers
 from pggan.pixels import to_floats
 from pggan.rng import rng

@@ -23,7 +23,7 @@ from datatools.files import list_pictures
 from datatools.images import ImageError, image_size, read_bytes, read_upright
 from datatools.parallel import map_in_threads
 from datatools.pyramid import Pyramid
-from pggan.data.labels import Labels
+from datatools.pyramid.labels import Labels
 from pggan.model.files import Model, render
 from pggan.model.losses import fade
 from pggan.pixels import to_bytes, to_floats

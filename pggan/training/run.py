@@ -21,9 +21,9 @@ from typing import Any
 import torch
 
 from datatools.errors import SettingError
+from datatools.pyramid.labels import read_labels
 from pggan.config.presets import get_preset
 from pggan.config.settings import Preset
-from pggan.data.labels import read_labels
 from pggan.data.stream import Source
 from pggan.model.files import Model
 from pggan.precision import allow_tf32

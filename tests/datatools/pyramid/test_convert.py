@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from datatools.errors import DataError
 from datatools.h5tool.__main__ import main
 from datatools.pyramid import Pyramid, build_levels, convert, verify
-from pggan.data.labels import read_labels
+from datatools.pyramid.labels import read_labels
 from pggan.data.stream import Source
 from tests.support.builds import HANGS, environment
 from tests.support.pyramid_samples import face, write

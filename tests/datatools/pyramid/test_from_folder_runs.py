@@ -19,8 +19,8 @@ from PIL import Image
 from datatools.h5tool.__main__ import main
 from datatools.images import save_png
 from datatools.pyramid import Pyramid, folder_parts, verify
+from datatools.pyramid.labels import read_labels
 from datatools.sources.published import published_files
-from pggan.data.labels import read_labels
 from tests.faults import pictures
 from tests.support.builds import HANGS, environment
 from tests.support.profiles import DISPLAY_P3, rgb_profile, srgb_of

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from datatools.errors import DataError, SettingError, reason
 from datatools.files import open_array
-from datatools.pyramid import Pyramid
+from datatools.pyramid.convert import labels_path
+from datatools.pyramid.reader import Pyramid
 
 Labels = NDArray[np.float32]
 """(N, classes): one-hot, or weights of the classes; each row sums to 1."""
@@ -20,21 +21,28 @@ SUM_TOLERANCE = 1e-3
 HOW = 'to make labels of class numbers: numpy.save(path, numpy.eye(classes, dtype="float32")[class_numbers])'
 
 
-def read_labels(pyramid: Pyramid, choice: str) -> Labels | None:
-    """Return the labels of that choice: None for "none", else (N, classes) float32.
+def read_labels(pyramid: Pyramid, choice: str, rows: NDArray[np.intp] | None = None) -> Labels | None:
+    """Return the labels of that choice: None for "none", else (n, classes) float32.
 
     choice: "none"; "file" for `<stem>-labels.npy` in the pyramid's folder; or attribute names separated by commas.
+    rows: indices of the images that need labels; None: all.
     Raises DataError for a file that holds anything but labels of this pyramid, and for unknown attributes.
     """
     if choice == "none":
         return None
     if choice == "file":
-        return labels_of_file(pyramid.path.with_name(f"{pyramid.path.stem}-labels.npy"), len(pyramid))
-    return labels_of_attributes(pyramid, [name.strip() for name in choice.split(",")])
+        labels = labels_of_file(labels_path(pyramid.path), len(pyramid))
+        return labels if rows is None else labels[rows]
+    return labels_of_attributes(pyramid, split_names(choice), rows)
 
 
-def labels_of_attributes(pyramid: Pyramid, names: Sequence[str]) -> Labels:
-    """Make a class of every combination of the attributes: (N, 2^names), one-hot."""
+def split_names(choice: str) -> list[str]:
+    """Return the attribute names of a choice, which are separated by commas."""
+    return [name.strip() for name in choice.split(",")]
+
+
+def labels_of_attributes(pyramid: Pyramid, names: Sequence[str], rows: NDArray[np.intp] | None = None) -> Labels:
+    """Make a class of every combination of the attributes: (n, 2^names), one-hot; the last name changes fastest."""
     choice = ",".join(names)
     if "" in names or len(set(names)) < len(names):
         raise SettingError("labels", f"{choice}: name each attribute once, such as Smiling,Male")
@@ -44,14 +52,15 @@ def labels_of_attributes(pyramid: Pyramid, names: Sequence[str]) -> Labels:
         flags = np.stack([pyramid.attribute(name) for name in names])  # (K, N): -1, 1; 0 where unknown
     except DataError as error:
         raise SettingError("labels", f'{choice}: {error}; the choice "file" reads a file of labels') from error
+    flags = flags if rows is None else flags[:, rows]
     unknown = int((flags == 0).any(axis=0).sum())
     if unknown:
         raise SettingError(
             "labels",
-            f"{choice}: {unknown} of {len(pyramid)} images of {pyramid.path} have no attributes; "
+            f"{choice}: {unknown} of {flags.shape[1]} images of {pyramid.path} have no attributes; "
             "build the file from photos that list_attr_celeba.txt names, or choose a file of labels",
         )
-    classes = np.zeros(len(pyramid), np.int64)
+    classes = np.zeros(flags.shape[1], np.int64)
     for row in flags > 0:
         classes = classes * 2 + row
     return np.eye(2 ** len(names), dtype=np.float32)[classes]

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datatools.errors import DataError
-from pggan.data.labels import labels_of_file
+from datatools.pyramid.labels import labels_of_file
 from pggan.data.stream import Source
 from tests.support.pggan_runs import write_pyramid
 
