@@ -38,6 +38,9 @@ BAND_PIXELS = 4_000_000
 HEAD = 64
 """Bytes at the beginning of a file that show its format."""
 
+PNG_LEVEL = 3
+"""Compression of PNG files, 0 to 9: a higher one takes much longer for little."""
+
 ORIENTATION = 0x0112  # EXIF's tag
 
 Box = tuple[int, int, int, int]
@@ -198,12 +201,22 @@ def read_bytes(path: Path) -> bytes:
 
 def save_png(path: Path, array: NDArray[np.uint8]) -> None:
     """Write (H, W, 3) uint8 RGB as PNG, whole or not at all."""
-    _save(path, array, format="PNG", compress_level=3)
+    _save(path, array, format="PNG", compress_level=PNG_LEVEL)
 
 
 def save_jpeg(path: Path, array: NDArray[np.uint8], quality: int = 90) -> None:
     """Write (H, W, 3) uint8 RGB as JPEG, whole or not at all."""
     _save(path, array, format="JPEG", quality=quality)
+
+
+def encode_png(array: NDArray[np.uint8]) -> bytes:
+    """Return the bytes of a PNG file of (H, W, 3) uint8 RGB."""
+    return _encode(array, format="PNG", compress_level=PNG_LEVEL)
+
+
+def encode_webp(array: NDArray[np.uint8], quality: int = 90) -> bytes:
+    """Return the bytes of a WebP file of (H, W, 3) uint8 RGB, lossy at any quality."""
+    return _encode(array, format="WEBP", quality=quality)
 
 
 def encode_jpeg(array: NDArray[np.uint8], quality: int = 90) -> bytes:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from tests.support.builds import CHOSEN, Photo, build, make_photos, make_tree
 
 SLOW = (
+    "tests/datatools/exports/test_layouts.py",
     "tests/datatools/faces/test_duplicates.py",
     "tests/datatools/faces/test_memory.py",
     "tests/datatools/faces/test_recipe.py",

@@ -5,6 +5,7 @@ import click
 from datatools.cli import OneLineGroup, run_command
 from datatools.h5tool.contents import compare, inspect, verify_command
 from datatools.h5tool.convert import convert_command
+from datatools.h5tool.export import export_command
 from datatools.h5tool.from_folder import from_folder
 from datatools.h5tool.pictures import display, extract
 from datatools.h5tool.subset import subset_command
@@ -19,6 +20,7 @@ Examples:
   python -m datatools.h5tool display celebahq.h5 sheet.png --count 48 --level 128
   python -m datatools.h5tool from-folder pictures mine.h5 --resolution 128
   python -m datatools.h5tool subset celebahq.h5 smiling.h5 --attribute Smiling --split train --count 10000
+  python -m datatools.h5tool export celebahq.h5 faces.zip --to stylegan-zip --level 256 --labels Smiling
   python -m datatools.h5tool convert celebahq-2017.h5 celebahq.h5
 """
 
@@ -28,7 +30,17 @@ def main() -> None:
     pass
 
 
-for command in (from_folder, inspect, verify_command, compare, extract, display, subset_command, convert_command):
+for command in (
+    from_folder,
+    inspect,
+    verify_command,
+    compare,
+    extract,
+    display,
+    subset_command,
+    export_command,
+    convert_command,
+):
     main.add_command(command)
 
 

@@ -1,0 +1,259 @@
+"""An export from its plan to the finished file: parts made by processes, found again after an interruption."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datatools.errors import DataError
+from datatools.exports.base import Batch, Contents, ExportOptions, Layout, Part, Picture
+from datatools.exports.huggingface import HuggingFace
+from datatools.exports.imagefolder import ImageFolder
+from datatools.exports.lmdb import LMDB
+from datatools.exports.metadata import Classes, Facts, description, picture_names, read_classes, table
+from datatools.exports.stylegan_zip import StyleGANZip
+from datatools.exports.tfrecord import TFRecord
+from datatools.exports.webdataset import WebDataset
+from datatools.files import as_data_error, atomic_path
+from datatools.parallel import map_in_processes
+from datatools.pyramid import Pyramid
+from datatools.pyramid.folder_labels import DATASET_JSON
+from datatools.pyramid.folder_parts import parts_folder
+from datatools.pyramid.format import CHECKSUMS, PROVENANCE, no_progress
+from datatools.text import byte_size
+
+VERSION = 1
+"""Raise it when the same options write other bytes: parts of another version are made again."""
+
+LAYOUTS: dict[str, Layout] = {
+    "folder": Layout(),
+    "imagefolder": ImageFolder(),
+    "stylegan-zip": StyleGANZip(),
+    "webdataset": WebDataset(),
+    "tfrecord": TFRecord(),
+    "lmdb": LMDB(),
+    "huggingface": HuggingFace(),
+}
+
+PART_BYTES = 512 << 20
+"""Largest number of bytes of the pixels of a part."""
+SAMPLES = 8
+"""Pictures that are encoded to estimate the size of all."""
+ROW_BYTES = 1500
+"""What the metadata of a picture takes, about."""
+RECORD = "export.json"
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What is going to be done.
+
+    Attributes:
+        chosen: indices of the images in the pyramid, in the order of the export.
+        facts: rows of the metadata.
+        about: what export.json says.
+        estimated_bytes: size of the export.
+    """
+
+    pyramid: Pyramid
+    out: Path
+    options: ExportOptions
+    chosen: NDArray[np.intp]
+    facts: Facts
+    classes: Classes | None
+    about: Mapping[str, Any]
+    estimated_bytes: int
+
+    @property
+    def layout(self) -> Layout:
+        return LAYOUTS[self.options.to]
+
+    @property
+    def work(self) -> Path:
+        """The folder of an unfinished export."""
+        return parts_folder(self.out)
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        size = max(1, min(self.layout.part_images, PART_BYTES // (3 * self.options.resolution**2)))
+        starts = range(0, len(self.chosen), size)
+        ends = (*starts[1:], len(self.chosen))
+        return [Part(n, len(starts), start, end) for n, (start, end) in enumerate(zip(starts, ends, strict=True))]
+
+    @cached_property
+    def digest(self) -> str:
+        """Return what identifies the plan: parts of another one are of no use."""
+        with self.pyramid:
+            rows = self.pyramid.handles().file[f"{CHECKSUMS}/{PROVENANCE}"][...]
+        options = {**asdict(self.options), "jobs": None, "metadata": None}
+        content = json.dumps([VERSION, options, self.about, self.facts.names, self.facts.labels], default=str)
+        numbers = self.chosen.astype("<i8").tobytes() + rows.tobytes()
+        return hashlib.sha256(content.encode() + numbers).hexdigest()
+
+    @property
+    def contents(self) -> Contents:
+        splits = {*self.facts.columns["split"].tolist()}
+        split = {1: "validation", 2: "test"}.get(splits.pop(), "train") if len(splits) == 1 else "train"
+        names = () if self.classes is None else self.classes.names
+        weights = self.classes is not None and self.classes.weights
+        return Contents(self.pyramid.attribute_names, names, weights, split, self.options)
+
+    @property
+    def maker(self) -> "PartMaker":
+        return PartMaker(self.pyramid, self.work, self.layout, self.contents, self.facts)
+
+    @property
+    def done(self) -> int:
+        """Return the number of pictures that an interrupted run has finished."""
+        if _stored_digest(self.work) != self.digest:
+            return 0
+        return sum(part.stop - part.start for part in self.parts if self.maker.finished(part))
+
+    @property
+    def free(self) -> int:
+        """Return the bytes that the disk has for the export; finished parts count."""
+        free = shutil.disk_usage(self.out.absolute().parent).free
+        return free + sum(path.stat().st_size for path in self.work.rglob("*") if path.is_file())
+
+
+def plan_export(
+    pyramid: Pyramid,
+    out: Path,
+    chosen: Sequence[int] | NDArray[np.intp],
+    options: ExportOptions,
+    *,
+    selection: str = "",
+    overwrite: bool = False,
+) -> ExportPlan:
+    """Find out what to do, and whether the disk has room for it. Nothing is written.
+
+    Args:
+        chosen: indices of the images to export.
+        selection: how they were chosen, in words, for export.json.
+        overwrite: whether an export at `out` may be replaced.
+
+    Raises: DataError for no image, a level or labels that are not there, a file in the way, a missing library.
+    """
+    rows = np.asarray(chosen, dtype=np.intp)
+    layout = LAYOUTS[options.to]
+    layout.check()
+    level = pyramid[options.resolution]
+    if not len(rows):
+        raise DataError(f"{out}: no image of {pyramid.path} is chosen")
+    if rows.min() < 0 or rows.max() >= len(pyramid):
+        raise DataError(f"{pyramid.path}: holds images 0 to {len(pyramid) - 1}, not {rows.min()} to {rows.max()}")
+    _check_place(out, layout, overwrite=overwrite)
+    classes = read_classes(pyramid, options.labels, rows)
+    names = picture_names(pyramid, rows, layout, options, classes)
+    samples = np.unique(np.linspace(0, len(rows) - 1, SAMPLES).round().astype(int))
+    sizes = [len(options.encode(pyramid.image(int(rows[place]), level.resolution))) for place in samples]
+    estimate = round(len(rows) * (np.mean(sizes) + ROW_BYTES))
+    about = description(pyramid, options, len(rows), classes, selection)
+    plan = ExportPlan(pyramid, out, options, rows, Facts(pyramid, rows, names, classes), classes, about, estimate)
+    needed = layout.copies * estimate
+    if needed > plan.free:
+        while_done = " while exporting, half of that afterwards" if layout.copies == 2 else ""
+        raise DataError(
+            f"{out}: the disk is too full: about {byte_size(needed)} needed{while_done}, {byte_size(plan.free)} free; "
+            "free some space, or choose fewer pictures, a smaller level or JPEG"
+        )
+    return plan
+
+
+def _check_place(out: Path, layout: Layout, *, overwrite: bool) -> None:
+    folder = out.absolute().parent
+    if not folder.is_dir():
+        raise DataError(f"{out}: the folder {folder} does not exist")
+    if layout.is_file and out.suffix.lower() != ".zip":
+        raise DataError(f"{out}: the export is an archive, give a name that ends in .zip")
+    if out.exists() and out.is_file() != layout.is_file:
+        raise DataError(f"{out}: is a {'folder' if layout.is_file else 'file'}, give another name")
+    if out.is_dir() and any(out.iterdir()) and not (out / RECORD).is_file():
+        raise DataError(f"{out}: is a folder of other files, give another name")
+    if (out.is_file() or (out / RECORD).is_file()) and not overwrite:
+        raise DataError(f"{out}: exists; --overwrite replaces it")
+
+
+def write_export(plan: ExportPlan, *, progress: Callable[[int], object] = no_progress) -> None:
+    """Write the export that was planned.
+
+    Until it is complete, its parts lie in a hidden folder beside it; a later call with the same plan uses those that
+    an interrupted one left. The same plan gives the same pictures, whatever the number of processes and interruptions.
+    `progress` is called with the number of pictures newly done.
+
+    Raises: DataError where something cannot be read or written.
+    """
+    maker = plan.maker
+    with as_data_error(plan.out):
+        if _stored_digest(plan.work) != plan.digest:
+            shutil.rmtree(plan.work, ignore_errors=True)
+        maker.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(plan.work / "plan.json") as temporary:
+            temporary.write_text(json.dumps({"digest": plan.digest}))
+        with closing(map_in_processes(maker, plan.parts, plan.options.jobs)) as made:
+            for part in made:
+                progress(part.stop - part.start)
+        suffix = plan.options.metadata
+        documents = {
+            f"metadata.{suffix}": table(plan.facts.rows(), suffix),
+            RECORD: json.dumps(plan.about, indent=1, ensure_ascii=False).encode("utf-8", "replace"),
+        }
+        if plan.layout.has_dataset_json:
+            labels = plan.facts.labels
+            pairs = None if labels is None else list(zip(plan.facts.names, labels, strict=True))
+            documents[DATASET_JSON] = json.dumps({"labels": pairs}).encode()
+        plan.layout.finish(maker.folder, plan.out, documents)
+        shutil.rmtree(plan.work, ignore_errors=True)
+
+
+def _stored_digest(work: Path) -> str | None:
+    try:
+        return str(json.loads((work / "plan.json").read_bytes())["digest"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+class PartMaker:
+    """Makes parts, in any process: calling it with a part writes that, unless it is there, and returns it."""
+
+    def __init__(self, pyramid: Pyramid, work: Path, layout: Layout, contents: Contents, facts: Facts) -> None:
+        self.pyramid, self.work, self.layout, self.contents, self.facts = pyramid, work, layout, contents, facts
+
+    @property
+    def folder(self) -> Path:
+        """The folder of finished files."""
+        return self.work / "content"
+
+    def finished(self, part: Part) -> bool:
+        """Return whether a part was made before, and its files still have their sizes."""
+        try:
+            sizes = json.loads(self._record(part).read_bytes())
+            return all((self.folder / name).stat().st_size == size for name, size in sizes.items())
+        except (OSError, ValueError):
+            return False
+
+    def __call__(self, part: Part) -> Part:
+        if self.finished(part):
+            return part
+        pictures = map(self._picture, range(part.start, part.stop))
+        names = self.layout.write_part(self.folder, Batch(part, pictures, self.contents))
+        sizes = {name: (self.folder / name).stat().st_size for name in names}
+        with atomic_path(self._record(part)) as temporary:
+            temporary.write_text(json.dumps(sizes))
+        return part
+
+    def _record(self, part: Part) -> Path:
+        return self.work / f"{part.number:06}.json"
+
+    def _picture(self, position: int) -> Picture:
+        options = self.contents.options
+        image = self.pyramid.image(int(self.facts.chosen[position]), options.resolution)
+        return Picture(options.encode(image), self.facts.row(position))
