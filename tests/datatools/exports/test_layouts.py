@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,19 +150,17 @@ def test_lmdb(pyramid: Pyramid, export: Export) -> None:
     assert sum(path.stat().st_size for path in out.iterdir()) < 100_000
 
 
-def load_dataset(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str, **options: Any) -> Any:
+@pytest.fixture
+def load_dataset(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(folder / "home"))
     datasets = pytest.importorskip("datasets", reason="datasets is not installed")
-    return datasets.load_dataset(*arguments, cache_dir=str(folder / "cache"), **options)
+    return partial(datasets.load_dataset, cache_dir=str(folder / "cache"))
 
 
-def test_huggingface(
-    pyramid: Pyramid, export: Export, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    out = export("huggingface", labels="Young")
-    loaded = load_dataset(monkeypatch, tmp_path_factory.mktemp("cache"), str(out))
-    faces = loaded["train"]
+def test_huggingface(pyramid: Pyramid, export: Export, load_dataset: Callable[..., Any]) -> None:
+    faces = load_dataset(str(export("huggingface", labels="Young")))["train"]
     assert_pictures(pyramid, [np.asarray(picture) for picture in faces["image"]])
     assert faces.features["label"].names == ["not_Young", "Young"]
     assert np.array_equal(faces["landmarks"], pyramid.provenance("landmarks")[CHOSEN])
@@ -171,11 +170,9 @@ def test_huggingface(
 
 
 def test_huggingface_reads_a_folder_with_its_metadata(
-    pyramid: Pyramid, export: Export, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    pyramid: Pyramid, export: Export, load_dataset: Callable[..., Any]
 ) -> None:
-    out = export("imagefolder", labels="identity")
-    loaded = load_dataset(monkeypatch, tmp_path_factory.mktemp("cache"), "imagefolder", data_dir=str(out))
-    faces = loaded["train"].sort("index")
+    faces = load_dataset("imagefolder", data_dir=str(export("imagefolder", labels="identity")))["train"].sort("index")
     assert faces["index"][:] == CHOSEN
     assert_pictures(pyramid, [np.asarray(picture) for picture in faces["image"]])
     assert faces["identity"][:] == pyramid.provenance("identity")[CHOSEN].tolist()
