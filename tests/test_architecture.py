@@ -45,6 +45,7 @@ OUTER = {
     "datatools.h5tool",
     "datatools.sample",
     "datatools.download",
+    "datatools.torch_data",
 }
 """What is made of the library's parts; the parts do not know it."""
 PARTS = {"datatools.pyramid", "datatools.sources", "datatools.faces", "datatools.restore", "datatools.landmarks"}
