@@ -5,13 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from datatools.errors import DataError
 from datatools.exports.base import Batch, Contents, Layout
+from datatools.pyramid.format import COLUMNS
 
 ROW_GROUP = 100
 """Rows that a reader loads at once."""
 
 TEXT, INTEGER, FLAG, NUMBER = ({"dtype": dtype, "_type": "Value"} for dtype in ("string", "int64", "int8", "float64"))
+VALUES = {"S": TEXT, "i": INTEGER, "f": NUMBER}
 POINTS = {"feature": {"feature": NUMBER, "_type": "Sequence"}, "_type": "Sequence"}
 IMAGE = {"_type": "Image"}
 
@@ -56,22 +60,10 @@ class HuggingFace(Layout):
 
 def features(contents: Contents) -> dict[str, Any]:
     """Return the columns as `datasets.Features` stores them."""
-    described: dict[str, Any] = {
-        "image": IMAGE,
-        "file_name": TEXT,
-        "index": INTEGER,
-        "photo": TEXT,
-        "source_md5": TEXT,
-        "score": NUMBER,
-        "rank": INTEGER,
-        "celebahq_index": INTEGER,
-        "quad": POINTS,
-        "landmarks": POINTS,
-        "identity": INTEGER,
-        "split": TEXT,
-        "orientation": INTEGER,
-        "face": INTEGER,
-    }
+    described: dict[str, Any] = {"image": IMAGE, "file_name": TEXT, "index": INTEGER, "photo": TEXT}
+    for column in COLUMNS:
+        described.setdefault(column.name, POINTS if column.shape else VALUES[np.dtype(column.kind).kind])
+    described |= {"split": TEXT, "picture_landmarks": POINTS}
     if contents.attribute_names:
         described["attributes"] = dict.fromkeys(contents.attribute_names, FLAG)
     if contents.classes:

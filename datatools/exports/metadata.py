@@ -17,6 +17,7 @@ from datatools.exports.base import ExportOptions, Layout, Named
 from datatools.pyramid import Pyramid
 from datatools.pyramid.format import COLUMNS, UNKNOWN
 from datatools.pyramid.labels import read_labels, split_names
+from datatools.pyramid.landmarks import landmarks_in_pictures
 from datatools.pyramid.subset import SPLITS
 from datatools.text import counted
 
@@ -134,17 +135,25 @@ class Facts:
     """The rows of an export: row(position) is a dictionary of plain values, None where something is not known.
 
     Args:
+        resolution: side of the pictures, in whose pixels `picture_landmarks` are.
         names: of the pictures, in order.
         classes: None without labels.
     """
 
     def __init__(
-        self, pyramid: Pyramid, chosen: NDArray[np.intp], names: Sequence[str], classes: Classes | None
+        self,
+        pyramid: Pyramid,
+        chosen: NDArray[np.intp],
+        resolution: int,
+        names: Sequence[str],
+        classes: Classes | None,
     ) -> None:
         self.chosen, self.names = chosen, names
         self.labels = None if classes is None else classes.labels
         self.attribute_names = pyramid.attribute_names
         self.columns = {column.name: pyramid.provenance(column.name)[chosen] for column in COLUMNS}
+        quads, points = self.columns["quad"], self.columns["landmarks"]
+        self.columns["picture_landmarks"] = landmarks_in_pictures(points, quads, resolution)
         self.flags = pyramid.provenance("attributes")[chosen] if pyramid.attribute_names else None
 
     def row(self, position: int) -> dict[str, Any]:

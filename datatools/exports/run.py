@@ -157,7 +157,9 @@ def plan_export(
     sizes = [len(options.encode(pyramid.image(int(rows[place]), level.resolution))) for place in samples]
     estimate = round(len(rows) * (np.mean(sizes) + ROW_BYTES))
     about = description(pyramid, options, len(rows), classes, selection)
-    plan = ExportPlan(pyramid, out, options, rows, Facts(pyramid, rows, names, classes), classes, about, estimate)
+    plan = ExportPlan(
+        pyramid, out, options, rows, Facts(pyramid, rows, options.resolution, names, classes), classes, about, estimate
+    )
     needed = layout.copies * estimate
     if needed > plan.free:
         while_done = " while exporting, half of that afterwards" if layout.copies == 2 else ""

@@ -13,6 +13,7 @@ from datatools.exports.imagefolder import ImageFolder
 from datatools.exports.lmdb import LMDB
 from datatools.exports.metadata import Classes, Facts, picture_names, read_classes
 from datatools.exports.webdataset import WebDataset
+from datatools.faces.geometry import face_quad
 from datatools.pyramid import Provenance, Pyramid, PyramidWriter
 from datatools.pyramid.format import COLUMNS, UNKNOWN_ORIGIN
 from tests.support.pyramid_samples import face, write
@@ -34,8 +35,8 @@ def names_of(pyramid: Pyramid, layout: Layout, names: Any, classes: Classes | No
 
 def test_a_row_has_every_column(tmp_path: Path) -> None:
     pyramid = Pyramid(write(tmp_path / "a.h5", range(3)))
-    row = Facts(pyramid, np.array([2, 1]), ["x.png", "y.png"], None).row(1)
-    assert {column.name for column in COLUMNS} | {"index", "photo", "attributes"} == row.keys()
+    row = Facts(pyramid, np.array([2, 1]), 16, ["x.png", "y.png"], None).row(1)
+    assert {column.name for column in COLUMNS} | {"index", "photo", "attributes", "picture_landmarks"} == row.keys()
     assert (row["file_name"], row["index"], row["photo"], row["split"]) == ("y.png", 1, "000001.jpg", "validation")
     assert row["attributes"] == {"5_o_Clock_Shadow": 1, "Smiling": -1, "Young": 1}
     assert row["quad"] == pyramid.provenance("quad")[1].tolist()
@@ -43,9 +44,29 @@ def test_a_row_has_every_column(tmp_path: Path) -> None:
 
 def test_what_is_not_known_is_none(tmp_path: Path) -> None:
     pyramid = write_named(tmp_path / "a.h5", [""])
-    row = Facts(pyramid, np.array([0]), ["x.png"], None).row(0)
-    unknown = ("photo", "source_md5", "score", "rank", "celebahq_index", "quad", "landmarks", "identity", "split")
+    row = Facts(pyramid, np.array([0]), 4, ["x.png"], None).row(0)
+    unknown = (
+        "photo",
+        "source_md5",
+        "score",
+        "rank",
+        "celebahq_index",
+        "quad",
+        "landmarks",
+        "picture_landmarks",
+        "identity",
+        "split",
+    )
     assert {name: row[name] for name in unknown} == dict.fromkeys(unknown)
+
+
+def test_landmarks_in_the_picture(tmp_path: Path) -> None:
+    points = np.array([[40.0, 50], [60, 50], [50, 62], [42, 72], [58, 72]])
+    quad = face_quad(points)
+    with PyramidWriter(tmp_path / "a.h5", 1, resolution=64) as writer:
+        writer.append(face(0, 64), Provenance("a.jpg", "0" * 32, 0, 1, -1, quad, points))
+    row = Facts(Pyramid(tmp_path / "a.h5"), np.array([0]), 32, ["x.png"], None).row(0)
+    assert np.allclose(row["picture_landmarks"], (points + 0.5 - quad[0]) / (quad[2] - quad[0]) * 32 - 0.5)
 
 
 def test_names_of_photos(tmp_path: Path) -> None:
