@@ -10,6 +10,7 @@ from typing import Any
 from datatools.errors import SettingError
 from pggan.config.schedule import ScheduleConfig
 from pggan.config.settings import WHOLE_MINIBATCH, LossConfig, NetworkConfig, OptimizerConfig, Preset
+from pggan.config.style_presets import STYLE_PRESETS
 
 
 def _v2(devices: int, **schedule: Any) -> ScheduleConfig:
@@ -75,20 +76,23 @@ def _table1() -> dict[str, Preset]:
         schedule=replace(schedule, minibatch_base=16),
         optimizer=replace(b.optimizer, ema_decay=0.999**5),
     )
+    d_network = NetworkConfig(128, fmap_base=2048, weights="he", g_norm="none", d_statistics="none")
+    e_network = replace(d_network, d_statistics="stddev", stddev_group=WHOLE_MINIBATCH)
+    f_network = replace(e_network, weights="equalized")
     d = Preset(
         "table1-d",
-        NetworkConfig(128, fmap_base=2048, weights="he", g_norm="none", d_statistics="none"),
+        d_network,
         replace(schedule, minibatch_base=16, d_steps=1),
     )
-    e_star = replace(d, name="table1-e-star", network=replace(d.network, d_statistics="discrimination"))
-    e = replace(d, name="table1-e", network=replace(d.network, d_statistics="stddev", stddev_group=WHOLE_MINIBATCH))
+    e_star = replace(d, name="table1-e-star", network=replace(d_network, d_statistics="discrimination"))
+    e = replace(d, name="table1-e", network=e_network)
     f = replace(
         e,
         name="table1-f",
-        network=replace(e.network, weights="equalized"),
+        network=f_network,
         schedule=replace(e.schedule, rate_base=1e-3),
     )
-    g = replace(f, name="table1-g", network=replace(f.network, g_norm="pixel"))
+    g = replace(f, name="table1-g", network=replace(f_network, g_norm="pixel"))
     # the paper gives no numbers for its converged row: more feature maps and twice the images
     h = replace(
         g,
@@ -159,6 +163,7 @@ PRESETS: dict[str, Preset] = {
         ),
         optimizer=_SHORT_RUN,
     ),
+    **STYLE_PRESETS,
 }
 
 _BY_DEVICES = (1, 2, 4, 8)

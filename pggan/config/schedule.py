@@ -7,7 +7,7 @@ way from half of it back to a fourth. (Section 3 and appendix A of the paper.)
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datatools.errors import SettingError
 from pggan.config.checks import check_least, check_resolution
@@ -85,7 +85,7 @@ class ScheduleState(Level):
     """Level and settings of the round that starts when `images` reals have been shown.
 
     `learning_rate` is the level's rate; the optimizer uses `learning_rate * rampup`. `round_images` reals are shown
-    until the next round.
+    until the next round. `number`: minibatches of reals before it, which only `rounds` counts.
     """
 
     images: int
@@ -94,6 +94,7 @@ class ScheduleState(Level):
     rampup: float
     tick_kimg: float
     round_images: int
+    number: int = 0
 
     @property
     def rate(self) -> float:
@@ -136,10 +137,18 @@ def state_at(config: ScheduleConfig, images: int) -> ScheduleState:
 
 def rounds(config: ScheduleConfig, images: int = 0) -> Iterator[ScheduleState]:
     """Yield every round from `images` on, up to the last one that starts before `total_kimg`."""
+    number = minibatches(config, images)
     while images < config.total_kimg * 1000:
-        state = state_at(config, images)
+        state = replace(state_at(config, images), number=number)
         yield state
         images += state.round_images
+        number += config.d_steps * config.minibatch_repeats
+
+
+def minibatches(config: ScheduleConfig, images: int) -> int:
+    """Return the number of minibatches of reals before a round that starts after `images` of them."""
+    spans = ((stage, min(stage.end_image, images) - stage.first_image) for stage in stages(config))
+    return sum(span // stage.minibatch for stage, span in spans if span > 0)
 
 
 @dataclass(frozen=True)

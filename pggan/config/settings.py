@@ -8,9 +8,12 @@ from typing import Any, Literal
 from datatools.errors import SettingError
 from pggan.config.checks import check_choices, check_least, check_resolution
 from pggan.config.schedule import ScheduleConfig
+from pggan.config.style import StyleConfig, StyleLossConfig
 
 LossName = Literal["wgan-gp", "lsgan"]
 AugmentName = Literal["none", "diffaugment", "ada"]
+STYLE = "style"
+"""What JSON names the family of style-based networks and their losses."""
 MAX_FMAP_DECAY = 16.0
 """Far more than halves the feature maps of a level down to one; much larger values overflow."""
 
@@ -103,8 +106,9 @@ class LossConfig:
 class OptimizerConfig:
     """Adam of both networks, and the EMA of the generator: ema += (1 - decay_at(images, minibatch)) (G - ema).
 
-    `ema_ramp`: above 0, the half-life of the EMA is at most that share of the images seen, so that the random
-    start of a short run is soon forgotten. 0 is the paper's EMA, which decays by `ema_decay` in every minibatch.
+    `ema_half_life`: above 0, of the EMA in thousands of reals shown, whatever the minibatch, in place of `ema_decay`,
+    by which it decays in every minibatch. `ema_ramp`: above 0, the half-life is also at most that share of the images
+    seen, so that the random start of a short run is soon forgotten.
     `ema_kimg`: half-lives, in thousands of reals shown, of further EMAs, from which pictures can be made as well.
     `freeze_d`: so many of the discriminator's levels, from the largest resolution on, keep their weights (FreezeD,
     Mo et al. 2020).
@@ -115,6 +119,7 @@ class OptimizerConfig:
     eps: float = 1e-8
     ema_decay: float = 0.999
     ema_ramp: float = 0.0
+    ema_half_life: float = 0.0
     ema_kimg: tuple[float, ...] = ()
     freeze_d: int = 0
 
@@ -125,15 +130,17 @@ class OptimizerConfig:
         for name in ("beta1", "beta2", "ema_decay"):
             if not 0 <= (value := getattr(self, name)) < 1:
                 raise SettingError(name, f"{value}: must be at least 0 and below 1")
-        if not 0 <= self.ema_ramp < math.inf:
-            raise SettingError("ema_ramp", f"{self.ema_ramp}: must be at least 0 and finite")
+        for name in ("ema_ramp", "ema_half_life"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise SettingError(name, f"{value}: must be at least 0 and finite")
 
     def decay_at(self, images: int, minibatch: int) -> float:
         """Return the decay of the EMA, in 0..1, for the minibatch that follows `images` seen ones."""
+        decay = 0.5 ** (minibatch / (self.ema_half_life * 1000)) if self.ema_half_life else self.ema_decay
         if self.ema_ramp == 0:
-            return self.ema_decay
+            return decay
         half_life = self.ema_ramp * images
-        return min(self.ema_decay, 0.5 ** (minibatch / half_life)) if half_life > 0 else 0.0
+        return min(decay, 0.5 ** (minibatch / half_life)) if half_life > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -155,14 +162,18 @@ class AugmentConfig:
             raise SettingError("ada_kimg", f"{self.kimg}: must be above 0 and finite")
 
 
+AnyNetworkConfig = NetworkConfig | StyleConfig
+AnyLossConfig = LossConfig | StyleLossConfig
+
+
 @dataclass(frozen=True)
 class Preset:
     """Everything that decides a run's results except the data, the seed and the precision."""
 
     name: str
-    network: NetworkConfig
+    network: AnyNetworkConfig
     schedule: ScheduleConfig
-    loss: LossConfig = field(default_factory=LossConfig)
+    loss: AnyLossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     mirror: bool = True
@@ -178,6 +189,19 @@ class Preset:
             raise SettingError(
                 "freeze_d", f"{self.optimizer.freeze_d}: the discriminator has {levels} levels; leave one to train"
             )
+        style = isinstance(self.network, StyleConfig)
+        if style != isinstance(self.loss, StyleLossConfig):
+            raise SettingError(
+                "loss",
+                f"{self.loss.kind}: style-based networks train with the logistic loss, and the progressive GAN's with "
+                "wgan-gp or lsgan; choose a preset of the family that you want",
+            )
+        if isinstance(self.network, StyleConfig) and not self.network.growing and len(self.schedule.levels) > 1:
+            raise SettingError(
+                "start_resolution",
+                f"{self.schedule.start_resolution}: these networks do not grow; start at {self.network.resolution}, "
+                "or choose stylegan-a to stylegan-d",
+            )
         if self.loss.kind == "lsgan" and self.network.d_statistics == "discrimination":
             raise SettingError(
                 "loss", "lsgan with minibatch discrimination is not a published combination; use wgan-gp"
@@ -189,6 +213,8 @@ class Preset:
 
     def with_loss(self, kind: LossName) -> "Preset":
         """Return the preset with that loss; LSGAN comes with the discriminator's adaptive noise (appendix B)."""
+        if not isinstance(self.network, NetworkConfig) or not isinstance(self.loss, LossConfig):
+            raise SettingError("loss", f"{kind}: style-based networks train with the logistic loss of their presets")
         noise = LSGAN_NOISE if kind == "lsgan" else 0.0
         return replace(self, network=replace(self.network, d_noise=noise), loss=replace(self.loss, kind=kind))
 
@@ -204,12 +230,24 @@ class Preset:
 
     def with_classes(self, classes: int) -> "Preset":
         """Return the preset for data with labels of that many classes (AC-GAN); 0: without labels."""
+        if not isinstance(self.network, NetworkConfig):
+            if classes:
+                raise SettingError("labels", "style-based networks have no classes; leave the labels out")
+            return self
         return replace(self, network=replace(self.network, classes=classes))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for json.dump; `stored.preset_from_json` reads them."""
-        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return values
+        values: dict[str, Any] = asdict(self) | {"network": network_to_json(self.network)}
+        if isinstance(self.loss, StyleLossConfig):
+            values["loss"]["family"] = STYLE
+        plain: dict[str, Any] = json.loads(json.dumps(values))
+        return plain
+
+
+def network_to_json(config: AnyNetworkConfig) -> dict[str, Any]:
+    """Return the networks' settings as plain values; the progressive GAN's name no family, as before there was one."""
+    return asdict(config) | ({"family": STYLE} if isinstance(config, StyleConfig) else {})
 
 
 def flat(preset: Preset) -> dict[str, Any]:
@@ -226,5 +264,5 @@ def flat(preset: Preset) -> dict[str, Any]:
 
 def differences(first: Preset, second: Preset) -> tuple[tuple[str, Any, Any], ...]:
     """Return (setting, value in first, value in second) where they differ; names such as `network.fmap_max`."""
-    pairs = zip(flat(first).items(), flat(second).values(), strict=True)
-    return tuple((name, before, now) for (name, before), now in pairs if before != now)
+    before, now = flat(first), flat(second)  # of another family, some are None
+    return tuple((name, before.get(name), now.get(name)) for name in before | now if before.get(name) != now.get(name))

@@ -32,6 +32,13 @@ class StyleConfig:
     mapping_layers: int = 8
     stddev_group: int = 4
 
+    # What `NetworkConfig` calls these, for code that serves both: no labels, no noise of the discriminator, and so on.
+    classes = 0
+    normalize_latents = True
+    g_norm = "none"
+    d_statistics = "stddev"
+    d_noise = 0.0
+
     def __post_init__(self) -> None:
         check_choices(self)
         check_resolution("resolution", self.resolution)
@@ -69,6 +76,8 @@ class StyleLossConfig:
     path_interval: int = 4
     path_decay: float = 0.01
     mixing: float = 0.9
+
+    kind = "logistic"
 
     def __post_init__(self) -> None:
         check_least(self, 0, "r1_gamma", "path_weight", "mixing", "path_decay")

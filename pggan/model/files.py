@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from torch import Tensor
 from datatools.errors import DataError, SettingError, one_line
 from datatools.files import atomic_path, check_readable, unlike, utf8_path
 from pggan.config.level import Level
-from pggan.config.settings import NetworkConfig
+from pggan.config.settings import AnyNetworkConfig, network_to_json
 from pggan.config.stored import network_from_json
-from pggan.model.networks import Discriminator, Generator, Network
+from pggan.model.families import AnyDiscriminator, AnyGenerator, new_discriminator, new_generator
+from pggan.model.networks import Network
 from pggan.pixels import to_bytes
 from pggan.rng import normals
 
@@ -39,10 +40,10 @@ class NetworkSet:
     `averages`: further EMAs of the generator by their half-life in kimg.
     """
 
-    ema: Generator
-    generator: Generator
-    discriminator: Discriminator
-    averages: dict[float, Generator] = field(default_factory=dict, kw_only=True)
+    ema: AnyGenerator
+    generator: AnyGenerator
+    discriminator: AnyDiscriminator
+    averages: dict[float, AnyGenerator] = field(default_factory=dict, kw_only=True)
 
     @property
     def stored(self) -> dict[str, Network]:
@@ -76,7 +77,7 @@ class Model(NetworkSet):
     untrained: tuple[str, ...] = ()
 
     @property
-    def config(self) -> NetworkConfig:
+    def config(self) -> AnyNetworkConfig:
         return self.ema.config
 
     @property
@@ -136,7 +137,7 @@ class Model(NetworkSet):
 
 @torch.no_grad()
 def render(
-    generator: Generator, latents: Tensor, labels: Tensor | None, lod: float, *, full: bool = False
+    generator: AnyGenerator, latents: Tensor, labels: Tensor | None, lod: float, *, full: bool = False
 ) -> NDArray[np.uint8]:
     """Return (n, r, r, 3) uint8 RGB of the generator, made a few at a time in float32."""
     device = next(generator.parameters()).device
@@ -172,7 +173,7 @@ def save_model(
         for name, tensor in network.state_dict().items()
         if stored not in left_out
     }
-    network = asdict(networks.ema.config)
+    network = network_to_json(networks.ema.config)
     described = {"format": FORMAT, "version": VERSION, "network": network, "lod": lod, "images": images}
     if networks.averages:
         described["ema_kimg"] = list(networks.averages)
@@ -237,7 +238,7 @@ def _json(text: str) -> dict[str, Any]:
 class _Heading:
     """What a file says of its networks; see `Model` and `save_model`."""
 
-    network: NetworkConfig
+    network: AnyNetworkConfig
     lod: float
     images: int
     untrained: list[str]
@@ -302,7 +303,7 @@ def _check_tensors(heading: _Heading, tensors: dict[str, Tensor]) -> None:
 
 
 def filled_model(
-    config: NetworkConfig,
+    config: AnyNetworkConfig,
     states: Mapping[str, Mapping[str, Tensor]],
     *,
     lod: float,
@@ -317,10 +318,11 @@ def filled_model(
     return model
 
 
-def new_model(config: NetworkConfig, lod: float = 0.0, images: int = 0, ema_kimg: Sequence[float] = ()) -> Model:
+def new_model(config: AnyNetworkConfig, lod: float = 0.0, images: int = 0, ema_kimg: Sequence[float] = ()) -> Model:
     """Return networks with random weights, ready to make pictures."""
-    averages = {kimg: Generator(config) for kimg in ema_kimg}
-    model = Model(Generator(config), Generator(config), Discriminator(config), lod, images, averages=averages)
+    ema, generator, *others = (new_generator(config) for _ in range(2 + len(ema_kimg)))
+    averages = dict(zip(ema_kimg, others, strict=True))
+    model = Model(ema, generator, new_discriminator(config), lod, images, averages=averages)
     for network in model.stored.values():
         network.eval().requires_grad_(False)
     return model

@@ -34,7 +34,8 @@ W_AVERAGE_DECAY = 0.995
 
 Noise = Literal["fresh", "fixed", "none"] | Sequence[Tensor]
 """Noise maps: drawn anew for each sample by torch's own generator, those stored with the weights, no noise, or given
-ones in the order of `StyleGenerator.noise_sides`, (N or 1, 1, r, r) each."""
+ones in the order of `StyleGenerator.noise_sides`, (N or 1, 1, r, r) each. By default they are fresh in training mode,
+and fixed in evaluation mode."""
 NoiseOf = Callable[[NoisyLayer], Tensor | None]
 
 
@@ -123,7 +124,7 @@ class StyleGenerator(Network):
         labels: Tensor | None = None,
         lod: float = 0.0,
         *,
-        noise: Noise = "fresh",
+        noise: Noise | None = None,
         psi: float = 1.0,
         cutoff: int | None = None,
     ) -> Tensor:
@@ -163,16 +164,17 @@ class StyleGenerator(Network):
         """Move the average of w towards the mean of a batch w (N, W), taken before mixing."""
         self.w_average.lerp_(w.mean(dim=0).to(self.w_average), 1.0 - W_AVERAGE_DECAY)
 
-    def synthesize(self, ws: Tensor, lod: float = 0.0, noise: Noise = "fresh") -> Tensor:
+    def synthesize(self, ws: Tensor, lod: float = 0.0, noise: Noise | None = None) -> Tensor:
         """Return images (N, 3, r, r) of ws (N, places, W) at the level of `lod`, float32 at least."""
         if lod and not self.config.growing:
             raise ValueError(f"lod {lod}: must be 0 for a network that does not grow")
         level = Level(self.config.resolution, lod)
         return self.at_level(ws, level.resolution, level.alpha, noise)
 
-    def at_level(self, ws: Tensor, resolution: int, alpha: float, noise: Noise = "fresh") -> Tensor:
+    def at_level(self, ws: Tensor, resolution: int, alpha: float, noise: Noise | None = None) -> Tensor:
         """Return images of `resolution`: that level with weight alpha and the enlarged one below with 1 - alpha."""
         parameter = self.level(4).const
+        noise = ("fresh" if self.training else "fixed") if noise is None else noise
         noise_of, dtype = _noise_of(noise, len(ws), parameter), compute_dtype(parameter)
         image: Tensor | None = None
         with torch.autocast(parameter.device.type, enabled=False):

@@ -11,7 +11,7 @@ from datatools.images import read_rgb
 from datatools.webpage import TIMES, Notes, PageFigure, render
 from pggan.config.presets import get_preset
 from pggan.config.schedule import Stage, stages
-from pggan.config.settings import differences, flat
+from pggan.config.settings import LossConfig, differences, flat
 from pggan.data.stream import Source
 from pggan.media.grids import untile
 from pggan.media.video import snapshots
@@ -105,7 +105,10 @@ def _content(run: Path, saved: SavedRun, faces: Source | None, device: str) -> d
         "differing": _differing(saved),
         "settings": [(name, _words(value)) for name, value in flat(saved.preset).items()],
         "charts": charts(
-            stats, phases, saved.preset.loss.gradient_target, augment.target if augment.kind == "ada" else None
+            stats,
+            phases,
+            saved.preset.loss.gradient_target if isinstance(saved.preset.loss, LossConfig) else None,
+            augment.target if augment.kind == "ada" else None,
         ),
         "swd": newest_swd(stats),
         "grids": [(grid, _level_at(phases, grid.kimg)) for grid in grids],

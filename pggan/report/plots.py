@@ -116,11 +116,12 @@ def _show_phases(axes: Axes, phases: Sequence[Stage], end: float) -> None:
 
 
 def charts(
-    stats: Stats, phases: Sequence[Stage], gradient_target: float, ada_target: float | None = None
+    stats: Stats, phases: Sequence[Stage], gradient_target: float | None, ada_target: float | None = None
 ) -> list[PageFigure]:
     """Return curves of everything that stats.jsonl has numbers of.
 
-    gradient_target: what the penalty pulls the gradient's norm to. ada_target: what ADA pulls r_t to, None without it.
+    gradient_target: what WGAN-GP's penalty pulls the gradient's norm to, None without it.
+    ada_target: what ADA pulls r_t to, None without it.
     """
 
     def chart(title: str, caption: str, group: str, labels: dict[str, str], **options: Any) -> None:
@@ -145,6 +146,10 @@ def charts(
     chart("Gradients", caption, "loss", {"d_gradient": "D", "g_gradient": "G"}, logarithmic=True)
     caption = "of the score by the mixed image; the penalty pulls it to the dashed line"
     chart("Norm of the gradient", caption, "loss", {"gradient_norm": "norm"}, mark=gradient_target)
+    caption = "penalties as they are added to the losses: R1 of the discriminator, path length of the generator"
+    chart("Regularizers", caption, "loss", {"r1": "R1", "path_penalty": "path length"}, logarithmic=True)
+    caption = "how far images move when w does, a mean"
+    chart("Path length", caption, "loss", {"path_length": "length"})
     caption = "r_t: how surely the discriminator tells reals from fakes, from 0 (not at all) to 1 (always)"
     if ada_target is not None:
         caption += "; ADA's strength p rises while r_t is above the dashed line"

@@ -13,6 +13,7 @@ from pggan.config.schedule import ScheduleState, state_at
 from pggan.data.stream import Order, Request, stream
 from pggan.media.grids import grid_size, save_grid, shrink, snapshot_name, tile
 from pggan.model.files import BEST, CHECKPOINTS, Model, render, save_model
+from pggan.model.networks import Discriminator
 from pggan.rng import normals, rng
 from pggan.training.checkpoints import save_checkpoint
 from pggan.training.log import STATS, memory_bytes, scalars, status_line
@@ -27,10 +28,11 @@ SILENCE = 50.0  # seconds on the console after which a line says that the run is
 
 def prepare_start(run: Run, state: ScheduleState) -> None:
     """Start from data what needs it before the first round, and write the pictures to compare with."""
-    if run.stepper.networks.discriminator.needs_initial_images:
+    discriminator = run.stepper.networks.discriminator
+    if isinstance(discriminator, Discriminator) and discriminator.needs_initial_images:
         first = Request(state.resolution, torch.arange(min(INITIAL_REALS, run.source.count)).numpy())
         order = Order(run.settings.seed, run.source.count, run.preset.mirror)
-        initialise_from_reals(run.stepper, state, stream(run.source, order, [first], workers=0))
+        initialise_from_reals(run.stepper, discriminator, state, stream(run.source, order, [first], workers=0))
     if run.team.is_main:
         columns, rows = grid_size(run.preset.network.resolution)
         chosen = rng(run.settings.seed, "grid", 1).permutation(run.source.count)[: columns * rows]

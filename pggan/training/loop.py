@@ -74,12 +74,10 @@ def run_rounds(run: Run) -> Result:
             position.stage = state.stage
 
         for _ in range(schedule.minibatch_repeats):
-            for _ in range(schedule.d_steps):
-                batch = timed_next(batches, position.tick)
-                stats = step_or_explain(run, state, batch)
-                position.images += state.minibatch
-                position.tick.add(stats)
-            position.tick.add(step_or_explain(run, state))
+            for network in stepper.turns:
+                batch = timed_next(batches, position.tick) if network == "d" else None
+                position.tick.add(step_or_explain(run, state, batch))
+                position.images += state.minibatch if network == "d" else 0
             show_life(run, state)
 
         now = time.perf_counter()

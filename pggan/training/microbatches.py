@@ -8,7 +8,7 @@ same groups. Every loss is a mean over samples; a part of m samples counts with 
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pggan.config.settings import NetworkConfig
+from pggan.config.settings import AnyNetworkConfig
 from pggan.model.layers import stddev_group
 
 
@@ -34,14 +34,14 @@ class Partition:
     reason: str | None
 
 
-def joint_samples(config: NetworkConfig, minibatch: int) -> int:
+def joint_samples(config: AnyNetworkConfig, minibatch: int) -> int:
     """Return how many samples depend on each other within a step, and must therefore stay together: at least 1."""
     if config.g_norm == "batch" or config.d_statistics == "discrimination":
         return minibatch
     return stddev_group(minibatch, config.stddev_group) if config.d_statistics == "stddev" else 1
 
 
-def partition(config: NetworkConfig, minibatch: int, *, max_batch: int | None = None, ranks: int = 1) -> Partition:
+def partition(config: AnyNetworkConfig, minibatch: int, *, max_batch: int | None = None, ranks: int = 1) -> Partition:
     """Divide `minibatch` samples among `ranks` devices, each in parts of at most `max_batch` samples.
 
     Where a group does not fit into `max_batch`, or there are fewer groups than devices, groups are made smaller (the

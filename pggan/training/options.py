@@ -221,8 +221,10 @@ class TrainingOptions:
             if value is None or name in ("labels", "resolution", "loss"):
                 continue
             for setting in spec.settings:
-                part, _, name = setting.rpartition(".")
-                changes[part][name] = () if name.endswith("_by_level") else value
+                part, _, own_name = setting.rpartition(".")
+                if not hasattr(getattr(preset, part, preset), own_name):
+                    raise SettingError(name, f"{value}: the networks of {preset.name} have no such setting")
+                changes[part][own_name] = () if own_name.endswith("_by_level") else value
         own = changes.pop("")
         return replace(preset, **own, **{part: replace(getattr(preset, part), **changes[part]) for part in changes})
 

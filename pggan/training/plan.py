@@ -17,18 +17,20 @@ from datatools.errors import DataError
 from datatools.text import counted, duration
 from pggan.config.level import Level
 from pggan.config.schedule import ScheduleState, Stage, stages, state_at
-from pggan.config.settings import NetworkConfig, Preset
+from pggan.config.settings import AnyNetworkConfig, Preset
+from pggan.config.style import StyleLossConfig
 from pggan.data.stream import Batch, as_floats
 from pggan.model.networks import Network, used_parameters
 from pggan.precision import PrecisionName
 from pggan.training.distributed import Team, local_processes
-from pggan.training.step import Networks, NonFiniteError, Stepper, build_networks
+from pggan.training.networks import Networks, build_networks
+from pggan.training.step import NonFiniteError, Stepper
+from pggan.training.terms import Terms
 from pggan.training.threads import use_fastest, using
 
-# A round of both steps, in passes of a network: D sees reals, fakes and mixed images, each forward and back to
-# activations and weights, the mixed ones twice because of the penalty; the generator's step goes through D and back.
-D_PASSES = 14.0
-G_PASSES = 4.0
+# In passes of a network forward, for each image of a minibatch. Back to activations and weights costs two more.
+SEEN = 3.0
+PENALIZED = 8.0  # with a penalty, whose gradient is differentiated again
 LIVE_PASSES = 4.5  # of D's activations that the penalty's graph holds at its largest
 PROCESS_BYTES = 450 << 20  # Python and torch themselves
 MEASURED_SECONDS = 0.7  # of a step, predicted from the level before; larger levels are left to arithmetic
@@ -102,10 +104,24 @@ class Plan:
         return found
 
 
-def multiplications(config: NetworkConfig, resolution: int) -> tuple[float, float]:
+def passes(preset: Preset) -> tuple[float, float]:
+    """Return the passes of (generator, discriminator) for a real shown, with lazy penalties averaged in.
+
+    The discriminator sees reals and fakes in its own steps; the generator's step goes through it and back. A penalty
+    is of mixed images or reals, that of path lengths is of half as many images as the minibatch has.
+    """
+    d, g, generators = 2 * SEEN, 1.0, 1 / preset.schedule.d_steps
+    if not isinstance(preset.loss, StyleLossConfig):
+        return g + SEEN * generators, d + PENALIZED
+    paths = PENALIZED / 2 / preset.loss.path_interval if preset.loss.path_weight else 0.0
+    r1 = PENALIZED / preset.loss.r1_interval if preset.loss.r1_gamma else 0.0
+    return g + (SEEN + paths) * generators, d + 2 * generators + r1
+
+
+def multiplications(config: AnyNetworkConfig, resolution: int) -> tuple[float, float]:
     """Return those of one image forward through (generator, discriminator) at the level of `resolution`."""
     g = config.latent_size * config.fmaps(4) * 16.0 + 9.0 * 16 * config.fmaps(4) ** 2
-    d = 9.0 * 16 * config.fmaps(4) ** 2 + 16.0 * config.fmaps(4) * config.fmaps_of_stage(0)
+    d = 9.0 * 16 * config.fmaps(4) ** 2 + 16.0 * config.fmaps(4) * config.fmaps(2)
     for r in (r for r in config.levels if 4 < r <= resolution):
         maps, below = config.fmaps(r), config.fmaps(r // 2)
         resampled = 9.0 * (r // 2) ** 2 * maps * below  # at the smaller size, whichever way
@@ -115,7 +131,7 @@ def multiplications(config: NetworkConfig, resolution: int) -> tuple[float, floa
     return g + color, d + color
 
 
-def activations(config: NetworkConfig, resolution: int) -> float:
+def activations(config: AnyNetworkConfig, resolution: int) -> float:
     """Return the values that a pass of one image through the discriminator keeps for its way back."""
     total = 4.0 * 16 * config.fmaps(4)
     for r in (r for r in config.levels if 4 < r <= resolution):
@@ -170,7 +186,7 @@ def fastest_threads(stepper: Stepper) -> int:
     The step is that of the largest level which takes a fraction of a second. The networks are worthless afterwards.
     """
     work = {
-        r: D_PASSES * TRIAL_BATCH * multiplications(stepper.preset.network, r)[1]
+        r: passes(stepper.preset)[1] * TRIAL_BATCH * multiplications(stepper.preset.network, r)[1]
         for r in stepper.preset.schedule.levels
     }
     quick = [r for r in work if work[r] / SPEED_OF_CPU <= TRIAL_SECONDS]
@@ -192,7 +208,7 @@ def plan_levels(stepper: Stepper, devices: int) -> dict[int, LevelPlan]:
     speed = SPEED_OF_CPU if device.type == "cpu" else 50 * SPEED_OF_CPU
     for resolution, minibatch in {stage.resolution: stage.minibatch for stage in stages(preset.schedule)}.items():
         g, d = multiplications(preset.network, resolution)
-        work = D_PASSES * d + G_PASSES / preset.schedule.d_steps * g
+        work = sum(a * b for a, b in zip(passes(preset), (g, d), strict=True))
         at_once = min(max(1, minibatch // devices), max_batch or minibatch)
         quick = work / speed * min(at_once, MEASURED_BATCH) < MEASURED_SECONDS
         measured = measure(stepper, resolution, at_once) if quick or device.type == "cuda" else None
@@ -221,7 +237,7 @@ def parameters(network: Network, resolution: int) -> int:
 
 
 def estimated_bytes(
-    config: NetworkConfig, resolution: int, at_once: int, precision: PrecisionName, networks: Networks
+    config: AnyNetworkConfig, resolution: int, at_once: int, precision: PrecisionName, networks: Networks
 ) -> int:
     """Return the peak memory of a process: weights, gradients, Adam's two moments, the EMA, activations."""
     weights = [sum(p.numel() for p in network.parameters()) for network in (networks.generator, networks.discriminator)]
@@ -238,18 +254,26 @@ def measure(stepper: Stepper, resolution: int, at_once: int) -> tuple[float, int
     device, schedule = stepper.device, stepper.preset.schedule
     count = at_once if device.type == "cuda" else min(at_once, MEASURED_BATCH)
     state, batch = trial_round(stepper.preset, resolution, count)
-    seconds = math.inf
-    for _ in range(2):  # the first one sets things up
+    steps(stepper, state, batch)  # sets things up
+    seconds = 0.0
+    for number, share in kinds_of_minibatches(stepper.terms):
         start = time.perf_counter()
-        steps(stepper, state, batch)
+        steps(stepper, replace(state, number=number), batch)
         if device.type != "cpu":
             torch.accelerator.synchronize(device)
-        seconds = time.perf_counter() - start
+        seconds += share * (time.perf_counter() - start)
     peak = None
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
     return seconds / (count * schedule.d_steps), peak
+
+
+def kinds_of_minibatches(terms: Terms) -> list[tuple[int, float]]:
+    """Return (number, share) of minibatches that differ in the terms that are due: a number of each kind."""
+    cycle = math.lcm(*(term.interval for term in terms.all))
+    due = [tuple(number % term.interval == 0 for term in terms.all) for number in range(cycle)]
+    return [(due.index(kind), due.count(kind) / cycle) for kind in dict.fromkeys(due)]
 
 
 def trial_round(preset: Preset, resolution: int, count: int) -> tuple[ScheduleState, Batch]:
@@ -261,11 +285,12 @@ def trial_round(preset: Preset, resolution: int, count: int) -> tuple[ScheduleSt
 
 
 def steps(stepper: Stepper, state: ScheduleState, batch: Batch, *, generator: bool = True) -> None:
-    """Make the discriminator's steps on a batch, then the generator's. DataError for losses that are not finite."""
+    """Make the steps of a minibatch. DataError for losses that are not finite."""
     try:
-        for _ in range(stepper.preset.schedule.d_steps):
-            stepper.discriminator_step(state, 0, batch)
-        if generator:
-            stepper.generator_step(state, 0)
+        for network in stepper.turns:
+            if network == "d":
+                stepper.discriminator_step(state, 0, batch)
+            elif generator:
+                stepper.generator_step(state, 0)
     except NonFiniteError as error:
         raise DataError(f"{error}, in a trial before the training: these settings diverge at once") from error

@@ -24,6 +24,7 @@ from datatools.errors import SettingError
 from datatools.pyramid.labels import read_labels
 from pggan.config.presets import get_preset
 from pggan.config.settings import Preset
+from pggan.config.style import StyleConfig
 from pggan.data.stream import Source
 from pggan.model.files import Model
 from pggan.precision import allow_tf32
@@ -31,11 +32,12 @@ from pggan.training.distributed import Team, choose_device, join
 from pggan.training.log import RunLog, Tick
 from pggan.training.metrics import TrainingMetrics
 from pggan.training.models import load_model
+from pggan.training.networks import build_networks
 from pggan.training.options import FREE, TrainingOptions
 from pggan.training.plan import Plan, plan_from
 from pggan.training.run_config import SavedRun, read_config, read_saved_run
 from pggan.training.saving import Saving
-from pggan.training.step import Stepper, build_networks
+from pggan.training.step import Stepper
 
 
 class StopFlag:
@@ -228,18 +230,24 @@ def base_preset(
         return name
     if saved is not None and (name is None or options.init_from is not None):
         return saved.preset
-    preset = get_preset(name or suggested_preset(resolution), devices)
+    style = initial is not None and isinstance(initial.config, StyleConfig)
+    preset = get_preset(name or suggested_preset(resolution, style=style), devices)
     if saved is not None and saved.preset.name == preset.name:
         free = [setting.removeprefix("schedule.") for setting in FREE if setting.startswith("schedule.")]
         schedule = replace(saved.preset.schedule, **{setting: getattr(preset.schedule, setting) for setting in free})
         return replace(saved.preset, schedule=schedule)
-    if initial is not None:
+    if initial is not None and type(initial.config) is type(preset.network):
         preset = replace(preset.with_resolution(initial.config.resolution), network=initial.config)
     return preset.with_resolution(min(preset.network.resolution, resolution))
 
 
-def suggested_preset(resolution: int) -> str:
-    """Return the preset for data of that resolution; `celebahq-v2` has a row for every number of devices."""
+def suggested_preset(resolution: int, *, style: bool = False) -> str:
+    """Return the preset for data of that resolution; `celebahq-v2` has a row for every number of devices.
+
+    style: whether to suggest one with style-based networks.
+    """
+    if style:
+        return "style-faces-32" if resolution <= 32 else "style-faces-64" if resolution <= 64 else "stylegan2-f"
     return "faces-32" if resolution <= 32 else "faces-128" if resolution <= 128 else "celebahq-v2"
 
 

@@ -15,9 +15,9 @@ from pggan.training.checkpoints import checkpoints, newest_good, remove_after
 from pggan.training.chores import keep_best
 from pggan.training.log import STATS
 from pggan.training.models import load_model
+from pggan.training.networks import Networks
 from pggan.training.run import Position, Run
 from pggan.training.run_config import FILE_NAME
-from pggan.training.step import Networks
 from pggan.training.threads import cores, using
 from pggan.training.trackers import Tracker
 
@@ -122,6 +122,11 @@ def start_from(run: Run, path: Path) -> None:
     """Take the weights of a model, and log which networks it lacks; they start as those of a new run do."""
     model, run.initial = run.initial or load_model(path), None
     networks, config = run.stepper.networks, run.preset.network
+    if type(model.config) is not type(config):
+        raise DataError(
+            f"--init-from {path}: its networks are of another family than those of {run.preset.name}; "
+            "give a preset of its own family"
+        )
     if model.config != config:
         names = [name for name, value in vars(config).items() if getattr(model.config, name) != value]
         raise DataError(f"--init-from {path}: its networks differ in {', '.join(names)}; give the same settings")

@@ -18,11 +18,12 @@ from pggan.precision import LossScale
 from pggan.train import main
 from pggan.training import run as run_module
 from pggan.training.models import load_model
+from pggan.training.networks import build_networks
 from pggan.training.options import TrainingOptions
 from pggan.training.plan import Plan, activations, make_plan, multiplications, plan_from
 from pggan.training.run import base_preset, suggested_preset
 from pggan.training.run_config import read_saved_run
-from pggan.training.step import Stepper, build_networks
+from pggan.training.step import Stepper
 from tests.support import foreign
 from tests.support.pggan_runs import PRESET, stats_of, train, write_pyramid
 

@@ -6,7 +6,9 @@ import os
 import random
 import shutil
 import signal
+import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -96,10 +98,11 @@ class Death:
     signal: int = signal.SIGKILL
 
 
-def _run(config: TrainingOptions, death: Death, memory_bytes: int | None) -> None:
+def _run(config: TrainingOptions, death: Death, memory_bytes: int | None, environment: Mapping[str, str]) -> None:
     from pggan.data import stream as data
     from pggan.training.step import Stepper
 
+    os.environ.update(environment)
     torch.set_num_threads(1)
     if memory_bytes is not None:
         data.MEMORY_BYTES = memory_bytes
@@ -124,11 +127,28 @@ def _run(config: TrainingOptions, death: Death, memory_bytes: int | None) -> Non
         train(config)
 
 
-def start(config: TrainingOptions, death: Death | None = None, memory_bytes: int | None = None) -> BaseProcess:
+def start(
+    config: TrainingOptions,
+    death: Death | None = None,
+    memory_bytes: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> BaseProcess:
     """Trains in a process of its own."""
-    process = _context.Process(target=_run, args=(config, death or Death(), memory_bytes))
+    process = _context.Process(target=_run, args=(config, death or Death(), memory_bytes, environment or {}))
     process.start()
     return process
+
+
+def train_on(devices: int, config: TrainingOptions) -> None:
+    """Trains in that many processes, as torchrun would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(devices)}
+    processes = [
+        start(config, environment=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(devices)
+    ]
+    assert [finish(process) for process in processes] == [0] * devices
 
 
 def finish(process: BaseProcess) -> int:

@@ -15,9 +15,10 @@ from pggan.data.stream import Batch
 from pggan.training.checkpoints import checkpoints, load_checkpoint
 from pggan.training.distributed import Team
 from pggan.training.models import load_model
+from pggan.training.networks import build_networks
 from pggan.training.options import TrainingOptions
 from pggan.training.plan import trial_round
-from pggan.training.step import Stepper, build_networks
+from pggan.training.step import Stepper
 from tests.support.pggan_runs import (
     PRESET,
     Death,
@@ -99,10 +100,10 @@ def test_parts_and_devices_give_the_gradients_of_the_whole(monkeypatch: pytest.M
     found: dict[str, list[torch.Tensor]] = {}
     gradients = Stepper._gradients
 
-    def keep(stepper: Stepper, parameters: list[torch.nn.Parameter], *rest: Any) -> dict[str, float]:
-        stats = gradients(stepper, parameters, *rest)
-        found[rest[-1]] = [p.grad.clone() for p in parameters if p.grad is not None]
-        return stats
+    def keep(stepper: Stepper, parameters: list[torch.nn.Parameter], *rest: Any) -> Any:
+        result = gradients(stepper, parameters, *rest)
+        found[rest[2].name] = [p.grad.clone() for p in parameters if p.grad is not None]
+        return result
 
     def steps_of(max_batch: int | None, team: Team) -> tuple[dict[str, list[torch.Tensor]], dict[str, float]]:
         """Return the gradients of both networks, and the discriminator's statistics."""

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from datatools.errors import DataError
 from pggan import generate
 from pggan.training.models import load_model
-from pggan.training.step import build_networks
+from pggan.training.networks import build_networks
 from tests.support.pggan_runs import PRESET, Death, assert_equal_runs, config_of, finish, start, train, write_pyramid
 
 KIMG = (0.0005, 0.002, 1e6)

@@ -13,8 +13,9 @@ import torch
 from datatools.errors import DataError
 from pggan.training.checkpoints import checkpoints, load_checkpoint
 from pggan.training.distributed import Team, choose_device
+from pggan.training.networks import build_networks
 from pggan.training.options import TrainingOptions
-from pggan.training.step import Stepper, build_networks
+from pggan.training.step import Stepper
 from tests.support.builds import HANGS
 from tests.support.paths import ROOT
 from tests.support.pggan_runs import PRESET, assert_equal_values, config_of, stats_of, write_pyramid

@@ -19,6 +19,7 @@ from pggan.config.presets import PRESETS
 from pggan.config.schedule import ScheduleState
 from pggan.data.stream import Batch
 from pggan.media.video import snapshots
+from pggan.model.losses import d_step_terms
 from pggan.report.data import read_stats
 from pggan.training import chores, session
 from pggan.training.checkpoints import checkpoints
@@ -249,13 +250,13 @@ def spoil(monkeypatch: pytest.MonkeyPatch, images: int, times: int) -> None:
         seen = images
         return step(self, state, images, batch)
 
-    def bad_gradients(self: Stepper, *rest: Any) -> dict[str, float]:
+    def bad_gradients(self: Stepper, *rest: Any) -> Any:
         nonlocal left
-        stats = gradients(self, *rest)
+        stats, work = gradients(self, *rest)
         if seen == images and left and "d_loss" in stats:
             left -= 1
             stats["d_loss"] = float("nan")
-        return stats
+        return stats, work
 
     monkeypatch.setattr(Stepper, "discriminator_step", noting_step)
     monkeypatch.setattr(Stepper, "_gradients", bad_gradients)
@@ -338,7 +339,7 @@ class Full:
     """A device whose memory holds `limit` samples of the discriminator's step."""
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.refused, self.terms = limit, 0, Stepper.discriminator_step.__globals__["d_step_terms"]
+        self.limit, self.refused, self.terms = limit, 0, d_step_terms
 
     def __call__(self, discriminator: object, reals: torch.Tensor, *rest: object, **more: object) -> object:
         if len(reals) > self.limit:
@@ -354,7 +355,7 @@ def test_out_of_memory_halves_the_micro_batch_and_goes_on(
     reference = config_of(h5, tmp_path / "reference", schedule=schedule)
     train(reference)
     full = Full(4)
-    monkeypatch.setattr("pggan.training.step.d_step_terms", full)
+    monkeypatch.setattr("pggan.training.progressive_terms.d_step_terms", full)
     config = replace(reference, out=tmp_path / "run")
     assert train(config).finished
     assert full.refused >= 2

@@ -14,9 +14,10 @@ from pggan.config.settings import Preset
 from pggan.training import loop, run_config
 from pggan.training import plan as plan_module
 from pggan.training import run as module
+from pggan.training.networks import Networks, build_networks
 from pggan.training.plan import plan_from
 from pggan.training.run import prepare_run
-from pggan.training.step import Networks, Stepper, build_networks
+from pggan.training.step import Stepper
 from tests.support.pggan_runs import PRESET, assert_equal_values, config_of, train
 
 CPU = torch.device("cpu")
