@@ -10,12 +10,14 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import click
 import numpy as np
 import torch
 from click.core import ParameterSource
 from numpy.typing import NDArray
+from torch import Tensor
 
 from datatools.cli import FiniteNumber, OneLineCommand, PathOption, parse_ranges, run_command
 from datatools.errors import DataError
@@ -23,6 +25,7 @@ from datatools.files import as_data_error
 from datatools.images import save_png
 from datatools.progress import Progress
 from datatools.text import counted
+from pggan.config.style import StyleConfig
 from pggan.media.grids import save_grid, tile
 from pggan.media.latents import Change, best_first, critic_scores, slerp, truncation_of
 from pggan.media.video import (
@@ -37,6 +40,7 @@ from pggan.media.video import (
     write_film,
 )
 from pggan.model.files import Model, render
+from pggan.model.style import Look, StyleGenerator
 from pggan.training.distributed import choose_device
 from pggan.training.models import load_model, use_fastest_threads
 
@@ -57,15 +61,18 @@ as PNG files.
 
 \b
 --truncation: a model that normalizes its latents has no mean to pull them to; all pictures become more like the one
-of --centre, and vary less. A model that does not normalize has its latents shrunk. --curate: the discriminator's
+of --centre, and vary less. A model that does not normalize has its latents shrunk. A style-based model has its styles
+pulled to their average (psi of the papers). --curate: the discriminator's
 score says how real a picture looks to the network that was trained against this generator, and no more than that.
 """
+NOISE: dict[str, Literal["fixed", "fresh", "none"]] = {"const": "fixed", "random": "fresh", "none": "none"}
+ORIGINAL_CUTOFF = 8
 BATCH = 64
 MANY = 256  # pictures that are worth a trial of which number of threads makes them fastest
 PROGRESS_SECONDS, PROGRESS_FPS = 20.0, 30
 
 # What can be done: in words, and the options that have a say in it.
-COMMON = {"model", "ema_kimg", "label", "truncation", "centre", "device"}
+COMMON = {"model", "ema_kimg", "label", "truncation", "centre", "noise", "device"}
 USES = {
     "pictures": ("pictures of --seeds", COMMON | {"out", "seeds", "grid", "curate"}),
     "strip": ("rows of --slerp", COMMON | {"out", "slerp_seeds", "steps", "zoom"}),
@@ -122,6 +129,13 @@ USES = {
     help="Scale of the variety, 1 for all of it; see below.",
 )
 @click.option("--centre", type=click.IntRange(0), help="Seed that --truncation pulls to.  [default: 0]")
+@click.option(
+    "--noise",
+    type=click.Choice(list(NOISE)),
+    default="const",
+    show_default=True,
+    help="Noise maps of style-based models: the model's own, drawn for each picture, or none.",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 def main(
     model: Path | None,
@@ -142,6 +156,7 @@ def main(
     label: int | None,
     truncation: float,
     centre: int | None,
+    noise: str,
     device: str,
 ) -> None:
     use = "progress" if progress else "strip" if slerp_seeds is not None else "walk" if video else "pictures"
@@ -159,7 +174,14 @@ def main(
     size = None if grid is None else parse_grid(grid)
     assert model is not None
     loaded = load_model(model).with_ema(ema_kimg).to(choose_device(device))
-    change = truncation_of(loaded, truncation, centre)
+    if isinstance(loaded.ema, StyleGenerator):
+        change: Change = identity
+        loaded.ema.look = look_of(loaded.ema.config, truncation, centre, noise)
+        torch.manual_seed(0)  # of random noise
+    else:
+        change = truncation_of(loaded, truncation, centre)
+        if noise != "const":
+            raise DataError(f"--noise {noise}: the model has no noise maps; it is for style-based models")
     if video is not None:
         walk = Walk(seconds or Walk.seconds, fps or Walk.fps, smooth_seconds, size or (1, 1), seed, zoom)
         frames = walk_frames(loaded, walk, label=label, change=change)
@@ -199,6 +221,19 @@ def check_options(context: click.Context, use: str) -> None:
         raise DataError(f"--video {video}: the name of a film must end in .mp4")
     if centre is not None and context.params["truncation"] == 1:
         raise DataError("--centre has no effect without a --truncation below 1")
+
+
+def identity(latents: Tensor) -> Tensor:
+    """Return the latents."""
+    return latents
+
+
+def look_of(config: StyleConfig, truncation: float, centre: int | None, noise: str) -> Look:
+    """Return how to make pictures. The original StyleGAN truncates its first places alone, as its authors do."""
+    if centre is not None:
+        raise DataError(f"--centre {centre}: a style-based model is truncated towards the average of its w; remove it")
+    cutoff = ORIGINAL_CUTOFF if config.g_architecture == "stylegan" else None
+    return Look(NOISE[noise], truncation, cutoff)
 
 
 def pictures_of(model: Model, seeds: Sequence[int], label: int | None, change: Change) -> NDArray[np.uint8]:

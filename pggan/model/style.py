@@ -9,6 +9,7 @@ Under `torch.autocast` convolutions run in the type that it names; mapping, styl
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -34,8 +35,18 @@ W_AVERAGE_DECAY = 0.995
 
 Noise = Literal["fresh", "fixed", "none"] | Sequence[Tensor]
 """Noise maps: drawn anew for each sample by torch's own generator, those stored with the weights, no noise, or given
-ones in the order of `StyleGenerator.noise_sides`, (N or 1, 1, r, r) each. By default they are fresh in training mode,
-and fixed in evaluation mode."""
+ones in the order of `StyleGenerator.noise_sides`, (N or 1, 1, r, r) each."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a generator in evaluation mode makes pictures; see `StyleGenerator.forward`."""
+
+    noise: Noise = "fixed"
+    psi: float = 1.0
+    cutoff: int | None = None
+
+
 NoiseOf = Callable[[NoisyLayer], Tensor | None]
 
 
@@ -90,7 +101,11 @@ class StyleGeneratorLevel(nn.Module):
 
 
 class StyleGenerator(Network):
-    """Latents -> images."""
+    """Latents -> images.
+
+    Attributes:
+        look: what evaluation mode does by default; training mode has fresh noise and no truncation.
+    """
 
     config: StyleConfig
     w_average: Tensor
@@ -102,6 +117,10 @@ class StyleGenerator(Network):
         self.mapping = Mapping(config.latent_size, config.mapping_layers, bias_gain)
         self.levels = nn.ModuleDict({str(r): StyleGeneratorLevel(config, r) for r in config.levels})
         self.register_buffer("w_average", torch.zeros(config.latent_size))
+        self.look = Look()
+
+    def _by_default(self) -> Look:
+        return Look("fresh") if self.training else self.look
 
     def level(self, resolution: int) -> StyleGeneratorLevel:
         """Return the layers of the level of `resolution` pixels."""
@@ -125,7 +144,7 @@ class StyleGenerator(Network):
         lod: float = 0.0,
         *,
         noise: Noise | None = None,
-        psi: float = 1.0,
+        psi: float | None = None,
         cutoff: int | None = None,
     ) -> Tensor:
         """Return images of the level of `lod`, (N, 3, r, r), float32 (float64 for a network of doubles).
@@ -133,10 +152,12 @@ class StyleGenerator(Network):
         Args:
             latents: (N, latent_size), standard normal.
             labels: None; these networks have no classes.
-            psi, cutoff: truncation, see `truncate`.
+            psi, cutoff: truncation, see `truncate`; psi None: that of `look`, as its noise.
         """
         if labels is not None and labels.shape[1]:
             raise ValueError(f"labels of shape {tuple(labels.shape)}: style-based generators have no classes")
+        if psi is None:
+            psi, cutoff = self._by_default().psi, self._by_default().cutoff
         ws = self.truncate(self.broadcast(self.map(latents)), psi, cutoff)
         return self.synthesize(ws, lod, noise)
 
@@ -174,7 +195,7 @@ class StyleGenerator(Network):
     def at_level(self, ws: Tensor, resolution: int, alpha: float, noise: Noise | None = None) -> Tensor:
         """Return images of `resolution`: that level with weight alpha and the enlarged one below with 1 - alpha."""
         parameter = self.level(4).const
-        noise = ("fresh" if self.training else "fixed") if noise is None else noise
+        noise = self._by_default().noise if noise is None else noise
         noise_of, dtype = _noise_of(noise, len(ws), parameter), compute_dtype(parameter)
         image: Tensor | None = None
         with torch.autocast(parameter.device.type, enabled=False):
