@@ -188,8 +188,9 @@ def test_a_command_whose_result_is_its_output_fails_when_that_is_lost(tmp_path: 
 
 
 COMMANDS = (
-    *("datatools.h5tool", "datatools.sample", "datatools.restore.fit.train", "datatools.restore.fit.evaluate"),
-    *("pggan.train", "pggan.generate", "pggan.evaluate", "pggan.report.__main__"),
+    *("datatools.h5tool.__main__", "datatools.sample", "datatools.restore.fit.train", "datatools.restore.fit.evaluate"),
+    *("datatools.restore.fit.pairs", "datatools.landmarks.__main__", "datatools.download.__main__"),
+    *("pggan.train", "pggan.generate", "pggan.evaluate", "pggan.convert", "pggan.report.__main__"),
 )
 
 

@@ -207,3 +207,16 @@ def test_the_help_says_what_options_do() -> None:
     assert "--seed INTEGER RANGE Seed of the film's latents." in text
     assert "--steps INTEGER RANGE Number of pictures in a row of --slerp." in text
     assert "Such as" not in text
+
+
+def test_the_bundled_model_makes_pictures(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        main, ["--model", "faces-32", "--out", str(tmp_path), "--seeds", "0-7", "--device", "cpu"]
+    )
+    assert result.exit_code == 0, result.output
+    pictures = np.stack([read_rgb(path) for path in sorted(tmp_path.iterdir())])
+    assert pictures.shape == (8, 32, 32, 3)
+    assert pictures.std(axis=0).mean() > 20  # different faces
+    middle, corners = pictures[:, 8:24, 8:24].mean(), pictures[:, :4, :4].mean()
+    assert abs(float(middle) - float(corners)) > 5
+    assert load_model("faces-32").untrained == ()

@@ -178,7 +178,7 @@ def full() -> None:
     [
         (GRIDS, "the run continues without grids of fakes"),
         (REALS, "the run continues without reals.png"),
-        (BOARD, "the run continues without TensorBoard's curves"),
+        (BOARD, "the run continues without curves in TensorBoard"),
     ],
 )
 def test_what_may_be_missing_ends_no_training(
