@@ -93,7 +93,7 @@ class ExportPlan:
         """Return what identifies the plan: parts of another one are of no use."""
         with self.pyramid:
             rows = self.pyramid.handles().file[f"{CHECKSUMS}/{PROVENANCE}"][...]
-        options = {**asdict(self.options), "jobs": None, "metadata": None}
+        options = {**asdict(self.options), "jobs": None}
         content = json.dumps([VERSION, options, self.about, self.facts.names, self.facts.labels], default=str)
         numbers = self.chosen.astype("<i8").tobytes() + rows.tobytes()
         return hashlib.sha256(content.encode() + numbers).hexdigest()
@@ -115,7 +115,8 @@ class ExportPlan:
         """Return the number of pictures that an interrupted run has finished."""
         if _stored_digest(self.work) != self.digest:
             return 0
-        return sum(part.stop - part.start for part in self.parts if self.maker.finished(part))
+        maker = self.maker
+        return sum(part.stop - part.start for part in self.parts if maker.finished(part))
 
     @property
     def free(self) -> int:
