@@ -1,0 +1,108 @@
+"""How fast pictures are exported, over PNG encoding alone of the same pictures in one process.
+
+    python benchmarks/export.py --h5 faces.h5 --level 128
+    python benchmarks/export.py --celeba-dir CELEBA      # a pyramid of the middles of its photos, up to 500
+
+Prints for a WebDataset and a StyleGAN zip: the pictures per second of one process over those of encoding, which reads
+the same images and writes nothing, and those of two processes over those of one. On a busy machine two processes get
+no more of it than one; the CPU time, also printed, says what they cost. Rounds take turns; medians count.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+from datatools.exports import ExportOptions, plan_export, write_export
+from datatools.files import list_pictures
+from datatools.images import encode_png
+from datatools.parallel import limit_threads
+from datatools.pyramid import Pyramid
+from datatools.pyramid.folder_source import open_source
+from datatools.pyramid.from_folder import FolderOptions, plan_folder, write_from_folder
+
+LAYOUTS = ("webdataset", "stylegan-zip")
+PHOTOS = 500
+
+
+def sample(celeba_dir: Path, out: Path) -> Path:
+    """A pyramid of 128 x 128 of the photos' middle squares."""
+    folder = next(path.parent for path in list_pictures(celeba_dir, recursive=True).pictures)
+    options = FolderOptions(128, crop="center", max_images=PHOTOS)
+    write_from_folder(plan_folder(open_source(folder), out, options))
+    return out
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an export took: seconds on the clock, and of the CPUs in all processes."""
+
+    wall: float
+    cpu: float
+
+
+def cost_of(work: Callable[[], object]) -> Cost:
+    start, before = time.perf_counter(), sum(os.times()[:4])
+    work()
+    return Cost(time.perf_counter() - start, sum(os.times()[:4]) - before)
+
+
+def median(costs: Sequence[Cost]) -> Cost:
+    return Cost(statistics.median(cost.wall for cost in costs), statistics.median(cost.cpu for cost in costs))
+
+
+def encode_all(pyramid: Pyramid, level: int) -> None:
+    for index in range(len(pyramid)):
+        encode_png(pyramid.image(index, level))
+
+
+def export_all(pyramid: Pyramid, level: int, layout: str, jobs: int, folder: Path) -> None:
+    out = folder / ("out.zip" if layout == "stylegan-zip" else "out")
+    options = ExportOptions(layout, level, jobs=jobs)  # type: ignore[arg-type]
+    write_export(plan_export(pyramid, out, range(len(pyramid)), options))
+    if out.is_dir():
+        shutil.rmtree(out)
+    else:
+        out.unlink()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--h5", type=Path)
+    parser.add_argument("--celeba-dir", type=Path)
+    parser.add_argument("--level", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    limit_threads()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pyramid = Pyramid(options.h5 or sample(options.celeba_dir, folder / "sample.h5"))
+        count = len(pyramid)
+        costs: dict[tuple[str, int], list[Cost]] = {}
+        for _ in range(options.rounds):
+            costs.setdefault(("encode", 1), []).append(cost_of(partial(encode_all, pyramid, options.level)))
+            for layout, jobs in product(LAYOUTS, (1, 2)):
+                work = partial(export_all, pyramid, options.level, layout, jobs, folder)
+                costs.setdefault((layout, jobs), []).append(cost_of(work))
+        plain = median(costs["encode", 1])
+        for layout in LAYOUTS:
+            one, two = median(costs[layout, 1]), median(costs[layout, 2])
+            print(
+                f"ratio export_{layout} {plain.wall / one.wall:.2f}  {count / one.wall:.0f} pictures/s over "
+                f"{count / plain.wall:.0f} of encoding alone; CPU time {plain.cpu / one.cpu:.2f}"
+            )
+            print(
+                f"ratio export_{layout}_two {one.wall / two.wall:.2f}  {count / two.wall:.0f} pictures/s of two "
+                f"processes over {count / one.wall:.0f}; CPU time {one.cpu / two.cpu:.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
