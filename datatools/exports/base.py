@@ -42,7 +42,7 @@ class ExportOptions:
         quality: of JPEG and WebP, 1 to 100; None: QUALITY.
         names: file names from the number in the pyramid, or from the photo's name.
         labels: "none"; "file", "identity", "split", or attribute names with commas, see `read_classes`.
-        metadata: format of the table beside the pictures.
+        metadata: format of the table next to the pictures.
         jobs: number of processes.
 
     Raises: SettingError for a wrong value.
@@ -198,7 +198,7 @@ class Layout:
         return names
 
     def finish(self, folder: Path, out: Path, documents: Mapping[str, bytes]) -> None:
-        """Make the export of the working folder, all of whose parts are there, with documents beside the pictures."""
+        """Make the export of the working folder, all of whose parts are there, with documents next to them."""
         publish(folder, out, documents)
 
 

@@ -188,7 +188,7 @@ def _check_place(out: Path, layout: Layout, *, overwrite: bool) -> None:
 def write_export(plan: ExportPlan, *, progress: Callable[[int], object] = no_progress) -> None:
     """Write the export that was planned.
 
-    Until it is complete, its parts lie in a hidden folder beside it; a later call with the same plan uses those that
+    Until it is complete, its parts lie in a hidden folder next to it; a later call with the same plan uses those that
     an interrupted one left. The same plan gives the same pictures, whatever the number of processes and interruptions.
     `progress` is called with the number of pictures newly done.
 

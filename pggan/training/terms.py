@@ -42,7 +42,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Work:
-    """The work on a minibatch. `part` gives the loss of some of its samples, in groups of a size that it is told.
+    """The work on a minibatch. `part` gives the loss of some of its samples, in groups of the given size.
 
     `finish` is called once on every device, after the update, with the statistics of all parts of all devices.
     """

@@ -90,7 +90,7 @@ class Tracker:
     Args:
         name: one of TRACKERS.
         folder: the run folder; its name is the run's name there.
-        config: settings of the run, shown beside its curves.
+        config: settings of the run, shown next to its curves.
 
     Raises:
         DataError: a library that is not installed, or a tracker that cannot be reached or refuses the run.

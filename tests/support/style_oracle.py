@@ -1,7 +1,7 @@
 """Numbers that the style-based networks must meet, computed in float64 from the paper's formulas.
 
 tests/golden has two of four pairs of architectures, two of seven levels of detail, and of pictures the first sample;
-the whole files lie beside the sample photos.
+the whole files lie next to the sample photos.
 """
 
 from dataclasses import dataclass

@@ -30,7 +30,7 @@ EPSILON_ELSEWHERE = 1e-6
 def folder(sample_data: Path) -> Path:
     path = sample_data.parent / "oracles" / "style"
     if not path.is_dir():
-        pytest.skip(f"no whole files of numbers beside the sample photos ({path})")
+        pytest.skip(f"the reference arrays are not next to the sample photos ({path})")
     return path
 
 

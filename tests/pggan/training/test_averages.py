@@ -1,4 +1,4 @@
-"""Further EMAs of the generator: kept beside the run's own, resumed exactly, chosen when pictures are made."""
+"""Further EMAs of the generator: kept in addition to the run's own, resumed exactly, chosen when pictures are made."""
 
 from dataclasses import replace
 from pathlib import Path
