@@ -22,10 +22,11 @@ from datatools.text import byte_size
 from pggan import evaluate
 from pggan.config.settings import NetworkConfig
 from pggan.data.stream import Source
-from pggan.evaluate import main, of_model
+from pggan.evaluate import main
 from pggan.metrics.compare import Options, Results, measure
 from pggan.metrics.image_sets import ImageSet, ModelSet, PyramidSet
 from pggan.model.files import new_model, save_model
+from pggan.subject import of_model
 from pggan.training.models import load_model
 from pggan.training.run import resolve_settings
 from tests.support.extractors import write_dinov2
