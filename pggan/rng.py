@@ -31,6 +31,7 @@ Purpose = Literal[
     "noise-path",
     "grid",
     "metrics",
+    "metrics-noise",
 ]
 
 

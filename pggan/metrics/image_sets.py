@@ -27,7 +27,7 @@ from datatools.pyramid.labels import Labels
 from pggan.model.files import Model, render
 from pggan.model.losses import fade
 from pggan.pixels import to_bytes, to_floats
-from pggan.rng import normals, rng
+from pggan.rng import normals, rng, torch_seed
 
 Bytes = NDArray[np.uint8]
 
@@ -154,9 +154,9 @@ class FolderSet:
 
 
 class ModelSet:
-    """Pictures of a model's EMA, at the resolution that it had grown to.
+    """Pictures of a model's EMA, at the resolution that it had grown to; a style-based one has fresh noise for each.
 
-    The latents of an image depend on the seed and its number alone; the pictures do but for rounding.
+    Latents and noise of an image depend on the seed and its number alone; the pictures do but for rounding.
 
     Args:
         labels: (n, classes), whose rows are drawn at random for a network of classes, as for its training; None: every
@@ -186,7 +186,8 @@ class ModelSet:
             numbers = range(start + some.start, start + some.stop)
             latents = [normals(self.seed, "metrics", LATENTS + number, shape) for number in numbers]
             labels = None if rows is None or self.labels is None else torch.from_numpy(self.labels[rows[some]])
-            pictures = render(self.model.ema, torch.stack(latents), labels, self.model.lod)
+            noise = [torch_seed(self.seed, "metrics-noise", number) for number in numbers]
+            pictures = render(self.model.ema, torch.stack(latents), labels, self.model.lod, noise_seeds=noise)
             yield _mirrored(_channels_first(pictures), coins[some])
 
 

@@ -20,6 +20,7 @@ from pggan.config.settings import AnyNetworkConfig, network_to_json
 from pggan.config.stored import network_from_json
 from pggan.model.families import AnyDiscriminator, AnyGenerator, new_discriminator, new_generator
 from pggan.model.networks import Network
+from pggan.model.style import StyleGenerator, seeded_noise
 from pggan.pixels import to_bytes
 from pggan.rng import normals
 
@@ -137,9 +138,18 @@ class Model(NetworkSet):
 
 @torch.no_grad()
 def render(
-    generator: AnyGenerator, latents: Tensor, labels: Tensor | None, lod: float, *, full: bool = False
+    generator: AnyGenerator,
+    latents: Tensor,
+    labels: Tensor | None,
+    lod: float,
+    *,
+    full: bool = False,
+    noise_seeds: Sequence[int] | None = None,
 ) -> NDArray[np.uint8]:
-    """Return (n, r, r, 3) uint8 RGB of the generator, made a few at a time in float32."""
+    """Return (n, r, r, 3) uint8 RGB of the generator, made a few at a time in float32.
+
+    `noise_seeds`: of each picture's noise maps, for a style-based generator; None: those of its `look`.
+    """
     device = next(generator.parameters()).device
     resolution = Level(generator.config.resolution, lod).resolution
     step = max(1, (BATCH_PIXELS if device.type == "cpu" else DEVICE_PIXELS) // resolution**2)
@@ -147,7 +157,12 @@ def render(
     for start in range(0, len(latents), step):
         some = slice(start, start + step)
         own = None if labels is None else labels[some].to(device)
-        pieces.append(to_bytes(generator(latents[some].to(device), own, lod)))
+        given = latents[some].to(device)
+        if noise_seeds is not None and isinstance(generator, StyleGenerator):
+            noise, _ = seeded_noise(generator.noise_sides(lod), noise_seeds[some], device)
+            pieces.append(to_bytes(generator(given, own, lod, noise=noise)))
+        else:
+            pieces.append(to_bytes(generator(given, own, lod)))
     pictures = np.concatenate(pieces)
     repeats = generator.config.resolution // resolution if full else 1
     return pictures.repeat(repeats, axis=1).repeat(repeats, axis=2)

@@ -8,7 +8,7 @@ generators that grow; images are (N, 3, r, r) of their level's own size.
 Under `torch.autocast` convolutions run in the type that it names; mapping, styles and images in float32.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,6 +48,22 @@ class Look:
 
 
 NoiseOf = Callable[[NoisyLayer], Tensor | None]
+
+
+def seeded_noise(
+    sides: Sequence[int], seeds: Iterable[int], device: torch.device, more: int = 0
+) -> tuple[list[Tensor], Tensor]:
+    """Return noise maps of N samples, (N, 1, r, r) for each of `sides`, and so many further normal values, (N, more).
+
+    Those of a sample depend on its seed alone (0 to 2^63 - 1), and on the kind of device.
+    """
+    seeds, sizes = list(seeds), [side**2 for side in sides]
+    values = torch.empty(len(seeds), sum(sizes) + more, device=device)
+    dice = torch.Generator(device)
+    for row, seed in zip(values, seeds, strict=True):
+        row.normal_(generator=dice.manual_seed(seed))
+    *maps, rest = values.split([*sizes, more], dim=1)
+    return [values.unflatten(1, (1, side, side)) for values, side in zip(maps, sides, strict=True)], rest
 
 
 class StyleGeneratorLevel(nn.Module):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pggan.config.style import StyleConfig
-from pggan.model.style import StyleGenerator, mixing_place
+from pggan.model.style import StyleGenerator, mixing_place, seeded_noise
 from pggan.rng import Purpose, rng, sequence
 from pggan.training.terms import Moment, StepContext
 
@@ -95,11 +95,5 @@ class StyleDraw:
 
     def _maps(self, generator: StyleGenerator, indices: Sequence[int], more: int) -> tuple[list[Tensor], Tensor]:
         """Return the maps, and so many further values for each sample, (n, more)."""
-        sides, device = generator.noise_sides(self.lod), self.latents.device
-        sizes = [side**2 for side in sides]
-        values = torch.empty(len(indices), sum(sizes) + more, device=device)
-        dice = torch.Generator(device)
-        for row, index in zip(values, indices, strict=True):
-            row.normal_(generator=dice.manual_seed(int(self.seeds[index])))
-        *maps, rest = values.split([*sizes, more], dim=1)
-        return [values.unflatten(1, (1, side, side)) for values, side in zip(maps, sides, strict=True)], rest
+        seeds = (int(self.seeds[index]) for index in indices)
+        return seeded_noise(generator.noise_sides(self.lod), seeds, self.latents.device, more)

@@ -1,9 +1,13 @@
-"""Trainings of style-based networks that are small enough for tests."""
+"""Style-based models, and trainings of them, that are small enough for tests."""
 
 from dataclasses import replace
 
+import torch
+
 from pggan.config.settings import OptimizerConfig, Preset
 from pggan.config.style import StyleConfig, StyleLossConfig
+from pggan.model.files import Model, new_model
+from pggan.rng import seeded
 from tests.support.pggan_runs import PRESET
 
 SIZES = {"fmap_base": 32, "fmap_max": 8, "latent_size": 8, "mapping_layers": 2}
@@ -32,3 +36,13 @@ GROWING = Preset(
     OPTIMIZER,
 )
 """Configuration B, in small."""
+
+
+def noisy_style_model(resolution: int = 16) -> Model:
+    """A model of configuration E with random weights, and strengths of noise that show."""
+    with seeded(5, torch.device("cpu")):
+        model = new_model(StyleConfig(resolution, **SIZES))
+    for name, parameter in model.ema.named_parameters():
+        if name.endswith("noise_strength"):
+            parameter.fill_(0.5)
+    return model

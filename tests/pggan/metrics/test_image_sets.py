@@ -19,6 +19,7 @@ from pggan.model.losses import fade
 from pggan.model.networks import Discriminator, Generator
 from pggan.pixels import to_bytes
 from tests.support.pggan_runs import write_pyramid
+from tests.support.style_runs import noisy_style_model
 
 COUNT = 20
 
@@ -183,6 +184,15 @@ def test_a_model_makes_pictures_of_the_level_it_has_reached() -> None:
     found, other = read(images, 3), read(ModelSet(model_of(lod=0.5), seed=2), 3)
     assert not np.array_equal(found[0], found[1])
     assert not np.array_equal(found, other)
+
+
+def test_each_picture_of_a_style_based_model_has_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = noisy_style_model()
+    monkeypatch.setattr("pggan.metrics.image_sets.normals", lambda *_: torch.ones(8))
+    found = read(ModelSet(model, seed=1), 6)
+    assert len({picture.tobytes() for picture in found}) == 6
+    assert np.abs(read(ModelSet(model, seed=1), 4, 1, start=2).astype(int) - found[2:]).max() <= 1
+    assert not np.array_equal(found, read(ModelSet(model, seed=2), 6))
 
 
 def test_classes_come_as_in_the_labels() -> None:
