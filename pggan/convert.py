@@ -1,4 +1,4 @@
-"""Write a model file: of the weights of another project's progressive GAN, or of a run's, smaller.
+"""Write a model file: of the weights of another project's networks, or of a run's, smaller.
 
 Nothing that the file names is run. docs/pretrained.md lists the projects, and where their files are.
 """

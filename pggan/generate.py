@@ -286,6 +286,8 @@ def curated(model: Model, seeds: Sequence[int], count: int, label: int | None, c
     """Return the `count` seeds with the best scores of the discriminator, best first, and print them."""
     if "discriminator" in model.untrained:
         raise DataError("--curate: the model file has no discriminator that could choose")
+    if isinstance(model.config, StyleConfig) and model.config.classes:
+        raise DataError("--curate: is not for style-based models with classes; leave it out")
     if count > len(seeds):
         raise DataError(f"--curate {count}: more than the {counted(len(seeds), 'seed')}")
     with Progress("curate", len(seeds), "picture") as progress:

@@ -231,8 +231,9 @@ class Preset:
     def with_classes(self, classes: int) -> "Preset":
         """Return the preset for data with labels of that many classes (AC-GAN); 0: without labels."""
         if not isinstance(self.network, NetworkConfig):
-            if classes:
-                raise SettingError("labels", "style-based networks have no classes; leave the labels out")
+            if classes or self.network.classes:
+                where = "leave the labels out" if classes else "take other networks, or a file without classes"
+                raise SettingError("labels", f"style-based networks are trained without classes; {where}")
             return self
         return replace(self, network=replace(self.network, classes=classes))
 

@@ -32,6 +32,8 @@ ADDED_LATER = (
     "fmap_by_level",
     "g_first_bias",
     "pixel_norm",
+    "classes",
+    "label_layers",
 )
 """Settings that older files lack. Their defaults do what the program did before it had them."""
 RENAMED = {"average_decay": "ema_decay", "average_ramp": "ema_ramp"}

@@ -20,6 +20,10 @@ class StyleConfig:
 
     A level of r pixels has min(2 fmap_base / r, fmap_max) feature maps, as the progressive GAN's; w has `latent_size`
     values. `growing`: toRGB and fromRGB at every level, so that networks can work at lower levels and fade.
+
+    `classes`: as in StyleGAN2-ADA, a dense layer of the class joins the latents, and the discriminator's last layer has
+    as many outputs as 4 x 4 has maps, weighted by a mapping of the class of `label_layers` layers. Such networks come
+    from other projects; they are not trained here.
     """
 
     resolution: int
@@ -31,9 +35,10 @@ class StyleConfig:
     latent_size: int = 512
     mapping_layers: int = 8
     stddev_group: int = 4
+    classes: int = 0
+    label_layers: int = 8
 
-    # What `NetworkConfig` calls these, for code that serves both: no labels, no noise of the discriminator, and so on.
-    classes = 0
+    # What `NetworkConfig` calls these, for code that serves both: no noise of the discriminator, and so on.
     normalize_latents = True
     g_norm = "none"
     d_statistics = "stddev"
@@ -42,7 +47,8 @@ class StyleConfig:
     def __post_init__(self) -> None:
         check_choices(self)
         check_resolution("resolution", self.resolution)
-        check_least(self, 1, "fmap_base", "fmap_max", "latent_size", "mapping_layers", "stddev_group")
+        check_least(self, 1, "fmap_base", "fmap_max", "latent_size", "mapping_layers", "stddev_group", "label_layers")
+        check_least(self, 0, "classes")
         for name in ("g_architecture", "d_architecture"):
             if self.growing and (value := getattr(self, name)) in ("skip", "resnet"):
                 raise SettingError(name, f"{value}: only stylegan and orig can grow; set growing to false")

@@ -1,4 +1,4 @@
-"""Weights of other projects' progressive GANs, read as models of ours without running anything in their files.
+"""Weights of other projects' GANs, read as models of ours without running anything in their files.
 
 docs/pretrained.md lists the projects. A further one is a module with a `Layout`, and an entry of LAYOUTS.
 """
@@ -6,7 +6,7 @@ docs/pretrained.md lists the projects. A further one is a module with a `Layout`
 from pathlib import Path
 
 from datatools.errors import DataError, one_line
-from pggan.foreign import gan_zoo, genforce, mmgeneration, nvidia2017, nvidia2018
+from pggan.foreign import gan_zoo, genforce, mmgeneration, nvidia2017, nvidia2018, rosinality, stylegan2, stylegan2_ada
 from pggan.foreign.containers import is_pickled, read_pickled
 from pggan.foreign.unpickle import UnpickleError
 from pggan.model.files import Model
@@ -20,6 +20,9 @@ LAYOUTS = (
     genforce.LAYOUT,
     genforce.INTERFACEGAN,
     mmgeneration.LAYOUT,
+    stylegan2.LAYOUT,
+    stylegan2_ada.LAYOUT,
+    rosinality.LAYOUT,
 )
 
 
@@ -28,7 +31,7 @@ def read_foreign(path: Path) -> Model:
 
     Raises DataError, in one line, for a file of no known layout, or that is damaged.
     """
-    content = read_pickled(path, [name for layout in LAYOUTS for name in layout.classes])
+    content = read_pickled(path, {name: make for layout in LAYOUTS for name, make in layout.globals.items()})
     layout = next((layout for layout in LAYOUTS if layout.matches(content)), None)
     if layout is None:
         raise DataError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from pggan.config.settings import NetworkConfig
 from pggan.foreign.networks import Array, Layout, Place, Scaled, Source, model_of, settings_of
-from pggan.foreign.unpickle import Record, UnpickleError
+from pggan.foreign.unpickle import Record, UnpickleError, recorded
 from pggan.model.files import Model
 from pggan.model.layers import LEAKY_SLOPE
 
@@ -80,4 +80,4 @@ def _convert(place: Place, layer: Scaled, weight: Array, bias: Array) -> tuple[A
     return weight, bias * scale
 
 
-LAYOUT = Layout("pytorch_GAN_zoo", _matches, _read, (CONFIG,))
+LAYOUT = Layout("pytorch_GAN_zoo", _matches, _read, recorded(CONFIG))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pggan.config.settings import NetworkConfig
-from pggan.foreign.unpickle import UnpickleError, as_array
+from pggan.foreign.unpickle import Globals, UnpickleError, as_array
 from pggan.model.files import MAX_RESOLUTION, Model, filled_model, new_model
 from pggan.model.layers import ScaledConv, ScaledDense
 from pggan.model.networks import Network
@@ -47,33 +47,28 @@ class Layout:
         name: the project.
         matches: tells a file's content that is of this project.
         read: gives its model. Raises UnpickleError for what does not fit, and what damaged structures lead to.
-        classes: full names of the classes whose objects are in its files.
+        globals: what its pickles name besides arrays; see `WeightUnpickler`.
     """
 
     name: str
     matches: Callable[[Any], bool]
     read: Callable[[Any], Model]
-    classes: tuple[str, ...] = ()
+    globals: Globals = field(default_factory=dict)
 
 
 @dataclass
-class Source:
-    """A network of a file.
+class Arrays:
+    """A network of a file, and which of its arrays were taken.
 
     Attributes:
         name: what the file calls the network.
         arrays: its arrays by name.
-        names: gives the names of a layer's weight and bias.
-        convert: gives weight and bias as our layer has them, from those of the file; the weight is divided by our
-            layer's `scale` where the file's is the one to use.
     """
 
     name: str
     arrays: Mapping[str, Any]
-    names: Callable[[Place], tuple[str, str]]
-    convert: Callable[[Place, Scaled, Array, Array], tuple[Array, Array]]
-    ignored: frozenset[str] = frozenset({"lod"})
-    used: set[str] = field(default_factory=set)
+    ignored: frozenset[str] = field(default=frozenset({"lod"}), kw_only=True)
+    used: set[str] = field(default_factory=set, kw_only=True)
 
     def take(self, name: str) -> Array:
         """Return the array of that name. Raises UnpickleError where there is none."""
@@ -86,6 +81,33 @@ class Source:
         """Return the message that an array does not fit."""
         return f"{name} of {self.name} has the shape {self.take(name).shape}, which does not fit the others"
 
+    def fitted(self, name: str, array: Array, target: Tensor | None) -> Tensor:
+        """Return the array of that name, as it was converted. Raises UnpickleError where it does not fit `target`."""
+        if target is None or array.shape != target.shape:
+            raise UnpickleError(self.unfit(name))
+        if not np.isfinite(array).all():
+            raise UnpickleError(f"{name} of {self.name} has values that are not finite")
+        return torch.from_numpy(np.array(array, np.float32))
+
+    def check_all_used(self) -> None:
+        """Raise UnpickleError for an array that was not taken, although it is not one to ignore."""
+        if extra := sorted(set(self.arrays) - self.used - self.ignored):
+            raise UnpickleError(f"{self.name} also has {', '.join(extra[:3])}{', ...' if len(extra) > 3 else ''}")
+
+
+@dataclass
+class Source(Arrays):
+    """A network of a progressive GAN in a file.
+
+    Attributes:
+        names: gives the names of a layer's weight and bias.
+        convert: gives weight and bias as our layer has them, from those of the file; the weight is divided by our
+            layer's `scale` where the file's is the one to use.
+    """
+
+    names: Callable[[Place], tuple[str, str]]
+    convert: Callable[[Place, Scaled, Array, Array], tuple[Array, Array]]
+
     def layer(self, place: Place, layer: Scaled) -> tuple[Tensor, Tensor]:
         """Return weight and bias of our layer. Raises UnpickleError where the file's do not fit."""
         names = self.names(place)
@@ -95,13 +117,7 @@ class Source:
                 converted = self.convert(place, layer, *(array.astype(np.float32) for array in arrays))
         except (ValueError, IndexError):  # as many axes as expected, or sizes that cannot be reshaped
             converted = arrays
-        targets = (layer.weight, layer.bias)
-        for name, found, target in zip(names, converted, targets, strict=True):
-            if target is None or found.shape != target.shape:
-                raise UnpickleError(self.unfit(name))
-            if not np.isfinite(found).all():
-                raise UnpickleError(f"{name} of {self.name} has values that are not finite")
-        weight, bias = (torch.from_numpy(np.array(array, np.float32)) for array in converted)
+        weight, bias = map(self.fitted, names, converted, (layer.weight, layer.bias))
         return weight, bias
 
 
@@ -174,6 +190,5 @@ def _state(network: Network, source: Source) -> dict[str, Tensor]:
             _, level, own = name.split(".")
             place = Place(generator, full, int(level), own)
             state[f"{name}.weight"], state[f"{name}.bias"] = source.layer(place, layer)
-    if extra := sorted(set(source.arrays) - source.used - source.ignored):
-        raise UnpickleError(f"{source.name} also has {', '.join(extra[:3])}{', ...' if len(extra) > 3 else ''}")
+    source.check_all_used()
     return state

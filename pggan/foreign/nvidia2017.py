@@ -8,7 +8,7 @@ from typing import Any
 
 from pggan.config.settings import NetworkConfig
 from pggan.foreign.networks import Array, Layout, Place, Scaled, Source, dense_of_maps, model_of, settings_of, turned
-from pggan.foreign.unpickle import Record, UnpickleError, as_array
+from pggan.foreign.unpickle import Record, UnpickleError, as_array, recorded
 from pggan.model.files import Model
 
 NETWORK = "network.Network"
@@ -101,4 +101,4 @@ def _convert(place: Place, layer: Scaled, weight: Array, bias: Array) -> tuple[A
     return turned(weight), bias
 
 
-LAYOUT = Layout("progressive_growing_of_gans (2017)", _matches, _read, (NETWORK,))
+LAYOUT = Layout("progressive_growing_of_gans (2017)", _matches, _read, recorded(NETWORK))

@@ -6,7 +6,7 @@ from typing import Any
 
 from pggan.config.settings import NetworkConfig
 from pggan.foreign.networks import Array, Layout, Place, Scaled, Source, model_of, settings_of, turned
-from pggan.foreign.unpickle import Record, UnpickleError
+from pggan.foreign.unpickle import Record, UnpickleError, recorded
 from pggan.model.files import Model
 
 NETWORK = "tfutil.Network"
@@ -82,4 +82,4 @@ def _convert(fused: bool, place: Place, _: Scaled, weight: Array, bias: Array) -
     return weight.transpose(3, 2, 0, 1), bias
 
 
-LAYOUT = Layout("progressive_growing_of_gans (2018)", _matches, _read, (NETWORK,))
+LAYOUT = Layout("progressive_growing_of_gans (2018)", _matches, _read, recorded(NETWORK))

@@ -6,8 +6,9 @@ imported, and no class of NumPy or PyTorch takes part, so that sizes are checked
 """
 
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
@@ -16,10 +17,14 @@ from numpy.typing import NDArray
 DTYPES = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"})
 UNUSED = {
     *(pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX, pickle.PERSID),
-    *(pickle.DICT, pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET),
+    *(pickle.DICT, pickle.ADDITEMS, pickle.FROZENSET),
     *(pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
 }
 """Opcodes that no weight file needs."""
+
+
+Globals = Mapping[str, Callable[..., Any]]
+"""Stand-ins by "module name": each is called with what a pickle would call the original with."""
 
 
 class UnpickleError(Exception):
@@ -160,10 +165,16 @@ def _product(shape: tuple[int, ...]) -> int:
     return product
 
 
-def _state_dict(*items: Any) -> StateDict:
+def state_dict(*items: Any) -> StateDict:
+    """Return an empty dictionary; its items come later."""
     if items:
         raise UnpickleError("it is of a version of PyTorch for Python 2")
     return StateDict()
+
+
+def recorded(name: str) -> dict[str, Callable[..., Any]]:
+    """Return the stand-in of a class by its full name, such as "tfutil.Network": its objects become a `Record`."""
+    return {" ".join(name.rsplit(".", 1)): lambda *_: Record(name)}
 
 
 def _scalar(kind: NumpyType, data: Any = None) -> Any:
@@ -181,12 +192,12 @@ def _numpy_globals(module: str) -> dict[str, Callable[..., Any]]:
     return {f"{module} _reconstruct": lambda *_: NumpyArray(), f"{module} scalar": _scalar}
 
 
-GLOBALS: Mapping[str, Callable[..., Any]] = {
+GLOBALS: Globals = {
     **_numpy_globals("numpy.core.multiarray"),
     **_numpy_globals("numpy._core.multiarray"),  # as NumPy 2 calls it
     "numpy ndarray": NumpyArray,
     "numpy dtype": lambda code, *_: NumpyType(code),
-    "collections OrderedDict": _state_dict,
+    "collections OrderedDict": state_dict,
     "torch._utils _rebuild_tensor_v2": _tensor,
     "torch HalfStorage": lambda count: Storage(np.dtype("<f2"), count),
     "torch FloatStorage": lambda count: Storage(np.dtype("<f4"), count),
@@ -194,7 +205,7 @@ GLOBALS: Mapping[str, Callable[..., Any]] = {
     "torch IntStorage": lambda count: Storage(np.dtype("<i4"), count),
     "torch LongStorage": lambda count: Storage(np.dtype("<i8"), count),
 }
-"""All that a pickle may name, besides the classes that a layout lists."""
+"""All that a pickle may name, besides what a layout lists."""
 
 
 class WeightUnpickler(pickle._Unpickler):
@@ -204,18 +215,17 @@ class WeightUnpickler(pickle._Unpickler):
     its table of opcodes can be changed.
 
     Args:
-        classes: full names of classes, such as "tfutil.Network", whose objects become a `Record`.
+        more: stand-ins of further globals.
         storage: gives the numbers of a storage by its key; None where they come after the pickle.
     """
 
     stack: list[Any]  # of the base class: the objects since the last mark
 
     def __init__(
-        self, file: BinaryIO, classes: Iterable[str] = (), storage: Callable[[str], bytes] | None = None
+        self, file: BinaryIO, more: Globals = MappingProxyType({}), storage: Callable[[str], bytes] | None = None
     ) -> None:
         super().__init__(file, encoding="latin1")
-        records = {" ".join(name.rsplit(".", 1)): (lambda *_, name=name: Record(name)) for name in classes}
-        self.known = {name: Global(name, make) for name, make in {**GLOBALS, **records}.items()}
+        self.known = {name: Global(name, make) for name, make in {**GLOBALS, **more}.items()}
         self.storage = storage
         self.storages: dict[str, Storage] = {}
 

@@ -29,6 +29,8 @@ from pggan.model.style_layers import (
     NoisyLayer,
     StyledConv,
     StyledRgb,
+    check_labels,
+    embedding,
 )
 
 W_AVERAGE_DECAY = 0.995
@@ -130,7 +132,11 @@ class StyleGenerator(Network):
         super().__init__()
         self.config = config
         bias_gain = 1.0 if config.g_architecture == "stylegan" else SQRT2
-        self.mapping = Mapping(config.latent_size, config.mapping_layers, bias_gain)
+        size, inputs = config.latent_size, config.latent_size
+        if config.classes:
+            self.embed = embedding(config.classes, size)
+            inputs += size
+        self.mapping = Mapping(inputs, size, config.mapping_layers, bias_gain)
         self.levels = nn.ModuleDict({str(r): StyleGeneratorLevel(config, r) for r in config.levels})
         self.register_buffer("w_average", torch.zeros(config.latent_size))
         self.look = Look()
@@ -167,20 +173,22 @@ class StyleGenerator(Network):
 
         Args:
             latents: (N, latent_size), standard normal.
-            labels: None; these networks have no classes.
+            labels: (N, classes) one-hot; None for networks without classes.
             psi, cutoff: truncation, see `truncate`; psi None: that of `look`, as its noise.
         """
-        if labels is not None and labels.shape[1]:
-            raise ValueError(f"labels of shape {tuple(labels.shape)}: style-based generators have no classes")
         if psi is None:
             psi, cutoff = self._by_default().psi, self._by_default().cutoff
-        ws = self.truncate(self.broadcast(self.map(latents)), psi, cutoff)
+        ws = self.truncate(self.broadcast(self.map(latents, labels)), psi, cutoff)
         return self.synthesize(ws, lod, noise)
 
-    def map(self, latents: Tensor) -> Tensor:
-        """Return w (N, W) of latents (N, latent_size)."""
+    def map(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return w (N, W) of latents (N, latent_size) and labels (N, classes), None without classes."""
+        check_labels(labels, self.config.classes)
         with torch.autocast(latents.device.type, enabled=False):
-            return self.mapping(latents.to(self.w_average.dtype))
+            parts = [latents.to(self.w_average.dtype)]
+            if labels is not None and self.config.classes:
+                parts.append(self.embed(labels.to(parts[0])))
+            return self.mapping(*parts)
 
     def broadcast(self, w: Tensor) -> Tensor:
         """Return w (N, W) for all places, (N, places, W)."""

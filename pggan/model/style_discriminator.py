@@ -4,6 +4,8 @@
 part of the weights and biases before it, the 1 / sqrt(2) of a residual sum of the weights of both parts.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ from pggan.model.convolution import leaky_relu_
 from pggan.model.filters import BLUR, BOX, RESAMPLE, reduce, smooth
 from pggan.model.layers import LEAKY_SLOPE, ScaledConv, ScaledDense, minibatch_stddev, stddev_group, to_float32
 from pggan.model.networks import Network, compute_dtype, down2
-from pggan.model.style_layers import SQRT2
+from pggan.model.style_layers import SQRT2, Mapping, check_labels, embedding
 
 
 class StyleDiscriminatorLevel(nn.Module):
@@ -34,7 +36,7 @@ class StyleDiscriminatorLevel(nn.Module):
         if resolution == 4:
             self.conv = convolution(maps + 1, maps, 3)
             self.dense = ScaledDense(maps * 16, below, weights="equalized", bias_gain=bias_gain)
-            self.out = ScaledDense(below, 1, gain=1.0, weights="equalized")
+            self.out = ScaledDense(below, maps if config.classes else 1, gain=1.0, weights="equalized")
             return
         self.conv0 = convolution(maps, maps, 3)
         self.conv1 = ScaledConv(
@@ -62,11 +64,11 @@ class StyleDiscriminatorLevel(nn.Module):
         return self.skip(reduce(x)).add_(y) if self.residual else y
 
     def finish(self, x: Tensor, group: int, batches: int) -> Tensor:
-        """(N, maps, 4, 4) -> scores (N,), float32 at least."""
+        """(N, maps, 4, 4) -> (N, 1), with classes (N, maps), float32 at least."""
         x = minibatch_stddev(x, group, batches).contiguous(memory_format=torch.channels_last)
         x = leaky_relu_(self.conv(x), LEAKY_SLOPE)
         x = leaky_relu_(self.dense(x), LEAKY_SLOPE)
-        return self.out(to_float32(x))[:, 0]
+        return self.out(to_float32(x))
 
 
 class StyleDiscriminator(Network):
@@ -78,6 +80,10 @@ class StyleDiscriminator(Network):
         super().__init__()
         self.config = config
         self.levels = nn.ModuleDict({str(r): StyleDiscriminatorLevel(config, r) for r in config.levels})
+        if config.classes:
+            size = config.fmaps(4)
+            self.embed = embedding(config.classes, size)
+            self.mapping = Mapping(size, size, config.label_layers, SQRT2)
 
     def level(self, resolution: int) -> StyleDiscriminatorLevel:
         """Return the layers of the level of `resolution` pixels."""
@@ -90,22 +96,37 @@ class StyleDiscriminator(Network):
         return not self.config.growing or super().uses(name, at)
 
     def forward(
-        self, images: Tensor, lod: float = 0.0, *, batches: int = 1, group: int | None = None
+        self,
+        images: Tensor,
+        lod: float = 0.0,
+        *,
+        batches: int = 1,
+        group: int | None = None,
+        labels: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return (scores (batches N,), no logits (batches N, 0)), float32 (float64 for a network of doubles).
 
         Args:
             images: (batches N, 3, r, r) of the level of `lod`; the batches know nothing of each other.
             group: samples per stddev group; None: the largest one up to the configured one that divides N.
+            labels: (batches N, classes) one-hot; None for networks without classes.
         """
+        check_labels(labels, self.config.classes)
         if lod and not self.config.growing:
             raise ValueError(f"lod {lod}: must be 0 for a network that does not grow")
         level = Level(self.config.resolution, lod)
-        scores = self.at_level(images, level.resolution, level.alpha, batches=batches, group=group)
+        scores = self.at_level(images, level.resolution, level.alpha, batches=batches, group=group, labels=labels)
         return scores, scores.new_zeros(len(scores), 0)
 
     def at_level(
-        self, images: Tensor, resolution: int, alpha: float, *, batches: int = 1, group: int | None = None
+        self,
+        images: Tensor,
+        resolution: int,
+        alpha: float,
+        *,
+        batches: int = 1,
+        group: int | None = None,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """Return scores at `resolution`: that level with weight alpha and the halved images with 1 - alpha."""
         if images.shape[1:] != (3, resolution, resolution) or images.shape[0] % batches:
@@ -124,4 +145,8 @@ class StyleDiscriminator(Network):
                 elif 2 * r == resolution and alpha < 1.0:
                     x = torch.lerp(x, self.level(r).enter(down2(images), dtype), 1.0 - alpha)
             group = group or stddev_group(len(images) // batches, self.config.stddev_group)
-            return self.level(4).finish(x, group, batches)
+            out = self.level(4).finish(x, group, batches)
+            if labels is None or not self.config.classes:
+                return out[:, 0]
+            of_class = self.mapping(self.embed(labels.to(out)))  # (batches N, maps)
+            return (out * of_class).sum(dim=1) / math.sqrt(out.shape[1])

@@ -23,20 +23,32 @@ SQRT2 = math.sqrt(2.0)
 class Mapping(nn.Sequential):
     """Latents -> w, by dense layers with a hundredth of the learning rate."""
 
-    def __init__(self, size: int, layers: int, bias_gain: float) -> None:
+    def __init__(self, inputs: int, size: int, layers: int, bias_gain: float) -> None:
         super().__init__(
             *(
-                ScaledDense(size, size, weights="equalized", bias_gain=bias_gain, rate=MAPPING_RATE)
-                for _ in range(layers)
+                ScaledDense(features, size, weights="equalized", bias_gain=bias_gain, rate=MAPPING_RATE)
+                for features in [inputs, *[size] * (layers - 1)]
             )
         )
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """(N, latent_size) -> (N, latent_size)."""
-        w = pixel_norm(latents)
+    def forward(self, *parts: Tensor) -> Tensor:
+        """Latents and classes, (N, ...) each, normalized one by one and joined -> (N, size)."""
+        w = torch.cat([pixel_norm(part) for part in parts], dim=1)
         for layer in self:
             w = leaky_relu_(layer(w), LEAKY_SLOPE)
         return w
+
+
+def check_labels(labels: Tensor | None, classes: int) -> None:
+    """Raise ValueError unless the labels are of that many classes; None is of no class."""
+    if (0 if labels is None else labels.shape[1]) != classes:
+        shape = None if labels is None else tuple(labels.shape)
+        raise ValueError(f"labels of shape {shape}: the network has {classes} classes")
+
+
+def embedding(classes: int, size: int) -> ScaledDense:
+    """Return the dense layer that makes `size` values of one-hot classes."""
+    return ScaledDense(classes, size, gain=1.0, weights="equalized")
 
 
 def affine(size: int, outputs: int, start: float) -> ScaledDense:

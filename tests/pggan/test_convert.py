@@ -1,5 +1,6 @@
 """Conversion: other projects' files become model files of ours, which make the same pictures."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,21 @@ def test_a_converted_file_has_the_same_networks(tmp_path: Path) -> None:
     for name, network in first.stored.items():
         converted = second.stored[name].state_dict()
         assert all(value.equal(converted[key]) for key, value in network.state_dict().items())
+
+
+def test_style_based_networks_with_classes_are_converted(tmp_path: Path) -> None:
+    path, out = tmp_path / "file.pkl", tmp_path / "model.safetensors"
+    foreign.stylegan2_ada(path, random_model(replace(foreign.STYLE, classes=3)))
+    result = convert("--model", path, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "networks of 16 x 16 pixels, 3 classes" in result.output
+    first, second = load_model(path), load_model(out)
+    assert first.config == second.config
+    assert (first.pictures(range(4)) == second.pictures(range(4))).all()
+    options = ["--model", str(out), "--out", str(tmp_path / "pictures"), "--seeds", "0-3", "--curate", "2"]
+    refused = CliRunner().invoke(generate.main, options)
+    assert refused.exit_code == 1
+    assert "--curate: is not for style-based models with classes" in refused.stderr
 
 
 def test_a_generator_alone_is_converted_and_cannot_choose(tmp_path: Path) -> None:

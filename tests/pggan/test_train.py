@@ -192,6 +192,26 @@ def test_a_run_starts_from_another_projects_networks_and_resumes(
     assert len(reads) == 1
 
 
+def test_a_run_starts_from_another_projects_style_based_networks(h5: Path, tmp_path: Path) -> None:
+    initial = foreign.random_model(foreign.STYLE)
+    foreign.stylegan2(tmp_path / "stylegan2.pkl", initial)
+    small = ("--minibatch", 4, "--tick-kimg", 0.016, "--total-kimg", 0.016, "--learning-rate", 1e-9, "--device", "cpu")
+    options = ("--h5", h5, "--out", tmp_path / "tuned", "--init-from", tmp_path / "stylegan2.pkl", *small)
+    result = run(*options)
+    assert result.exit_code == 0, result.output
+    tuned = load_model(tmp_path / "tuned")
+    assert tuned.config == foreign.STYLE
+    for name in ("generator", "discriminator"):
+        for value, start in zip(tuned.stored[name].parameters(), initial.stored[name].parameters(), strict=True):
+            torch.testing.assert_close(value, start, atol=1e-4, rtol=1e-4)
+    foreign.stylegan2_ada(tmp_path / "labels.pkl", foreign.random_model(replace(foreign.STYLE, classes=3)))
+    refused = run("--h5", h5, "--out", tmp_path / "labels", "--init-from", tmp_path / "labels.pkl", *small)
+    assert refused.exit_code == 1
+    assert "style-based networks are trained without classes; take other networks" in refused.output
+    assert len(refused.stderr.splitlines()) == 1
+    assert not (tmp_path / "labels").exists()
+
+
 def test_a_run_from_a_generator_alone_says_what_starts_anew(h5: Path, tmp_path: Path) -> None:
     foreign.interfacegan(tmp_path / "generator.pth", foreign.random_model(foreign.SMALL))
     result = run(

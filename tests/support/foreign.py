@@ -1,8 +1,10 @@
 """Model files of ours written as other projects store their networks: the inverse of what pggan.foreign reads."""
 
+import argparse
 import io
 import math
 import pickle
+import re
 import sys
 import types
 from collections import OrderedDict
@@ -15,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pggan.config.settings import NetworkConfig
+from pggan.config.settings import AnyNetworkConfig, NetworkConfig
+from pggan.config.style import StyleConfig
 from pggan.model.files import Model, new_model
 from pggan.model.networks import Generator, Network
 
@@ -23,13 +26,16 @@ Array = NDArray[Any]
 SMALL = NetworkConfig(16, fmap_base=32, fmap_max=8, latent_size=6)  # 8, 8 and 4 maps
 
 
-def random_model(config: NetworkConfig, lod: float = 0.0) -> Model:
+STYLE = StyleConfig(16, fmap_base=32, fmap_max=8, latent_size=6, mapping_layers=2)
+
+
+def random_model(config: AnyNetworkConfig, lod: float = 0.0) -> Model:
     """A model all of whose weights and biases are random, with three different networks."""
     model = new_model(config, lod)
     generator = torch.Generator().manual_seed(7)
     for network in model.stored.values():
-        for parameter in network.parameters():
-            parameter.data.normal_(generator=generator)
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.data.normal_(generator=generator)
     return model
 
 
@@ -42,10 +48,11 @@ def layers(network: Network) -> Iterator[tuple[int, str, Array, Array, float]]:
 
 
 @contextmanager
-def foreign_class(full_name: str) -> Iterator[type]:
-    """A class that pickles under another project's name, while the context lasts."""
+def foreign_class(full_name: str, kind: Any = None) -> Iterator[Any]:
+    """A class or function that pickles under another project's name, while the context lasts; None: a new class."""
     module, _, name = full_name.rpartition(".")
-    made = type(name, (), {"__module__": module})
+    made = kind or type(name, (), {})
+    made.__module__, made.__name__, made.__qualname__ = module, name, name
     parts = module.split(".")
     names = [".".join(parts[: end + 1]) for end in range(len(parts))]
     for each in names:
@@ -284,3 +291,219 @@ def torch_bytes(content: Any, *, legacy: bool = False) -> bytes:
     stream = io.BytesIO()
     torch.save(content, stream, _use_new_zipfile_serialization=not legacy)
     return stream.getvalue()
+
+
+def renamed(network: Network, rules: dict[str, str], noise: str = "") -> dict[str, Array]:
+    """A network's arrays by other names: what each pattern finds is replaced; noise maps have numbers."""
+    arrays, maps = {}, 0
+    for name, tensor in network.state_dict().items():
+        if noise and name.endswith(".noise"):
+            name, maps = noise.format(maps), maps + 1
+        for pattern, replacement in rules.items():
+            name = re.sub(pattern, replacement, name)
+        arrays[name] = tensor.numpy()
+    return arrays
+
+
+TENSORFLOW = {
+    "^w_average$": "dlatent_avg",
+    r"^mapping\.(\d+)\.": r"Dense\1/",
+    r"^levels\.4\.out\.": "Output/",
+    r"^levels\.(\d+)\.": r"\1x\1/",
+    r"/const$": "/Const/const",
+    r"/conv\.": "/Conv/",
+    r"/dense\.": "/Dense0/",
+    r"/to_rgb\.": "/ToRGB/",
+    r"/from_rgb\.": "/FromRGB/",
+    r"/skip\.": "/Skip/",
+    r"affine\.": "mod_",
+}
+TENSORFLOW_G = {**TENSORFLOW, r"^4x4/conv1\.": "4x4/Conv/", r"/conv0\.": "/Conv0_up/", r"/conv1\.": "/Conv1/"}
+TENSORFLOW_D = {**TENSORFLOW, r"/conv0\.": "/Conv0/", r"/conv1\.": "/Conv1_down/"}
+
+
+def stylegan2(path: Path, model: Model, *, function: str = "G_synthesis_stylegan2", **options: Any) -> None:
+    """The authors' pickle of StyleGAN2: networks with components, kernels (k, k, in, out), dense weights (in, out)."""
+
+    def variables(network: Network, rules: dict[str, str]) -> dict[str, Any]:
+        stored: dict[str, Any] = {}
+        for name, array in renamed(network, rules, "noise{}").items():
+            if name.endswith("weight"):
+                array = array.T if array.ndim == 2 else array.transpose(2, 3, 1, 0)
+            elif name.endswith("mod_bias"):
+                array = array - 1
+            elif name.endswith("const") or name.startswith("noise"):
+                array = array[None] if array.ndim == 3 else array[None, None]
+            stored[name] = array[()] if array.ndim == 0 else array
+        return stored
+
+    def network(name: str, function: str, stored: dict[str, Any], **components: Any) -> Any:
+        return record(
+            kind,
+            version=4,
+            name=name,
+            static_kwargs={"resolution": model.config.resolution, "label_size": 0, **options},
+            components=components,
+            build_module_src="",
+            build_func_name=function,
+            variables=list(stored.items()),
+        )
+
+    def generator(name: str, stored: dict[str, Any]) -> Any:
+        def some(start: str) -> dict[str, Any]:
+            return {name: array for name, array in stored.items() if re.match(start, name)}
+
+        return network(
+            name,
+            "G_main",
+            {"lod": np.float32(0), **some("dlatent_avg")},
+            synthesis=network("G_synthesis", function, some(r"\d|noise")),
+            mapping=network("G_mapping", "G_mapping", some("Dense")),
+        )
+
+    with foreign_class("dnnlib.tflib.network.Network") as kind:
+        content = (
+            generator("G", variables(model.generator, TENSORFLOW_G)),
+            network("D", "D_stylegan2", variables(model.discriminator, TENSORFLOW_D)),
+            generator("Gs", variables(model.ema, TENSORFLOW_G)),
+        )
+        path.write_bytes(pickle.dumps(content, 4))
+
+
+class Persistent:
+    """An object that pickles as a call of a function, as those of stylegan2-ada-pytorch do."""
+
+    def __init__(self, function: Any, meta: Any) -> None:
+        self.called = (function, (meta,))
+
+    def __reduce__(self) -> Any:
+        return self.called
+
+
+ADA = {
+    r"^w_average$": "mapping.w_avg",
+    r"^embed": "mapping.embed",
+    r"^mapping\.(\d)": r"mapping.fc\1",
+    r"^levels\.": "b",
+    r"to_rgb": "torgb",
+    r"from_rgb": "fromrgb",
+    r"dense": "fc",
+    r"noise$": "noise_const",
+}
+FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]).astype(np.float32) / 64
+
+
+def stylegan2_ada(path: Path, model: Model, *, protocol: int = 4, changes: Any = None, **options: Any) -> None:
+    """stylegan2-ada-pytorch's pickle: modules with their attributes, tensors with bytes of the old container.
+
+    changes: more attributes of modules, by the modules' names.
+    """
+
+    def module(name: str, arrays: dict[str, Array]) -> Any:
+        children: dict[str, dict[str, Array]] = {}
+        own: dict[str, Any] = {"absent": None}
+        for key, array in arrays.items():
+            child, _, rest = key.partition(".")
+            if rest:
+                children.setdefault(child, {})[rest] = array
+            else:
+                own[child] = torch.tensor(array.copy())
+        state = {
+            "training": False,
+            "_parameters": {key: torch.nn.Parameter(value) for key, value in own.items() if key == "weight"},
+            "_buffers": {key: value for key, value in own.items() if key != "weight"},
+            "_non_persistent_buffers_set": set(),
+            "_backward_hooks": OrderedDict(),
+            "_modules": OrderedDict((key, module(f"{name}.{key}", value)) for key, value in children.items()),
+            "_init_kwargs": easy_dict(conv_clamp=256),
+            "act_gain": np.float64(math.sqrt(2)),
+            "bias_gain": 0.01 if ".fc" in name else 1,
+            **(changes or {}).get(name, {}),
+        }
+        if name == "D.b4":
+            state["_modules"]["mbstd"] = module("D.b4.mbstd", {})
+        if name == "D.b4.mbstd":
+            state |= {"group_size": model.config.stddev_group, "num_channels": 1, **options}
+        meta = easy_dict(type="class", version=6, module_src="", class_name="Module", state=state)
+        return Persistent(function, meta)
+
+    with (
+        foreign_class("torch_utils.persistence._reconstruct_persistent_obj", lambda meta: meta) as function,
+        foreign_class("dnnlib.util.EasyDict", type("EasyDict", (dict,), {})) as easy_dict,
+    ):
+        generators = {}
+        for name, network in (("G", model.generator), ("G_ema", model.ema)):
+            arrays = renamed(network, ADA)
+            for key, array in arrays.items():
+                if key.endswith("conv0.weight"):
+                    arrays[key] = turned(array)
+            arrays = {f"{'synthesis.' * key.startswith('b')}{key}": array for key, array in arrays.items()}
+            generators[name] = module(name, {**arrays, "synthesis.b8.resample_filter": FILTER})
+        content = {
+            "training_set_kwargs": {"path": "dataset.zip"},
+            **generators,
+            "D": module("D", {**renamed(model.discriminator, ADA), "b8.conv1.resample_filter": FILTER}),
+            "augment_pipe": None,
+        }
+        path.write_bytes(pickle.dumps(content, protocol))
+
+
+def rosinality(path: Path, model: Model, *, training: bool = False, taps: Array = FILTER) -> None:
+    """rosinality's file, converted from the authors' or of a training run."""
+
+    def block(found: re.Match[str]) -> str:
+        number = int(math.log2(model.config.resolution / int(found[1]))) + 1
+        if found[2] == "from_rgb":
+            return f"convs.0.{int(found[3] == 'bias')}.{found[3]}"
+        part, first = {"conv0": ("conv1", 0), "conv1": ("conv2", 1), "skip": ("skip", 1)}[found[2]]
+        return f"convs.{number}.{part}.{first + (found[3] == 'bias')}.{found[3]}"
+
+    def generator(network: Network) -> dict[str, torch.Tensor]:
+        tensors, noises = {"to_rgbs.0.upsample.kernel": torch.tensor(taps * 4)}, 0
+        for name, tensor in network.state_dict().items():
+            level = name.split(".")[1] if name.startswith("levels") else ""
+            number = int(math.log2(int(level or 4))) - 2  # from 0
+            if name.startswith("mapping"):
+                _, layer, own = name.split(".")
+                tensors[f"style.{int(layer) + 1}.{own}"] = tensor
+            elif name.endswith(".noise"):
+                tensors[f"noises.noise_{noises}"] = tensor[None, None]
+                noises += 1
+            elif name == "levels.4.const":
+                tensors["input.input"] = tensor[None]
+            elif level:
+                _, _, layer, own = name.split(".", 3)
+                if layer == "to_rgb":
+                    where = "to_rgb1" if level == "4" else f"to_rgbs.{number - 1}"
+                else:
+                    where = "conv1" if level == "4" else f"convs.{2 * number - 2 + (layer == 'conv1')}"
+                if own == "weight":
+                    tensors[f"{where}.conv.weight"] = (tensor.flip(2, 3) if layer == "conv0" else tensor)[None]
+                elif own == "bias":
+                    bias = tensor.view(1, -1, 1, 1) if layer == "to_rgb" else tensor
+                    tensors[f"{where}.bias" if layer == "to_rgb" else f"{where}.activate.bias"] = bias
+                elif own == "noise_strength":
+                    tensors[f"{where}.noise.weight"] = tensor.view(1)
+                else:
+                    tensors[f"{where}.conv.modulation.{own.removeprefix('affine.')}"] = tensor
+        return tensors
+
+    def discriminator(network: Network) -> dict[str, torch.Tensor]:
+        tensors = {"convs.1.conv2.0.kernel": torch.tensor(taps)}
+        for name, tensor in network.state_dict().items():
+            name = name.replace("levels.4.conv.weight", "final_conv.0.weight")
+            name = name.replace("levels.4.conv.bias", "final_conv.1.bias")
+            name = name.replace("levels.4.dense", "final_linear.0").replace("levels.4.out", "final_linear.1")
+            tensors[re.sub(r"levels\.(\d+)\.(\w+)\.(\w+)", block, name)] = tensor
+        return tensors
+
+    content: dict[str, Any] = {
+        "g": generator(model.generator),
+        "d": discriminator(model.discriminator),
+        "g_ema": generator(model.ema),
+    }
+    if training:
+        content |= {"args": argparse.Namespace(size=model.config.resolution), "g_optim": {"state": {0: {"step": 1}}}}
+    else:
+        content["latent_avg"] = model.ema.state_dict()["w_average"]
+    torch.save(content, path, _use_new_zipfile_serialization=not training)

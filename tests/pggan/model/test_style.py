@@ -203,7 +203,7 @@ def test_networks_that_do_not_grow_work_at_full_size_only() -> None:
 
 
 def test_labels_are_refused() -> None:
-    with pytest.raises(ValueError, match="no classes"):
+    with pytest.raises(ValueError, match="the network has 0 classes"):
         StyleGenerator(SMALL)(torch.randn(2, 16), torch.eye(2))
 
 
