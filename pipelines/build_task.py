@@ -1,7 +1,7 @@
 """What all tasks of a build share: the options as parameters, and the layout that follows from them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -10,12 +10,14 @@ import luigi
 import luigi.interface
 
 from datatools.errors import DataError, reason
+from datatools.files import as_data_error
 from datatools.parallel import end_with_parent
 from pipelines.interruption import interruptible
 from pipelines.layout import BuildLayout
+from pipelines.locks import wait_for_lock
 from pipelines.options import BuildOptions, RunOptions
 from pipelines.parameters import parameters
-from pipelines.preflight import job_count
+from pipelines.preflight import is_shared, job_count
 from pipelines.progress import ProgressBar
 
 Layout = TypeVar("Layout", bound=BuildLayout)
@@ -28,6 +30,8 @@ class BuildTask(luigi.Task):
 
     vars().update(parameters(BuildOptions))  # as if each were written here
     jobs = parameters(RunOptions)["jobs"]
+    retry_count = 3
+    """Tries of a task, on whatever machine, before a central scheduler gives it up."""
 
     @property
     def layout(self) -> BuildLayout:
@@ -50,6 +54,25 @@ class BuildTask(luigi.Task):
     def job_count(self) -> int:
         """Return the processes, or threads, per shard."""
         return job_count(self.layout, self.run_options)
+
+    def run(self) -> Generator[luigi.Task, None, None] | None:
+        """Do the task's work, alone, unless it is done: a scheduler that lost a worker for a while asks another one."""
+        layout = self.layout
+        if not is_shared(layout):
+            self.make()
+            return None
+        with as_data_error(f"--output-dir {layout.output_dir}"):
+            locks = layout.work_dir / "locks"
+            locks.mkdir(exist_ok=True)
+            lock = wait_for_lock(locks / f"{self.task_family}-{getattr(self, 'index', 0)}")
+        with closing(lock):
+            if not self.complete():
+                self.make()
+        return None
+
+    def make(self) -> None:
+        """Make the task's output."""
+        raise NotImplementedError
 
     def __str__(self) -> str:
         """Return a short name for log lines: Luigi would list every parameter of every task."""

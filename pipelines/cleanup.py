@@ -17,6 +17,7 @@ LEFTOVERS = {
     "faces": rf"{_SHARD}-\d+\.rgb|\.{_SHARD}-\d+\.rgb\.(partial|unfinished)",
     "build": rf"{_SHARD}\.h5|\.{_SHARD}\.(h5|rgb)\.(partial|unfinished)",
     **dict.fromkeys(("landmarks", "checks"), rf"{_SHARD}\.json|\.({_SHARD}|found)\.json\.(partial|unfinished)"),
+    "locks": r"[A-Za-z]+-\d+",
     "times": r"\.?[A-Za-z]+-[0-9a-f]{10}\.(json|csv)(\.partial)?",
 }
 """Folder in the work folder -> names of files in it that a finished build no longer needs.

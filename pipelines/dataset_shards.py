@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ from datatools.pyramid.levels import level_resolutions
 from datatools.sources.pictures import PictureSource, SourcePicture, Unusable
 from datatools.text import byte_size, counted
 from pipelines.layout import digest_of
-from pipelines.preflight import free_space, lock_file
+from pipelines.locks import Lock, lock_folder
+from pipelines.preflight import free_space
 
 NO_LANDMARKS = np.full((5, 2), np.nan)
 
@@ -125,9 +126,9 @@ class DataSetLayout:
         return "\n".join(lines)
 
 
-def lock(layout: DataSetLayout) -> IO[bytes]:
-    """Lock the work folder while the returned file is open. Raises DataError where another build holds it."""
-    return lock_file(layout.work_dir / "lock", layout.work_dir)
+def lock(layout: DataSetLayout) -> Lock:
+    """Lock the work folder until the returned lock is closed. Raises DataError where another build holds it."""
+    return lock_folder(layout.work_dir / "lock", layout.work_dir)
 
 
 def write_shard(layout: DataSetLayout, index: int) -> None:

@@ -226,6 +226,12 @@ class BuildLayout(BuildInputs):
         layout = (*self.values("layout"), datatools.__version__)
         return digest_of(self.ranking_digest, self._recipe(self.restorer), *self.values("scores"), layout)
 
+    @property
+    def identity(self) -> str:
+        """Return what processes that share the build's work have in common: the content and how it is divided."""
+        content = self.stored() if self.search is not None else self.build_digest  # not known before the search
+        return digest_of(content, self.shard_size, datatools.__version__)
+
     def _check_attributes(self) -> dict[str, str | int | float]:
         """Return what the file says of the check of landmarks."""
         if self._checked is None or self.search is None:

@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import queue
 import sys
+import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -14,10 +15,12 @@ import luigi
 import luigi.interface
 import luigi.worker
 from luigi.configuration import get_config
+from luigi.task_status import DONE
 
-from datatools.console import stderr_lost
+from datatools.console import say, stderr_lost
 from datatools.errors import DataError
 from datatools.parallel import check_processes, end_children_with_parent
+from pipelines.interruption import is_luigi_command
 from pipelines.options import RunOptions
 from pipelines.parameters import parameters
 
@@ -72,6 +75,24 @@ class _CheckingWorker(luigi.worker.Worker):
             task.before_work()
         return bool(super().add(task, *args, **kwargs))
 
+    def run(self) -> bool:
+        """Run until nothing is left to do, also for other workers; then all is well if the build is complete."""
+        succeeded = bool(super().run())
+        if not has_central_scheduler():
+            return succeeded
+        while self._scheduler.count_pending(worker=self._id)["running_tasks"]:
+            time.sleep(self._config.wait_interval)
+        history = self._add_task_history
+        if history and history[0][0].complete():
+            tasks = {task for task, *_ in history}
+            own = {task for task, status, _ in history if status == DONE}
+            history += [(task, DONE, True) for task in tasks - own]
+            self._get_work_response_history.clear()  # of tasks that others were at: a failure in Luigi's exit code
+            self.run_succeeded = True
+            if history[0][0] not in own:
+                say(history[0][0].results())
+        return self.run_succeeded
+
 
 class _LostLog(logging.Handler):
     """Writes to a file what Luigi logs while stderr does not arrive, and the line before, which may be lost, too."""
@@ -97,6 +118,12 @@ def keep_lost_log(path: Path) -> None:
     logging.getLogger("luigi-interface").addHandler(_LostLog(path))
 
 
+def has_central_scheduler() -> bool:
+    """Return whether this is a `luigi` command whose tasks a server hands out, to others as well."""
+    local = luigi.interface.core().local_scheduler or "--local-scheduler" in sys.argv
+    return is_luigi_command() and not local
+
+
 def apply_luigi_defaults() -> None:
     """Fill in what neither a configuration file nor the command line says."""
     config = get_config()
@@ -110,12 +137,17 @@ def apply_luigi_defaults() -> None:
     default("core", "log_level", "INFO")
     # Builds lock their output folder themselves; Luigi's lock is per command line and stays in /tmp when killed.
     default("core", "no_lock", "true")
-    wants_scheduler = any(argument.startswith("--scheduler-") for argument in sys.argv) or any(
+    names_scheduler = any(argument.startswith(("--scheduler-host", "--scheduler-url")) for argument in sys.argv)
+    if names_scheduler:
+        config.set("core", "local_scheduler", "false")  # also where luigi.cfg has the default
+    elif not any(
         config.has_option("core", name)
-        for name in ("default-scheduler-host", "default-scheduler-url", "scheduler_host")
-    )
-    if not wants_scheduler:
+        for name in ("default-scheduler-host", "default-scheduler-url", "scheduler_host", "scheduler_url")
+    ):
         default("core", "local_scheduler", "true")
+    if has_central_scheduler():
+        # There may be work as long as that of other workers is not done: they may fail, or vanish.
+        default("worker", "keep_alive", "true")
     _take_workers(config)
     vars(luigi.worker)["Worker"] = _CheckingWorker
     # Luigi's own warning has two lines, and a place in its code.

@@ -1,11 +1,10 @@
 """Before work starts: can the options lead to a file, will it fit on the disk, is no other build at work there."""
 
-import fcntl
+import os
 import shutil
-import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from datatools.console import say
 from datatools.errors import DataError
@@ -20,14 +19,15 @@ from pipelines.cleanup import forget
 from pipelines.face_search import FaceSearch
 from pipelines.freshness import pyramid_is_fresh, scores_are_fresh
 from pipelines.layout import BuildLayout
+from pipelines.locks import Lock, lock_folder
 from pipelines.options import RunOptions, check_values
 from pipelines.unfinished import unfinished_path
 
-_locks: dict[Path, IO[bytes]] = {}
-"""Work folder -> its lock, open for as long as this process lives."""
+_locks: dict[Path, Lock] = {}
+"""Work folder -> its lock, kept for as long as this process lives."""
 
-LOCK_PATIENCE = 3.0
-"""Seconds to wait for the lock of another build, which may have been killed just now."""
+_shared: set[Path] = set()
+"""Work folders that other processes may work in for the same build."""
 
 
 class NoPhotosError(DataError):
@@ -103,7 +103,7 @@ def _list_rejected(layout: BuildLayout) -> str:
     if layout.pyramid_path.exists() or not layout.early_rejections:
         return ""
     try:
-        with lock_output(layout):
+        with closing(lock_output(layout)):
             forget(layout, "ranking")
             write_rejected_csv(layout.rejected_csv, layout.early_rejections)
     except (DataError, OSError):  # another build is running there, or the folder cannot be written
@@ -111,10 +111,11 @@ def _list_rejected(layout: BuildLayout) -> str:
     return f"; {layout.rejected_csv} lists the rejected entries"
 
 
-def claim_output(layout: BuildLayout, *, candidates_are_known: bool = True) -> bool:
+def claim_output(layout: BuildLayout, *, candidates_are_known: bool = True, shared: bool = False) -> bool:
     """Check the output folder, say what is notable about the source, and lock the folder until this process ends.
 
     candidates_are_known: else space and source are left to `check_photos_fit`, after the search for faces.
+    shared: let other processes that make the same build work in the folder, too.
 
     Returns whether this was done; False where this process holds the lock already.
     """
@@ -123,8 +124,15 @@ def claim_output(layout: BuildLayout, *, candidates_are_known: bool = True) -> b
     check_replaceable(layout.report_dir)
     if candidates_are_known:
         check_photos_fit(layout)
-    _locks[layout.work_dir] = lock_output(layout)
+    _locks[layout.work_dir] = lock_output(layout, shared=shared)
+    if shared:
+        _shared.add(layout.work_dir)
     return True
+
+
+def is_shared(layout: BuildLayout) -> bool:
+    """Return whether this process, or the one that forked it, shares the build's work with others."""
+    return layout.work_dir in _shared
 
 
 def check_photos_fit(layout: BuildLayout) -> None:
@@ -195,47 +203,18 @@ def check_space(layout: BuildLayout) -> None:
         )
 
 
-def lock_output(layout: BuildLayout) -> IO[bytes]:
-    """Make the output folder, and lock it while the returned file is open: at most until the process ends.
+def lock_output(layout: BuildLayout, *, shared: bool = False) -> Lock:
+    """Make the output folder, and lock it until the returned lock is closed: at most until the process ends.
 
     Raises DataError when another build holds it, or it cannot be written.
     """
-    probe = partial_path(layout.output_dir / "write-test")
+    probe = partial_path(layout.output_dir / f"write-test-{os.getpid()}")
     with as_data_error(f"--output-dir {layout.output_dir}"):
         layout.work_dir.mkdir(parents=True, exist_ok=True)
-        stream = lock_file(layout.work_dir / "lock", layout.output_dir)
+        lock = lock_folder(layout.work_dir / "lock", layout.output_dir, layout.identity if shared else None)
         probe.write_bytes(b"x")
         probe.unlink()
-    return stream
-
-
-def lock_file(path: Path, folder: Path) -> IO[bytes]:
-    """Open a file, and lock it while it is open: at most until the process ends.
-
-    Raises DataError, which names `folder`, when another build holds it; OSError when it cannot be written.
-    """
-    stream = path.open("ab")
-    if not _locked(stream):
-        stream.close()
-        raise DataError(f"another build is running in {folder}; wait for it or choose another folder")
-    return stream
-
-
-def _locked(stream: IO[bytes]) -> bool:
-    """Return whether the file could be locked, within the time that the processes of a killed build may need to end."""
-    deadline = time.monotonic() + LOCK_PATIENCE
-    while True:
-        try:
-            # not by filelock: a killed build's workers must hold it too, and its soft lock would outlive a kill
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.1)
-        except OSError:
-            return True  # some network file systems know no locks
-        else:
-            return True
+    return lock
 
 
 def notes(layout: BuildLayout) -> list[str]:

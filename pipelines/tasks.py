@@ -5,6 +5,8 @@ have depends on the faces, so the build asks for them after the search.
 
 A task's output exists only when it is complete, and its name holds a digest of everything that decides about its
 content (`pipelines.layout`): changed options never meet old files, and the same command resumes where it stopped.
+Several processes, on several machines, may make one build together: a central scheduler hands its tasks out
+(docs/cluster.md).
 """
 
 from collections.abc import Generator
@@ -29,7 +31,7 @@ from pipelines.freshness import (
     scores_are_fresh,
 )
 from pipelines.layout import BuildLayout
-from pipelines.luigi_setup import check_configuration, keep_lost_log
+from pipelines.luigi_setup import check_configuration, has_central_scheduler, keep_lost_log
 from pipelines.options import RunOptions
 from pipelines.parameters import parameters
 from pipelines.preflight import check, check_photos_fit, check_search, claim_output, describe_search
@@ -62,7 +64,7 @@ class FindShard(BuildTask):
     def complete(self) -> bool:
         return shard_is_fresh(self.search, self.index)
 
-    def run(self) -> None:
+    def make(self) -> None:
         search, number, shards = self.search, self.index + 1, self.search.shards
         photos = len(search.names_of(self.index))
         before = sum(len(search.names_of(i)) for i in range(shards) if shard_path(search, i).exists())
@@ -84,7 +86,7 @@ class FindFaces(BuildTask):
         """Return a path next to what was found, so that both stay for later builds."""
         return search_of(self.layout).found.folder / "time.json"
 
-    def run(self) -> None:
+    def make(self) -> None:
         search = search_of(self.layout)
         with (
             self.work(f"writing {search.found.table}", "landmarks"),
@@ -121,7 +123,7 @@ class ScoreShard(BuildTask):
         """Return a path next to the scores, so that both stay for later builds."""
         return self.layout.score_path(self.index).with_suffix(".json")
 
-    def run(self) -> None:
+    def make(self) -> None:
         layout, number = self.layout, self.index + 1
         photos, before = len(layout.shard_candidates(self.index)), layout.scored_photos()
         what, name = f"score shard {number} of {layout.score_shards}", f"score {number}/{layout.score_shards}"
@@ -142,7 +144,7 @@ class Rank(BuildTask):
     def complete(self) -> bool:
         return ranking_is_fresh(self.layout)
 
-    def run(self) -> None:
+    def make(self) -> None:
         count = len(self.layout.usable)
         with self.work("ranking", "rank"), stopwatch(self.timing(), "rank", count):
             write_ranking(self.layout)
@@ -171,7 +173,7 @@ class BuildShard(BuildTask):
         layout = self.layout
         return self.requires().complete() and (build_shard_is_fresh(layout, self.index) or pyramid_is_fresh(layout))
 
-    def run(self) -> None:
+    def make(self) -> None:
         if self.complete():
             return  # Luigi asked before there was a ranking
         layout, number = self.layout, self.index + 1
@@ -193,7 +195,7 @@ class Join(BuildTask):
     def complete(self) -> bool:
         return ranking_is_fresh(self.layout) and pyramid_is_fresh(self.layout)
 
-    def run(self) -> None:
+    def make(self) -> None:
         if self.complete():
             return  # Luigi asked before there was a ranking
         layout = self.layout
@@ -216,7 +218,7 @@ class Verify(BuildTask):
     def complete(self) -> bool:
         return bool(self.output().exists() and self.requires().complete())
 
-    def run(self) -> None:
+    def make(self) -> None:
         layout = self.layout
         with (
             self.work(f"verifying {layout.pyramid_path}", "verify", layout.chosen_count) as progress,
@@ -239,7 +241,7 @@ class Report(BuildTask):
         page = self.layout.report_dir / "index.html"
         return bool(self.output().exists() and page.exists() and all(task.complete() for task in self.requires()))
 
-    def run(self) -> None:
+    def make(self) -> None:
         layout = self.layout
         verify, rank = self.requires()
         join = self.clone(Join)
@@ -300,7 +302,7 @@ class Build(BuildTask):
 
     def claim(self, *, candidates_are_known: bool = True) -> None:
         """Claim the output folder, once in this process; see `claim_output`."""
-        if claim_output(self.layout, candidates_are_known=candidates_are_known):
+        if claim_output(self.layout, candidates_are_known=candidates_are_known, shared=has_central_scheduler()):
             forget_stages()
             keep_lost_log(self.layout.work_dir / "log.txt")
 

@@ -53,6 +53,7 @@ SLOW = (
     "tests/pipelines/test_build_faults.py",
     "tests/pipelines/test_build_kill.py",
     "tests/pipelines/test_choose.py",
+    "tests/pipelines/test_cluster.py",
     "tests/pipelines/test_datasets.py",
     "tests/pipelines/test_dry_run.py",
     "tests/pipelines/test_excluding.py",
