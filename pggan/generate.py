@@ -3,6 +3,7 @@
 \b
 --seeds      a PNG file for every seed, or with --grid for every grid of them
 --slerp      a PNG file, each row of which goes from one seed to the next
+--mix        PNG files, grids that mix the styles of two seeds
 --video      a film in which all pictures change smoothly, and that has no end
 --progress   with --video: time-lapse of a training run
 """
@@ -28,8 +29,10 @@ from datatools.text import counted
 from pggan.config.style import StyleConfig
 from pggan.media.grids import save_grid, tile
 from pggan.media.latents import Change, best_first, critic_scores, slerp, truncation_of
+from pggan.media.styles import mixing_grid, places_of, style_generator, w_of
 from pggan.media.video import (
     Frame,
+    Space,
     Walk,
     enlarged,
     find_encoder,
@@ -39,7 +42,7 @@ from pggan.media.video import (
     walk_frames,
     write_film,
 )
-from pggan.model.files import Model, render
+from pggan.model.files import Model, render, render_styles
 from pggan.model.style import Look, StyleGenerator
 from pggan.training.distributed import choose_device
 from pggan.training.models import load_model, use_fastest_threads
@@ -52,6 +55,7 @@ Examples:
   python -m pggan.generate --model final.safetensors --out pictures --seeds 0-31 --grid 8x4
   python -m pggan.generate --model runs/faces --out pictures --seeds 0-999 --curate 32 --grid 8x4
   python -m pggan.generate --model runs/faces --out pictures --slerp 3,17,42 --steps 8
+  python -m pggan.generate --model runs/style --out pictures --mix 85,100,75 --columns 55,821 --truncation 0.7
   python -m pggan.generate --model runs/faces --video film.mp4 --grid 4x2 --seconds 60
   python -m pggan.generate --progress runs/faces --video training.mp4
 
@@ -75,8 +79,12 @@ PROGRESS_SECONDS, PROGRESS_FPS = 20.0, 30
 COMMON = {"model", "ema_kimg", "label", "truncation", "centre", "noise", "device"}
 USES = {
     "pictures": ("pictures of --seeds", COMMON | {"out", "seeds", "grid", "curate"}),
-    "strip": ("rows of --slerp", COMMON | {"out", "slerp_seeds", "steps", "zoom"}),
-    "walk": ("the film of --video", COMMON | {"video", "seconds", "fps", "smooth_seconds", "grid", "seed", "zoom"}),
+    "strip": ("rows of --slerp", COMMON | {"out", "slerp_seeds", "steps", "zoom", "space"}),
+    "mix": ("grids of --mix", COMMON | {"out", "mix", "columns", "layers", "zoom"}),
+    "walk": (
+        "the film of --video",
+        COMMON | {"video", "seconds", "fps", "smooth_seconds", "grid", "seed", "zoom", "space"},
+    ),
     "progress": ("the film of --progress", {"progress", "video", "seconds", "fps", "device"}),
 }
 
@@ -102,6 +110,25 @@ USES = {
     default=8,
     show_default=True,
     help="Number of pictures in a row of --slerp.",
+)
+@click.option(
+    "--mix",
+    metavar="SEEDS",
+    help="Seeds of a grid's rows; makes pictures with their styles, and some of each of --columns.",
+)
+@click.option("--columns", metavar="SEEDS", default="0-4", show_default=True, help="Seeds of the columns of --mix.")
+@click.option(
+    "--layers",
+    default="coarse,middle,fine",
+    show_default=True,
+    help="Styles that --mix takes from the columns, one grid each; also places such as 0-3.",
+)
+@click.option(
+    "--space",
+    type=click.Choice(["z", "w"]),
+    default="z",
+    show_default=True,
+    help="Where films and rows of --slerp go from one picture to the next: latents, or w of style-based models.",
 )
 @click.option("--video", type=PathOption(dir_okay=False), help="Film to write, .mp4.")
 @click.option("--progress", type=PathOption(), help="Run folder whose snapshots the film shows.")
@@ -146,6 +173,10 @@ def main(
     curate: int | None,
     slerp_seeds: str | None,
     steps: int,
+    mix: str | None,
+    columns: str,
+    layers: str,
+    space: Space,
     video: Path | None,
     progress: Path | None,
     seconds: float | None,
@@ -159,7 +190,8 @@ def main(
     noise: str,
     device: str,
 ) -> None:
-    use = "progress" if progress else "strip" if slerp_seeds is not None else "walk" if video else "pictures"
+    of_seeds = "mix" if mix is not None else "strip" if slerp_seeds is not None else "walk" if video else "pictures"
+    use = "progress" if progress else of_seeds
     check_options(click.get_current_context(), use)
     if progress is not None:
         assert video is not None
@@ -184,7 +216,7 @@ def main(
             raise DataError(f"--noise {noise}: the model has no noise maps; it is for style-based models")
     if video is not None:
         walk = Walk(seconds or Walk.seconds, fps or Walk.fps, smooth_seconds, size or (1, 1), seed, zoom)
-        frames = walk_frames(loaded, walk, label=label, change=change)
+        frames = walk_frames(loaded, walk, label=label, change=change, space=space)
         if walk.frames * walk.cells >= MANY:
             use_fastest_threads(loaded)
         if walk.stands_still:
@@ -197,8 +229,11 @@ def main(
         use_fastest_threads(loaded)
     with as_data_error(f"--out {out}"):
         out.mkdir(parents=True, exist_ok=True)
-        if slerp_seeds is not None:
-            written = write_strip(loaded, out, chosen, steps, zoom or 1, label, change)
+        if mix is not None:
+            seeds_of_both = parse_ranges(mix, "--mix"), parse_ranges(columns, "--columns")
+            written = write_mixed(loaded, out, *seeds_of_both, layers.split(","), zoom or 1, label)
+        elif slerp_seeds is not None:
+            written = write_strip(loaded, out, chosen, steps, zoom or 1, label, change, space)
         else:
             if curate is not None:
                 chosen = curated(loaded, chosen, curate, label, change)
@@ -262,8 +297,34 @@ def write_pictures(
     return f"{counted(written, 'file')} of {counted(len(seeds), 'picture')} of {side} x {side} pixels"
 
 
+def write_mixed(
+    model: Model,
+    out: Path,
+    rows: Sequence[int],
+    columns: Sequence[int],
+    layers: Sequence[str],
+    zoom: int,
+    label: int | None,
+) -> str:
+    """Write a file with a grid of mixed styles for each of `layers`; return what was written, in words."""
+    config = style_generator(model, "mix", ",".join(map(str, rows))).config
+    places = {name: places_of(config, name) for name in layers}
+    for name, of_columns in places.items():
+        grid = tile(mixing_grid(model, rows, columns, of_columns, label), 1 + len(columns))
+        save_png(out / f"mix-{name}.png", enlarged(grid, zoom))
+    size = f"{counted(len(rows), 'row')} of {counted(len(columns), 'column')}"
+    return f"{', '.join(f'mix-{name}.png' for name in places)}, {size},"
+
+
 def write_strip(
-    model: Model, out: Path, seeds: Sequence[int], steps: int, zoom: int, label: int | None, change: Change
+    model: Model,
+    out: Path,
+    seeds: Sequence[int],
+    steps: int,
+    zoom: int,
+    label: int | None,
+    change: Change,
+    space: Space,
 ) -> str:
     """Write a file with a row for each two neighbouring seeds: `steps` pictures at equal distances on their arc.
 
@@ -275,6 +336,12 @@ def write_strip(
     rows = []
     for first, second in itertools.pairwise(seeds):
         ends = model.latents([first, second])
+        if space == "w":
+            generator = style_generator(model, "space", space)
+            w = w_of(generator, ends, model.labels(label, [first] * 2)).cpu()
+            ws = generator.broadcast(torch.lerp(w[:1], w[1:], torch.from_numpy(shares)[:, None]))
+            rows.append(render_styles(generator, ws, model.lod))
+            continue
         latents = slerp(ends[:1], ends[1:], torch.from_numpy(shares)[:, None])  # (steps, latent_size)
         rows.append(render(model.ema, change(latents), model.labels(label, [first] * steps), model.lod))
     path = out / f"slerp{seeds[0]:06d}.png"

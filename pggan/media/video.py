@@ -12,22 +12,26 @@ import shutil
 import subprocess
 import tempfile
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from datatools.errors import DataError, reason
 from datatools.files import as_data_error, atomic_path, partial_path
 from datatools.images import ImageError, read_rgb, save_png
 from pggan.media.grids import tile
 from pggan.media.latents import Change, Loop
-from pggan.model.files import BATCH_PIXELS, Model, render
+from pggan.media.styles import StyleLoop, style_generator
+from pggan.model.files import BATCH_PIXELS, Model, render, render_styles
 
 Frame = NDArray[np.uint8]  # (H, W, 3) RGB
+Space = Literal["z", "w"]
 
 LARGEST = 8192  # pixels on a side: what players of H.264 show at most
 ENLARGED = (1920, 512)  # pixels across and lines that films of small pictures are enlarged to, at most
@@ -68,6 +72,13 @@ class Walk:
         return self.grid[0] * self.grid[1]
 
     @property
+    def keys(self) -> int:
+        """Return the number of latents whose w a film through w passes: they are as far apart as smoothed noise needs
+        to become another one, four deviations of the Gaussian.
+        """
+        return max(2, round(self.seconds / (4 * self.smooth_seconds)))
+
+    @property
     def stands_still(self) -> bool:
         """Return whether smoothing takes nearly everything: the slowest wave has less than a tenth of its strength."""
         return self.smooth_seconds > 0.34 * self.seconds
@@ -85,7 +96,9 @@ class Walk:
         return zoom
 
 
-def walk_frames(model: Model, walk: Walk, *, label: int | None = None, change: Change | None = None) -> Iterator[Frame]:
+def walk_frames(
+    model: Model, walk: Walk, *, label: int | None = None, change: Change | None = None, space: Space = "z"
+) -> Iterator[Frame]:
     """Yield frames of an interpolation film; a function of the model and the arguments.
 
     The paper's films in the same way: latents of all frames drawn, smoothed over time with a Gaussian with wrap-around,
@@ -94,25 +107,45 @@ def walk_frames(model: Model, walk: Walk, *, label: int | None = None, change: C
 
     Args:
         change: is applied to latents (n, latent_size) before the generator.
+        space: "w": the film goes through w instead, from the w of one latent vector to that of another (`StyleLoop`).
 
-    Raises DataError, before the first frame, for frames that are too large.
+    Raises DataError, before the first frame, for frames that are too large, and for "w" of a progressive GAN.
     """
     resolution = model.level.resolution
     zoom = walk.enlargement(resolution)
-    loop = Loop(walk.cells, model.config.latent_size, walk.seed, walk.smooth_seconds / walk.seconds)
     labels = model.labels(label, range(walk.seed, walk.seed + walk.cells))
+    pictures_at = _in_w(model, walk, labels) if space == "w" else _in_z(model, walk, labels, change)
     at_once = max(1, BATCH_PIXELS // (walk.cells * resolution**2))
 
     def frames() -> Iterator[Frame]:
         for start in range(0, walk.frames, at_once):
             numbers = np.arange(start, min(start + at_once, walk.frames))
-            latents = loop(numbers / walk.frames).flatten(0, 1)  # (frames cells, latent_size)
-            own = None if labels is None else labels.repeat(len(numbers), 1)
-            pictures = render(model.ema, latents if change is None else change(latents), own, model.lod)
+            pictures = pictures_at(numbers / walk.frames)
             for cells in pictures.reshape(len(numbers), walk.cells, *pictures.shape[1:]):
                 yield enlarged(tile(cells, walk.grid[0]), zoom)
 
     return frames()
+
+
+PicturesAt = Callable[[NDArray[np.float64]], NDArray[np.uint8]]
+"""Pictures (n cells, r, r, 3) at times 0..1."""
+
+
+def _in_z(model: Model, walk: Walk, labels: Tensor | None, change: Change | None) -> PicturesAt:
+    loop = Loop(walk.cells, model.config.latent_size, walk.seed, walk.smooth_seconds / walk.seconds)
+
+    def at(times: NDArray[np.float64]) -> NDArray[np.uint8]:
+        latents = loop(times).flatten(0, 1)  # (frames cells, latent_size)
+        own = None if labels is None else labels.repeat(len(times), 1)
+        return render(model.ema, latents if change is None else change(latents), own, model.lod)
+
+    return at
+
+
+def _in_w(model: Model, walk: Walk, labels: Tensor | None) -> PicturesAt:
+    generator = style_generator(model, "space", "w")
+    loop = StyleLoop(generator, walk.cells, walk.seed, walk.keys, labels)
+    return lambda times: render_styles(generator, generator.broadcast(loop(times).flatten(0, 1)), model.lod)
 
 
 def enlarged(picture: Frame, zoom: int) -> Frame:

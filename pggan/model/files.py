@@ -1,7 +1,7 @@
 """Model files: safetensors with everything that rebuilds the networks; no date, path or machine."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -151,21 +151,37 @@ def render(
     `noise_seeds`: of each picture's noise maps, for a style-based generator; None: those of its `look`.
     """
     device = next(generator.parameters()).device
-    resolution = Level(generator.config.resolution, lod).resolution
-    step = max(1, (BATCH_PIXELS if device.type == "cpu" else DEVICE_PIXELS) // resolution**2)
-    pieces = []
-    for start in range(0, len(latents), step):
-        some = slice(start, start + step)
+
+    def make(some: slice) -> Tensor:
         own = None if labels is None else labels[some].to(device)
         given = latents[some].to(device)
         if noise_seeds is not None and isinstance(generator, StyleGenerator):
             noise, _ = seeded_noise(generator.noise_sides(lod), noise_seeds[some], device)
-            pieces.append(to_bytes(generator(given, own, lod, noise=noise)))
-        else:
-            pieces.append(to_bytes(generator(given, own, lod)))
-    pictures = np.concatenate(pieces)
-    repeats = generator.config.resolution // resolution if full else 1
+            return generator(given, own, lod, noise=noise)
+        made: Tensor = generator(given, own, lod)
+        return made
+
+    level = Level(generator.config.resolution, lod)
+    pictures = _in_parts(make, len(latents), level.resolution, device)
+    repeats = level.full // level.resolution if full else 1
     return pictures.repeat(repeats, axis=1).repeat(repeats, axis=2)
+
+
+@torch.no_grad()
+def render_styles(generator: StyleGenerator, ws: Tensor, lod: float) -> NDArray[np.uint8]:
+    """Return (n, r, r, 3) uint8 RGB of ws (n, places, W), truncated and with the noise of the generator's `look`."""
+    device, look = generator.w_average.device, generator.look
+
+    def make(some: slice) -> Tensor:
+        return generator.synthesize(generator.truncate(ws[some].to(device), look.psi, look.cutoff), lod)
+
+    return _in_parts(make, len(ws), Level(generator.config.resolution, lod).resolution, device)
+
+
+def _in_parts(make: Callable[[slice], Tensor], count: int, resolution: int, device: torch.device) -> NDArray[np.uint8]:
+    """Return (count, r, r, 3) uint8 of what `make` makes of so many at a time."""
+    step = max(1, (BATCH_PIXELS if device.type == "cpu" else DEVICE_PIXELS) // resolution**2)
+    return np.concatenate([to_bytes(make(slice(start, start + step))) for start in range(0, count, step)])
 
 
 def save_model(
