@@ -19,10 +19,13 @@ from datatools.errors import DataError, SettingError
 from datatools.files import as_data_error, atomic_path, check_writable
 from datatools.progress import Progress
 from datatools.text import byte_size, counted
-from pggan.metrics.compare import METRICS, Options, check, check_described, describe_reals, measure
+from pggan.metrics.compare import describe_reals, measure
+from pggan.metrics.distances import DISTANCE, DISTANCE_HELP, DistanceName
 from pggan.metrics.extractors import FID_RESIZE, FID_RESIZE_HELP, WEIGHTS_HELP, WeightFiles, with_networks
 from pggan.metrics.image_sets import FolderSet, ImageSet, open_set
 from pggan.metrics.inception import FidResize
+from pggan.metrics.options import METRICS, Options, check, check_described
+from pggan.metrics.path_length import PATHS
 from pggan.metrics.reference import Reference, read_reference, write_reference
 from pggan.metrics.results import Results
 from pggan.subject import Subject, open_sets
@@ -36,6 +39,7 @@ Examples:
   python -m pggan.evaluate --images pictures --reals celebahq.h5 --metrics swd --num-images 2000
   python -m pggan.evaluate --reals celebahq.h5 --write-reference celebahq-fid.safetensors --metrics fid
   python -m pggan.evaluate --model final.safetensors --reference celebahq-fid.safetensors --metrics fid
+  python -m pggan.evaluate --model stylegan.safetensors --metrics ppl --weights lpips=lpips.pth
 
 \b
 SWD     Sliced Wasserstein distance times 1000 by level of detail; smaller is better. The floor is the distance
@@ -46,6 +50,8 @@ lpips   Distance within a set: low values mean mode collapse; needs weights: --w
 fid, kid, is, pr, dc (Fréchet and kernel distance, inception score, precision and recall, density and coverage) use the
         Inception network, and need torch-fidelity: pip install --no-deps 'torch-fidelity>=0.4,<0.5'
 fd-dinov2, kd-dinov2, dc-dinov2 use DINOv2, and need its weights: --weights dinov2=FILE
+ppl     Perceptual path length of style-based models, of as many pairs as --num-images says; needs no reals, but
+        --weights lpips=FILE, or --distance pixels. ppl is that of StyleGAN2's tables; docs/style.md has the others.
 """
 DEFAULT_IMAGES = 16_384
 CACHE = "metrics-cache"
@@ -97,6 +103,7 @@ OLD_NAMES = {"against": "images", "h5": "reals"}
 @click.option("--weights", type=WeightFiles(), help=f"{WEIGHTS_HELP}  [default: Inception's are downloaded]")
 @click.option("--inception", type=PathOption(), hidden=True)  # an older name of --weights inception=FILE
 @click.option("--fid-resize", type=FID_RESIZE, default="tensorflow", show_default=True, help=FID_RESIZE_HELP)
+@click.option("--distance", type=DISTANCE, default="lpips", show_default=True, help=DISTANCE_HELP)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 def main(
     model: Path | None,
@@ -115,6 +122,7 @@ def main(
     weights: dict[str, Path] | None,
     inception: Path | None,
     fid_resize: FidResize,
+    distance: DistanceName,
     device: str,
 ) -> None:
     if metrics is None:
@@ -125,7 +133,9 @@ def main(
     if inception is not None:
         weights = {"inception": inception} | (weights or {})
     chosen = choose_device(device)
-    open_networks = partial(with_networks, metrics=names, weights=weights, fid_resize=fid_resize, download=True)
+    open_networks = partial(
+        with_networks, metrics=names, weights=weights, fid_resize=fid_resize, distance=distance, download=True
+    )
     if reference_out is not None:
         if reals_path is None or any((model, images, reference)):
             raise SettingError("write_reference", f"{reference_out}: is made of --reals alone; nothing is measured")
@@ -135,13 +145,13 @@ def main(
     if resolution is not None:
         raise SettingError("resolution", f"{resolution}: is for --write-reference; sets are compared at their own size")
     given = reals_path or (read_reference(reference) if reference else None)
-    if given is None or (reals_path and reference):
+    if (given is None and not set(names) <= PATHS.keys()) or (reals_path and reference):
         raise DataError("name real images, --reals FILE or FOLDER, or their statistics, --reference FILE, not both")
     subject, reals = open_sets(model, ema_kimg, images, given, seed, chosen)
     if mirror is None and subject.mirror is None and isinstance(reals, Reference):
         mirror = reals.mirror
     options = Options(
-        count=num_images or min(DEFAULT_IMAGES, subject.images.count, reals.count),
+        count=num_images or min(DEFAULT_IMAGES, subject.images.count, reals.count if reals else DEFAULT_IMAGES),
         seed=seed,
         mirror=bool(subject.mirror) if mirror is None else mirror,
         device=chosen,
@@ -152,24 +162,27 @@ def main(
     with progress_bars() as progress:
         results = measure(subject.images, reals, names, options, progress)
     notes = [*subject.notes, *results.notes]
-    if subject.mirror is None and mirror is None:
+    if reals is not None and subject.mirror is None and mirror is None:
         notes.insert(0, "whether the training mirrored reals is not known: they are not mirrored; see --mirror")
-    notes += [*left_out(subject.images), *left_out(reals)]
+    notes += [*left_out(subject.images), *(left_out(reals) if reals else [])]
     if num_images is None and options.count < DEFAULT_IMAGES:
         notes.append(f"there are no more than {options.count} images of either set, the paper has {DEFAULT_IMAGES}")
     show(subject, reals, results, options, notes)
     if json_path is None:
         check_printed()
     else:
-        about = {"what": subject.title, "reals": reals.name, "digest": reals.digest, "mirror": options.mirror}
+        about: dict[str, Any] = {"what": subject.title, "reals": None, "digest": None}
+        if reals is not None:
+            about |= {"reals": reals.name, "digest": reals.digest, "mirror": options.mirror}
         write_json(json_path, {**results.to_json(), **about, "fading": subject.fading, "seed": seed, "notes": notes})
 
 
-def show(subject: Subject, reals: ImageSet, results: Results, options: Options, notes: list[str]) -> None:
+def show(subject: Subject, reals: ImageSet | None, results: Results, options: Options, notes: list[str]) -> None:
     """Print what was measured, a table of the results, and notes."""
     changes = f"{' mirrored' if options.mirror else ''}{f', faded by {subject.fading:.2f}' if subject.fading else ''}"
     size = f"{results.resolution} x {results.resolution}"
-    click.echo(f"{subject.title}: {results.count} images of {size}, against {reals.name}{changes}")
+    against = "" if reals is None else f", against {reals.name}{changes}"
+    click.echo(f"{subject.title}: {results.count} images of {size}{against}")
     click.echo("\n".join(table(results)))
     print_notes(notes)
 

@@ -32,6 +32,7 @@ Purpose = Literal[
     "grid",
     "metrics",
     "metrics-noise",
+    "metrics-path",
 ]
 
 

@@ -34,33 +34,36 @@ def open_sets(
     model: Path | None,
     ema_kimg: float | None,
     images: Path | None,
-    reals: Path | Reference,
+    reals: Path | Reference | None,
     seed: int,
     device: torch.device,
-) -> tuple[Subject, ImageSet]:
-    """Open what is measured, a model or images, and the reals in the same size; statistics may stand for them."""
+) -> tuple[Subject, ImageSet | None]:
+    """Open what is measured, a model or images, and the reals in the same size; statistics may stand for them.
+
+    `reals` None: there are none.
+    """
     if model is not None and images is None:
         loaded = load_model(model).with_ema(ema_kimg).to(device)
         use_fastest_threads(loaded)
         subject = of_model(model, reals, seed, loaded)
         if ema_kimg is not None:
             subject = replace(subject, title=f"{subject.title}, EMA of {ema_kimg:g} kimg")
-        if not isinstance(reals, Reference):
+        if isinstance(reals, Path):
             return subject, open_set(reals, subject.images.resolution, fading=subject.fading, shuffle=seed)
-        if subject.fading:
+        if subject.fading and reals is not None:
             raise DataError(f"{model}: is fading in a level; compare it with real images, not with statistics")
         return subject, reals
     if images is not None and model is None:
         if ema_kimg is not None:
             raise DataError(f"--ema-kimg {ema_kimg:g}: is for a model; remove it, or name one with --model")
-        if not isinstance(reals, Reference):
+        if isinstance(reals, Path):
             return of_images(images, reals, seed)
-        size = None if images.is_dir() else reals.resolution
+        size = None if images.is_dir() or reals is None else reals.resolution
         return Subject(open_set(images, size, shuffle=seed), str(images)), reals
     raise DataError("name what is to be measured: --model RUN or FILE, or --images FILE or FOLDER, not both")
 
 
-def of_model(path: Path, reals: Path | Reference, seed: int, model: Model) -> Subject:
+def of_model(path: Path, reals: Path | Reference | None, seed: int, model: Model) -> Subject:
     """Return the model of a run or file; from the run's settings also what its training did to reals."""
     run = path if path.is_dir() else place_of(path).absolute().parent
     labels: Labels | None = None

@@ -18,6 +18,8 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Array = TypeVar("Array", Floats, Tensor)
 Result = TypeVar("Result")
+Progress = Callable[[str, int, int], object]
+"""What is being done, how much of it is done since the last call, and how much there is in all."""
 
 DEVICE_VALUES = 1 << 25
 """Values of a chunk on a device: enough to keep it busy, little compared with its memory."""

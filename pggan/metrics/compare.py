@@ -8,7 +8,7 @@ Results that depend on the reals alone are cached by the digest of the data and 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,30 +16,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datatools.errors import DataError
-from datatools.text import counted
-from pggan.metrics.arrays import Bytes
+from pggan.metrics.arrays import Bytes, Progress
 from pggan.metrics.cache import Cache, Key
 from pggan.metrics.features import Extractor, Features, Summary, describe, joined
-from pggan.metrics.figures import FIGURES, NetworkName, figures, networks_of
-from pggan.metrics.image_sets import ImageSet
-from pggan.metrics.lpips import SMALLEST as LPIPS_SMALLEST
+from pggan.metrics.figures import FIGURES, NetworkName, figure_name, figures, networks_of
+from pggan.metrics.image_sets import ImageSet, ModelSet
 from pggan.metrics.lpips import Lpips
-from pggan.metrics.ms_ssim import SMALLEST as MS_SSIM_SMALLEST
 from pggan.metrics.ms_ssim import ms_ssim
+from pggan.metrics.options import OF_PAIRS, Options, check, check_described
+from pggan.metrics.path_length import PATHS, path_length
 from pggan.metrics.reference import Reference, statistics_for
 from pggan.metrics.results import Levels, Results
-from pggan.metrics.swd import Descriptors, descriptor_bytes, levels, require_room, swd
-
-OF_PAIRS = ("ms-ssim", "lpips")
-"""Metrics that are means over pairs of images of one set."""
-OF_IMAGES = ("swd", *OF_PAIRS)
-"""Metrics that compare images themselves; all others are in the table `figures.FIGURES`."""
-METRICS = (*OF_IMAGES, *FIGURES)
-LEAST = dict.fromkeys(OF_IMAGES, 2) | {name: figure.least for name, figure in FIGURES.items()}
-"""Images that a metric needs."""
-Progress = Callable[[str, int, int], object]
-"""What is being done, how much of it is done since the last call, and how much there is in all."""
+from pggan.metrics.swd import Descriptors, descriptor_bytes, require_room, swd
 
 IN_MEMORY = 1 << 29
 """Descriptors of a set of at most so many bytes are held in memory, others in temporary files.
@@ -53,46 +41,38 @@ VERSION = 2
 """Of what is kept about reals: raised when the same settings give other numbers."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to measure; only numbers with the same options can be compared.
-
-    Attributes:
-        count: images of either set; metrics of features take all reals all the same. seed: of patches, directions and
-            mirroring. mirror: whether half of the reals are mirrored, as a run with mirroring sees them.
-        patches, repeats, directions: of the sliced Wasserstein distance; those of the paper.
-        floor: whether reals are compared with other reals, where there are enough.
-        device: where to compute; the CPU in place of "mps", which has no float64.
-        cache: folder for what depends on the reals alone; None keeps nothing.
-        extractors: the networks of `figures.FIGURES`, by name. lpips: compares pairs for the metric of that name.
-    """
-
-    count: int = 16_384
-    seed: int = 0
-    mirror: bool = False
-    patches: int = 128
-    repeats: int = 4
-    directions: int = 128
-    floor: bool = True
-    device: str | torch.device = "cpu"
-    cache: Path | None = None
-    extractors: Mapping[NetworkName, Extractor] = field(default_factory=dict)
-    lpips: Lpips | None = None
-
-
 def measure(
     images: ImageSet,
-    reals: ImageSet,
+    reals: ImageSet | None,
     metrics: Sequence[str],
     options: Options,
     progress: Progress = lambda *_: None,
 ) -> Results:
-    """Measure `images` against `reals`, which may be a `Reference`, by `METRICS`.
+    """Measure `images` against `reals`, which may be a `Reference`, or None for path lengths alone, by `METRICS`.
 
     Raises DataError, before any work, for sizes that differ or are too small, for too few images, for too little room
     for temporary files, and for a reference that does not fit.
     """
     check(images, reals, metrics, options)
+    paths = [metric for metric in metrics if metric in PATHS]
+    results = Results(images.resolution, options.count)
+    if reals is not None and (others := [metric for metric in metrics if metric not in PATHS]):
+        results = _compared(images, reals, others, options, progress)
+    if not paths:
+        return results
+    if options.distance is None:
+        raise ValueError(f"options have no distance for {paths[0]}")
+    assert isinstance(images, ModelSet)
+    records = [
+        path_length(images.model, metric, options.distance, options.count, options.seed, progress) for metric in paths
+    ]
+    named = {figure_name(record["metric"], record, options.count): record for record in records}
+    return replace(results, figures=results.figures | named)
+
+
+def _compared(
+    images: ImageSet, reals: ImageSet, metrics: Sequence[str], options: Options, progress: Progress
+) -> Results:
     cache, extractors = Cache(options.cache), _extractors(metrics, options)
     with ExitStack() as stack:
         passes = ImagePasses(options, progress)
@@ -131,63 +111,6 @@ def describe_reals(
         statistics=statistics_for(features, metrics),
         recipes=recipes,
     )
-
-
-def check(images: ImageSet, reals: ImageSet, metrics: Sequence[str], options: Options) -> None:
-    """Raise DataError where the sets do not suit the metrics."""
-    for metric in metrics:
-        if metric not in METRICS:
-            raise DataError(f"unknown metric {metric!r}; choose from {', '.join(METRICS)}")
-    if not metrics:
-        raise DataError(f"no metric was named; choose from {', '.join(METRICS)}")
-    if images.resolution != reals.resolution:
-        raise DataError(
-            f"{images.name} has images of {images.resolution} x {images.resolution} pixels, {reals.name} of "
-            f"{reals.resolution} x {reals.resolution}: sets that are compared must be of one size"
-        )
-    if isinstance(reals, Reference):
-        reals.require(metrics, options.mirror)
-    if "swd" in metrics:
-        levels(images.resolution)
-    if "ms-ssim" in metrics and images.resolution % MS_SSIM_SMALLEST:
-        raise DataError(
-            f"images of {images.resolution} x {images.resolution} pixels: MS-SSIM needs a side that is a multiple of "
-            f"{MS_SSIM_SMALLEST}"
-        )
-    if "lpips" in metrics and images.resolution < LPIPS_SMALLEST:
-        raise DataError(
-            f"images of {images.resolution} x {images.resolution} pixels: LPIPS needs at least {LPIPS_SMALLEST}"
-        )
-    for metric in metrics:
-        _require_reals(reals, metric)
-    least = max(LEAST[metric] for metric in metrics)
-    if options.count < least:
-        are = "is" if options.count == 1 else "are"
-        raise DataError(
-            f"{counted(options.count, 'image')} {are} too few for {', '.join(metrics)}: at least {least} are needed"
-        )
-    for each in (images, *([reals] if "swd" in metrics else [])):
-        if each.count < options.count:
-            raise DataError(
-                f"{each.name} has {each.count} images, {options.count} are to be measured: measure fewer or give more"
-            )
-
-
-def check_described(reals: ImageSet, metrics: Sequence[str]) -> None:
-    """Raise DataError unless statistics of the reals are what each of the metrics needs of them."""
-    usable = [name for name, figure in FIGURES.items() if figure.reals != "nothing"]
-    for metric in metrics:
-        if metric not in usable:
-            raise DataError(f"{metric} is not computed from statistics of reals; choose from {', '.join(usable)}")
-        _require_reals(reals, metric)
-
-
-def _require_reals(reals: ImageSet, metric: str) -> None:
-    if (metric in OF_IMAGES or FIGURES[metric].reals != "nothing") and reals.count < LEAST[metric]:
-        raise DataError(
-            f"{reals.name} has too few images for {metric}: {reals.count}, and at least {LEAST[metric]} reals are "
-            "needed; give a larger set"
-        )
 
 
 PairMeasure = Callable[[Bytes, Bytes], NDArray[np.float64]]

@@ -10,12 +10,14 @@ import click
 
 from datatools.cli import expand_home
 from datatools.errors import DataError, SettingError
-from pggan.metrics.compare import Options
 from pggan.metrics.dinov2 import DinoV2
+from pggan.metrics.distances import Distance, DistanceName, PixelDistance
 from pggan.metrics.features import Extractor
 from pggan.metrics.figures import NetworkName, networks_of
 from pggan.metrics.inception import RESIZES, FidResize, Inception
 from pggan.metrics.lpips import Lpips
+from pggan.metrics.options import Options
+from pggan.metrics.path_length import PATHS
 
 Weights = Mapping[str, Path]
 """Weight files by the network's name."""
@@ -48,14 +50,25 @@ class WeightFiles(click.ParamType):
 
 
 def with_networks(
-    options: Options, metrics: Sequence[str], weights: Weights | None, fid_resize: FidResize, *, download: bool
+    options: Options,
+    metrics: Sequence[str],
+    weights: Weights | None,
+    fid_resize: FidResize,
+    distance: DistanceName = "lpips",
+    *,
+    download: bool,
 ) -> Options:
     """Return the options with the networks that the metrics need, on the options' device.
 
-    `download`: let torch-fidelity fetch the Inception network's weights where none are given. Raises SettingError for
-    weights that are missing, and DataError for those that cannot be used.
+    `distance`: of path lengths. `download`: let torch-fidelity fetch the Inception network's weights where none are
+    given. Raises SettingError for weights that are missing, and DataError for those that cannot be used.
     """
     given, device = weights or {}, options.device
+    paths = [metric for metric in metrics if metric in PATHS]
+    if paths and distance == "lpips" and "lpips" not in given:
+        raise SettingError(
+            "distance", f"lpips: {paths[0]} needs --weights lpips=FILE, see docs/training.md; pixels needs no weights"
+        )
     needed: dict[str, list[str]] = {}
     for metric in metrics:
         for network in (*networks_of([metric]), *(["lpips"] if metric == "lpips" else [])):
@@ -72,5 +85,6 @@ def with_networks(
         extractors["inception"] = Inception(given.get("inception"), device, fid_resize)
     if "dinov2" in needed:
         extractors["dinov2"] = DinoV2(given["dinov2"], device)
-    lpips = Lpips(given["lpips"], device) if "lpips" in needed else None
-    return replace(options, extractors=extractors, lpips=lpips)
+    lpips = Lpips(given["lpips"], device) if "lpips" in needed or (paths and distance == "lpips") else None
+    between: Distance | None = PixelDistance() if distance == "pixels" else lpips
+    return replace(options, extractors=extractors, lpips=lpips, distance=between)

@@ -19,7 +19,7 @@ from datatools.errors import DataError
 from pggan.metrics.features import Features, Recipe, Summary
 from pggan.metrics.frechet import frechet_distance
 from pggan.metrics.inception import RESIZES, library
-from pggan.metrics.manifolds import density_coverage
+from pggan.metrics.manifolds import density_coverage, precision_and_recall
 from pggan.rng import rng
 
 NetworkName = Literal["inception", "dinov2"]
@@ -29,8 +29,6 @@ NEIGHBOURHOOD = 3
 """For precision and recall a feature's ball reaches to its third nearest neighbour."""
 DENSITY_NEIGHBOURHOOD = 5
 """For density and coverage to its fifth."""
-DISTANCE_ROWS = 10_000
-"""Features whose distances are in memory at a time."""
 SUBSETS, SUBSET = 100, 1000
 """KID is the mean over so many subsets of at most so many features of either set."""
 SUBSET_CLOCK = 1 << 32  # far from the clocks of other random numbers called "metrics"
@@ -85,15 +83,8 @@ def inception_score(fakes: Features, _: object) -> dict[str, Any]:
 
 def precision_recall(fakes: Features, reals: Features) -> dict[str, Any]:
     """Return the shares of fakes near reals and of reals near fakes: {"precision", "recall", ...}, each 0 to 1."""
-    scores = library("metric_prc").prc_features_to_metric(
-        torch.from_numpy(fakes.features),
-        torch.from_numpy(reals.features),
-        prc_neighborhood=NEIGHBOURHOOD,
-        prc_batch_size=DISTANCE_ROWS,
-        save_cpu_ram=True,
-        verbose=False,
-    )
-    return {"precision": scores["precision"], "recall": scores["recall"], "neighbourhood": NEIGHBOURHOOD}
+    precision, recall = precision_and_recall(fakes.features, reals.features, NEIGHBOURHOOD)
+    return {"precision": precision, "recall": recall, "neighbourhood": NEIGHBOURHOOD}
 
 
 def density_and_coverage(fakes: Features, reals: Features) -> dict[str, Any]:

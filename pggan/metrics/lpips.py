@@ -8,7 +8,7 @@ same names, but takes no file, and needs torchvision.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +19,20 @@ from torch.nn import functional
 
 from datatools.errors import DataError
 from pggan.metrics.arrays import Bytes
+from pggan.metrics.distances import reduced
 from pggan.metrics.features import read_weights
 
 LAYERS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 """Convolutions of 3 x 3 by their places in VGG16; the picture is halved between the layers."""
-SMALLEST, LARGEST = 16, 256
-"""Sides in pixels: what is halved four times has one pixel left; larger pictures are reduced by block means."""
+SMALLEST = 16
+"""Side in pixels: what is halved four times has one pixel left."""
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of ImageNet, for values in -1..1
 
 
 class Lpips:
-    """LPIPS with weights by path. Raises DataError for weights that cannot be read or are of another network."""
+    """LPIPS with weights by path, a `Distance`. Raises DataError for weights of another network or that are none."""
+
+    smallest = SMALLEST
 
     def __init__(self, weights: Path, device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
@@ -50,18 +53,20 @@ class Lpips:
 
     @torch.no_grad()
     def __call__(self, a: Bytes | Tensor, b: Bytes | Tensor) -> NDArray[np.float64]:
-        """(n, 3, h, w) uint8 twice -> distances (n,), at least 0; h, w >= 16."""
-        total = torch.zeros(len(a), device=self.device)
-        for number, (first, second) in enumerate(zip(self._layers(a), self._layers(b), strict=True)):
-            difference = (_unit(first) - _unit(second)).square()  # (n, c, y, x)
-            weighted = functional.conv2d(difference, self.state[f"lin{number}.model.1.weight"])  # (n, 1, y, x)
-            total += weighted.mean(dim=(1, 2, 3))
-        return total.double().cpu().numpy()
+        """(n, 3, h, w), 0..255, twice -> distances (n,), at least 0; h, w >= 16."""
+        return self.compare(self.describe(a), self.describe(b)).double().cpu().numpy()
 
-    def _layers(self, images: Bytes | Tensor) -> Iterator[Tensor]:
-        x = torch.as_tensor(images).to(self.device).float()
-        if (factor := x.shape[-1] // LARGEST) > 1:
-            x = functional.avg_pool2d(x, factor)
+    def compare(self, first: Iterable[Tensor], second: Iterable[Tensor]) -> Tensor:
+        """Return the distances (n,) of pictures by their descriptions."""
+        parts = []
+        for number, (a, b) in enumerate(zip(first, second, strict=True)):
+            weighted = functional.conv2d((a - b).square(), self.state[f"lin{number}.model.1.weight"])  # (n, 1, y, x)
+            parts.append(weighted.mean(dim=(1, 2, 3)))
+        return torch.stack(parts).sum(dim=0)
+
+    def describe(self, images: Bytes | Tensor) -> Iterator[Tensor]:
+        """Yield the features (n, c, y, x) of each layer, of unit length over c."""
+        x = reduced(torch.as_tensor(images).to(self.device).float())
         x = (x / 127.5 - 1 - self.shift) / self.scale
         for number, places in enumerate(LAYERS):
             if number:
@@ -69,9 +74,10 @@ class Lpips:
             for place in places:
                 name = f"net.slice{number + 1}.{place}"
                 x = functional.conv2d(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"], padding=1).relu()
-            yield x
+            yield _unit(x)
 
 
 def _unit(features: Tensor) -> Tensor:
     """Divide (n, c, y, x) by its length over c."""
-    return features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+    power = features.square().sum(dim=1, keepdim=True)
+    return features / (power.clamp(min=1e-30).sqrt() + 1e-10)  # the root of 0 has no gradient

@@ -1,4 +1,6 @@
-"""Distances to nearest neighbours among features, and density and coverage (Naeem et al. 2020), which are made of them.
+"""Distances to nearest neighbours among features, and what is made of them.
+
+Precision and recall: Kynkäänniemi et al. 2019; density and coverage: Naeem et al. 2020.
 
 features (n, d)  ->  radii (n,): a ball around each that reaches to its k-th nearest neighbour
 """
@@ -20,6 +22,20 @@ def radii(features: Floats, k: int) -> NDArray[np.float64]:
     """Return the distance of each feature (n, d) to its k-th nearest other one, (n,); n is larger than k."""
     near = [distances.kthvalue(k + 1, dim=1).values for distances in _distances(features, features)]  # itself is first
     return torch.cat(near).numpy()
+
+
+def precision_and_recall(fakes: Floats, reals: Floats, k: int) -> tuple[float, float]:
+    """Return the share of fakes (n, d) in a ball of any real (m, d), and of reals in one of any fake, 0 to 1 each.
+
+    n and m are larger than k.
+    """
+    return _share_within(fakes, reals, k), _share_within(reals, fakes, k)
+
+
+def _share_within(features: Floats, others: Floats, k: int) -> float:
+    reach = torch.from_numpy(radii(others, k))
+    within = [(distances <= reach).any(dim=1) for distances in _distances(features, others)]
+    return float(torch.cat(within).double().mean())
 
 
 def density_coverage(fakes: Floats, reals: Floats, k: int) -> tuple[float, float]:

@@ -15,10 +15,12 @@ import torch
 from pggan.config.schedule import stages, state_at
 from pggan.config.settings import Preset
 from pggan.data.stream import Source
-from pggan.metrics.compare import Options, check, measure
+from pggan.metrics.compare import measure
 from pggan.metrics.extractors import with_networks
 from pggan.metrics.figures import FIGURES, figure_name
 from pggan.metrics.image_sets import ModelSet, PyramidSet
+from pggan.metrics.inception import RESIZES
+from pggan.metrics.options import Options, check
 from pggan.metrics.results import Results
 from pggan.metrics.swd import SMALLEST
 from pggan.model.files import Model
@@ -88,9 +90,11 @@ class TrainingMetrics:
         self.options = Options(count=count, seed=seed, mirror=preset.mirror, device=device, cache=folder / CACHE)
         if self.every:
             reals, names = PyramidSet(source.pyramid.path, self.schedule.resolution), [name for name, _ in self.every]
-            check(reals, reals, names, self.options)
+            check(reals, reals, names, self.options, preset.network)
             if measures:
-                self.options = with_networks(self.options, names, options.weights, options.fid_resize, download=False)
+                self.options = with_networks(
+                    self.options, names, options.weights, options.fid_resize, options.distance, download=False
+                )
         large = (stage.first_image for stage in stages(self.schedule) if stage.resolution >= SMALLEST)
         self._measurable = next(large, math.inf)
 
@@ -151,8 +155,8 @@ class TrainingMetrics:
         return values, notes
 
     def _newest(self, name: str) -> Record | None:
-        key = name.replace("-", "_")
-        return next((r for r in reversed(self.records) if any(f"{n}_".startswith(f"{key}_") for n in r.metrics)), None)
+        names = {key for resize in RESIZES.values() for key in curve_names(name, {"resize": resize}).values()}
+        return next((record for record in reversed(self.records) if names & record.metrics.keys()), None)
 
     @property
     def best(self) -> Record | None:
@@ -194,7 +198,7 @@ class TrainingMetrics:
 def flat(found: Results) -> dict[str, float]:
     """Return what is known of {"swd": average, "swd_32", "swd_floor", "swd_floor_32", "ms_ssim", "ms_ssim_reals", ...}.
 
-    Figures follow, such as {"fid", "pr_precision", "pr_recall", "kid_clean", "fd_dinov2"}.
+    Figures follow, such as {"fid", "pr_precision", "pr_recall", "kid_clean", "fd_dinov2", "ppl_zfull"}.
     """
     values: dict[str, float | None] = {}
     for name, levels in (("swd", found.swd), ("swd_floor", found.floor)):
@@ -203,7 +207,12 @@ def flat(found: Results) -> dict[str, float]:
             values |= {f"{name}_{size}": value for size, value in levels.by_size.items()}
     values |= found.of_pairs()
     for record in found.figures.values():
-        name = figure_name(record["metric"], record).replace("-", "_")
-        for number in FIGURES[record["metric"]].curves:
-            values[name if number == "value" else f"{name}_{number}"] = record[number]
+        values |= {name: record[number] for number, name in curve_names(record["metric"], record).items()}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def curve_names(metric: str, recipe: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names in stats.jsonl of a metric's numbers, by their names in a record."""
+    name = figure_name(metric, recipe).replace("-", "_")
+    curves = FIGURES[metric].curves if metric in FIGURES else ("value",)
+    return {number: name if number == "value" else f"{name}_{number}" for number in curves}

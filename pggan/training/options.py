@@ -15,9 +15,10 @@ from datatools.cli import FiniteNumber, PathOption
 from datatools.errors import SettingError, flag
 from pggan.config.presets import PRESETS
 from pggan.config.settings import AugmentName, LossName, Preset
-from pggan.metrics.compare import METRICS
+from pggan.metrics.distances import DISTANCE, DISTANCE_HELP, DistanceName
 from pggan.metrics.extractors import FID_RESIZE, FID_RESIZE_HELP, WEIGHTS_HELP, WeightFiles, Weights
 from pggan.metrics.inception import FidResize
+from pggan.metrics.options import METRICS
 from pggan.precision import PrecisionName
 from pggan.training.trackers import TRACKERS, TrackerName
 
@@ -174,6 +175,7 @@ class TrainingOptions:
     )
     weights: Weights | None = option(WEIGHTS_HELP, WeightFiles(), changes_results=False)
     fid_resize: FidResize = option(FID_RESIZE_HELP, FID_RESIZE, default="tensorflow", changes_results=False)
+    distance: DistanceName = option(DISTANCE_HELP, DISTANCE, default="lpips", changes_results=False)
     workers: int = option("Threads that read large levels ahead.", click.IntRange(0), default=2, changes_results=False)
     threads: int | None = option(
         "Threads of each process, for arithmetic on a CPU.  [default: as the run began, or the fastest number]",

@@ -23,14 +23,17 @@ from pggan import evaluate
 from pggan.config.settings import NetworkConfig
 from pggan.data.stream import Source
 from pggan.evaluate import main
-from pggan.metrics.compare import Options, Results, measure
+from pggan.metrics.compare import measure
 from pggan.metrics.image_sets import ImageSet, ModelSet, PyramidSet
+from pggan.metrics.options import Options
+from pggan.metrics.results import Results
 from pggan.model.files import new_model, save_model
 from pggan.subject import of_model
 from pggan.training.models import load_model
 from pggan.training.run import resolve_settings
 from tests.support.extractors import write_dinov2
 from tests.support.pggan_runs import PRESET, config_of, write_pyramid
+from tests.support.style_runs import noisy_style_model
 
 COUNT = 20
 
@@ -219,6 +222,33 @@ def test_statistics_in_the_place_of_reals(folder: Path, tmp_path: Path) -> None:
     assert "fading.safetensors: is fading in a level; compare it with real images" in fading.output
 
 
+def test_path_length_of_a_model_alone(folder: Path, tmp_path: Path) -> None:
+    save_model(tmp_path / "style.safetensors", noisy_style_model(), lod=0.0, images=1000)
+    common, out = ("--model", tmp_path / "style.safetensors", "--num-images", 4), tmp_path / "found.json"
+    result = run(*common, "--metrics", "ppl", "--distance", "pixels", "--json", out)
+    assert result.exit_code == 0, result.output
+    found = json.loads(out.read_text())
+    assert found["ppl4"]["value"] > 0
+    assert found["reals"] is None
+    title, line = result.output.splitlines()
+    assert title == f"{tmp_path / 'style.safetensors'} after 1 kimg: 4 images of 16 x 16"
+    assert line.startswith(f"ppl4: value {found['ppl4']['value']:.5g}, images 4")
+    reals = ("--reals", folder / "ramps.h5", "--no-mirror", "--json", out)
+    both = run(*common, "--metrics", "ppl,ms-ssim", "--distance", "pixels", *reals)
+    assert both.exit_code == 0, both.output
+    assert json.loads(out.read_text())["ppl4"] == found["ppl4"]
+    assert json.loads(out.read_text())["ms_ssim"] > 0
+    for arguments, message in (
+        (("--metrics", "ppl"), "--distance lpips: ppl needs --weights lpips=FILE, see docs/training.md; pixels needs"),
+        (("--metrics", "ppl", "--weights", f"lpips={write_dinov2(tmp_path / 'd.pth')}"), "weights of another network"),
+        (("--metrics", "ppl,swd", "--distance", "pixels"), "name real images"),
+    ):
+        wrong = run(*common, *arguments)
+        assert wrong.exit_code == 1
+        assert wrong.output.count("\n") == 1
+        assert message in wrong.output
+
+
 def test_numbers_that_json_has_no_words_for_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"--json .*found\.json: not written, .*not finite"):
         evaluate.write_json(tmp_path / "found.json", {"value": math.nan})
@@ -260,6 +290,8 @@ def test_figures_are_lines_of_the_table() -> None:
             ("--model", "run", "--metrics", "fd-dinov2", "--weights", "dinov2=run/config.json"),
             "run/config.json: is not a file of weights",
         ),
+        (("--model", "run", "--metrics", "ppl"), "ppl measures style-based models, and this model is a progressive"),
+        (("--images", "pictures", "--metrics", "ppl"), "ppl measures style-based models, and no model is measured"),
         (("--model", "run", "--images", "pictures"), "not both"),
         (("--model", "run", "--json", "absent/found.json"), "absent does not exist"),
         (("--model", "run", "--json", "pipe"), "--json pipe: cannot be written: is not a regular file"),

@@ -4,6 +4,7 @@ tests/golden has two of four pairs of architectures, two of seven levels of deta
 the whole files lie next to the sample photos.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -107,3 +108,16 @@ def assert_gradients(network: Network, wanted: dict[str, Tensor], tolerance: flo
         found = torch.zeros((), dtype=torch.float64) if parameter.grad is None else parameter.grad.norm()
         assert_equal(found, wanted[name], tolerance, name)
     network.zero_grad(set_to_none=True)
+
+
+class SquaredDifference:
+    """The distance of the numbers: the mean squared difference of pictures in 0..1."""
+
+    smallest = 1
+    recipe: dict[str, str] = {}  # noqa: RUF012
+
+    def describe(self, images: Any) -> list[Tensor]:
+        return [images / 255]
+
+    def compare(self, first: Iterable[Tensor], second: Iterable[Tensor]) -> Tensor:
+        return torch.stack([(a - b).square().mean(dim=(1, 2, 3)) for a, b in zip(first, second, strict=True)])[0]

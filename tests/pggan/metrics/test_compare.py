@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from datatools.errors import DataError
 from pggan import evaluate
 from pggan.metrics import compare as measure_module
-from pggan.metrics.compare import Levels, Options, measure
+from pggan.metrics.compare import Levels, measure
 from pggan.metrics.image_sets import PyramidSet
 from pggan.metrics.lpips import Lpips
 from pggan.metrics.ms_ssim import ms_ssim
+from pggan.metrics.options import Options
 from pggan.metrics.swd import Descriptors, swd
 from tests.support.extractors import write_lpips
 from tests.support.metrics_reference import clouds, soften

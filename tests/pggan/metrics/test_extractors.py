@@ -6,10 +6,10 @@ import click
 import pytest
 
 from datatools.errors import DataError, SettingError
-from pggan.metrics.compare import Options
 from pggan.metrics.dinov2 import DinoV2
 from pggan.metrics.extractors import WeightFiles, with_networks
 from pggan.metrics.lpips import Lpips
+from pggan.metrics.options import Options
 from tests.support.extractors import write_dinov2, write_lpips
 
 

@@ -15,8 +15,10 @@ from datatools.errors import DataError
 from pggan.metrics.features import Features, Summary, describe
 from pggan.metrics.figures import FIGURES, SUBSETS, fid, figure_name, figures, kid, mmd
 from pggan.metrics.inception import RESIZES
-from pggan.metrics.manifolds import density_coverage, radii
+from pggan.metrics.manifolds import density_coverage, precision_and_recall, radii
 from tests.support.metrics_reference import clouds
+from tests.support.paths import GOLDEN
+from tests.support.style_oracle import numbers
 
 
 class Means:
@@ -54,16 +56,10 @@ def library(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         calls["is"] = logits, splits
         return {"inception_score_mean": 3.5, "inception_score_std": 0.25}
 
-    def precision_recall(fakes: Tensor, reals: Tensor, **options: Any) -> dict[str, float]:
-        calls["pr"] = fakes, reals, options
-        return {"precision": 0.5, "recall": 0.75, "f_score": 0.6}
-
-    package, isc, prc = (ModuleType(name) for name in ("torch_fidelity", "metric_isc", "metric_prc"))
+    package, isc = (ModuleType(name) for name in ("torch_fidelity", "metric_isc"))
     isc.isc_features_to_metric = inception_score  # type: ignore[attr-defined]
-    prc.prc_features_to_metric = precision_recall  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch_fidelity", package)
-    for name, part in (("metric_isc", isc), ("metric_prc", prc)):
-        monkeypatch.setitem(sys.modules, f"torch_fidelity.{name}", part)
+    monkeypatch.setitem(sys.modules, "torch_fidelity.metric_isc", isc)
     return calls
 
 
@@ -138,6 +134,13 @@ def test_radii_and_density_against_numpy(monkeypatch: pytest.MonkeyPatch) -> Non
     assert density_coverage(fakes, reals, 5) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_precision_and_recall_meet_the_golden_numbers(k: int) -> None:
+    values = numbers(GOLDEN / "style_pieces.npz")
+    found = precision_and_recall(values["pr.fake"], values["pr.real"], k)
+    assert found == pytest.approx(tuple(values[f"pr.precision_recall_{k}"]), rel=1e-12)
+
+
 def test_density_and_coverage_in_closed_form() -> None:
     """Reals 0, 1 ... 9 on a line: with k = 1 every ball has the radius 1, and both ends are outside of it."""
     reals = np.arange(10, dtype=np.float32)[:, None]
@@ -151,7 +154,7 @@ def test_every_figure_is_better_for_what_is_alike() -> None:
     nothing = np.zeros((0, 0), np.float32)
     reals = Features(normal(60, 1), nothing)
     for name, figure in FIGURES.items():
-        if figure.reals == "nothing" or name == "pr":  # those are the library's
+        if figure.reals == "nothing":  # the inception score is the library's
             continue
         alike, other = (figure.function(Features(normal(60, 2, mean), nothing), reals) for mean in (0.0, 1.5))
         for number in figure.curves:
@@ -166,16 +169,13 @@ def test_records_say_everything(library: dict[str, Any]) -> None:
     assert all(record["images"] == 30 and record["weights_sha256"] == "0" * 64 for record in found.values())
     assert found["fid30"]["reals"] == found["pr30"]["reals"] == 40
     assert found["is30"] | {"mean": 3.5, "deviation": 0.25, "splits": 10} == found["is30"]
-    assert found["pr30"] | {"precision": 0.5, "recall": 0.75, "neighbourhood": 3} == found["pr30"]
+    precision, recall = precision_and_recall(fakes.features, reals.features, 3)
+    assert found["pr30"] | {"precision": precision, "recall": recall, "neighbourhood": 3} == found["pr30"]
     for record in found.values():
         assert set(FIGURES[record["metric"]].curves) <= set(record)
     logits, splits = library["is"]
     assert np.array_equal(logits, fakes.logits)
     assert splits == 10
-    first, second, options = library["pr"]
-    assert np.array_equal(first, fakes.features)
-    assert np.array_equal(second, reals.features)
-    assert options["prc_neighborhood"] == 3
 
 
 @pytest.mark.usefixtures("library")

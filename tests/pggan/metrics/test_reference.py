@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from datatools.errors import DataError
-from pggan.metrics.compare import Options, describe_reals, measure
+from pggan.metrics.compare import describe_reals, measure
 from pggan.metrics.features import Features, Summary
 from pggan.metrics.image_sets import PyramidSet
+from pggan.metrics.options import Options
 from pggan.metrics.reference import read_reference, write_reference
 from tests.support.pggan_runs import write_pyramid
 

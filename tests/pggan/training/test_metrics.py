@@ -12,8 +12,8 @@ import torch
 from datatools.errors import DataError
 from pggan.config.settings import Preset
 from pggan.data.stream import Source
-from pggan.metrics.compare import Options
 from pggan.metrics.image_sets import PyramidSet
+from pggan.metrics.options import Options
 from pggan.model.files import Model
 from pggan.train import parse_intervals
 from pggan.training import chores, session
@@ -35,6 +35,7 @@ from tests.support.pggan_runs import (
     stats_of,
     train,
 )
+from tests.support.style_runs import GROWING, SKIP
 
 CPU = torch.device("cpu")
 SCHEDULE = {"start_resolution": 8, "total_kimg": 0.128}
@@ -384,3 +385,21 @@ def test_intervals_of_the_command_line() -> None:
     assert parse_intervals("") == ()
     with pytest.raises(DataError, match="--metrics names swd twice"):
         parse_intervals("swd@200,swd@100")
+
+
+def test_path_lengths_of_a_style_based_run(h5: Path, tmp_path: Path) -> None:
+    metrics = {"metrics": parse_intervals("ppl@0.048,ppl-zfull@0.048"), "metrics_images": 4, "distance": "pixels"}
+    config = config_of(h5, tmp_path / "run", preset=SKIP.with_resolution(16), **metrics)
+    assert train(config).finished
+    found = {line["images"]: line["metrics"] for line in measured(config.out)}
+    names = ["ppl", "ppl_zfull"]
+    assert {images: sorted(values) for images, values in found.items()} == {48: names, 80: names}
+    assert all(value > 0 for values in found.values() for value in values.values())
+    watched = watching(h5, tmp_path, **metrics | {"metrics": parse_intervals("ppl@0.04"), "preset": GROWING})
+    watched.resume_from([line(80, ppl_zfull=1.0)])
+    assert watched.due(100) == ["ppl"]  # which was not measured by that line
+    lpips = replace(config, out=tmp_path / "lpips", distance="lpips")
+    with pytest.raises(DataError, match=r"distance lpips: ppl needs --weights lpips=FILE, see .*; pixels needs no"):
+        train(lpips)
+    with pytest.raises(DataError, match="ppl measures style-based models, and this model is a progressive GAN"):
+        train(config_of(h5, tmp_path / "progressive", **metrics))
