@@ -36,6 +36,15 @@ class ArrayError(DataError, ValueError):
     """An array of a wrong shape or type, given by the caller: a ValueError, too, as NumPy's own functions raise."""
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error of PyTorch says that a device has too little memory.
+
+    cuDNN, cuBLAS and the CPU's allocator do not raise `torch.OutOfMemoryError` but a plain RuntimeError.
+    """
+    texts = ("ALLOC_FAILED", "can't allocate memory")
+    return type(error).__name__ == "OutOfMemoryError" or any(text in str(error) for text in texts)
+
+
 def one_line(error: BaseException, length: int | None = None) -> str:
     """Return an error's message on one line, cut to `length` characters; its type where it has no message."""
     return (" ".join(str(error).split()) or type(error).__name__)[:length]

@@ -3,8 +3,14 @@
 import re
 
 import torch
+from torch import Tensor
 
 from datatools.errors import DataError, one_line
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on `device`; CUDA copies page-locked memory without waiting for its other work."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def torch_device(name: str) -> torch.device:

@@ -272,5 +272,12 @@ class Critic(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Map (n, 3, h, w), h and w at least 16, to (n, 1, h / 16, w / 16) scores."""
-        scores: Tensor = self.layers(pictures * 2 - 1)
+        scores = pictures * 2 - 1
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv2d):
+                with torch.autocast(scores.device.type, enabled=False):  # its power iteration needs float32
+                    weight = layer.weight
+                scores = functional.conv2d(scores, weight, layer.bias, layer.stride, layer.padding)
+            else:
+                scores = layer(scores)
         return scores

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datatools.errors import DataError
+from datatools.errors import DataError, out_of_memory
 from datatools.images import Box
 from datatools.restore.base import Picture, check_part, check_picture
 from datatools.restore.networks import PictureNetwork
@@ -112,13 +112,7 @@ def restore_parts(
     network = network.to(where).eval()
     with torch.inference_mode(), _arithmetic(where, precision):
         for batch in _batches(tiles, tiling.batch):
-            try:
-                outputs = _run(network, [(parts[tile.picture][0], tile.window) for tile in batch], where)
-            except torch.OutOfMemoryError as error:
-                raise DataError(
-                    f"{where} has too little free memory for {type(network).__name__} on {len(batch)} x "
-                    f"{batch[0].size[0]} x {batch[0].size[1]} pixels; end other programs on it, or give --device cpu"
-                ) from error
+            outputs = _run_in_pieces(network, [(parts[tile.picture][0], tile.window) for tile in batch], where)
             for tile, output in zip(batch, outputs, strict=True):
                 _place(output, tile, results[tile.picture], parts[tile.picture][1], scale)
     return results
@@ -127,7 +121,8 @@ def restore_parts(
 def best_precision(device: torch.device) -> Precision:
     """Return "bf16" for a device that has instructions for it, which is about twice as fast, else "fp32"."""
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        with torch.cuda.device(device):  # of several ones it asks the current one
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     # without instructions of its own a CPU converts to fp32 and back, which is slower than fp32
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     native = device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in checks)
@@ -208,6 +203,33 @@ def _cut(picture: Picture, window: Box) -> Picture:
     left, top, right, bottom = window
     part = picture[top:bottom, left:right]  # a slice ends where the picture does
     return np.pad(part, ((0, bottom - top - part.shape[0]), (0, right - left - part.shape[1]), (0, 0)), mode="edge")
+
+
+def _run_in_pieces(
+    network: PictureNetwork, windows: Sequence[tuple[Picture, Box]], device: torch.device
+) -> Iterator[Picture]:
+    """Yield the output for each of the windows; where memory runs out, of fewer at a time."""
+    done, count = 0, len(windows)
+    while done < len(windows):
+        outputs: Picture | None = None
+        try:
+            outputs = _run(network, windows[done : done + count], device)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            if count == 1:
+                left, top, right, bottom = windows[0][1]
+                raise DataError(
+                    f"{device} has too little free memory for {type(network).__name__} on 1 x "
+                    f"{right - left} x {bottom - top} pixels; end other programs on it, or give --device cpu"
+                ) from error
+        if outputs is None:  # the error, and what it held, is gone
+            count = -(-count // 2)
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            continue
+        yield from outputs
+        done += count
 
 
 def _run(network: PictureNetwork, windows: Sequence[tuple[Picture, Box]], device: torch.device) -> Picture:

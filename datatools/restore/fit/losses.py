@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from datatools.restore.devices import to_device
 from datatools.restore.fit.degrade import SCALE
 from datatools.restore.fit.settings import FitSettings
 from datatools.restore.networks import Critic
@@ -68,15 +69,19 @@ def _windows(pictures: Tensor) -> Tensor:
     return pictures
 
 
-def _patches(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Return patches at random places, the same in every picture: (n, positions, 3 * PATCH * PATCH)."""
-    height, width = (size - PATCH + 1 for size in pictures.shape[2:])
+def _places(side: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Return the pixels of patches at random places in a picture of that height and width, one patch after another."""
+    height, width = (size - PATCH + 1 for size in side)
     count = min(POSITIONS, height * width)
     places = torch.randperm(height * width, generator=generator)[:count]
-    corners = places // width * pictures.shape[3] + places % width
-    offsets = torch.arange(PATCH)[:, None] * pictures.shape[3] + torch.arange(PATCH)
-    where = (corners[:, None] + offsets.flatten()).flatten().to(pictures.device)
-    patches = pictures.flatten(2)[:, :, where].unflatten(2, (count, -1))  # (n, 3, positions, PATCH * PATCH)
+    corners = places // width * side[1] + places % width
+    offsets = torch.arange(PATCH)[:, None] * side[1] + torch.arange(PATCH)
+    return (corners[:, None] + offsets.flatten()).flatten()
+
+
+def _patches(pictures: Tensor, where: Tensor) -> Tensor:
+    """Return the patches at `_places`, the same in every picture: (n, positions, 3 * PATCH * PATCH)."""
+    patches = pictures.flatten(2)[:, :, where].unflatten(2, (-1, PATCH**2))  # (n, 3, positions, PATCH * PATCH)
     return patches.transpose(1, 2).flatten(2)
 
 
@@ -108,12 +113,17 @@ def sliced_distance(output: Tensor, target: Tensor, generator: torch.Generator) 
     of a level, so that missing detail of an eyebrow is not compensated by noise on the cheek. Every level is divided by
     the target's standard deviation.
     """
-    device = output.device
     total = output.new_zeros(())
-    for ours, theirs in zip(laplacian_levels(output, LEVELS), laplacian_levels(target, LEVELS), strict=True):
+    levels = [laplacian_levels(pictures, LEVELS) for pictures in (output, target)]
+    sides = [(min(level.shape[2], WINDOW), min(level.shape[3], WINDOW)) for level in levels[0]]
+    drawn = [(_places(side, generator), _directions(generator)) for side in sides]
+    # one copy to the device for all levels
+    places = to_device(torch.cat([where for where, _ in drawn]), output.device).split([len(w) for w, _ in drawn])
+    directions = to_device(torch.stack([lines for _, lines in drawn]), output.device)
+    for ours, theirs, where, lines in zip(*levels, places, directions, strict=True):
         scale = theirs.std().clamp_min(1e-3)
         windows = torch.cat([_windows(level / scale) for level in (ours, theirs)])
-        both = _patches(windows, generator) @ _directions(generator).to(device).T
+        both = _patches(windows, where) @ lines.T
         both = both.transpose(1, 2).contiguous()  # (windows, directions, positions): sorting is fastest along rows
         first, second = both.sort(dim=2).values.chunk(2)
         total = total + (first - second).abs().mean()

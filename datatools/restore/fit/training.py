@@ -21,6 +21,7 @@ from torch.nn import functional
 from datatools.errors import DataError, one_line
 from datatools.files import as_data_error, atomic_path
 from datatools.restore.base import Picture
+from datatools.restore.devices import to_device
 from datatools.restore.fit.dataset import Photos, training_pair
 from datatools.restore.fit.distillation import TeacherTargets
 from datatools.restore.fit.faces import REDUCED, FaceValidation, PublishedFaces, warp_part
@@ -127,8 +128,9 @@ class Fit:
         """Return inputs, ground truth and the teacher's targets (without teacher: the ground truth) of a step."""
         rng = self.generator()
         triples = [self.example(rng) for _ in range(self.settings.minibatch)]
-        inputs, truth, targets = (self.as_tensor(np.stack(pictures)) for pictures in zip(*triples, strict=True))
-        return self.cleaned(inputs), truth, targets
+        inputs, truth, targets = (np.stack(pictures) for pictures in zip(*triples, strict=True))
+        clean = self.as_tensor(truth)
+        return self.cleaned(self.as_tensor(inputs)), clean, self.as_tensor(targets) if self.teacher_targets else clean
 
     def generator(self) -> np.random.Generator:
         """Return the random numbers of the next step."""
@@ -153,22 +155,17 @@ class Fit:
 
     def as_tensor(self, pictures: NDArray[np.uint8]) -> Tensor:
         """Convert (n, h, w, 3) uint8 to (n, 3, h, w) float32, 0..1, channels last."""
-        return torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() / 255
+        return to_device(torch.from_numpy(pictures), self.device).permute(0, 3, 1, 2).float() / 255
 
     def autocast(self) -> torch.autocast:
         """Return the context in which networks are computed."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def one_step(self) -> float:
-        """Train on one minibatch; return the network's loss."""
+        """Train on one minibatch; return the network's loss. After a DataError the networks cannot be used."""
         start = time.perf_counter()
         self.optimizer.set_rate(self.learning_rate())
         loss = self.face_loss(self.photos) if isinstance(self.photos, PublishedFaces) else self.photo_loss()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise DataError(
-                f"the loss is not finite at step {self.step}; lower --learning-rate, or use --precision fp32"
-            )
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -178,6 +175,11 @@ class Fit:
             averages = self.ema.state_dict()
             for name, parameter in self.network.state_dict().items():
                 averages[name].lerp_(parameter, 1 - decay)
+        value = float(loss.detach())  # the step's one wait for the device
+        if not math.isfinite(value):
+            raise DataError(
+                f"the loss is not finite at step {self.step}; lower --learning-rate, or use --precision fp32"
+            )
         self.step += 1
         self.seconds += time.perf_counter() - start
         return value

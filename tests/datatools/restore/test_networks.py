@@ -199,3 +199,16 @@ def test_grain_lies_on_the_photo_and_is_drawn_anew_in_training() -> None:
     assert torch.allclose(grain, repeated, atol=1e-6)  # the noise's period is 64 pixels of the input
     network.train()
     assert not torch.equal(network(flat), network(flat))
+
+
+def test_weights_of_the_critic_are_normalized_in_float32() -> None:
+    """Autocast on CUDA would multiply them in bfloat16, and dot products of both types fail."""
+    critic, found = Critic(channels=2), []
+    for layer in critic.layers:
+        if isinstance(layer, nn.Conv2d):
+            norm = layer.parametrizations.weight[0]  # type: ignore[index,union-attr]
+            norm.register_forward_pre_hook(lambda *_: found.append(torch.is_autocast_enabled("cpu")))
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = critic(pictures(2, 32, 48))
+    assert found == [False] * 5
+    assert scores.dtype == torch.bfloat16

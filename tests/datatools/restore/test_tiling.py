@@ -1,5 +1,8 @@
 """Tiles give the pixels of the whole, for every size, and nothing but pixels leaves a restorer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from datatools.errors import DataError
 from datatools.images import Box
 from datatools.restore.base import Picture
 from datatools.restore.networks import SuperResolver
-from datatools.restore.tiling import GPU_TILING, Tiling, restore, restore_parts
+from datatools.restore.tiling import GPU_TILING, Tiling, best_precision, restore, restore_parts
 from tests.support.restore_samples import tiny_remover, tiny_resolver
 
 
@@ -166,6 +169,48 @@ def test_pictures_together_equal_single_ones(network: SuperResolver) -> None:
 
 def test_no_pictures_give_none() -> None:
     assert restore_parts(REMOVER, [], tiling=GPU_TILING) == []
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")]
+)
+def test_a_batch_that_does_not_fit_is_halved(error: Exception) -> None:
+    class Small(Batches):
+        def forward(self, pictures: Tensor) -> Tensor:
+            if len(pictures) > 2:
+                self.seen.append(tuple(pictures.shape))
+                raise error
+            return super().forward(pictures)
+
+    parts: list[tuple[Picture, Box]] = [(noise(40, 40, seed), (0, 0, 40, 40)) for seed in range(7)]
+    network, tiling = Small(), Tiling(tile=40, step=8, batch=2**16)
+    expected = restore_parts(Batches(), parts, tiling=tiling)
+    for single, result in zip(expected, restore_parts(network, parts, tiling=tiling), strict=True):
+        assert np.array_equal(single, result)
+    assert [shape[0] for shape in network.seen] == [7, 4, 2, 2, 2, 1]
+
+
+def test_other_errors_of_a_batch_are_its_own() -> None:
+    class Broken(Batches):
+        def forward(self, pictures: Tensor) -> Tensor:
+            raise RuntimeError(f"CUDA error: an illegal memory access at {pictures.shape}")
+
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        restore(Broken(), noise(6, 14))
+
+
+def test_the_device_itself_is_asked_for_its_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    current = [torch.device("cuda", 0)]
+
+    @contextmanager
+    def of(device: torch.device) -> Iterator[None]:
+        current.append(device)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", of)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: current[-1].index == 1)
+    assert [best_precision(torch.device("cuda", index)) for index in (0, 1)] == ["fp32", "bf16"]
 
 
 def test_a_full_device_is_told_in_one_line() -> None:
