@@ -25,13 +25,15 @@ def allow_tf32(allowed: bool) -> None:
 
 @contextmanager
 def full_products() -> Iterator[None]:
-    """Keep all bits of float32 products of matrices, inside this context, whatever the process allows."""
-    before = torch.get_float32_matmul_precision()
+    """Keep all bits of float32 products and convolutions, inside this context, whatever the process allows."""
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 @dataclass

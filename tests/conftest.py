@@ -47,6 +47,7 @@ SLOW = (
     "tests/pggan/training/test_metrics.py",
     "tests/pggan/training/test_run.py",
     "tests/pggan/training/test_saving.py",
+    "tests/pggan/training/test_step.py",
     "tests/pggan/training/test_style_runs.py",
     "tests/pggan/training/test_threads.py",
     "tests/pipelines/test_build.py",

@@ -24,6 +24,7 @@ from pggan.config.schedule import ScheduleConfig, rounds
 from pggan.data.prefetch import Buffers
 from pggan.pixels import to_floats
 from pggan.rng import rng
+from pggan.transfer import to_device
 
 MEMORY_BYTES = 512 << 20
 """A level of at most so many bytes is held in memory."""
@@ -166,7 +167,8 @@ def stream(
         small = source.count * 3 * resolution**2 <= limit
         reader = Reader(source, resolution, small=small, pinned=pin_memory)
         places = (order.at(request.positions) for request in group)
-        if small or workers == 0:
+        # Even a level in memory is read ahead for CUDA, whose steps are over before a CPU has read a batch.
+        if workers == 0 or (small and not pin_memory):
             yield from map(reader.read, places)
         else:
             # A thread of its own would take the first device's page-locked memory.
@@ -176,9 +178,8 @@ def stream(
 
 def as_floats(batch: Batch, device: torch.device) -> Tensor:
     """Return a batch's images, mirrored as its `flips` say, (n, 3, r, r) float32 in -1..1 on `device`."""
-    # Only of page-locked memory does PyTorch know that a copy is under way, and keeps it from being used again.
-    images = batch.images.to(device, non_blocking=batch.images.is_pinned())
+    images = to_device(batch.images, device)
     if batch.flips.any():
-        flips = batch.flips.to(device).view(-1, 1, 1, 1)
+        flips = to_device(batch.flips, device).view(-1, 1, 1, 1)
         images = torch.where(flips, images.flip(3), images)
     return to_floats(images)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datatools.errors import DataError, SettingError
-from pggan.model.files import BATCH_PIXELS, Model, render
+from pggan.model.files import Model, pictures_at_once, render
 from pggan.pixels import to_floats
+from pggan.precision import full_products
 from pggan.rng import normals
 
 COMPANIONS_CLOCK, LOOP_CLOCK = 8, 16  # draws of the purpose "grid": training takes 0, 1 and 2
@@ -111,6 +112,7 @@ class Loop:
 
 
 @torch.no_grad()
+@full_products()
 def critic_scores(model: Model, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the discriminator's score (n,) of pictures (n, r, r, 3) uint8 of the model's level.
 
@@ -123,7 +125,7 @@ def critic_scores(model: Model, pictures: NDArray[np.uint8]) -> NDArray[np.float
         latents = normals(0, "grid", COMPANIONS_CLOCK, (COMPANIONS, config.latent_size))
         others = render(model.ema, latents, model.labels(None, range(COMPANIONS)), model.lod)
     group = 1 + len(others)
-    step = max(1, BATCH_PIXELS // (group * pictures.shape[1] ** 2))
+    step = max(1, pictures_at_once(model.device, pictures.shape[1]) // group)
     companions = torch.from_numpy(others)
     scores = []
     for start in range(0, len(pictures), step):

@@ -28,7 +28,7 @@ from datatools.images import ImageError, read_rgb, save_png
 from pggan.media.grids import tile
 from pggan.media.latents import Change, Loop
 from pggan.media.styles import StyleLoop, style_generator
-from pggan.model.files import BATCH_PIXELS, Model, render, render_styles
+from pggan.model.files import Model, pictures_at_once, render, render_styles
 
 Frame = NDArray[np.uint8]  # (H, W, 3) RGB
 Space = Literal["z", "w"]
@@ -115,7 +115,7 @@ def walk_frames(
     zoom = walk.enlargement(resolution)
     labels = model.labels(label, range(walk.seed, walk.seed + walk.cells))
     pictures_at = _in_w(model, walk, labels) if space == "w" else _in_z(model, walk, labels, change)
-    at_once = max(1, BATCH_PIXELS // (walk.cells * resolution**2))
+    at_once = max(1, pictures_at_once(model.device, resolution) // walk.cells)
 
     def frames() -> Iterator[Frame]:
         for start in range(0, walk.frames, at_once):

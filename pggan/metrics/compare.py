@@ -28,6 +28,7 @@ from pggan.metrics.path_length import PATHS, path_length
 from pggan.metrics.reference import Reference, statistics_for
 from pggan.metrics.results import Levels, Results
 from pggan.metrics.swd import Descriptors, descriptor_bytes, require_room, swd
+from pggan.precision import full_products
 
 IN_MEMORY = 1 << 29
 """Descriptors of a set of at most so many bytes are held in memory, others in temporary files.
@@ -41,6 +42,7 @@ VERSION = 2
 """Of what is kept about reals: raised when the same settings give other numbers."""
 
 
+@full_products()
 def measure(
     images: ImageSet,
     reals: ImageSet | None,
@@ -94,6 +96,7 @@ def _compared(
         return replace(results, figures=figures(described, features, wanted, recipes))
 
 
+@full_products()
 def describe_reals(
     reals: ImageSet, metrics: Sequence[str], options: Options, progress: Progress = lambda *_: None
 ) -> Reference:

@@ -14,6 +14,7 @@ from torch import Tensor
 from datatools.errors import DataError
 from pggan.metrics.arrays import Bytes, require_rgb
 from pggan.metrics.swd import laplacian
+from pggan.precision import full_products
 
 Descriptor = Callable[[Tensor], Tensor]
 """(n, 3, r, r) uint8 -> (n, d) float32, for each image apart; compared by their Euclidean distance."""
@@ -54,6 +55,7 @@ def face_descriptor(images: Tensor) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
+@full_products()
 def nearest(
     queries: Tensor | Bytes,
     reals: Iterable[Tensor | Bytes],

@@ -21,7 +21,7 @@ from pggan.config.style import StyleConfig
 from pggan.media.latents import slerp
 from pggan.metrics.arrays import Progress
 from pggan.metrics.distances import Distance, reduced
-from pggan.model.files import BATCH_PIXELS, DEVICE_PIXELS, Model
+from pggan.model.files import Model, pictures_at_once
 from pggan.model.style import StyleGenerator, seeded_noise
 from pggan.rng import rng
 
@@ -73,7 +73,7 @@ def path_length(
     side = resolution // 8 * 4 if kind.crop else resolution
     if side < distance.smallest:
         raise DataError(f"pictures of {side} x {side} pixels: the distance of {metric} needs {distance.smallest}")
-    size = max(1, (BATCH_PIXELS if device.type == "cpu" else DEVICE_PIXELS) // resolution**2 // 2)
+    size = max(1, pictures_at_once(device, resolution) // 2)
     found = []
     for start in range(0, count, size):
         numbers = range(start, min(start + size, count))

@@ -34,7 +34,7 @@ VALUES = 3 * PATCH**2
 CHUNK_VALUES = 1 << 19
 """Pictures are filtered so many values at a time: they stay in the CPU's cache."""
 CHUNK_PATCHES = 1 << 13
-"""Patches that are normalized at a time."""
+"""Patches that a CPU normalizes at a time."""
 BLOCK_BYTES = 256 << 20
 """Projections of both sets that are held at a time."""
 REMEDY = "set TMPDIR to a folder on a disk with room"
@@ -247,15 +247,16 @@ def normalize(descriptors: Array, out: Array | None = None) -> Array:
     Into `out` where it is given, which may be `descriptors`. A channel without any contrast stays 0.
     """
     target = descriptors * 0 if out is None else out
-    starts = range(0, len(descriptors), CHUNK_PATCHES)
+    device = _device_of(descriptors)
+    step = chunk_length(VALUES, CHUNK_PATCHES * VALUES, device)
+    starts = range(0, len(descriptors), step)
 
     def moments(start: int) -> NDArray[np.float64]:
-        part = descriptors[start : start + CHUNK_PATCHES]
+        part = descriptors[start : start + step]
         if isinstance(part, Tensor):
             return torch.stack([part.double().sum(0), part.double().square().sum(0)]).cpu().numpy()
         return np.stack([part.sum(0, dtype=np.float64), np.square(part).sum(0, dtype=np.float64)])
 
-    device = _device_of(descriptors)
     sums = np.sum(in_threads(moments, starts, device), axis=0).reshape(2, 3, -1).sum(-1)  # (2, 3): channels
     mean, square = sums / (len(descriptors) * PATCH**2)
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
@@ -263,7 +264,7 @@ def normalize(descriptors: Array, out: Array | None = None) -> Array:
     shift, factor = (np.repeat(values, PATCH**2).astype(np.float32) for values in (mean, scale))
 
     def apply(start: int) -> None:
-        part, into = (array[start : start + CHUNK_PATCHES] for array in (descriptors, target))
+        part, into = (array[start : start + step] for array in (descriptors, target))
         if isinstance(part, Tensor):
             into.copy_((part - torch.from_numpy(shift).to(part)) * torch.from_numpy(factor).to(part))
         else:

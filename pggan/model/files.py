@@ -22,6 +22,7 @@ from pggan.model.families import AnyDiscriminator, AnyGenerator, new_discriminat
 from pggan.model.networks import Network
 from pggan.model.style import StyleGenerator, seeded_noise
 from pggan.pixels import to_bytes
+from pggan.precision import full_products
 from pggan.rng import normals
 
 FORMAT = "pggan-model"
@@ -136,6 +137,11 @@ class Model(NetworkSet):
         return render(self.ema, latents, labels, self.lod, full=full)
 
 
+def pictures_at_once(device: torch.device, resolution: int) -> int:
+    """Return how many pictures of that side a network makes or judges at a time, so that they fit into its memory."""
+    return max(1, (BATCH_PIXELS if device.type == "cpu" else DEVICE_PIXELS) // resolution**2)
+
+
 @torch.no_grad()
 def render(
     generator: AnyGenerator,
@@ -178,9 +184,10 @@ def render_styles(generator: StyleGenerator, ws: Tensor, lod: float) -> NDArray[
     return _in_parts(make, len(ws), Level(generator.config.resolution, lod).resolution, device)
 
 
+@full_products()
 def _in_parts(make: Callable[[slice], Tensor], count: int, resolution: int, device: torch.device) -> NDArray[np.uint8]:
     """Return (count, r, r, 3) uint8 of what `make` makes of so many at a time."""
-    step = max(1, (BATCH_PIXELS if device.type == "cpu" else DEVICE_PIXELS) // resolution**2)
+    step = pictures_at_once(device, resolution)
     return np.concatenate([to_bytes(make(slice(start, start + step))) for start in range(0, count, step)])
 
 

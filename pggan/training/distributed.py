@@ -71,11 +71,17 @@ def join(device: torch.device) -> Iterator[Team]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    torch.distributed.init_process_group(backend, timeout=PATIENCE)
+    own = device if device.type == "cuda" else None  # NCCL would guess it by the rank
+    torch.distributed.init_process_group(backend, timeout=PATIENCE, device_id=own)
+    finished = False
     try:
         yield Team(torch.distributed.get_rank(), size)
+        finished = True
     finally:
-        torch.distributed.destroy_process_group()
+        if own and not finished:  # NCCL would wait for the others, which wait for this process until torchrun ends them
+            torch.distributed.group.WORLD.abort()  # type: ignore[union-attr]
+        else:
+            torch.distributed.destroy_process_group()
 
 
 def world_size() -> int:

@@ -97,10 +97,13 @@ class Tick:
 def memory_bytes(device: torch.device) -> dict[str, int]:
     """Return the peak memory of this process, and of the device where it has its own."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    found = {"process_peak": peak}
-    if device.type == "cuda":
-        found["device_peak"] = torch.cuda.max_memory_allocated(device)
-    return found
+    on_device = device_peak(device)
+    return {"process_peak": peak} | ({} if on_device is None else {"device_peak": on_device})
+
+
+def device_peak(device: torch.device) -> int | None:
+    """Return the most memory of a CUDA device that PyTorch has held, used or not; None for other devices."""
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
 
 
 def status_line(

@@ -23,8 +23,9 @@ from pggan.data.stream import Batch, as_floats
 from pggan.model.networks import Network, used_parameters
 from pggan.precision import PrecisionName
 from pggan.training.distributed import Team, local_processes
+from pggan.training.log import device_peak
 from pggan.training.networks import Networks, build_networks
-from pggan.training.step import NonFiniteError, Stepper
+from pggan.training.step import NonFiniteError, Stepper, TooLargeError
 from pggan.training.terms import Terms
 from pggan.training.threads import use_fastest, using
 
@@ -148,7 +149,8 @@ def make_plan(preset: Preset, device: torch.device, precision: PrecisionName, th
 def plan_from(stepper: Stepper, devices: int = 1, threads: int | None = None) -> Plan:
     """Build every level, measure what is quick to measure, and estimate the rest.
 
-    The networks of `stepper` have afterwards the weights that they had, and no moments of Adam.
+    The networks of `stepper` have afterwards the weights that they had, and no moments of Adam. Where a level does not
+    fit into the device's memory, its `max_batch` is what does.
 
     Args:
         devices: processes that share the work.
@@ -163,6 +165,7 @@ def plan_from(stepper: Stepper, devices: int = 1, threads: int | None = None) ->
             threads = fastest_threads(trial)
         with using(threads):
             levels = plan_levels(trial, devices)
+    stepper.max_batch = trial.max_batch  # lowered where a level did not fit
     return Plan(preset, stages(preset.schedule), levels, device.type, stepper.precision, devices, threads)
 
 
@@ -251,20 +254,24 @@ def measure(stepper: Stepper, resolution: int, at_once: int) -> tuple[float, int
 
     The networks' weights are worthless afterwards. None when the level does not fit into the device's memory.
     """
-    device, schedule = stepper.device, stepper.preset.schedule
+    device, schedule, max_batch = stepper.device, stepper.preset.schedule, stepper.max_batch
     count = at_once if device.type == "cuda" else min(at_once, MEASURED_BATCH)
     state, batch = trial_round(stepper.preset, resolution, count)
-    steps(stepper, state, batch)  # sets things up
     seconds = 0.0
-    for number, share in kinds_of_minibatches(stepper.terms):
-        start = time.perf_counter()
-        steps(stepper, replace(state, number=number), batch)
-        if device.type != "cpu":
-            torch.accelerator.synchronize(device)
-        seconds += share * (time.perf_counter() - start)
-    peak = None
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(device)
+    try:
+        steps(stepper, state, batch)  # sets things up
+        for number, share in kinds_of_minibatches(stepper.terms):
+            start = time.perf_counter()
+            steps(stepper, replace(state, number=number), batch)
+            if device.type != "cpu":
+                torch.accelerator.synchronize(device)
+            seconds += share * (time.perf_counter() - start)
+    except TooLargeError:
+        stepper.max_batch = max_batch  # levels below it fit
+        return None
+    peak = device_peak(device)
+    if peak is not None:
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     return seconds / (count * schedule.d_steps), peak
 

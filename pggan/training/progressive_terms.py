@@ -14,6 +14,7 @@ from pggan.precision import autocast
 from pggan.rng import rng, uniforms
 from pggan.training.microbatches import Part
 from pggan.training.terms import Moment, Stats, StepContext, Term, Work
+from pggan.transfer import to_device
 
 
 class ProgressiveTerms:
@@ -43,7 +44,7 @@ class ProgressiveTerms:
         reals = as_floats(moment.batch, context.device)
         rows = context.rows(state.minibatch)
         latents = context.latents("latents-d", images, state.minibatch)
-        mixing = uniforms(context.seed, "mixing", images, state.minibatch).to(context.device)
+        mixing = to_device(uniforms(context.seed, "mixing", images, state.minibatch), context.device)
         labels = None if context.labels is None else context.labels_at(moment.batch.indices.numpy())
         augmentation = context.augmenter.draw("augment-d", state, images, context.device)
 
@@ -68,7 +69,7 @@ class ProgressiveTerms:
                 )
 
         def finish(stats: Stats) -> None:
-            self.discriminator.update_noise(torch.tensor(stats["fake_score"]))
+            self.discriminator.update_noise(torch.full((), stats["fake_score"], device=context.device))
 
         return Work(terms, finish)
 

@@ -163,6 +163,7 @@ def prepare_run(options: TrainingOptions) -> Iterator[Run]:
         before = saved or given
         threads = options.threads or (before.threads_on(device) if before else None)
         plan = plan_from(stepper, team.size, threads)
+        stepper.max_batch = team.agree(stepper.max_batch)
         if device.type == "cpu":
             plan = replace(plan, threads=team.agree(plan.threads))
         settings = replace(settings, threads=plan.threads)

@@ -5,15 +5,15 @@ untouched when a loss or gradient is not finite. What is computed is up to the f
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datatools.errors import DataError, one_line
+from datatools.errors import DataError, one_line, out_of_memory
 from pggan.config.schedule import ScheduleState
 from pggan.config.settings import LossConfig
 from pggan.config.style import StyleLossConfig
@@ -31,9 +31,15 @@ from pggan.training.progressive_terms import ProgressiveTerms
 from pggan.training.style_terms import StyleTerms
 from pggan.training.terms import Moment, Stats, StepContext, Term, Terms, Work
 
+T = TypeVar("T")
+
 
 class NonFiniteError(Exception):
     """A loss or gradient is not a number, or infinite; nothing was updated."""
+
+
+class TooLargeError(DataError):
+    """The device's memory does not hold a step, however its minibatch is divided."""
 
 
 def terms_of(context: StepContext) -> Terms:
@@ -88,9 +94,10 @@ class Stepper(StepContext):
             ) from error
         for optimizer, name in ((networks.g_optimizer, "g_optimizer"), (networks.d_optimizer, "d_optimizer")):
             kept = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-            optimizer.load_state_dict(values[name])
-            for group, own in zip(optimizer.param_groups, kept, strict=True):
-                group.update(own)  # settings are the run's own: they may have been forked
+            # Settings are the run's own: they may have been forked. Also the place of the steps' number, on the CPU or
+            # on the device, is that of `fused` here, not of the device that the checkpoint was written on.
+            groups = [group | own for group, own in zip(values[name]["param_groups"], kept, strict=True)]
+            optimizer.load_state_dict({**values[name], "param_groups": groups})
         for scaled, scale in self.scales.items():
             scale.load(values[f"{scaled}_scale"])
         self.augmenter.load(values)
@@ -148,7 +155,7 @@ class Stepper(StepContext):
             rate, _ = lazy_adam(state.rate, (0.0, 0.0), lazy_interval(self.preset.loss, term.network))
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            optimizer.step()
+            self._again(lambda: step_whole(optimizer))
         optimizer.zero_grad(set_to_none=True)
         if not finite:  # of float16, which tries again with a smaller scale: no number to put into means
             stats = {key: value if math.isfinite(value) else 0.0 for key, value in stats.items()}
@@ -163,33 +170,61 @@ class Stepper(StepContext):
         moment: Moment,
     ) -> tuple[Stats, Work]:
         """Fill `.grad` with the gradients of the whole minibatch over all devices; returns its statistics."""
-        minibatch = moment.state.minibatch
+        minibatch, names = moment.state.minibatch, term.statistics
         while True:
             optimizer.zero_grad(set_to_none=True)
             try:
                 work = term.begin(moment)
                 found = self._own_gradients(scale, minibatch, work, term.interval)
+                # a device without samples has none of these statistics, and takes part with zeros
+                none = torch.zeros(len(names), device=self.device)
+                values = torch.stack([found[name] for name in names]) if found else none
+                gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
                 break
-            except torch.OutOfMemoryError:
-                optimizer.zero_grad(set_to_none=True)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+            optimizer.zero_grad(set_to_none=True)  # here, where the error and all that it holds are gone
             self._halve(minibatch)
-        # a device without samples has none of these statistics, and takes part with zeros
-        names = term.statistics
-        values = torch.stack([found[key] for key in names]) if found else torch.zeros(len(names), device=self.device)
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        if self.team.size > 1:
-            stop_votes = torch.full((1,), float(self.stop_requested()), device=self.device)
-            self.team.sum([*gradients, values, stop_votes])
-            self.stopping = bool(stop_votes.item())
-        else:
-            self.stopping = self.stop_requested()
+        stop_votes = torch.full((1,), float(self.stop_requested()), device=self.device)
+        self._again(lambda: self.team.sum([*gradients, values, stop_votes]))
         if scale.value != 1.0:
             torch._foreach_mul_(gradients, 1.0 / scale.value)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
-        norm = torch.stack(torch._foreach_norm(gradients)).norm()
-        numbers = torch.cat([values.float(), norm.float().reshape(1)]).tolist()  # the step's one wait for the device
+
+        def read() -> list[float]:
+            norm = torch.stack(torch._foreach_norm(gradients)).norm()
+            return torch.cat([values.float(), norm.float().reshape(1), stop_votes]).tolist()
+
+        *numbers, votes = self._again(read)  # the step's one wait for the device
+        self.stopping = votes > 0
         return dict(zip([*names, f"{term.name}_gradient"], numbers, strict=True)), work
+
+    def _again(self, work: Callable[[], T]) -> T:
+        """Call `work`, which changes nothing before it runs out of memory; then call it again with all that is free.
+
+        Raises TooLargeError when that is not enough, either.
+        """
+        try:
+            return work()
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        self._release()
+        try:
+            return work()
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise TooLargeError(
+                "out of memory for weights, gradients and Adam's moments: choose a smaller network or resolution"
+            ) from error
+
+    def _release(self) -> None:
+        """Give back the memory that PyTorch keeps for later, which may lie in pieces."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _own_gradients(self, scale: LossScale, minibatch: int, work: Work, factor: int) -> dict[str, Tensor]:
         division = self.division(minibatch)
@@ -202,15 +237,14 @@ class Stepper(StepContext):
         return combine(statistics, [part.weight for part in parts]) if parts else {}
 
     def _halve(self, minibatch: int) -> None:
-        """Halve the parts after running out of memory. Raises DataError where a part is one sample."""
+        """Halve the parts after running out of memory. Raises TooLargeError where a part is one sample."""
         rows = self.rows(minibatch)
         parts = self.division(minibatch).by_rank[self.team.rank]
         largest = max(len(part.indices) for part in parts)
         if largest == 1:
-            raise DataError("out of memory with a single image at once: choose a smaller network or resolution")
+            raise TooLargeError("out of memory with a single image at once: choose a smaller network or resolution")
         self.max_batch = largest // 2
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._release()
         self.say(f"out of memory with {largest} images at once; going on with {self.max_batch}")
         if not np.array_equal(rows, self.rows(minibatch)):
             raise DataError(
@@ -224,6 +258,14 @@ class Stepper(StepContext):
             return nullcontext()
         clock = 2 * moment.images + (network == "g")
         return seeded(torch_seed(self.seed + self.team.rank, "noise", clock), self.device)
+
+
+def step_whole(optimizer: torch.optim.Adam) -> None:
+    """Make a step. Adam allocates all moments before it changes a weight: memory can run out only before the step."""
+    whole = {"step", "exp_avg", "exp_avg_sq"}
+    for parameter in [parameter for parameter, state in optimizer.state.items() if not whole <= state.keys()]:
+        del optimizer.state[parameter]  # of a step that ran out of memory
+    optimizer.step()
 
 
 def initialise_from_reals(

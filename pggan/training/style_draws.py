@@ -3,7 +3,7 @@
 They depend neither on the number of devices nor on how a minibatch is divided.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ from pggan.config.style import StyleConfig
 from pggan.model.style import StyleGenerator, mixing_place, seeded_noise
 from pggan.rng import Purpose, rng, sequence
 from pggan.training.terms import Moment, StepContext
+from pggan.transfer import to_device
 
 PURPOSES: dict[Literal["d", "g", "path"], tuple[Purpose, Purpose, Purpose]] = {
     "d": ("latents-d", "mixing-d", "noise-d"),
@@ -33,6 +34,7 @@ class StyleDraw:
         mixed_from: (N,), that place; the number of places for samples that are not mixed.
         seeds: (N,), of the noise.
         places: number of places in use.
+        index: `StepContext.index`.
     """
 
     latents: Tensor
@@ -40,6 +42,7 @@ class StyleDraw:
     seeds: NDArray[np.int64]
     places: int
     lod: float
+    index: Callable[[Sequence[int]], Tensor | slice]
 
     @classmethod
     def of(
@@ -67,17 +70,18 @@ class StyleDraw:
         return cls(
             context.latents(of_latents, moment.images, 2 * count).unflatten(0, (2, count)),
             # sample n is of group n mod groups
-            torch.tensor(mixed_from, device=context.device).repeat(count // groups),
+            to_device(torch.tensor(mixed_from), context.device).repeat(count // groups),
             (states >> np.uint64(1)).astype(np.int64),
             places,
             state.lod,
+            context.index,
         )
 
     def ws(self, generator: StyleGenerator, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return ws of these samples, (n, places, W), and the mean of their w before mixing, (W,), detached."""
-        chosen = torch.tensor(indices, device=self.latents.device)
+        chosen = self.index(indices)
         first, second = generator.map(self.latents[:, chosen].flatten(0, 1)).unflatten(0, (2, -1))
-        numbers = torch.arange(self.places, device=chosen.device)
+        numbers = torch.arange(self.places, device=first.device)
         mixed = torch.where(
             (numbers < self.mixed_from[chosen, None])[:, :, None], first[:, None], second[:, None]
         )  # (n, places, W)

@@ -22,6 +22,7 @@ from pggan.training.augmenter import Augmenter
 from pggan.training.distributed import Team
 from pggan.training.microbatches import Part, Partition, partition
 from pggan.training.networks import NetworkName, Networks
+from pggan.transfer import to_device
 
 Stats = dict[str, float]
 
@@ -107,6 +108,7 @@ class StepContext:
         self.augmenter = Augmenter(self.preset.augment, self.seed)
         self._reported: set[str] = set()
         self._partitions: dict[tuple[int, int | None], Partition] = {}
+        self._indices: dict[bytes, Tensor | slice] = {}
 
     @property
     def augments(self) -> bool:
@@ -129,17 +131,23 @@ class StepContext:
         return np.array(sorted(index for part in parts for index in part.indices), np.int64)
 
     def index(self, indices: Sequence[int] | NDArray[np.int64]) -> Tensor | slice:
-        """Return what takes these samples; a slice where all are taken in order, which copies nothing."""
-        values = np.asarray(indices)
-        if np.array_equal(values, np.arange(len(values))):
-            return slice(0, len(values))
-        return torch.from_numpy(values).to(self.device)
+        """Return what takes these samples; a slice where all are taken in order, which copies nothing.
+
+        The parts of a minibatch are the same in every step, so each index is copied to the device once.
+        """
+        values = np.asarray(indices, np.int64)
+        key = values.tobytes()
+        if key not in self._indices:
+            in_order = np.array_equal(values, np.arange(len(values)))
+            index = slice(0, len(values)) if in_order else to_device(torch.from_numpy(values), self.device)
+            self._indices[key] = index
+        return self._indices[key]
 
     def latents(self, purpose: Purpose, images: int, size: int) -> Tensor:
         """Return (size, latent_size)."""
-        return normals(self.seed, purpose, images, (size, self.preset.network.latent_size)).to(self.device)
+        return to_device(normals(self.seed, purpose, images, (size, self.preset.network.latent_size)), self.device)
 
     def labels_at(self, indices: NDArray[np.int64]) -> Tensor:
         """Return the labels of these images of the file, (n, classes)."""
         assert self.labels is not None
-        return torch.from_numpy(self.labels[indices]).to(self.device)
+        return to_device(torch.from_numpy(self.labels[indices]), self.device)

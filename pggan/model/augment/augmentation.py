@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pggan.config.settings import AugmentConfig
 from pggan.model.augment import ada, diffaugment
+from pggan.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Augmentation:
         """
         if not self.parameters:
             return images
-        parameters = [values[list(sets)].flatten(0, 1) for values in self.parameters]
+        parameters = [torch.cat([values[number] for number in sets]) for values in self.parameters]
         transform = ada.transform if self.kind == "ada" else diffaugment.transform
         with torch.autocast(images.device.type, enabled=False):
             return transform(images, *parameters)
@@ -58,5 +59,5 @@ def draw(
         drawn = ada.draw(rng, sets * count, strength, resolution)
     else:
         drawn = diffaugment.draw(rng, sets * count, resolution)
-    parameters = (torch.from_numpy(values).unflatten(0, (sets, count)).to(device) for values in drawn)
+    parameters = (to_device(torch.from_numpy(values).unflatten(0, (sets, count)), device) for values in drawn)
     return Augmentation(config.kind, tuple(parameters))

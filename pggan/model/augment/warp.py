@@ -41,7 +41,7 @@ def warp(images: Tensor, places: Tensor) -> Tensor:
             outer edges of the picture.
     """
     size = images.shape[-1]
-    up, down = (torch.from_numpy(matrix).to(images) for matrix in filters(size))
+    up, down = _filters_on(size, images.dtype, images.device)
     fine = up @ images @ up.T  # (N, C, 2 r, 2 r)
     pixels = torch.arange(-MARGIN, 2 * size + MARGIN, device=images.device, dtype=images.dtype)
     at = (pixels + 0.5 + ADVANCE) / size - 1
@@ -50,6 +50,12 @@ def warp(images: Tensor, places: Tensor) -> Tensor:
     grid = grid - ADVANCE / size
     fine = _Samples.apply(fine, grid.movedim(1, 3).contiguous())  # (N, C, 2 r + 2 MARGIN, 2 r + 2 MARGIN)
     return down @ fine @ down.T
+
+
+@cache
+def _filters_on(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    up, down = (torch.from_numpy(matrix).to(device, dtype) for matrix in filters(size))
+    return up, down
 
 
 @cache

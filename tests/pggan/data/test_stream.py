@@ -1,5 +1,6 @@
 """The stream of images is a pure function of (seed, images seen), whoever reads it and however it is cut."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from datatools.errors import DataError
 from datatools.pyramid import Pyramid, join
-from pggan.data.stream import Order, Request, Source, as_floats, requests, stream
+from pggan.data.prefetch import Buffers
+from pggan.data.stream import Batch, Order, Places, Reader, Request, Source, as_floats, requests, stream
 from tests.support.pggan_runs import PRESET, write_pyramid
 
 
@@ -86,6 +88,27 @@ def test_workers_and_memory_change_nothing(h5: Path, workers: int, memory_bytes:
         assert torch.equal(one.indices, other.indices)
         assert other.seconds > 0
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_levels_in_memory_are_read_ahead_for_cuda(h5: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, reference = (
+        Source(h5),
+        [batch.images for batch in stream(Source(h5), Order(3, 50, True), wanted(), workers=0)],
+    )
+    threads: set[str] = set()
+    read = Reader.read
+
+    def watched(reader: Reader, places: Places) -> Batch:
+        threads.add(threading.current_thread().name)
+        return read(reader, places)
+
+    monkeypatch.setattr(Reader, "read", watched)
+    monkeypatch.setattr("pggan.data.stream.Buffers", lambda shape, **_: Buffers(shape))  # not pinned: here is no CUDA
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    found = stream(source, Order(3, 50, True), wanted(), workers=1, pin_memory=True)
+    assert all(torch.equal(one, batch.images) for one, batch in zip(reference, found, strict=True))
+    assert threading.main_thread().name not in threads
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -5,14 +5,16 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from datatools.errors import DataError
 from pggan.training.checkpoints import checkpoints, load_checkpoint
-from pggan.training.distributed import Team, choose_device
+from pggan.training.distributed import Team, choose_device, join
 from pggan.training.networks import build_networks
 from pggan.training.options import TrainingOptions
 from pggan.training.step import Stepper
@@ -143,6 +145,40 @@ def test_devices_are_chosen_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(DataError, match="3 processes for 2 CUDA devices"):
         choose_device("cuda")
+
+
+class Group:
+    """What `join` does with NCCL, on a machine that has none."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        self.WORLD = SimpleNamespace(abort=partial(self.calls.append, "abort"))
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setattr(torch.cuda, "set_device", lambda device: self.calls.append(f"set {device}"))
+        monkeypatch.setattr(torch.distributed, "init_process_group", self.begin)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+        monkeypatch.setattr(torch.distributed, "destroy_process_group", partial(self.calls.append, "destroy"))
+        monkeypatch.setattr(torch.distributed, "group", self)
+
+    def begin(self, backend: str, *, device_id: object, **_: object) -> None:
+        self.calls.append(f"{backend} {device_id}")
+
+
+def test_a_process_with_cuda_names_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Group(monkeypatch)
+    with join(torch.device("cuda", 1)) as team:
+        assert (team.rank, team.size) == (1, 2)
+    assert group.calls == ["set cuda:1", "nccl cuda:1", "destroy"]
+
+
+def test_a_process_that_fails_waits_for_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Group(monkeypatch)
+    with pytest.raises(DataError, match="full"), join(torch.device("cuda", 1)):
+        raise DataError("the disk is full")
+    assert group.calls[-1] == "abort"
+    with pytest.raises(DataError, match="full"), join(torch.device("cpu")):
+        raise DataError("the disk is full")
+    assert group.calls[-2:] == ["gloo None", "destroy"]
 
 
 def test_groups_that_cannot_be_shared_are_told() -> None:

@@ -19,7 +19,6 @@ from pggan.config.presets import PRESETS
 from pggan.config.schedule import ScheduleState
 from pggan.data.stream import Batch
 from pggan.media.video import snapshots
-from pggan.model.losses import d_step_terms
 from pggan.report.data import read_stats
 from pggan.training import chores, session
 from pggan.training.checkpoints import checkpoints
@@ -333,37 +332,6 @@ def test_lsgan_and_labels_train_and_resume(tmp_path: Path) -> None:
     train(reference)
     assert_equal_runs(reference.out, config.out)
     assert {"label_loss", "real_label_loss", "fake_label_loss"} <= set(stats_of(config.out)[-1]["loss"])
-
-
-class Full:
-    """A device whose memory holds `limit` samples of the discriminator's step."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.refused, self.terms = limit, 0, d_step_terms
-
-    def __call__(self, discriminator: object, reals: torch.Tensor, *rest: object, **more: object) -> object:
-        if len(reals) > self.limit:
-            self.refused += 1
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return self.terms(discriminator, reals, *rest, **more)
-
-
-def test_out_of_memory_halves_the_micro_batch_and_goes_on(
-    h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    schedule = {"total_kimg": 0.06, "minibatch_base": 16, "minibatch_repeats": 1}
-    reference = config_of(h5, tmp_path / "reference", schedule=schedule)
-    train(reference)
-    full = Full(4)
-    monkeypatch.setattr("pggan.training.progressive_terms.d_step_terms", full)
-    config = replace(reference, out=tmp_path / "run")
-    assert train(config).finished
-    assert full.refused >= 2
-    log = (config.out / "log.txt").read_text()
-    assert "out of memory with 16 images at once; going on with 8" in log
-    assert "out of memory with 8 images at once; going on with 4" in log
-    for one, other in zip(stats_of(reference.out), stats_of(config.out), strict=True):
-        assert one["loss"]["d_loss"] == pytest.approx(other["loss"]["d_loss"], rel=1e-3)
 
 
 def test_micro_batches_give_the_gradients_of_the_whole(
