@@ -115,6 +115,17 @@ def _show_phases(axes: Axes, phases: Sequence[Stage], end: float) -> None:
                 )
 
 
+def contributions(stats: Stats) -> list[Line]:
+    """Return the share of each resolution in the pictures in per cent, the lowest resolution first."""
+    levels = sorted((name for name in stats.names("rgb_std") if name.isdecimal()), key=int)
+    found = {name: stats.series("rgb_std", name) for name in levels}
+    if len({len(kimg) for kimg, _ in found.values()}) != 1:  # none, or lines that were damaged
+        return []
+    total = sum(values for _, values in found.values())
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 before anything was learned: no point
+        return [Line(name, kimg, 100 * values / total) for name, (kimg, values) in found.items()]
+
+
 def charts(
     stats: Stats, phases: Sequence[Stage], gradient_target: float | None, ada_target: float | None = None
 ) -> list[PageFigure]:
@@ -125,14 +136,27 @@ def charts(
     """
 
     def chart(title: str, caption: str, group: str, labels: dict[str, str], **options: Any) -> None:
-        lines = [
-            Line(label, *stats.series(group, name), strong=label == AVERAGE, soft=label == REALS and group == "metrics")
-            for name, label in labels.items()
-        ]
+        add(
+            title,
+            caption,
+            [
+                Line(
+                    label,
+                    *stats.series(group, name),
+                    strong=label == AVERAGE,
+                    soft=label == REALS and group == "metrics",
+                )
+                for name, label in labels.items()
+            ],
+            **options,
+        )
+
+    def add(title: str, caption: str, lines: list[Line], **options: Any) -> None:
+        several = len(lines) > 1
         lines = [line for line in lines if len(line.finite)]
         if not lines:
             return
-        last = ", ".join(f"{line.label}: " * (len(labels) > 1) + f"{line.finite[-1]:.4g}" for line in lines)
+        last = ", ".join(f"{line.label}: " * several + f"{line.finite[-1]:.4g}" for line in lines)
         plot = data_uri(draw(lines, phases, **options), "svg+xml")
         picture = Picture(plot, WIDTH, HEIGHT, f"{title} over kimg; last: {last}")
         figures.append(PageFigure(title, f"{caption}. Last: {last}.", (picture,)))
@@ -150,6 +174,10 @@ def charts(
     chart("Regularizers", caption, "loss", {"r1": "R1", "path_penalty": "path length"}, logarithmic=True)
     caption = "how far images move when w does, a mean"
     chart("Path length", caption, "loss", {"path_length": "length"})
+    caption = (
+        "per cent; the deviation of the pixel values that each level's toRGB adds, as a part of the sum over all levels"
+    )
+    add("Contribution of each resolution", caption, contributions(stats), from_zero=True)
     caption = "r_t: how surely the discriminator tells reals from fakes, from 0 (not at all) to 1 (always)"
     if ada_target is not None:
         caption += "; ADA's strength p rises while r_t is above the dashed line"

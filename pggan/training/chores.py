@@ -11,6 +11,7 @@ from datatools.errors import DataError
 from datatools.text import duration
 from pggan.config.schedule import ScheduleState, state_at
 from pggan.data.stream import Order, Request, stream
+from pggan.media.contributions import rgb_deviations
 from pggan.media.grids import grid_size, save_grid, shrink, snapshot_name, tile
 from pggan.model.files import BEST, CHECKPOINTS, Model, render, save_model
 from pggan.model.networks import Discriminator
@@ -70,6 +71,8 @@ def report(run: Run, state: ScheduleState) -> None:
         },
         "memory": memory,
     }
+    if run.team.is_main and (deviations := rgb_deviations(run.stepper.networks.ema, run.settings.seed)):
+        values["rgb_std"] = deviations
     record(run, values)
 
 

@@ -280,6 +280,27 @@ def test_the_chart_of_the_augmentation() -> None:
     assert "dashed" not in other.caption
 
 
+def test_the_chart_of_what_each_resolution_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[dict[str, list[float]]] = []
+    monkeypatch.setattr(
+        plots, "draw", lambda lines, *_, **__: drawn.append({line.label: line.values.tolist() for line in lines}) or b""
+    )
+    rows = [
+        {"images": 1000, "rgb_std": {"16": 0.5, "4": 0.25, "8": 0.25}},
+        {"images": 1500, "metrics": {}},
+        {"images": 2000, "rgb_std": {"4": 0.0, "8": 0.25, "16": 0.75}},
+    ]
+    (chart,) = charts(Stats(tuple(rows), 0), PHASES, gradient_target=None)
+    assert chart.title == "Contribution of each resolution"
+    assert drawn == [{"4": [25.0, 0.0], "8": [25.0, 25.0], "16": [50.0, 75.0]}]
+    assert list(drawn[0]) == ["4", "8", "16"]
+    assert chart.caption.endswith("Last: 4: 0, 8: 25, 16: 75.")
+    zero = {"images": 1, "rgb_std": {"4": 0.0, "8": 0.0}}
+    damaged = {"images": 1, "rgb_std": {"4": 1.0, "x": 2.0}}
+    assert charts(Stats((zero,), 0), PHASES, gradient_target=None) == []
+    assert charts(Stats((*rows, damaged), 0), PHASES, gradient_target=None) == []  # type: ignore[arg-type]
+
+
 def test_metrics_of_a_run_are_on_its_page(run: Path) -> None:
     lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
     lines = [line for line in lines if "event" not in line]

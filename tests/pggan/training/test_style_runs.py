@@ -120,6 +120,8 @@ def test_resumes_bit_for_bit(preset: Preset, images: int, h5: Path, tmp_path: Pa
     assert checkpoints(tmp_path / "killed" / "checkpoints")[0].images < images
     assert finish(start(killed)) == 0
     assert_equal_runs(tmp_path / "straight", tmp_path / "killed")
+    parts = [line.get("rgb_std", {}) for line in stats_of(tmp_path / "killed")]
+    assert [list(found) for found in parts] == [["4", "8"] if preset is SKIP else []] * len(parts)
     if preset.loss is SKIP.loss:
         saved = load_checkpoint(checkpoints(tmp_path / "killed" / "checkpoints")[0])
         assert saved[PATH_MEANS].item() > 0
@@ -152,7 +154,7 @@ def test_two_devices_resume_exactly_and_agree_with_one(h5: Path, tmp_path: Path)
 
 
 def test_labels_and_foreign_losses_are_refused(h5: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no classes"):
+    with pytest.raises(DataError, match="trained without classes"):
         SKIP.with_classes(2)
     with pytest.raises(DataError, match="loss wgan-gp"):
         SKIP.with_loss("wgan-gp")
