@@ -11,14 +11,12 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import click
 import numpy as np
 import torch
 from click.core import ParameterSource
 from numpy.typing import NDArray
-from torch import Tensor
 
 from datatools.cli import FiniteNumber, OneLineCommand, PathOption, parse_ranges, run_command
 from datatools.errors import DataError
@@ -28,7 +26,8 @@ from datatools.progress import Progress
 from datatools.text import counted
 from pggan.config.style import StyleConfig
 from pggan.media.grids import save_grid, tile
-from pggan.media.latents import Change, best_first, critic_scores, slerp, truncation_of
+from pggan.media.latents import Change, best_first, critic_scores, slerp
+from pggan.media.look import NOISE, set_look
 from pggan.media.styles import mixing_grid, places_of, style_generator, w_of
 from pggan.media.video import (
     Frame,
@@ -43,7 +42,6 @@ from pggan.media.video import (
     write_film,
 )
 from pggan.model.files import Model, render, render_styles
-from pggan.model.style import Look, StyleGenerator
 from pggan.training.distributed import choose_device
 from pggan.training.models import load_model, use_fastest_threads
 
@@ -69,8 +67,6 @@ of --centre, and vary less. A model that does not normalize has its latents shru
 pulled to their average (psi of the papers). --curate: the discriminator's
 score says how real a picture looks to the network that was trained against this generator, and no more than that.
 """
-NOISE: dict[str, Literal["fixed", "fresh", "none"]] = {"const": "fixed", "random": "fresh", "none": "none"}
-ORIGINAL_CUTOFF = 8
 BATCH = 64
 MANY = 256  # pictures that are worth a trial of which number of threads makes them fastest
 PROGRESS_SECONDS, PROGRESS_FPS = 20.0, 30
@@ -206,14 +202,8 @@ def main(
     size = None if grid is None else parse_grid(grid)
     assert model is not None
     loaded = load_model(model).with_ema(ema_kimg).to(choose_device(device))
-    if isinstance(loaded.ema, StyleGenerator):
-        change: Change = identity
-        loaded.ema.look = look_of(loaded.ema.config, truncation, centre, noise)
-        torch.manual_seed(0)  # of random noise
-    else:
-        change = truncation_of(loaded, truncation, centre)
-        if noise != "const":
-            raise DataError(f"--noise {noise}: the model has no noise maps; it is for style-based models")
+    change = set_look(loaded, truncation, centre, noise)
+    torch.manual_seed(0)  # of random noise
     if video is not None:
         walk = Walk(seconds or Walk.seconds, fps or Walk.fps, smooth_seconds, size or (1, 1), seed, zoom)
         frames = walk_frames(loaded, walk, label=label, change=change, space=space)
@@ -256,19 +246,6 @@ def check_options(context: click.Context, use: str) -> None:
         raise DataError(f"--video {video}: the name of a film must end in .mp4")
     if centre is not None and context.params["truncation"] == 1:
         raise DataError("--centre has no effect without a --truncation below 1")
-
-
-def identity(latents: Tensor) -> Tensor:
-    """Return the latents."""
-    return latents
-
-
-def look_of(config: StyleConfig, truncation: float, centre: int | None, noise: str) -> Look:
-    """Return how to make pictures. The original StyleGAN truncates its first places alone, as its authors do."""
-    if centre is not None:
-        raise DataError(f"--centre {centre}: a style-based model is truncated towards the average of its w; remove it")
-    cutoff = ORIGINAL_CUTOFF if config.g_architecture == "stylegan" else None
-    return Look(NOISE[noise], truncation, cutoff)
 
 
 def pictures_of(model: Model, seeds: Sequence[int], label: int | None, change: Change) -> NDArray[np.uint8]:

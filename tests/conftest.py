@@ -37,6 +37,7 @@ SLOW = (
     "tests/pggan/model/test_style_oracle.py::test_pair_meets_all_numbers",
     "tests/pggan/report/test_page.py",
     "tests/pggan/test_evaluate.py",
+    "tests/pggan/test_export.py",
     "tests/pggan/test_generate.py",
     "tests/pggan/test_train.py",
     "tests/pggan/training/test_augmented_runs.py",

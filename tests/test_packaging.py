@@ -41,6 +41,7 @@ def test_documented_scripts_exist() -> None:
     assert sorted(SCRIPTS) == [
         "celebahq-convert",
         "celebahq-evaluate",
+        "celebahq-export",
         "celebahq-generate",
         "celebahq-h5",
         "celebahq-report",
@@ -65,6 +66,7 @@ def test_a_script_starts_its_command_line(name: str) -> None:
         "datatools.restore.fit",
         "datatools.restore.evaluate",
         "pggan.convert",
+        "pggan.export",
         "pggan.report",
         "pggan.train",
     ],

@@ -41,6 +41,24 @@ def gradients_of_weights() -> bool:
     return not _INPUT_ONLY.get()
 
 
+class Function(torch.autograd.Function):
+    """A function with its own gradient, which TorchScript records as the operations that it is made of."""
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """Return `forward` of the arguments; gradients are left out while TorchScript is recording."""
+        recording = torch.jit.is_tracing()  # type: ignore[attr-defined]
+        return cls.forward(_NoContext(), *args) if recording else super().apply(*args)
+
+
+class _NoContext:
+    """Takes what `forward` would keep for gradients, and forgets it."""
+
+    def save_for_backward(self, *_: Tensor) -> None: ...
+
+    def mark_dirty(self, *_: Tensor) -> None: ...
+
+
 def convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int = 0, transposed: bool = False
 ) -> Tensor:
@@ -67,7 +85,7 @@ def box(x: Tensor, padding: int, bias: Tensor | None = None) -> Tensor:
     return _Box.apply(x, padding, bias)
 
 
-class _Box(torch.autograd.Function):
+class _Box(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, padding: int, bias: Tensor | None) -> Tensor:
         ctx.padding = padding
@@ -84,7 +102,7 @@ class _Box(torch.autograd.Function):
         return _Box.apply(g, 1 - ctx.padding, None), None, gb  # the filter is symmetric: its adjoint is itself
 
 
-class _Convolution(torch.autograd.Function):
+class _Convolution(Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, transposed: bool
@@ -145,7 +163,7 @@ class _WeightGradient(torch.autograd.Function):
         return gx, gg, None, None
 
 
-class _LeakyReLU(torch.autograd.Function):
+class _LeakyReLU(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: float) -> Tensor:
         ctx.mark_dirty(x)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pggan.model.convolution import box, gradients_of_weights
+from pggan.model.convolution import Function, box, gradients_of_weights
 
 Taps = tuple[int, ...]
 BOX: Taps = (1, 1)
@@ -55,7 +55,7 @@ def _filter(x: Tensor, taps: Taps, padding: int, bias: Tensor | None) -> Tensor:
     return functional.conv2d(y, kernel.transpose(2, 3), bias, padding=(0, padding), groups=x.shape[1])
 
 
-class _Smooth(torch.autograd.Function):
+class _Smooth(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, taps: Taps, padding: int, bias: Tensor | None) -> Tensor:
         ctx.taps, ctx.padding = taps, padding
@@ -67,7 +67,7 @@ class _Smooth(torch.autograd.Function):
         return _Smooth.apply(g, ctx.taps, len(ctx.taps) - 1 - ctx.padding, None), None, None, gb
 
 
-class _Resample(torch.autograd.Function):
+class _Resample(Function):
     """Enlarging, or reducing; the adjoint of one is the other, times or divided by 4."""
 
     @staticmethod

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pggan.model.convolution import convolution
+from pggan.model.convolution import Function, convolution
 from pggan.model.filters import BOX, Taps, smooth
 
 LEAKY_SLOPE = 0.2
@@ -189,7 +189,7 @@ def pixel_norm(x: Tensor, eps: float = PIXEL_NORM_EPS) -> Tensor:
     return _PixelNorm.apply(x, eps)
 
 
-class _PixelNorm(torch.autograd.Function):
+class _PixelNorm(Function):
     """With r = 1 / sqrt(mean x^2 + eps) and y = r x, the gradient is r (g - y mean(g y)); means over axis 1."""
 
     @staticmethod

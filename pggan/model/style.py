@@ -220,10 +220,10 @@ class StyleGenerator(Network):
         """Return images of `resolution`: that level with weight alpha and the enlarged one below with 1 - alpha."""
         parameter = self.level(4).const
         noise = self._by_default().noise if noise is None else noise
-        noise_of, dtype = _noise_of(noise, len(ws), parameter), compute_dtype(parameter)
+        noise_of, dtype = _noise_of(noise, ws.shape[0], parameter), compute_dtype(parameter)
         image: Tensor | None = None
         with torch.autocast(parameter.device.type, enabled=False):
-            x = self.level(4).start(len(ws), dtype)
+            x = self.level(4).start(ws.shape[0], dtype)
             for r in (r for r in self.config.levels if r <= resolution):
                 level = self.level(r)
                 x = level(x, ws, noise_of)

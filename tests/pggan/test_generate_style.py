@@ -13,7 +13,8 @@ from datatools.images import read_rgb
 from pggan import generate as generate_module
 from pggan.config.settings import NetworkConfig
 from pggan.config.style import StyleConfig
-from pggan.generate import look_of, main
+from pggan.generate import main
+from pggan.media.look import look_of
 from pggan.media.styles import StyleLoop
 from pggan.model.files import Model, new_model, render_styles, save_model
 from pggan.model.style import StyleGenerator
