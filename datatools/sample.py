@@ -233,5 +233,10 @@ def main(folder: Path) -> None:
     click.echo(f"{counted(len(made) - 2, 'photo')} and 2 bad entries in {folder}")
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """Run the console script `celebahq-sample`."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    script()

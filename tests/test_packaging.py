@@ -1,61 +1,104 @@
-"""What an installed copy consists of: console scripts that start, and the data files that the packages read."""
+"""What an installed copy consists of: a wheel that works without the checkout, and commands that name themselves."""
 
+import os
+import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
-from fnmatch import fnmatch
+import venv
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.support.builds import environment
+from tests.support.builds import HANGS, environment
 from tests.support.paths import ROOT
 
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-SCRIPTS = SETTINGS["project"]["scripts"]
-PACKAGE_DATA = SETTINGS["tool"]["setuptools"]["package-data"]
+SCRIPTS = sorted(SETTINGS["project"]["scripts"])
+PACKAGES = sorted(SETTINGS["tool"]["setuptools"]["package-data"])
+BUILT_FROM = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
+
+ALL_HELP = """
+import contextlib, io, pathlib, runpy, sys
+for script in sys.argv[1:]:
+    sys.argv = [script, "--help"]
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
+        runpy.run_path(script, run_name="__main__")
+    print(pathlib.Path(script).name, output.getvalue().split("\\n")[0])
+"""
 
 
-def data_files(package: str) -> Iterator[Path]:
-    """Files of a package, relative to its folder, that are no Python."""
-    folder = ROOT / package
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix not in (".py", ".pyc", ".partial"):
-            yield path.relative_to(folder)
+def run(*command: object, cwd: Path) -> str:
+    """Run a command in a folder without the checkout in Python's path; return what it prints."""
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=cwd, env=clean, capture_output=True, text=True, timeout=HANGS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
-def is_packaged(path: Path, pattern: str) -> bool:
-    return fnmatch(str(path), pattern) or (pattern.startswith("**/") and fnmatch(str(path), pattern[3:]))
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout, made from a copy, so that nothing is left in it."""
+    source = tmp_path_factory.mktemp("source")
+    for name in BUILT_FROM:
+        shutil.copy(ROOT / name, source)
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__", "*.partial"))
+    run(
+        *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"),
+        *("--wheel-dir", source / "wheels", source),
+        cwd=source,
+    )
+    (made,) = (source / "wheels").glob("celebahq-*.whl")
+    return made
 
 
-@pytest.mark.parametrize("package", sorted(PACKAGE_DATA))
-def test_every_data_file_is_packaged(package: str) -> None:
-    files = list(data_files(package))
-    assert Path("py.typed") in files
-    missing = [path for path in files if not any(is_packaged(path, pattern) for pattern in PACKAGE_DATA[package])]
-    assert missing == []
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of a new environment: the wheel, and the libraries of the one that runs the tests."""
+    folder = tmp_path_factory.mktemp("installed")
+    venv.create(folder, with_pip=False, symlinks=True)
+    python = folder / "bin" / "python"
+    (site,) = folder.glob("lib/python*/site-packages")
+    # a line adds a folder, but not what its own .pth files add: an editable install there stays out of sight
+    libraries = [path for path in sys.path if path.endswith("-packages")]
+    (site / "libraries.pth").write_text("\n".join(libraries) + "\n")
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index")
+    run(*pip, "--ignore-installed", wheel, cwd=folder)
+    return python.parent
 
 
-def test_documented_scripts_exist() -> None:
-    assert sorted(SCRIPTS) == [
-        "celebahq-convert",
-        "celebahq-evaluate",
-        "celebahq-export",
-        "celebahq-generate",
-        "celebahq-h5",
-        "celebahq-report",
-        "celebahq-train",
-    ]
+def test_the_wheel_has_every_file(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.split("/")[0] in PACKAGES}
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix not in (".pyc", ".partial")
+    }
+    assert {"pggan/py.typed", "pggan/model/data/faces-32.safetensors", "datatools/report/report.html"} <= files
+    assert packed == files
 
 
-@pytest.mark.parametrize("name", sorted(SCRIPTS))
-def test_a_script_starts_its_command_line(name: str) -> None:
-    module, function = SCRIPTS[name].split(":")
-    code = f"import sys; sys.argv = [{name!r}, '--help']; from {module} import {function}; {function}()"
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Usage: ")
+def test_commands_run_without_the_checkout(installed: Path, tmp_path: Path) -> None:
+    python = installed / "python"
+    found = run(python, "-c", "import datatools, pipelines, pggan; print(*map(str, pggan.__path__))", cwd=tmp_path)
+    assert found.startswith(str(installed.parent))
+    printed = run(python, "-c", ALL_HELP, *(installed / name for name in SCRIPTS), cwd=tmp_path).splitlines()
+    assert [line.split()[:3] for line in printed] == [[name, "Usage:", name] for name in SCRIPTS]
+    builds = run(python, "-m", "luigi", "--module", "pipelines", "BuildCelebAHQ", "--help", cwd=tmp_path)
+    assert "--celeba-dir" in builds
+
+
+def test_the_bundled_model_is_installed(installed: Path, tmp_path: Path) -> None:
+    model = ("--model", "faces-32", "--out", "pictures", "--seeds", "0-3", "--device", "cpu")
+    assert "4 files of 4 pictures of 32 x 32 pixels" in run(installed / "celebahq-generate", *model, cwd=tmp_path)
+    run(installed / "celebahq-h5", "from-folder", "pictures", "faces.h5", "--resolution", 32, cwd=tmp_path)
+    assert "whole and unchanged" in run(installed / "celebahq-h5", "verify", "faces.h5", cwd=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -161,5 +161,10 @@ class _Bar:
             self._progress.__exit__(*exception)
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """Run the console script `celebahq-download`."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    script()

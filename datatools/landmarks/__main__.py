@@ -150,5 +150,10 @@ def _no_faces(folder: PhotoFolder, results: list[Result]) -> str:
     return f"no faces in {folder.folder}: {counted(len(results), 'photo')}, {errors:,} of them cannot be used"
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """Run the console script `celebahq-landmarks`."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    script()
