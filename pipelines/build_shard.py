@@ -6,6 +6,7 @@ from contextlib import closing
 from datatools.errors import DataError
 from datatools.parallel import Report
 from datatools.pyramid import Provenance, PyramidWriter
+from pipelines.cluster import Workers
 from pipelines.finished_faces import FinishedFaces
 from pipelines.freshness import load_choice
 from pipelines.layout import BuildLayout
@@ -43,7 +44,7 @@ def write_build_shard(
     layout: BuildLayout,
     index: int,
     chosen: Sequence[tuple[int, Provenance]],
-    jobs: int,
+    workers: Workers,
     progress: Report,
     resume: Report,
 ) -> float:
@@ -69,7 +70,7 @@ def write_build_shard(
             resolution=layout.resolution,
             group=layout.restorer.batch_size,
         ) as unfinished,
-        closing(_faces_again(layout, to_make, unfinished, jobs)) as again,
+        closing(_faces_again(layout, to_make, unfinished, workers)) as again,
         PyramidWriter(
             path,
             len(chosen),
@@ -94,7 +95,7 @@ def write_build_shard(
 
 
 def _faces_again(
-    layout: BuildLayout, chosen: Sequence[tuple[int, Provenance]], unfinished: UnfinishedShard, jobs: int
+    layout: BuildLayout, chosen: Sequence[tuple[int, Provenance]], unfinished: UnfinishedShard, workers: Workers
 ) -> Generator[Face, None, None]:
     """Yield faces that are found nowhere else: those of an interrupted run, then new ones, which are saved."""
     for number in range(len(unfinished.rows)):
@@ -102,7 +103,7 @@ def _faces_again(
     rest = chosen[len(unfinished.rows) :]
     records = [layout.candidates[position] for position, _ in rest]
     make = FaceMaker(layout.restorer, layout.final_filter, layout.resolution)
-    with closing(map_photos(make, records, jobs)) as results:
+    with closing(map_photos(make, records, workers)) as results:
         for record, (_, provenance), (row, face) in zip(records, rest, results, strict=True):
             if row["source_md5"] != provenance.source_md5:
                 raise DataError(f"{record.path} changed since it was scored; run the same command again")

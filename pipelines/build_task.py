@@ -12,12 +12,13 @@ import luigi.interface
 from datatools.errors import DataError, reason
 from datatools.files import as_data_error
 from datatools.parallel import end_with_parent
+from pipelines.cluster import Workers
 from pipelines.interruption import interruptible
 from pipelines.layout import BuildLayout
 from pipelines.locks import wait_for_lock
 from pipelines.options import BuildOptions, RunOptions
 from pipelines.parameters import parameters
-from pipelines.preflight import is_shared, job_count
+from pipelines.preflight import cluster_of, is_shared, job_count
 from pipelines.progress import ProgressBar
 
 Layout = TypeVar("Layout", bound=BuildLayout)
@@ -30,6 +31,9 @@ class BuildTask(luigi.Task):
 
     vars().update(parameters(BuildOptions))  # as if each were written here
     jobs = parameters(RunOptions)["jobs"]
+    engine = parameters(RunOptions)["engine"]
+    dask_scheduler = parameters(RunOptions)["dask_scheduler"]
+    ship_bytes = parameters(RunOptions)["ship_bytes"]
     retry_count = 3
     """Tries of a task, on whatever machine, before a central scheduler gives it up."""
 
@@ -48,7 +52,14 @@ class BuildTask(luigi.Task):
     @property
     def run_options(self) -> RunOptions:
         """Return how the work is done."""
-        return RunOptions(self.jobs, luigi.interface.core().workers, getattr(self, "dry_run", False))
+        return RunOptions(
+            self.jobs,
+            luigi.interface.core().workers,
+            self.engine,
+            self.dask_scheduler,
+            self.ship_bytes,
+            getattr(self, "dry_run", False),
+        )
 
     @property
     def job_count(self) -> int:
@@ -73,6 +84,11 @@ class BuildTask(luigi.Task):
     def make(self) -> None:
         """Make the task's output."""
         raise NotImplementedError
+
+    @property
+    def photo_workers(self) -> Workers:
+        """Return who works on a shard's photos."""
+        return cluster_of(self.run_options) or self.job_count
 
     def __str__(self) -> str:
         """Return a short name for log lines: Luigi would list every parameter of every task."""

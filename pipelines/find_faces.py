@@ -6,17 +6,19 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from datatools.files import atomic_path
 from datatools.images import ImageError
 from datatools.landmarks.base import Face, LandmarkSource, select_faces
 from datatools.landmarks.views import View, find_faces, load_detectors, view_photo
-from datatools.parallel import Report, map_steps
+from datatools.parallel import Report
+from pipelines.cluster import Workers, map_photo_steps
 from pipelines.face_search import FaceSearch
 from pipelines.found_faces import Row, face_values, is_same
 from pipelines.layout import digest_of
-from pipelines.photo_work import read_photo
+from pipelines.photo_files import read_photo
 from pipelines.unfinished import UnfinishedShard
 
 Opened = tuple[Row, View | None]
@@ -57,13 +59,15 @@ class FaceFinder:
 
 
 def map_finder(
-    finder: FaceFinder, items: Sequence[tuple[str, Path]], jobs: int, progress: Report | None = None
+    finder: FaceFinder, items: Sequence[tuple[str, Path]], workers: Workers, progress: Report | None = None
 ) -> Generator[Row, None, None]:
-    """Yield what was found in photos, in their order, by `jobs` processes; threads, if the source takes several."""
-    if jobs > 1:
+    """Yield what was found in photos, in their order, by threads, if the source takes several together."""
+    if isinstance(workers, int) and workers > 1:
         load_detectors(finder.source)
     size = finder.source.batch_size
-    return map_steps(finder.prepare, finder.find, finder.finish, items, jobs, size=size, progress=progress)
+    return map_photo_steps(
+        finder.prepare, finder.find, finder.finish, items, itemgetter(1), workers, size=size, progress=progress
+    )
 
 
 def shard_path(search: FaceSearch, index: int) -> Path:
@@ -80,7 +84,7 @@ def shard_is_fresh(search: FaceSearch, index: int) -> bool:
     return all(is_same(search.photos[row["name"]], row) for row in rows)
 
 
-def write_find_shard(search: FaceSearch, index: int, jobs: int, progress: Report, resume: Report) -> None:
+def write_find_shard(search: FaceSearch, index: int, workers: Workers, progress: Report, resume: Report) -> None:
     """Find the faces in the photos of one shard, and write them.
 
     Photos that an interrupted run finished are not looked at again; `resume` is called with their number.
@@ -99,7 +103,7 @@ def write_find_shard(search: FaceSearch, index: int, jobs: int, progress: Report
     ) as unfinished:
         rows, start = unfinished.rows, time.perf_counter()
         resume(len(rows))
-        with closing(map_finder(finder, items[len(rows) :], jobs, progress)) as results:
+        with closing(map_finder(finder, items[len(rows) :], workers, progress)) as results:
             for row in results:
                 unfinished.append(None, **row)
                 rows.append(row)

@@ -17,6 +17,7 @@ from datatools.faces.resample import FinalFilter
 from datatools.restore import NAMES as RESTORERS
 from datatools.restore import SuperResolution
 
+Engine = Literal["local", "dask"]
 Compression = Literal["none", "gzip", "lzf"]
 Duplicates = Literal["report", "drop"]
 ScoreOn = Literal["original", "restored"]
@@ -131,6 +132,9 @@ class RunOptions:
         needed="a number of processes, or 0 for as many as fill the machine",
     )
     workers: int = option(1, "shards side by side, each with --jobs processes", minimum=1)
+    engine: Engine = option("local", "who works on photos: processes of this machine, or a Dask cluster")
+    dask_scheduler: str = option("", "address of the Dask cluster's scheduler, such as tcp://host:8786")
+    ship_bytes: bool = option(False, "send photos to the Dask cluster's workers, which do not see their folder")
     dry_run: bool = option(False, "print what would be done, with disk space and time, and stop")
 
 

@@ -6,25 +6,25 @@ Nothing here depends on where it runs.
 import hashlib
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datatools.errors import DataError, reason
 from datatools.faces.duplicates import perceptual_hash
 from datatools.faces.geometry import FrameError
 from datatools.faces.quality import quality_score
 from datatools.faces.recipe import FacePart, finish_face, prepare_face, reduce_face
 from datatools.faces.resample import FinalFilter
-from datatools.files import FileStamp, file_stamp
 from datatools.images import ImageError
-from datatools.parallel import Report, map_steps
+from datatools.parallel import Report
 from datatools.restore import Restorer
 from datatools.sources.own_pictures import as_plain_file
 from datatools.sources.records import FaceRecord, RejectionKind
+from pipelines.cluster import Workers, map_photo_steps
 from pipelines.layout import NO_STAMP
+from pipelines.photo_files import read_photo
 
 Row = dict[str, Any]
 """What is known about a photo, as values for JSON, which keeps all digits: `source_md5`; `stamp`, the `FileStamp` from
@@ -34,21 +34,6 @@ where faces are scored, `score`, `hash` (4 numbers of 64 bits) and `quad` (4 poi
 Opened = tuple[Row, FacePart | None]
 Face = NDArray[np.uint8]
 """(r, r, 3) RGB."""
-
-
-def read_photo(path: Path) -> tuple[bytes, FileStamp]:
-    """Return the file's bytes, and its stamp before they were read.
-
-    What the system refuses is no fault of the photo, and must not become a finished result.
-    """
-    try:
-        stamp = file_stamp(path)
-        return path.read_bytes(), stamp
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {reason(error)}; fix that, or leave it out with --exclude, and run the "
-            "same command again, finished work is kept"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -106,8 +91,10 @@ class FaceMaker:
 
 
 def map_photos(
-    make: FaceMaker, records: Iterable[FaceRecord], jobs: int, progress: Report | None = None
+    make: FaceMaker, records: Iterable[FaceRecord], workers: Workers, progress: Report | None = None
 ) -> Generator[tuple[Row, Face | None], None, None]:
-    """Yield results in the order of `records`, by `jobs` processes; threads, if the restorer takes photos together."""
-    size = make.restorer.batch_size
-    return map_steps(make.prepare, make.restore, make.finish, records, jobs, size=size, progress=progress)
+    """Yield results in the order of `records`; by threads, if the restorer takes photos together."""
+    size, path = make.restorer.batch_size, attrgetter("path")
+    return map_photo_steps(
+        make.prepare, make.restore, make.finish, records, path, workers, size=size, progress=progress
+    )

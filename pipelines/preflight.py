@@ -16,6 +16,7 @@ from datatools.pyramid.levels import level_resolutions
 from datatools.report.write import check_replaceable
 from datatools.text import byte_size, counted
 from pipelines.cleanup import forget
+from pipelines.cluster import Cluster
 from pipelines.face_search import FaceSearch
 from pipelines.freshness import pyramid_is_fresh, scores_are_fresh
 from pipelines.layout import BuildLayout
@@ -42,7 +43,9 @@ def check(layout: BuildLayout, run: RunOptions) -> None:
     except NoPhotosError as error:
         raise DataError(f"{error}{'' if run.dry_run else _list_rejected(layout)}") from error
     jobs = job_count(layout, run)
-    if run.workers > 1 or (jobs > 1 and layout.score_restorer.batch_size == 1):
+    if cluster := cluster_of(run):
+        cluster.check()
+    elif run.workers > 1 or (jobs > 1 and layout.score_restorer.batch_size == 1):
         check_processes()
 
 
@@ -269,6 +272,17 @@ def describe_names(layout: BuildLayout, names: frozenset[str], option: str, sour
     if unknown and source != KNOWN_FLAWS_NAME:
         text += f"; not so {', '.join(unknown[:3])}{' ...' if len(unknown) > 3 else ''}"
     return text
+
+
+def cluster_of(run: RunOptions) -> Cluster | None:
+    """Return the cluster that works on photos; None where this machine does. Raises DataError for half an address."""
+    if run.engine == "dask":
+        if not run.dask_scheduler:
+            raise DataError("--engine dask: give the address of its scheduler, --dask-scheduler tcp://host:8786")
+        return Cluster(run.dask_scheduler, run.ship_bytes)
+    if run.dask_scheduler or run.ship_bytes:
+        raise DataError(f"{'--dask-scheduler' if run.dask_scheduler else '--ship-bytes'} is for --engine dask")
+    return None
 
 
 def job_count(layout: BuildLayout, run: RunOptions) -> int:

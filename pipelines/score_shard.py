@@ -13,6 +13,7 @@ from datatools.errors import DataError
 from datatools.files import FileStamp, atomic_path, file_stamp
 from datatools.parallel import Report
 from datatools.sources.records import Rejection, RejectionKind
+from pipelines.cluster import Workers
 from pipelines.layout import BuildLayout
 from pipelines.photo_work import FaceMaker, Row, map_photos
 from pipelines.timing import stopwatch
@@ -25,7 +26,7 @@ def stamps_path(scores: Path) -> Path:
 
 
 def write_score_shard(
-    layout: BuildLayout, index: int, jobs: int, progress: Report | None = None, resume: Report | None = None
+    layout: BuildLayout, index: int, workers: Workers, progress: Report | None = None, resume: Report | None = None
 ) -> None:
     """Write one shard of the first pass: make and score every face; keep the faces where the layout says so.
 
@@ -62,7 +63,7 @@ def write_score_shard(
         rows = [*unfinished.rows]
         if resume is not None:
             resume(len(rows))
-        with closing(map_photos(make, records[len(rows) :], jobs, progress)) as results:
+        with closing(map_photos(make, records[len(rows) :], workers, progress)) as results:
             for row, face in results:
                 unfinished.append(face, **row)
                 rows.append(row)

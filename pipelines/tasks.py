@@ -70,7 +70,7 @@ class FindShard(BuildTask):
         before = sum(len(search.names_of(i)) for i in range(shards) if shard_path(search, i).exists())
         what, name = f"finding faces, shard {number} of {shards}", f"find {number}/{shards}"
         with self.work(what, name, photos, before, len(search.undetected)) as progress:
-            write_find_shard(search, self.index, self.job_count, progress, progress.resume)
+            write_find_shard(search, self.index, self.photo_workers, progress, progress.resume)
 
 
 class FindFaces(BuildTask):
@@ -129,7 +129,7 @@ class ScoreShard(BuildTask):
         what, name = f"score shard {number} of {layout.score_shards}", f"score {number}/{layout.score_shards}"
         with self.work(what, name, photos, before, len(layout.candidates)) as progress:
             forget_scores(layout, self.index)
-            write_score_shard(layout, self.index, self.job_count, progress, progress.resume)
+            write_score_shard(layout, self.index, self.photo_workers, progress, progress.resume)
 
 
 class Rank(BuildTask):
@@ -183,7 +183,7 @@ class BuildShard(BuildTask):
             self.work(what, name, len(chosen), before, layout.chosen_count) as progress,
             stopwatch(self.timing(), "build", len(chosen)) as add_seconds,
         ):
-            add_seconds(write_build_shard(layout, self.index, chosen, self.job_count, progress, progress.resume))
+            add_seconds(write_build_shard(layout, self.index, chosen, self.photo_workers, progress, progress.resume))
 
 
 class Join(BuildTask):

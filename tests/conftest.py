@@ -56,6 +56,7 @@ SLOW = (
     "tests/pipelines/test_build_kill.py",
     "tests/pipelines/test_choose.py",
     "tests/pipelines/test_cluster.py",
+    "tests/pipelines/test_dask.py",
     "tests/pipelines/test_datasets.py",
     "tests/pipelines/test_dry_run.py",
     "tests/pipelines/test_excluding.py",

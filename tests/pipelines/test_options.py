@@ -81,6 +81,8 @@ def test_luigi_cfg_has_the_defaults() -> None:
         "ids",
         "jobs",
         "dry_run",
+        "dask_scheduler",
+        "ship_bytes",
     }  # what they mean by default needs no line
     assert values == {name: str(OPTIONS[name].default) for name in values}
 

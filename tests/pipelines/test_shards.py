@@ -26,11 +26,11 @@ def test_a_photo_that_the_system_refuses_is_no_bad_photo(photos: Mapping[str, Ph
     shard, faces, photo = layout.score_path(0), layout.faces_path(0), layout.candidates[1].path
     hidden = photo.rename(tmp_path / "hidden")
     with pytest.raises(DataError, match="cannot be read"):
-        write_score_shard(layout, 0, jobs=1)
+        write_score_shard(layout, 0, 1)
     assert not shard.exists()
     assert not faces.exists()
     hidden.rename(photo)
-    write_score_shard(layout, 0, jobs=1)
+    write_score_shard(layout, 0, 1)
     table = read_score_shards(layout)
     assert table.position.tolist() == [0, 1]
     assert table.rejections == ()
