@@ -33,6 +33,8 @@ Purpose = Literal[
     "metrics",
     "metrics-noise",
     "metrics-path",
+    "projection",
+    "projection-noise",
 ]
 
 

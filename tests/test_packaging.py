@@ -110,6 +110,7 @@ def test_the_bundled_model_is_installed(installed: Path, tmp_path: Path) -> None
         "datatools.restore.evaluate",
         "pggan.convert",
         "pggan.export",
+        "pggan.project",
         "pggan.report",
         "pggan.train",
     ],

@@ -64,8 +64,8 @@ def path_length(
 ) -> dict[str, Any]:
     """Return the mean over `count` pairs, a record as those of `figures.figures`: {"metric", "value", "images", ...}.
 
-    Latents, place and noise of a pair depend on the seed and its number alone. The noise is the same at both ends of a
-    step. Pictures are not rounded to bytes. Raises DataError where they are too small for the distance.
+    Latents, place, class and noise of a pair depend on the seed and its number alone. Class and noise are the same at
+    both ends of a step. Pictures are not rounded to bytes. Raises DataError where they are too small for the distance.
     """
     kind, generator = PATHS[metric], model.ema
     assert isinstance(generator, StyleGenerator)
@@ -78,7 +78,7 @@ def path_length(
     for start in range(0, count, size):
         numbers = range(start, min(start + size, count))
         pairs = [_Pair.of(seed, number, generator.config.latent_size) for number in numbers]
-        found.append(_distances(model, generator, kind, pairs, distance))
+        found.append(_distances(model, generator, kind, pairs, model.labels(None, numbers), distance))
         progress(metric, len(pairs), count)
     value = trimmed_mean(np.concatenate(found))
     return {"metric": metric, "value": value, "images": count, **distance.recipe}
@@ -98,13 +98,19 @@ class _Pair:
 
 @torch.no_grad()
 def _distances(
-    model: Model, generator: StyleGenerator, kind: PathKind, pairs: Sequence[_Pair], distance: Distance
+    model: Model,
+    generator: StyleGenerator,
+    kind: PathKind,
+    pairs: Sequence[_Pair],
+    labels: Tensor | None,
+    distance: Distance,
 ) -> NDArray[np.float64]:
     device, count = model.device, len(pairs)
+    both = None if labels is None else labels.repeat(2, 1).to(device)
     latents = torch.from_numpy(np.stack([pair.latents for pair in pairs], axis=1)).double()  # (2, n, latent_size)
     shares = torch.tensor([pair.share for pair in pairs], dtype=torch.float64)
     # float32 has three digits of a step between two numbers of about 1
-    ends = step_ends(kind, latents, shares, lambda z: generator.map(z.to(device, torch.float32)).cpu().double())
+    ends = step_ends(kind, latents, shares, lambda z: generator.map(z.to(device, torch.float32), both).cpu().double())
     maps, _ = seeded_noise(generator.noise_sides(model.lod), [pair.noise_seed for pair in pairs], device)
     ws = generator.broadcast(ends.flatten(0, 1).to(device, torch.float32))
     images = generator.synthesize(ws, model.lod, [torch.cat([values, values]) for values in maps])

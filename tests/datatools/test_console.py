@@ -191,6 +191,7 @@ COMMANDS = (
     *("datatools.h5tool.__main__", "datatools.sample", "datatools.restore.fit.train", "datatools.restore.fit.evaluate"),
     *("datatools.restore.fit.pairs", "datatools.landmarks.__main__", "datatools.download.__main__"),
     *("pggan.train", "pggan.generate", "pggan.evaluate", "pggan.convert", "pggan.report.__main__"),
+    "pggan.project",
 )
 
 
