@@ -109,7 +109,7 @@ def test_kinds_differ_and_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch)
     whole = {metric: path_length(model, metric, PixelDistance(), 5, seed=0)["value"] for metric in PATHS}
     assert len(set(whole.values())) == len(PATHS)
     assert path_length(model, "ppl", PixelDistance(), 5, seed=1)["value"] != whole["ppl"]
-    monkeypatch.setattr("pggan.metrics.path_length.BATCH_PIXELS", 1)
+    monkeypatch.setattr("pggan.model.files.BATCH_PIXELS", 1)
     for metric, value in whole.items():
         assert path_length(model, metric, PixelDistance(), 5, seed=0)["value"] == pytest.approx(value, rel=0.01)
 
