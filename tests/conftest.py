@@ -69,6 +69,7 @@ SLOW = (
     "tests/pipelines/test_preflight.py",
     "tests/pipelines/test_score_on.py",
     "tests/pipelines/test_shards.py",
+    "tests/test_examples.py",
     "tests/test_packaging.py",
 )
 """Test files, or tests, that build, train, start many processes or compute for long; all others are `quick`."""
