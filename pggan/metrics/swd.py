@@ -111,14 +111,14 @@ def _subtract_enlarged(x: Array, lower: Array) -> None:
 def patches(level: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Array:
     """Return patches of 7 x 7 pixels around centres (n, p) in a level (n, 3, s, s): (n p, 147)."""
     top, left = rows - PATCH // 2, columns - PATCH // 2
-    image = np.arange(len(rows))[:, None]
     if isinstance(level, Tensor):
         # (n, s-6, s-6, 3, 7, 7): a view
         windows = level.unfold(2, PATCH, 1).unfold(3, PATCH, 1).permute(0, 2, 3, 1, 4, 5)
-        index = (torch.from_numpy(np.broadcast_to(part, top.shape).copy()) for part in (image, top, left))
-        return windows[tuple(part.to(level.device) for part in index)].reshape(-1, VALUES)
+        corners = torch.from_numpy(np.stack([top, left])).to(level.device)  # one copy for both
+        numbers = torch.arange(len(rows), device=level.device)[:, None]
+        return windows[numbers, corners[0], corners[1]].reshape(-1, VALUES)
     windows = np.lib.stride_tricks.sliding_window_view(level, (3, PATCH, PATCH), axis=(1, 2, 3))[:, 0]
-    return windows[image, top, left].reshape(-1, VALUES)
+    return windows[np.arange(len(rows))[:, None], top, left].reshape(-1, VALUES)
 
 
 def descriptor_bytes(count: int, resolution: int, patches: int) -> int:
