@@ -50,6 +50,16 @@ class BuildTask(luigi.Task):
         return cast(Layout, known.setdefault(layout, layout))
 
     @property
+    def resources(self) -> dict[str, int]:  # type: ignore[override]
+        """Return what the scheduler counts: a task with work for a GPU takes one of them, see docs/gpu.md."""
+        return {"gpu": 1} if self.uses_device and self.layout.device != "cpu" else {}
+
+    @property
+    def uses_device(self) -> bool:
+        """Return whether the task computes networks."""
+        return False
+
+    @property
     def run_options(self) -> RunOptions:
         """Return how the work is done."""
         return RunOptions(

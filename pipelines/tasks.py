@@ -58,6 +58,10 @@ class FindShard(BuildTask):
     def priority(self) -> int:  # type: ignore[override]
         return self.search.shards - self.index  # in order
 
+    @property
+    def uses_device(self) -> bool:
+        return True
+
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(shard_path(self.search, self.index))
 
@@ -113,6 +117,10 @@ class ScoreShard(BuildTask):
     def priority(self) -> int:  # type: ignore[override]
         return self.layout.score_shards - self.index  # in order
 
+    @property
+    def uses_device(self) -> bool:
+        return self.layout.score_on == "restored" and self.layout.restore != "none"
+
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(self.layout.score_path(self.index))
 
@@ -161,6 +169,10 @@ class BuildShard(BuildTask):
     @property
     def priority(self) -> int:  # type: ignore[override]
         return self.layout.build_shards - self.index  # in order
+
+    @property
+    def uses_device(self) -> bool:
+        return self.layout.restore != "none"
 
     def requires(self) -> Rank:
         return self.clone(Rank)
