@@ -40,6 +40,7 @@ SLOW = (
     "tests/pggan/test_evaluate.py",
     "tests/pggan/test_export.py",
     "tests/pggan/test_generate.py",
+    "tests/pggan/test_gpu_benchmark.py",
     "tests/pggan/test_project.py",
     "tests/pggan/test_train.py",
     "tests/pggan/training/test_augmented_runs.py",
