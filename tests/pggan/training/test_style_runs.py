@@ -1,5 +1,7 @@
 """Runs of style-based networks: the steps' terms, divided minibatches, exact resume, devices."""
 
+import random
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from datatools.errors import DataError
+from pggan.config.presets import PRESETS
 from pggan.config.schedule import rounds
 from pggan.config.settings import Preset
 from pggan.data.stream import Batch
@@ -20,10 +23,26 @@ from pggan.training.step import Stepper
 from pggan.training.style_draws import StyleDraw
 from pggan.training.style_terms import PATH_MEANS
 from pggan.training.terms import Moment
-from tests.support.pggan_runs import Death, assert_equal_runs, config_of, finish, start, stats_of, train, train_on
+from tests.support.pggan_runs import (
+    Death,
+    assert_equal_runs,
+    config_of,
+    finish,
+    kill_at_random_times,
+    start,
+    stats_of,
+    train,
+    train_on,
+    write_pyramid,
+)
 from tests.support.style_runs import GROWING, SKIP
 
 CPU = torch.device("cpu")
+TINY = replace(
+    PRESETS["style-tiny"],
+    schedule=replace(PRESETS["style-tiny"].schedule, total_kimg=0.144, tick_kimg_base=0.144),
+)
+"""The preset, of 18 minibatches: R1 is due twice, path lengths five times."""
 
 
 def stepper_of(preset: Preset, **options: object) -> Stepper:
@@ -126,6 +145,17 @@ def test_resumes_bit_for_bit(preset: Preset, images: int, h5: Path, tmp_path: Pa
         saved = load_checkpoint(checkpoints(tmp_path / "killed" / "checkpoints")[0])
         assert saved[PATH_MEANS].item() > 0
         assert saved["generator"]["w_average"].norm() > 0
+
+
+@pytest.mark.parametrize("preset", [TINY, GROWING], ids=["style-tiny", "growing"])
+def test_killed_at_random_times_is_the_same(preset: Preset, tmp_path: Path) -> None:
+    h5 = write_pyramid(tmp_path / "ramps.h5", 20, preset.network.resolution)
+    reference = config_of(h5, tmp_path / "reference", preset=preset, checkpoint_kimg=0.016)
+    begin = time.monotonic()
+    train(reference)
+    killed = replace(reference, out=tmp_path / "killed")
+    kill_at_random_times(killed, random.Random(7), time.monotonic() - begin)
+    assert_equal_runs(tmp_path / "reference", tmp_path / "killed")
 
 
 def test_means_of_other_devices_are_told() -> None:
