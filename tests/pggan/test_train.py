@@ -302,6 +302,14 @@ def test_schedule_follows_the_number_of_devices_and_stays(h5: Path, tmp_path: Pa
         (("--preset", "tiny", "--start-resolution", 32), "--start-resolution 32"),
         (("--keep", 0), "Invalid value for '--keep'"),
         (("--preset", "tiny", "--device", "cuda"), "--device cuda"),
+        (
+            ("--preset", "style-tiny", "--resolution", 16, "--labels", "Male"),
+            "--labels style-based networks are trained without classes; leave the labels out",
+        ),
+        (
+            ("--preset", "tiny", "--resolution", 16, "--metrics", "ppl@1", "--distance", "pixels"),
+            "ppl measures style-based models, and this model is a progressive GAN, which has no w: leave ppl out",
+        ),
     ],
 )
 def test_mistakes_are_told_in_a_line(
@@ -311,6 +319,17 @@ def test_mistakes_are_told_in_a_line(
     result = run("--h5", h5, "--out", tmp_path / "run", *arguments)
     assert result.exit_code != 0
     assert message in " ".join(result.output.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_label_file_for_a_preset_without_labels(tmp_path: Path) -> None:
+    h5 = write_pyramid(tmp_path / "ramps.h5", 4)
+    np.save(tmp_path / "ramps-labels.npy", np.eye(2, dtype=np.float32)[[0, 1, 0, 1]])
+    words = ("--h5", h5, "--preset", "style-tiny", "--resolution", 16, "--labels", "file")
+    result = run(*words, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "--labels style-based networks are trained without classes; leave the labels out" in result.output
+    assert result.output.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
