@@ -2,13 +2,15 @@
 
 import codecs
 import errno
+import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +47,12 @@ CONTENTS = (
     (b"{", "it is a JSON text"),
 )
 """How files begin that are taken for others, in lower case, and what to say of them."""
+
+LOCK = "lock"
+"""File in a folder of unfinished work that the process at work there has locked."""
+
+LOCK_PATIENCE = 3.0
+"""Seconds to wait for the lock of another process, which may have been killed just now: its workers end after it."""
 
 _UTF16 = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32"}  # first: UTF-32-LE begins like UTF-16-LE
 _UTF16 |= {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
@@ -132,6 +140,52 @@ def append_whole(path: Path, data: bytes) -> None:
             with suppress(OSError):
                 stream.truncate(before)
             raise
+
+
+def take_lock(stream: IO[bytes], kind: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file until it is closed, in processes forked meanwhile too; False where another process has it.
+
+    Raises OSError where the file system knows no locks.
+    """
+    try:  # not by filelock: a killed process's workers must hold it too, and its soft lock would outlive a kill
+        fcntl.flock(stream, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def alone_in(folder: Path, out: Path) -> Iterator[None]:
+    """Make a folder for the unfinished work on `out`, and keep other processes out of it; it may be removed inside.
+
+    Raises DataError where another process works there, or it cannot be made. File systems without locks keep nobody
+    out.
+    """
+    with as_data_error(folder):
+        stream = _lock_of(folder)
+    if stream is None:
+        raise DataError(f"{out}: another process is writing it; wait for it, or give another name")
+    with stream:
+        yield
+
+
+def _lock_of(folder: Path) -> IO[bytes] | None:
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while True:
+        folder.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):  # the process before has just finished, and removed the folder
+            stream = (folder / LOCK).open("ab")
+            try:
+                if take_lock(stream) and os.path.samestat(os.fstat(stream.fileno()), (folder / LOCK).stat()):
+                    return stream
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return stream
+            stream.close()
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.1)
 
 
 @contextmanager

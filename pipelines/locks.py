@@ -21,10 +21,7 @@ from typing import IO, NamedTuple, Protocol, Self
 
 from datatools.console import say
 from datatools.errors import DataError
-from datatools.files import partial_path
-
-LOCK_PATIENCE = 3.0
-"""Seconds to wait for the lock of another build, which may have been killed just now."""
+from datatools.files import LOCK_PATIENCE, partial_path, take_lock
 
 LEASE_SECONDS = 60.0
 """Age from which a lease is a dead process's."""
@@ -75,26 +72,17 @@ def _take(path: Path, shared_as: str | None) -> Lock | None:
 
 def _is_locked(stream: IO[bytes], shared_as: str | None) -> bool:
     """Lock a file if possible; one that is shared contains for whom."""
-    alone = _flock(stream, fcntl.LOCK_EX)
+    alone = take_lock(stream)
     if shared_as is None:
         return alone
     if alone:
         stream.truncate(0)
         stream.write(shared_as.encode())
         stream.flush()
-    if not _flock(stream, fcntl.LOCK_SH):
+    if not take_lock(stream, fcntl.LOCK_SH):
         return False
     stream.seek(0)
     return stream.read() == shared_as.encode()
-
-
-def _flock(stream: IO[bytes], kind: int) -> bool:
-    try:
-        # not by filelock: a killed build's workers must hold it too, and its soft lock would outlive a kill
-        fcntl.flock(stream, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 class _Holder(NamedTuple):

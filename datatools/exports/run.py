@@ -22,7 +22,7 @@ from datatools.exports.metadata import Classes, Facts, description, picture_name
 from datatools.exports.stylegan_zip import StyleGANZip
 from datatools.exports.tfrecord import TFRecord
 from datatools.exports.webdataset import WebDataset
-from datatools.files import as_data_error, atomic_path
+from datatools.files import alone_in, as_data_error, atomic_path
 from datatools.parallel import map_in_processes
 from datatools.pyramid import Pyramid
 from datatools.pyramid.folder_labels import DATASET_JSON
@@ -58,6 +58,7 @@ class ExportPlan:
 
     Attributes:
         chosen: indices of the images in the pyramid, in the order of the export.
+        overwrite: whether an export at `out` may be replaced.
         facts: rows of the metadata.
         about: what export.json says.
         estimated_bytes: size of the export.
@@ -67,6 +68,7 @@ class ExportPlan:
     out: Path
     options: ExportOptions
     chosen: NDArray[np.intp]
+    overwrite: bool
     facts: Facts
     classes: Classes | None
     about: Mapping[str, Any]
@@ -158,9 +160,8 @@ def plan_export(
     sizes = [len(options.encode(pyramid.image(int(rows[place]), level.resolution))) for place in samples]
     estimate = round(len(rows) * (np.mean(sizes) + ROW_BYTES))
     about = description(pyramid, options, len(rows), classes, selection)
-    plan = ExportPlan(
-        pyramid, out, options, rows, Facts(pyramid, rows, options.resolution, names, classes), classes, about, estimate
-    )
+    facts = Facts(pyramid, rows, options.resolution, names, classes)
+    plan = ExportPlan(pyramid, out, options, rows, overwrite, facts, classes, about, estimate)
     needed = layout.copies * estimate
     if needed > plan.free:
         while_done = " while exporting, half of that afterwards" if layout.copies == 2 else ""
@@ -192,13 +193,16 @@ def write_export(plan: ExportPlan, *, progress: Callable[[int], object] = no_pro
     an interrupted one left. The same plan gives the same pictures, whatever the number of processes and interruptions.
     `progress` is called with the number of pictures newly done.
 
-    Raises: DataError where something cannot be read or written.
+    Raises: DataError where something cannot be read or written, or another process writes the same export.
     """
     maker = plan.maker
-    with as_data_error(plan.out):
+    with as_data_error(plan.out), alone_in(plan.work, plan.out):
+        _check_place(plan.out, plan.layout, overwrite=plan.overwrite)  # another process may just have finished
         if _stored_digest(plan.work) != plan.digest:
-            shutil.rmtree(plan.work, ignore_errors=True)
-        maker.folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(maker.folder, ignore_errors=True)
+            for record in plan.work.glob("*.json"):
+                record.unlink()
+        maker.folder.mkdir(exist_ok=True)
         with atomic_path(plan.work / "plan.json") as temporary:
             temporary.write_text(json.dumps({"digest": plan.digest}))
         with closing(map_in_processes(maker, plan.parts, plan.options.jobs)) as made:

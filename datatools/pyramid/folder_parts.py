@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from datatools.files import as_data_error, atomic_path
+from datatools.files import LOCK, as_data_error, atomic_path
 from datatools.images import ImageError
 from datatools.pyramid.folder_source import Entry, Skipped, read_entry
 from datatools.pyramid.format import UNKNOWN, Provenance
@@ -161,7 +161,7 @@ def size_of_parts(folder: Path) -> int:
 
 def _files(folder: Path) -> Iterator[Path]:
     if folder.is_dir():
-        yield from sorted(folder.iterdir())
+        yield from (path for path in sorted(folder.iterdir()) if path.name != LOCK)
 
 
 def remove_parts(folder: Path) -> None:

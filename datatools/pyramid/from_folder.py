@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from datatools.errors import DataError, SettingError
-from datatools.files import as_data_error, atomic_path
+from datatools.files import alone_in, as_data_error, atomic_path
 from datatools.images import ImageError
 from datatools.parallel import map_in_processes
 from datatools.pyramid.convert import labels_path
@@ -179,13 +179,18 @@ def write_from_folder(
         progress: called with the number of pictures newly done.
 
     Returns: the number of images.
-    Raises: DataError where there is none, or something cannot be written.
+    Raises: DataError where there is none, something cannot be written, or another process writes the same file.
     """
     for one in plan.skipped:
         skipped(one)
     folder = parts_folder(plan.out)
-    with as_data_error(folder):
-        folder.mkdir(exist_ok=True)
+    with alone_in(folder, plan.out):
+        return _write(plan, folder, skipped, progress)
+
+
+def _write(
+    plan: FolderPlan, folder: Path, skipped: Callable[[Skipped], None], progress: Callable[[int], object]
+) -> int:
     remove_others(folder, plan.parts)
     parts = list(_made_parts(plan, progress))
     for finished in parts:

@@ -4,6 +4,7 @@ files as people's editors and downloads leave them."""
 import errno
 import os
 import resource
+import shutil
 import stat
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from datatools.errors import DataError
 from datatools.files import (
     PICTURE_ENDINGS,
+    alone_in,
     append_whole,
     as_data_error,
     atomic_path,
@@ -264,3 +266,23 @@ def test_a_file_system_that_flushes_no_folders(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="Invalid argument"), atomic_path(tmp_path / "file") as temporary:
         temporary.write_text("other")
     assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datatools.files.LOCK_PATIENCE", 0.0)
+    work, out = tmp_path / "work", tmp_path / "out"
+    with alone_in(work, out):
+        with pytest.raises(DataError, match=r"out: another process is writing it"), alone_in(work, out):
+            pass
+        shutil.rmtree(work)  # as those do that finish
+    with alone_in(work, out):
+        assert work.is_dir()
+
+
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with alone_in(tmp_path / "work", tmp_path / "out"), alone_in(tmp_path / "work", tmp_path / "out"):
+        assert (tmp_path / "work").is_dir()

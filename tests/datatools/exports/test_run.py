@@ -111,6 +111,25 @@ def test_a_killed_export_is_resumed(h5: Path, tmp_path: Path) -> None:
     assert out.read_bytes() == whole.read_bytes()
 
 
+def test_two_processes_do_not_write_one_export(h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datatools.files.LOCK_PATIENCE", 0.0)
+    out = tmp_path / "out"
+    second = plan_export(Pyramid(h5), out, range(COUNT), ExportOptions("folder", 8))
+    refused = []
+
+    def interfere(_: int) -> None:
+        with pytest.raises(DataError, match=r"out: another process is writing it; wait for it, or give another name"):
+            write_export(second)
+        refused.append(1)
+
+    export(h5, out, "folder", interfere)
+    assert refused
+    whole = read_tree(out)
+    with pytest.raises(DataError, match=r"out: exists"):  # planned before the first one had finished
+        write_export(second)
+    assert read_tree(out) == whole
+
+
 @pytest.mark.parametrize("to", [target for target in TARGETS if target not in ("tfrecord", "lmdb")])
 @pytest.mark.usefixtures("small_parts")
 def test_processes_do_not_change_an_export(h5: Path, tmp_path: Path, to: str) -> None:
