@@ -1,6 +1,7 @@
 """What an installed copy consists of: a wheel that works without the checkout, and commands that name themselves."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -82,6 +83,17 @@ def test_the_wheel_has_every_file(wheel: Path) -> None:
     }
     assert {"pggan/py.typed", "pggan/model/data/faces-32.safetensors", "datatools/report/report.html"} <= files
     assert packed == files
+
+
+def test_the_image_has_what_the_wheel_is_made_of() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = {name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]}
+    assert copied == {*BUILT_FROM, *PACKAGES, "constraints.txt"}
+    ignored, *kept = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert ignored == "*"
+    assert {name[1:] for name in kept if name.startswith("!")} == copied
+    (extras,) = re.findall(r'"\.\[([\w,]+)\]"', "\n".join(lines))
+    assert {*extras.split(",")} <= SETTINGS["project"]["optional-dependencies"].keys()
 
 
 def test_commands_run_without_the_checkout(installed: Path, tmp_path: Path) -> None:
