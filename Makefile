@@ -9,7 +9,7 @@ CELEBA ?=
 COUNT ?=
 DEMO := demo
 
-.PHONY: install demo test quick check bench clean
+.PHONY: install demo test quick faults check bench clean
 
 install: $(INSTALLED)
 
@@ -29,6 +29,10 @@ test: install
 # Under 90 seconds on two idle cores: all tests but those that tests/conftest.py lists as slow
 quick: install
 	$(PYTEST) -m quick $(PYTEST_ARGS)
+
+# Every fault of docs/reliability.md, many times: about half an hour
+faults: install
+	FAULTS=full $(PYTEST) -m faults $(PYTEST_ARGS)
 
 check: install
 	$(BIN)/ruff check .

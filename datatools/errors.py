@@ -50,6 +50,11 @@ def one_line(error: BaseException, length: int | None = None) -> str:
     return (" ".join(str(error).split()) or type(error).__name__)[:length]
 
 
+def system_error(error: OSError) -> str:
+    """Return what the system refused, on one line: why, and of which file."""
+    return f"{reason(error)} ({error.filename})" if error.filename else reason(error)
+
+
 def reason(error: BaseException) -> str:
     """Return why something failed, on one line: of an OSError what the system says, without number and file name."""
     return getattr(error, "strerror", None) or one_line(error)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import luigi
 import luigi.interface
 
-from datatools.errors import DataError, reason
+from datatools.errors import DataError, system_error
 from datatools.files import as_data_error
 from datatools.parallel import end_with_parent
 from pipelines.cluster import Workers
@@ -118,9 +118,8 @@ class BuildTask(luigi.Task):
                 with ProgressBar(self, name, total, before, overall) as progress:
                     yield progress
             except OSError as error:  # full disk, read-only folder
-                file = f" ({error.filename})" if error.filename else ""
                 raise DataError(
-                    f"{what}: {reason(error)}{file}; fix that and run the same command again, finished work is kept"
+                    f"{what}: {system_error(error)}; fix that and run the same command again, finished work is kept"
                 ) from error
 
     def timing(self) -> Path:

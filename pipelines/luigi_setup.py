@@ -18,7 +18,7 @@ from luigi.configuration import get_config
 from luigi.task_status import DONE
 
 from datatools.console import say, stderr_lost
-from datatools.errors import DataError
+from datatools.errors import DataError, system_error
 from datatools.parallel import check_processes, end_children_with_parent
 from pipelines.interruption import is_luigi_command
 from pipelines.options import RunOptions
@@ -52,6 +52,10 @@ class _ReadableLog(logging.Filter):
             # pid, worker (with host, user and salt), task: only the task is of use
             record.msg, record.args = "%s " + record.msg.split()[4], (record.args[2],)
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if isinstance(error, OSError):  # of storage that fails where no task's work is at it
+            error = DataError(f"{system_error(error)}; fix that and run the same command again, finished work is kept")
+        elif isinstance(error, RuntimeError) and str(error).startswith("Unfulfilled"):  # Luigi's own
+            error = DataError("what an earlier step made is gone, or cannot be read; run the same command again")
         if isinstance(error, DataError):
             record.levelname, record.msg, record.args, record.exc_info = "error", "%s", (str(error),), None
         return True
@@ -148,6 +152,9 @@ def apply_luigi_defaults() -> None:
     if has_central_scheduler():
         # There may be work as long as that of other workers is not done: they may fail, or vanish.
         default("worker", "keep_alive", "true")
+    else:
+        # Its scheduler lives in this process; a clock that is set forward must not make it take the worker for dead.
+        default("scheduler", "worker_disconnect_delay", "inf")
     _take_workers(config)
     vars(luigi.worker)["Worker"] = _CheckingWorker
     # Luigi's own warning has two lines, and a place in its code.

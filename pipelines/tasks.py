@@ -15,7 +15,7 @@ from pathlib import Path
 import luigi
 
 from datatools.console import say
-from datatools.errors import DataError
+from datatools.errors import DataError, system_error
 from pipelines.build_shard import chosen_faces, write_build_shard
 from pipelines.build_task import BuildTask
 from pipelines.cleanup import clean_up, forget_scores
@@ -287,9 +287,10 @@ class Build(BuildTask):
         try:
             check_configuration(type(self))
             self.prepare()
-        except DataError as error:
+        except (DataError, OSError) as error:
             # Not an Exception, so that Luigi passes it on instead of printing a traceback and a summary.
-            raise SystemExit(f"error: {error}") from error
+            what = system_error(error) if isinstance(error, OSError) else error
+            raise SystemExit(f"error: {what}") from error
 
     def prepare(self) -> None:
         """Check options and source, and claim the output folder. Raises DataError where the build cannot work."""

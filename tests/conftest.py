@@ -1,13 +1,14 @@
 """Shared fixtures. Real photos are read only from the folder that CELEBAHQ_TEST_DATA names."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.builds import CHOSEN, Photo, build, make_photos, make_tree
+from tests.support.tries import FULL, PROPERTY, Tries
 
 SLOW = (
     "tests/datatools/exports/test_layouts.py",
@@ -32,6 +33,8 @@ SLOW = (
     "tests/datatools/test_images.py::test_memory_of_60_megapixels",
     "tests/datatools/test_progress.py",
     "tests/datatools/test_sample.py",
+    "tests/faults/test_builds.py",
+    "tests/faults/test_damaged_pictures.py",
     "tests/pggan/config/test_schedule.py",
     "tests/pggan/metrics/test_swd.py",
     "tests/pggan/model/test_style_oracle.py::test_growing_networks_meet_all_numbers",
@@ -86,6 +89,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not item.nodeid.startswith(SLOW):
             item.add_marker("quick")
+        if "tries" in getattr(item, "fixturenames", ()):
+            item.add_marker("faults")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of `make faults`."""
+    reports = terminalreporter.stats.get("passed", []) if FULL else []
+    rows = {row for report in reports for name, row in report.user_properties if name == PROPERTY}
+    for line in ("| fault | tries | outcome |", "|---|---|---|", *sorted(rows)) if rows else ():
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def tries(record_property: Callable[[str, object], None]) -> Tries:
+    """How often to try a fault, and where to note what came of it."""
+    return Tries(record_property)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Model files: safetensors with everything that rebuilds the networks; no date, path or machine."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ from pggan.rng import normals
 
 FORMAT = "pggan-model"
 VERSION = 1
+CHECKSUM = "sha256"  # of heading and tensors, an entry of the heading
 METADATA = "pggan"  # one entry: with several, their order in the file would change from run to run
 FINAL, BEST, CHECKPOINTS = "final.safetensors", "best.safetensors", "checkpoints"  # in a run folder
 REMEDY = f"a run's folder, or its {FINAL}"
@@ -219,6 +221,7 @@ def save_model(
         described["untrained"] = untrained
     if compact:
         described["compact"] = True
+    described[CHECKSUM] = _checksum(described, tensors)
     with atomic_path(path) as temporary:
         metadata = {METADATA: json.dumps(described, sort_keys=True)}
         temporary.write_bytes(safetensors.torch.save(tensors, metadata))
@@ -249,6 +252,8 @@ def read_model(path: Path) -> Model:
             raise DataError(f"{path}: model file of version {heading.get('version')}, this program reads {VERSION}")
         described = _heading(heading)
         _check_tensors(described, tensors)
+        if heading.pop(CHECKSUM, None) not in (None, _checksum(heading, tensors)):  # none in files of older versions
+            raise ValueError("its values are not those that were written (checksum)")
         states: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             stored, _, own = key.partition(".")
@@ -260,6 +265,14 @@ def read_model(path: Path) -> Model:
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise DataError(f"{path}: the model file is damaged: {one_line(error, 200)}") from error
     return model
+
+
+def _checksum(described: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of a heading without its checksum, and of all tensors."""
+    found = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(name.encode() + tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _json(text: str) -> dict[str, Any]:

@@ -158,8 +158,11 @@ def finish(process: BaseProcess) -> int:
     return process.exitcode
 
 
-def kill_at_random_times(config: TrainingOptions, dice: random.Random, seconds: float) -> None:
-    """Kills a run three times at random and resumes it; `seconds` is about what the whole run takes."""
+def kill_at_random_times(config: TrainingOptions, dice: random.Random, seconds: float) -> int:
+    """Kills a run three times at random and resumes it; `seconds` is about what the whole run takes.
+
+    Returns the number of kills.
+    """
     assert config.out is not None
     folder, seen, kills = config.out / "checkpoints", -1, 0
     while kills < 3:
@@ -176,6 +179,7 @@ def kill_at_random_times(config: TrainingOptions, dice: random.Random, seconds: 
         kills += 1
         seen = checkpoints(folder)[0].images
     assert finish(start(config)) == 0
+    return kills
 
 
 def stats_of(out: Path) -> list[dict[str, Any]]:
