@@ -3,7 +3,9 @@
 docs/pretrained.md lists the projects. A further one is a module with a `Layout`, and an entry of LAYOUTS.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from datatools.errors import DataError, one_line
 from pggan.foreign import gan_zoo, genforce, mmgeneration, nvidia2017, nvidia2018, rosinality, stylegan2, stylegan2_ada
@@ -31,13 +33,26 @@ def read_foreign(path: Path) -> Model:
 
     Raises DataError, in one line, for a file of no known layout, or that is damaged.
     """
-    content = read_pickled(path, {name: make for layout in LAYOUTS for name, make in layout.globals.items()})
+    called: set[str] = set()
+
+    def noted(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        def make_and_note(*arguments: Any) -> Any:
+            called.add(name)
+            return make(*arguments)
+
+        return make_and_note
+
+    known = {name: noted(name, make) for layout in LAYOUTS for name, make in layout.globals.items()}
+    content = read_pickled(path, known)
     layout = next((layout for layout in LAYOUTS if layout.matches(content)), None)
     if layout is None:
         raise DataError(
             f"{path}: is not a weight file that can be read; those are of this program and of "
             f"{', '.join(layout.name for layout in LAYOUTS)}"
         )
+    if others := called - layout.globals.keys():
+        name = min(others).replace(" ", ".")
+        raise DataError(f"{path}: is not read: its pickle names {name!r}, which no file of {layout.name} does")
     try:
         return layout.read(content)
     except (UnpickleError, DataError) as error:

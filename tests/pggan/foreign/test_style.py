@@ -211,6 +211,14 @@ def test_each_layout_names_what_its_files_need() -> None:
     }
 
 
+def test_a_file_that_names_what_another_project_does(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with foreign_class("tfutil.Network") as kind:
+        foreign.stylegan2(path, random_model(STYLE), more=kind())
+    message = refused(path)
+    assert "its pickle names 'tfutil.Network', which no file of stylegan2 (TensorFlow) does" in message
+
+
 def test_labels_choose_the_pictures_and_weigh_the_scores() -> None:
     model = random_model(LABELS)
     first, second = model.pictures([5], label=0), model.pictures([5], label=1)
