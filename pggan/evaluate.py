@@ -29,7 +29,7 @@ from pggan.metrics.path_length import PATHS
 from pggan.metrics.reference import Reference, read_reference, write_reference
 from pggan.metrics.results import Results
 from pggan.subject import Subject, open_sets
-from pggan.training.distributed import choose_device
+from pggan.training.distributed import choose_device, rank
 
 EXAMPLES = """
 \b
@@ -125,6 +125,8 @@ def main(
     distance: DistanceName,
     device: str,
 ) -> None:
+    if rank():
+        return  # torchrun's first process measures
     if metrics is None:
         metrics = "swd,ms-ssim" if reference is reference_out is None else "fid"
     names = parse_metrics(metrics)

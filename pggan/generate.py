@@ -42,7 +42,7 @@ from pggan.media.video import (
     write_film,
 )
 from pggan.model.files import Model, render, render_styles
-from pggan.training.distributed import choose_device
+from pggan.training.distributed import choose_device, rank, world_size
 from pggan.training.models import load_model, use_fastest_threads
 
 EXAMPLES = """
@@ -203,6 +203,8 @@ def main(
     assert model is not None
     loaded = load_model(model).with_ema(ema_kimg).to(choose_device(device))
     change = set_look(loaded, truncation, centre, noise)
+    if use != "pictures" and rank():
+        return  # torchrun's first process makes what is one file
     torch.manual_seed(0)  # of random noise
     if video is not None:
         walk = Walk(seconds or Walk.seconds, fps or Walk.fps, smooth_seconds, size or (1, 1), seed, zoom)
@@ -228,7 +230,8 @@ def main(
             if curate is not None:
                 chosen = curated(loaded, chosen, curate, label, change)
             written = write_pictures(loaded, out, chosen, size, label, change)
-    click.echo(f"{written} in {out}")
+    if not rank():
+        click.echo(f"{written} in {out}")
 
 
 def check_options(context: click.Context, use: str) -> None:
@@ -256,21 +259,26 @@ def pictures_of(model: Model, seeds: Sequence[int], label: int | None, change: C
 def write_pictures(
     model: Model, out: Path, seeds: Sequence[int], size: tuple[int, int] | None, label: int | None, change: Change
 ) -> str:
-    """Write a file for every seed or every grid of (columns, rows) seeds; return what was written, in words."""
-    written, side = 0, 0
-    with Progress("generate", len(seeds), "picture") as progress:
-        for some in batches(seeds, BATCH if size is None else size[0] * size[1]):
+    """Write a file for every seed or every grid of (columns, rows) seeds; return what was written, in words.
+
+    torchrun's processes take turns with the batches, which are the same however many there are.
+    """
+    side = 0
+    parts = batches(seeds, BATCH if size is None else size[0] * size[1])
+    own = parts[rank() :: world_size()]
+    with Progress("generate", sum(map(len, own)), "picture") as progress:
+        for some in own:
+            torch.manual_seed(some[0])  # of random noise
             pictures = pictures_of(model, some, label, change)
             side = pictures.shape[1]
             if size is not None:
                 save_grid(out / f"grid{some[0]:06d}.png", pictures, size[0])
-                written += 1
                 progress(len(some))
                 continue
             for seed, picture in zip(some, pictures, strict=True):
                 save_png(out / f"seed{seed:06d}.png", picture)
-                written += 1
                 progress(1)
+    written = len(seeds) if size is None else len(parts)
     return f"{counted(written, 'file')} of {counted(len(seeds), 'picture')} of {side} x {side} pixels"
 
 
@@ -341,12 +349,13 @@ def curated(model: Model, seeds: Sequence[int], count: int, label: int | None, c
             progress(len(some))
     all_scores = np.concatenate(scores)
     kept = np.sort(all_scores)[::-1][:count]
-    click.echo(
-        f"kept {count} of {counted(len(seeds), 'seed')}: scores {kept[0]:.3g} to {kept[-1]:.3g}, "
-        f"of all {all_scores.mean():.3g} +- {all_scores.std():.2g}"
-    )
     best = best_first(seeds, all_scores)[:count]
-    click.echo(f"the best first: --seeds {','.join(map(str, best))}")
+    if not rank():
+        click.echo(
+            f"kept {count} of {counted(len(seeds), 'seed')}: scores {kept[0]:.3g} to {kept[-1]:.3g}, "
+            f"of all {all_scores.mean():.3g} +- {all_scores.std():.2g}"
+        )
+        click.echo(f"the best first: --seeds {','.join(map(str, best))}")
     return best
 
 
@@ -364,10 +373,9 @@ def make_film(video: Path, frames: Iterator[Frame], count: int, fps: int) -> Non
     click.echo(f"{counted(count, 'frame')}, {count / fps:g} s at {fps} per second, in {written}")
 
 
-def batches(seeds: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """Yield the seeds in batches."""
-    for start in range(0, len(seeds), size):
-        yield seeds[start : start + size]
+def batches(seeds: Sequence[int], size: int) -> list[Sequence[int]]:
+    """Return the seeds in batches."""
+    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
 
 
 def parse_grid(text: str) -> tuple[int, int]:

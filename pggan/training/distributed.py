@@ -89,6 +89,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def rank() -> int:
+    """Return this process's number among those that torchrun started, 0 without it."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def local_processes() -> int:
     """Return the number of processes of this team on this machine, whose cores they share."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))

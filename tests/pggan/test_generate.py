@@ -52,7 +52,26 @@ def test_equal_runs_give_equal_files_without_time_path_or_host(folder: Path) -> 
     assert data == (folder / "again" / "final.safetensors").read_bytes()
     with safetensors.safe_open(folder / "done" / "final.safetensors", framework="pt") as file:
         described = json.loads(file.metadata()["pggan"])
-    assert sorted(described) == ["format", "images", "lod", "network", "version"]
+    assert sorted(described) == ["format", "images", "lod", "network", "sha256", "version"]
+
+
+@pytest.mark.parametrize("options", [(), ("--grid", "3x1")])
+def test_processes_of_torchrun_share_the_pictures(
+    options: tuple[str, ...], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "BATCH", 2)
+    words = ("--model", folder / "done", "--seeds", "0-6", *options)
+    run(*words, "--out", tmp_path / "alone")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    shares = []
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        result = run(*words, "--out", tmp_path / "two")
+        assert bool(result.output.endswith(f"in {tmp_path / 'two'}\n")) == (rank == "0")
+        shares.append(len(list((tmp_path / "two").iterdir())))
+    assert 0 < shares[0] < shares[1]
+    for path in (tmp_path / "alone").iterdir():
+        assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_files_of_seeds(folder: Path, tmp_path: Path) -> None:
