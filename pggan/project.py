@@ -27,7 +27,7 @@ from pggan.projection.pictures import image_items, list_images, own_items
 from pggan.projection.results import FOLDERS, Group, Results, digest
 from pggan.projection.work import Projector, project
 from pggan.training.distributed import choose_device
-from pggan.training.models import load_model
+from pggan.training.models import load_model, use_fastest_threads
 
 EXAMPLES = """
 \b
@@ -91,6 +91,7 @@ def main(
     side = loaded.level.resolution
     if side < distance.smallest:
         raise DataError(f"--model {model}: makes pictures of {side} x {side} pixels, LPIPS needs {distance.smallest}")
+    use_fastest_threads(loaded)
     settings = {"model_sha256": digest_of(loaded.ema), "lod": loaded.lod, "steps": steps, "seed": seed, "crop": crop}
     with as_data_error(f"--out {out}"):
         out.mkdir(parents=True, exist_ok=True)
