@@ -2,7 +2,7 @@
 
 For NAME.jpg in --images, --out gets NAME.png (the picture and its projection), NAME.safetensors (w and noise maps),
 NAME.mp4 (the optimization), and all distances in distances.json. With --generated, pictures of the model itself are
-projected, too, and histogram.svg shows whether their distances are smaller: then a picture can be attributed to the
+projected, too, and histogram.png shows whether their distances are smaller: then a picture can be attributed to the
 model.
 """
 
@@ -40,7 +40,7 @@ Examples:
 Without weights of LPIPS (--weights lpips=FILE, see docs/training.md) the distance is of pixels at several scales. Run
 the same command again to resume: what is projected is not made again.
 """
-HISTOGRAM = "histogram.svg"
+HISTOGRAM = "histogram.png"
 
 
 @click.command(cls=OneLineCommand, help=__doc__, epilog=EXAMPLES)

@@ -1,11 +1,14 @@
 """Can a picture be attributed to the model? Distances of its own pictures and of others (StyleGAN2, figure 10)."""
 
+import io
+
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from datatools.webpage import add_legend, new_plot, svg
+from datatools.webpage import add_legend, new_plot
 
-WIDTH, HEIGHT, BINS = 640, 320, 40
+WIDTH, HEIGHT, DOTS, BINS = 640, 320, 144, 40
 OWN, OTHER = "#1f5f99", "#d1600c"
 
 
@@ -19,7 +22,7 @@ def separation(generated: NDArray[np.float64], others: NDArray[np.float64]) -> f
 
 
 def histogram(generated: NDArray[np.float64], others: NDArray[np.float64], what: str) -> bytes:
-    """Return both histograms over a logarithmic axis as an SVG file; `what`: the distance."""
+    """Return both histograms over a logarithmic axis as a PNG file; `what`: the distance."""
     every = np.concatenate([generated, others])
     low, high = max(float(every.min()), 1e-12), max(float(every.max()), 2e-12)
     edges = np.geomspace(low * 0.99, high * 1.01, BINS + 1).tolist()
@@ -31,5 +34,8 @@ def histogram(generated: NDArray[np.float64], others: NDArray[np.float64], what:
         )
     axes.set_xlabel(what)
     axes.set_ylabel("pictures")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     add_legend(figure)
-    return svg(figure)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=DOTS, metadata={"Software": None})
+    return stream.getvalue()
