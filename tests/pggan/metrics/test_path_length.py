@@ -11,6 +11,7 @@ from torch import Tensor
 from datatools.errors import DataError
 from datatools.images import save_png
 from pggan.config.settings import NetworkConfig
+from pggan.config.style import StyleConfig
 from pggan.media.latents import slerp
 from pggan.metrics.compare import measure
 from pggan.metrics.distances import PixelDistance
@@ -24,7 +25,7 @@ from pggan.rng import sequence
 from tests.support.extractors import write_lpips
 from tests.support.paths import GOLDEN
 from tests.support.style_oracle import SquaredDifference, assert_equal, numbers
-from tests.support.style_runs import noisy_style_model
+from tests.support.style_runs import SIZES, noisy_style_model
 
 NAMES = {
     f"{space}.{'full' if full else 'end'}.{'crop' if crop else 'whole'}": PathKind(space, full, crop)
@@ -112,6 +113,20 @@ def test_kinds_differ_and_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("pggan.model.files.BATCH_PIXELS", 1)
     for metric, value in whole.items():
         assert path_length(model, metric, PixelDistance(), 5, seed=0)["value"] == pytest.approx(value, rel=0.01)
+
+
+def test_models_that_grow_and_models_of_classes() -> None:
+
+    growing = new_model(StyleConfig(16, "orig", "orig", growing=True, **SIZES), lod=1.0)
+    assert path_length(growing, "ppl", PixelDistance(), 3, seed=0)["value"] > 0
+    with pytest.raises(DataError, match="pictures of 8 x 8 pixels: the distance of ppl needs 16"):
+        path_length(growing, "ppl", SmallestIs16(), 3, seed=0)
+    classes = new_model(StyleConfig(16, classes=2, **SIZES))
+    assert path_length(classes, "ppl-zfull", PixelDistance(), 3, seed=0)["value"] > 0
+
+
+class SmallestIs16(PixelDistance):
+    smallest = 16
 
 
 def test_measured_with_lpips_and_without_reals(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from pggan.config.style import StyleConfig
 from pggan.metrics.distances import PixelDistance
+from pggan.model.files import new_model
 from pggan.model.style import StyleGenerator
 from pggan.projection.optimize import (
     Projection,
@@ -19,7 +21,7 @@ from pggan.projection.optimize import (
 )
 from tests.support.paths import GOLDEN
 from tests.support.style_oracle import Case, SquaredDifference, assert_equal, numbers
-from tests.support.style_runs import noisy_style_model
+from tests.support.style_runs import SIZES, noisy_style_model
 
 RUN = "projection.run."
 
@@ -75,6 +77,24 @@ def test_beginning_is_the_mean_of_mapped_latents() -> None:
     w = generator.map(torch.from_numpy(np.random.RandomState(123).randn(10_000, 8)).float())
     torch.testing.assert_close(start.mean, w.mean(dim=0))
     assert start.deviation == pytest.approx(float(w.var(dim=0, correction=0).sum().sqrt()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [StyleConfig(16, "stylegan", "stylegan", growing=True, **SIZES), StyleConfig(8, classes=2, **SIZES)],
+    ids=["growing", "classes"],
+)
+def test_other_models_are_projected_into(config: StyleConfig) -> None:
+    model = new_model(config, lod=0.5 if config.growing else 0.0)
+    generator = model.ema
+    assert isinstance(generator, StyleGenerator)
+    maps, target = first_maps(generator, model.lod, seed=0), torch.full((1, 3, *2 * [config.resolution]), 60.0)
+    projection = Projection(generator, model.lod, target, PixelDistance(), Start.of(model, generator), maps, steps=20)
+    before = projection.distances()
+    for number in range(20):
+        projection.step(draw_at(0, number, 8))
+    assert projection.pictures().shape == target.shape
+    assert (projection.distances() < before).all()
 
 
 def test_several_pictures_are_projected_each_as_if_alone() -> None:
