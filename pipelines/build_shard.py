@@ -6,6 +6,7 @@ from contextlib import closing
 from datatools.errors import DataError
 from datatools.parallel import Report
 from datatools.pyramid import Provenance, PyramidWriter
+from datatools.pyramid.joined import joined_path
 from pipelines.cluster import Workers
 from pipelines.finished_faces import FinishedFaces
 from pipelines.freshness import load_choice
@@ -56,6 +57,7 @@ def write_build_shard(
     """
     path, size = layout.build_path(index), layout.shard_size
     path.parent.mkdir(parents=True, exist_ok=True)
+    joined_path(path).unlink(missing_ok=True)  # of other faces
     shards = {position // size for position, _ in chosen}
     kept = {shard: file for shard in shards if (file := layout.faces_path(shard)).exists()}
     finished = FinishedFaces(layout)

@@ -15,7 +15,7 @@ LEFTOVERS = {
     "": r"(ranking|verified|reported|finished)-[0-9a-f]{16}\.json|\..*-[0-9a-f]{16}\.json\.partial",
     "scores": rf"\.{_SHARD}\.(npz|json|csv|stamps)\.partial|\.{_SHARD}\.npz\.unfinished|{_SHARD}\.csv",
     "faces": rf"{_SHARD}-\d+\.rgb|\.{_SHARD}-\d+\.rgb\.(partial|unfinished)",
-    "build": rf"{_SHARD}\.h5|\.{_SHARD}\.(h5|rgb)\.(partial|unfinished)",
+    "build": rf"{_SHARD}\.h5(\.joined)?|\.{_SHARD}\.h5\.joined\.partial|\.{_SHARD}\.(h5|rgb)\.(partial|unfinished)",
     **dict.fromkeys(("landmarks", "checks"), rf"{_SHARD}\.json|\.({_SHARD}|found)\.json\.(partial|unfinished)"),
     "locks": r"[A-Za-z]+-\d+",
     "times": r"\.?[A-Za-z]+-[0-9a-f]{10}\.(json|csv)(\.partial)?",
@@ -50,6 +50,7 @@ def leftovers(layout: BuildLayout) -> list[Path]:
     """
     needed = {layout.ranking_path, layout.marker("verified"), layout.marker("reported")}
     files = [partial_path(path) for path in (layout.pyramid_path, layout.ranking_csv, layout.rejected_csv)]
+    files += layout.output_dir.glob(f".{layout.pyramid_path.name}.*.joining")
     for name, pattern in LEFTOVERS.items():
         files += [path for path in (layout.work_dir / name).glob("*") if re.fullmatch(pattern, path.name)]
     return [path for path in files if path not in needed and path.exists()]

@@ -99,7 +99,7 @@ def _finished(layout: BuildLayout) -> tuple[int, int, int, int]:
     if pyramid_is_fresh(layout):
         return len(layout.usable), chosen, 0, 0
     made = sum(
-        layout.faces_of_shard(i) if (path := layout.build_path(i)).exists() else _kept_rows(path)
+        layout.faces_of_shard(i) if layout.shard_exists(i) else _kept_rows(layout.build_path(i))
         for i in range(layout.build_shards)
     )
     scored = kept = 0

@@ -12,6 +12,7 @@ finished file hold the MD5 of each photo, and are compared with it.
 import hashlib
 import json
 import sys
+from contextlib import nullcontext
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from datatools.console import say
 from datatools.errors import DataError
 from datatools.files import atomic_path
 from datatools.pyramid import Pyramid
+from datatools.pyramid.joined import PartTables, joined_path
 from pipelines.layout import NO_STAMP, BuildLayout
 from pipelines.score_shard import stamps_path
 
@@ -53,9 +55,13 @@ def load_choice(layout: BuildLayout) -> dict[str, Any]:
 
 
 def build_shard_is_fresh(layout: BuildLayout, index: int) -> bool:
-    """Return whether a build shard is complete, and holds the faces that the ranking has there; it has to be fresh."""
-    size = layout.shard_size
-    return _holds(layout, layout.build_path(index), slice(index * size, (index + 1) * size))
+    """Return whether a build shard is complete, and holds the faces that the ranking has there; it has to be fresh.
+
+    A shard whose images went into the file that is being joined counts, too.
+    """
+    path, size = layout.build_path(index), layout.shard_size
+    rows = slice(index * size, (index + 1) * size)
+    return _holds(layout, path, rows) or (layout.joining_path.exists() and _holds(layout, joined_path(path), rows))
 
 
 def pyramid_is_fresh(layout: BuildLayout) -> bool:
@@ -126,15 +132,16 @@ def _scored_md5(path: Path, photos: int) -> NDArray[np.str_]:
 
 
 def _holds(layout: BuildLayout, path: Path, rows: slice) -> bool:
-    """Return whether a complete pyramid consists of these rows of the ranking."""
+    """Return whether a complete pyramid, or what is kept of a joined one, consists of these rows of the ranking."""
     ranking = load_choice(layout)
     wanted = {
         "file_name": [layout.candidates[position].photo_name for position in ranking["chosen"][rows]],
         **{name: ranking[name][rows] for name in ("source_md5", "score", "rank")},
     }
     try:
-        with Pyramid(path) as pyramid:
-            return all(pyramid.provenance(name).tolist() == values for name, values in wanted.items())
+        source = PartTables.read(path) if path.suffix == ".joined" else Pyramid(path)
+        with source if isinstance(source, Pyramid) else nullcontext():
+            return all(source.provenance(name).tolist() == values for name, values in wanted.items())
     except (DataError, OSError):
         return False
 

@@ -18,6 +18,8 @@ import datatools
 from datatools.faces import RECIPE_VERSION
 from datatools.files import FileStamp, file_stamp
 from datatools.landmarks import get_detector
+from datatools.pyramid.join import images_path
+from datatools.pyramid.joined import joined_path
 from datatools.restore import NoRestorer, Restorer, get_restorer
 from datatools.sources.celeba import CelebATree
 from datatools.sources.records import FaceRecord
@@ -139,7 +141,17 @@ class BuildLayout(BuildInputs):
 
     def made_faces(self) -> int:
         """Return the number of faces in the build shards that exist."""
-        return sum(self.faces_of_shard(i) for i in range(self.build_shards) if self.build_path(i).exists())
+        return sum(self.faces_of_shard(i) for i in range(self.build_shards) if self.shard_exists(i))
+
+    def shard_exists(self, index: int) -> bool:
+        """Return whether the faces of a build shard are there: in its file, or in that which is being joined."""
+        path = self.build_path(index)
+        return path.exists() or (joined_path(path).exists() and self.joining_path.exists())
+
+    @property
+    def joining_path(self) -> Path:
+        """Return the file that shards go into, one after the other, before it becomes the finished file."""
+        return images_path(self.pyramid_path, self.build_paths())
 
     def faces_of_shard(self, index: int) -> int:
         """Return the number of faces of one build shard, if no photo turns out to be bad."""

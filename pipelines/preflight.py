@@ -6,6 +6,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import luigi.interface
+
 from datatools.console import say
 from datatools.errors import DataError
 from datatools.faces.ranking import KNOWN_FLAWS_NAME, write_rejected_csv
@@ -162,23 +164,32 @@ def disk_need(layout: BuildLayout) -> DiskNeed:
     """Return an upper bound of the bytes, for uncompressed levels."""
     file_bytes = layout.chosen_count * image_bytes(layout)
     kept = len(layout.candidates) * 3 * layout.resolution**2 if layout.keep_faces else 0
-    # Shards and the finished file lie side by side until the join is done. Faces of unfinished build shards are smaller
-    # than the finished file, which comes after them.
-    return DiskNeed(file_bytes, 2 * file_bytes + kept)
+    return DiskNeed(file_bytes, file_bytes + bytes_besides(layout) + kept)
+
+
+def bytes_besides(layout: BuildLayout) -> int:
+    """Return the bytes that the work takes at most besides finished build shards.
+
+    The join takes those of one shard, because it frees them one by one, or where they are compressed and kept, those of
+    the finished file. Before, every worker has the faces of an unfinished shard.
+    """
+    if layout.compression != "none":
+        return image_bytes(layout) * layout.chosen_count
+    shard, workers = layout.faces_of_shard(0), min(luigi.interface.core().workers, layout.build_shards)
+    return max(image_bytes(layout) * shard, workers * 3 * layout.resolution**2 * shard)
 
 
 def still_needed(layout: BuildLayout) -> int:
     """Return the bytes of `disk_need` that this build will yet claim, given what an earlier run has finished."""
     if pyramid_is_fresh(layout):
         return 0
-    need = disk_need(layout).finished
+    need = bytes_besides(layout)
     # What an earlier run left will be continued, removed, or written over.
-    unfinished = [partial_path(layout.pyramid_path), *layout.work_dir.glob("*/.*.partial")]
+    unfinished = [*layout.work_dir.glob("*/.*.partial")]
     for index in range(layout.build_shards):
-        path = layout.build_path(index)
-        if not path.exists():
+        if not layout.shard_exists(index):
             need += image_bytes(layout) * layout.faces_of_shard(index)
-            unfinished.append(unfinished_path(path.with_suffix(".rgb")))
+            unfinished.append(unfinished_path(layout.build_path(index).with_suffix(".rgb")))
     for index in range(layout.score_shards if layout.keep_faces else 0):
         if not scores_are_fresh(layout, index):
             need += 3 * layout.resolution**2 * len(layout.shard_candidates(index))

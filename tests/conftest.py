@@ -18,6 +18,7 @@ SLOW = (
     "tests/datatools/landmarks/test_fan.py",
     "tests/datatools/landmarks/test_sample.py",
     "tests/datatools/pyramid/test_from_folder_runs.py::test_a_killed_run",
+    "tests/datatools/pyramid/test_join_freeing.py::test_killed_at_any_point_and_resumed",
     "tests/datatools/pyramid/test_reader.py::test_worker_processes",
     "tests/datatools/pyramid/test_writer.py::test_memory_stays_bounded",
     "tests/datatools/report/test_page.py",

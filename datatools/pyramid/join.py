@@ -1,30 +1,36 @@
 """Joining finished pyramid files into one, at the speed of copying."""
 
 import errno
+import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from datatools.errors import DataError
+from datatools.files import fsync_path, partial_path
 from datatools.pyramid.format import (
     ATTRIBUTES,
-    CHECKSUMS,
     COLUMNS,
-    OPTIONAL,
-    PROVENANCE,
     Provenance,
-    default_table,
     images_per_chunk,
-    level_name,
     no_progress,
     provenance_checksums,
     provenance_tables,
 )
+from datatools.pyramid.joined import PartTables, joined_path
 from datatools.pyramid.reader import OpenFile, Pyramid
-from datatools.pyramid.writer import FileLayout, Setting, UnfinishedFile, new_file, write_at
+from datatools.pyramid.writer import (
+    FileLayout,
+    Setting,
+    UnfinishedFile,
+    check_free_space,
+    created,
+    new_file,
+    write_at,
+)
 
 COPY_BYTES = 32 << 20
 NO_KERNEL_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
@@ -39,6 +45,7 @@ def join(
     progress: Callable[[int], object] | None = None,
     rows: Sequence[Provenance] | None = None,
     attribute_names: Sequence[str] = (),
+    free_parts: bool = False,
 ) -> None:
     """Concatenate finished pyramids, in the order given, into `out`; same bytes as one writer of all their faces.
 
@@ -47,56 +54,129 @@ def join(
     on its way shows in `verify`. Fastest where the parts have the compression asked for. Memory is bounded whatever the
     sizes. `rows`, one for each image, replace the provenance of the parts; `attribute_names` is the meaning of their
     attributes. Raises DataError for unusable parts and for a disk that cannot be written.
+
+    free_parts: remove each part as soon as its images are on the disk in the new file, so that the disk has to hold the
+    result and one part at most. A join that ended on the way, however it did, resumes with the same parts and the same
+    `out`; of the parts that it has removed it keeps the tables (`joined_path`). Compressed files are joined without
+    this: their parts stay.
     """
     if not parts:
         raise DataError(f"{out}: nothing to join")
-    pyramids = [Pyramid(part) for part in parts]
-    first = pyramids[0]
-    for pyramid in pyramids[1:]:
-        if (pyramid.levels, pyramid.attribute_names) != (first.levels, first.attribute_names):
-            raise DataError(f"{pyramid.path}: levels or attribute names differ from those of {first.path}")
-    layout = FileLayout(sum(map(len, pyramids)), first.levels, compression)
+    paths, out, progress = [Path(part) for part in parts], Path(out), progress or no_progress
+    images = images_path(out, paths)
+    if free_parts and not images.exists():
+        for path in paths:
+            joined_path(path).unlink(missing_ok=True)
+    pyramids = [None if free_parts and joined_path(path).exists() else Pyramid(path) for path in paths]
+    tables = [
+        PartTables.read(joined_path(path)) if pyramid is None else PartTables.of(pyramid)
+        for path, pyramid in zip(paths, pyramids, strict=True)
+    ]
+    for path, part in zip(paths, tables, strict=True):
+        if part.kind != tables[0].kind:
+            raise DataError(f"{path}: levels or attribute names differ from those of {paths[0]}")
+    layout = FileLayout(sum(map(len, tables)), tables[0].levels, compression)
     if rows is not None and len(rows) != layout.count:
         raise ValueError(f"{len(rows)} rows of provenance for {layout.count} images")
-    present = {name for pyramid in pyramids for name in pyramid.provenance_names}
-    names = [name for name in (*(column.name for column in COLUMNS), ATTRIBUTES) if name in present]
-    tables: dict[str, list[NDArray]] = {name: [] for name in names}
-    row_checksums: list[NDArray[np.uint32]] = []
-    with new_file(Path(out), layout, settings or {}) as target:
-        for pyramid in pyramids:
+    left = [pyramid for pyramid in pyramids if pyramid is not None]
+    if free_parts and compression == "none" and all(pyramid.compression == "none" for pyramid in left):
+        if len(set(paths)) < len(paths):
+            raise ValueError(f"{out}: a part that is to be freed can be joined once")
+        largest = max(map(len, left), default=0)
+        check_free_space(out, largest * sum(3 * r * r for r in layout.resolutions))
+        first = np.cumsum([0, *map(len, tables)]).tolist()
+        if any(part.place not in (None, (first[i], layout.count)) for i, part in enumerate(tables)):
+            for path in (images, *map(joined_path, paths)):
+                path.unlink(missing_ok=True)
+            raise DataError(f"{out}: parts changed while they were joined; build those again that are gone")
+        with _resumed_file(out, images, layout, settings or {}) as target:
+            for path, pyramid, part in zip(paths, pyramids, tables, strict=True):
+                if pyramid is not None:
+                    with pyramid:
+                        _append_images(target, pyramid, part, progress)
+                    with target.as_data_error():
+                        os.fsync(target.image_descriptor)
+                        part.write(joined_path(path), target.done - len(part), layout.count)
+                else:
+                    _take_checksums(target, part)
+                    target.done += len(part)
+                path.unlink(missing_ok=True)
+            _finish(target, tables, rows, attribute_names)
+        for path in paths:
+            joined_path(path).unlink(missing_ok=True)
+        return
+    with new_file(out, layout, settings or {}) as target:
+        for pyramid, part in zip(left, tables, strict=True):
             with pyramid:
-                _append_images(target, pyramid, progress or no_progress)
-                if rows is not None:
-                    continue
-                columns, checksums = _provenance(pyramid, names)
-                row_checksums.append(checksums)
-                for name, column in columns.items():
-                    tables[name].append(column)
-        if rows is None:
-            joined = {name: np.concatenate(columns) for name, columns in tables.items()}
-            target.finish(joined, first.attribute_names, np.concatenate(row_checksums))
-        else:
-            joined = provenance_tables(rows, attribute_names)
-            target.finish(joined, attribute_names, provenance_checksums(joined))
+                _append_images(target, pyramid, part, progress)
+        _finish(target, tables, rows, attribute_names)
 
 
-def _provenance(part: Pyramid, names: Sequence[str]) -> tuple[dict[str, NDArray], NDArray[np.uint32]]:
-    """Return a part's columns of these names and its rows' checksums; the defaults of columns that it lacks."""
-    stored = part.handles().file
-    columns = {name: stored[f"{PROVENANCE}/{name}"][...] for name in part.provenance_names}
-    checksums = stored[f"{CHECKSUMS}/{PROVENANCE}"][...]
-    missing = [name for name in names if name not in columns]
-    if missing:
-        sound = checksums == provenance_checksums(columns)
-        columns |= {name: default_table(OPTIONAL[name], len(part)) for name in missing}
-        checksums = np.where(sound, provenance_checksums(columns), checksums)  # damage has to show in `verify`
-    return columns, checksums
+def images_path(out: Path, parts: Sequence[Path]) -> Path:
+    """Return the file that a join of these parts which frees them collects their images in; it becomes `out`."""
+    names = "\n".join(path.name for path in parts)
+    return out.with_name(f".{out.name}.{hashlib.sha256(names.encode()).hexdigest()[:16]}.joining")
 
 
-def _append_images(target: UnfinishedFile, part: Pyramid, progress: Callable[[int], object]) -> None:
+@contextmanager
+def _resumed_file(
+    out: Path, images: Path, layout: FileLayout, settings: Mapping[str, Setting]
+) -> Iterator[UnfinishedFile]:
+    """Create `out`, its images in a file of their own, which survives whatever ends the join.
+
+    Where HDF5 puts an image, and the bytes of everything else, follow from the layout and the tables. So HDF5 writes
+    all of these into a file with holes for the images, anew in each try; at the end they are copied into the holes that
+    the file of images has for them. What HDF5 had not yet written when the process was killed is never needed.
+    """
+    holes = partial_path(out)
+    descriptor = os.open(images, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fsync_path(out.parent)
+        with created(holes, out, layout, settings) as target:
+            target.image_descriptor = descriptor
+            yield target
+        with target.as_data_error():
+            size = holes.stat().st_size
+            with holes.open("rb") as source:
+                for begin, end in target.tables(size):
+                    _copy_range(source.fileno(), descriptor, end - begin, begin, begin)
+            os.ftruncate(descriptor, size)
+            os.fsync(descriptor)
+            os.replace(images, out)
+            fsync_path(out.parent)
+    finally:
+        os.close(descriptor)
+        holes.unlink(missing_ok=True)
+
+
+def _finish(
+    target: UnfinishedFile,
+    tables: Sequence[PartTables],
+    rows: Sequence[Provenance] | None,
+    attribute_names: Sequence[str],
+) -> None:
+    """Write everything but the images: the provenance of the parts, or `rows` in its place."""
+    if rows is not None:
+        given = provenance_tables(rows, attribute_names)
+        target.finish(given, attribute_names, provenance_checksums(given))
+        return
+    present = {name for part in tables for name in part.columns}
+    names = [name for name in (*(column.name for column in COLUMNS), ATTRIBUTES) if name in present]
+    filled = [part.with_columns(names) for part in tables]
+    joined = {name: np.concatenate([columns[name] for columns, _ in filled]) for name in names}
+    target.finish(joined, tables[0].attribute_names, np.concatenate([checksums for _, checksums in filled]))
+
+
+def _take_checksums(target: UnfinishedFile, part: PartTables) -> None:
+    for resolution, checksums in part.checksums.items():
+        target.checksums[resolution][target.done : target.done + len(part)] = checksums
+
+
+def _append_images(
+    target: UnfinishedFile, part: Pyramid, tables: PartTables, progress: Callable[[int], object]
+) -> None:
     source = part.handles()
-    for resolution, checksums in target.checksums.items():
-        checksums[target.done : target.done + len(part)] = source.file[f"{CHECKSUMS}/{level_name(resolution)}"][...]
+    _take_checksums(target, tables)
     if target.layout.compression == part.compression == "none":
         for resolution in reversed(part.levels):  # the top level last: its bytes are what takes the time
             _copy_level(
@@ -131,9 +211,9 @@ def _copy_level(
     for start in range(0, count, batch):
         images = min(batch, count - start)
         read_at = (level.offset or 0) + start * level.image_bytes
-        write_to = target.levels[resolution].id.get_offset() + (target.done + start) * level.image_bytes
+        write_to = target.image_offset(resolution, target.done + start)
         with target.as_data_error():
-            _copy_range(level.descriptor, target.descriptor, images * level.image_bytes, read_at, write_to)
+            _copy_range(level.descriptor, target.image_descriptor, images * level.image_bytes, read_at, write_to)
         progress(images)
 
 

@@ -137,14 +137,30 @@ class UnfinishedFile:
             kept.attrs[name] = settings[name]
         self.done = 0  # images that are there in every level
         self._reserved = 0
+        self.levels: dict[int, h5py.Dataset] = {}
+        self._offsets: dict[int, int] = {}  # of uncompressed levels that have images
         self.reserve(0)
         self.checksums = {r: np.zeros(layout.count, dtype=np.uint32) for r in layout.resolutions}
-        self.levels = {r: self._create_level(r) for r in layout.resolutions}
+        self.levels |= {r: self._create_level(r) for r in layout.resolutions}
+        self._offsets |= {r: d.id.get_offset() for r, d in self.levels.items() if layout.count and d.chunks is None}
+        self.image_descriptor = self.descriptor
+        """Where images of uncompressed levels are written, at the offsets of `levels`."""
         self._pending: dict[int, list[NDArray[np.uint8]]] = {r: [] for r in layout.resolutions}
 
     @property
     def descriptor(self) -> int:
         return self.file.id.get_vfd_handle()
+
+    def image_offset(self, resolution: int, index: int) -> int:
+        """Return where an image of an uncompressed level begins."""
+        return self._offsets[resolution] + index * 3 * resolution * resolution
+
+    def tables(self, size: int) -> list[tuple[int, int]]:
+        """Return (begin, end) of all that is not images in an uncompressed file of `size` bytes."""
+        count = self.layout.count
+        images = sorted((self.image_offset(r, 0), self.image_offset(r, count)) for r in self._offsets)
+        ends, begins = [0, *(end for _, end in images)], [*(begin for begin, _ in images), size]
+        return [(end, begin) for end, begin in zip(ends, begins, strict=True) if begin > end]
 
     def _create_level(self, resolution: int) -> h5py.Dataset:
         name, shape, compression = level_name(resolution), level_shape(self.layout.count, resolution), None
@@ -177,7 +193,7 @@ class UnfinishedFile:
         level = self.levels[resolution]
         with self.as_data_error():
             if level.chunks is None:
-                write_at(self.descriptor, image.data.cast("B"), level.id.get_offset() + index * image.nbytes)
+                write_at(self.image_descriptor, image.data.cast("B"), self.image_offset(resolution, index))
                 return
             pending = self._pending[resolution]
             pending.append(image)
@@ -194,8 +210,13 @@ class UnfinishedFile:
         """
         needed = self.file.id.get_filesize() + size + RESERVE_BYTES
         if needed > self._reserved and hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(self.descriptor, self._reserved, needed + RESERVE_BYTES - self._reserved)
-            self._reserved = needed + RESERVE_BYTES
+            end = needed + RESERVE_BYTES
+            written_by_hdf5 = self.tables(end) if self.layout.compression == "none" else [(0, end)]
+            for begin, until in written_by_hdf5:
+                if until > self._reserved:
+                    first = max(begin, self._reserved)
+                    os.posix_fallocate(self.descriptor, first, until - first)
+            self._reserved = end
 
     def finish(
         self, tables: Mapping[str, NDArray], attribute_names: Sequence[str], row_checksums: NDArray[np.uint32]
@@ -240,47 +261,68 @@ def new_file(
 
     compressed_bytes: about the size of a compressed file, where it is known, to check the space on the disk.
     """
+    pixel_bytes = layout.count * sum(3 * r * r for r in layout.resolutions)
+    check_free_space(path, pixel_bytes if layout.compression == "none" else compressed_bytes)
+    raised_inside: BaseException | None = None
+    try:
+        with atomic_path(path) as temporary, created(temporary, path, layout, settings) as unfinished:
+            try:
+                yield unfinished
+            except BaseException as error:
+                raised_inside = error
+                raise
+    except OSError as error:
+        if error is raised_inside:
+            raise
+        raise _write_error(path, error) from error
+
+
+@contextmanager
+def created(
+    temporary: Path, path: Path, layout: FileLayout, settings: Mapping[str, Setting]
+) -> Iterator[UnfinishedFile]:
+    """Create the file `temporary`, which is to be `path`, to be filled inside the block, which must end with `finish`.
+
+    It takes no room for images of uncompressed levels before they are written.
+    """
     for name, value in settings.items():
         if isinstance(value, str) and len(value.encode("utf-8")) > MAX_SETTING_BYTES:
             raise DataError(f"{path}: the setting {name!r} is longer than {MAX_SETTING_BYTES} bytes")
-    pixel_bytes = layout.count * sum(3 * r * r for r in layout.resolutions)
-    _check_free_space(path, pixel_bytes if layout.compression == "none" else compressed_bytes)
     raised_inside: BaseException | None = None
     try:
-        with atomic_path(path) as temporary:
-            # Format 1.8 is what every HDF5 library since 2008 reads, and nothing in it depends on the time of day.
-            # Uncompressed levels start at a multiple of 1 MiB where the operating system can keep, and copy, the images
-            # in large pieces; this makes reading up to twice as fast.
-            alignment = LEVEL_ALIGNMENT if layout.compression == "none" else 1
-            file = h5py.File(
-                temporary,
-                "w",
-                libver=("v108", "v108"),
-                alignment_threshold=LEVEL_ALIGNMENT,
-                alignment_interval=alignment,
-            )
+        # Format 1.8 is what every HDF5 library since 2008 reads, and nothing in it depends on the time of day.
+        # Uncompressed levels start at a multiple of 1 MiB where the operating system can keep, and copy, the images
+        # in large pieces; this makes reading up to twice as fast.
+        alignment = LEVEL_ALIGNMENT if layout.compression == "none" else 1
+        file = h5py.File(
+            temporary,
+            "w",
+            libver=("v108", "v108"),
+            alignment_threshold=LEVEL_ALIGNMENT,
+            alignment_interval=alignment,
+        )
+        try:
+            unfinished = UnfinishedFile(file, path, layout, settings)
             try:
-                unfinished = UnfinishedFile(file, path, layout, settings)
-                try:
-                    yield unfinished
-                except BaseException as error:
-                    raised_inside = error
-                    raise
-            except BaseException:
-                # Closing flushes, which fails once more on a full disk, and a file that is not closed keeps its
-                # blocks until the process ends: cutting it makes room first.
-                with suppress(OSError):
-                    os.truncate(temporary, 0)
-                with suppress(Exception):
-                    file.close()
+                yield unfinished
+            except BaseException as error:
+                raised_inside = error
                 raise
+        except BaseException:
+            # Closing flushes, which fails once more on a full disk, and a file that is not closed keeps its
+            # blocks until the process ends: cutting it makes room first.
+            with suppress(OSError):
+                os.truncate(temporary, 0)
+            with suppress(Exception):
+                file.close()
+            raise
     except (OSError, RuntimeError) as error:
         if error is raised_inside:
             raise
         raise _write_error(path, error) from error
 
 
-def _check_free_space(path: Path, needed: int) -> None:
+def check_free_space(path: Path, needed: int) -> None:
     """Raise DataError where the disk is too small, before an hour of work rather than after it."""
     folder = path.absolute().parent
     if not folder.is_dir():

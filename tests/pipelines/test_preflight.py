@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from datatools.errors import DataError
+from datatools.pyramid.joined import joined_path
 from datatools.sources.records import RejectionKind
 from pipelines.dry_run import describe_plan
 from pipelines.layout import BuildLayout
@@ -59,7 +60,8 @@ def write(path: Path, size: int = 1) -> None:
 def test_disk_need(settings: BuildLayout, finished_build: Path) -> None:
     need = disk_need(settings)
     assert need.finished == CHOSEN * IMAGE
-    assert need.peak == 2 * CHOSEN * IMAGE + 8 * FACE
+    assert need.peak == (CHOSEN + settings.shard_size) * IMAGE + 8 * FACE
+    assert disk_need(replace(settings, compression="lzf")).peak == 2 * CHOSEN * IMAGE + 8 * FACE
     size = (finished_build / "celebahq.h5").stat().st_size
     assert need.finished <= size < need.finished + 100_000  # tables come on top
     few = replace(settings, count=2)  # faces are not kept
@@ -72,19 +74,25 @@ def test_what_is_still_needed(settings: BuildLayout) -> None:
     assert still_needed(settings) == disk_need(settings).peak - 3 * FACE
     for index in (0, 2):
         write(settings.score_path(index))
-    assert still_needed(settings) == 2 * CHOSEN * IMAGE
+    joined = 3  # images of a shard, which is freed once it is joined
+    assert still_needed(settings) == (CHOSEN + joined) * IMAGE
     write(settings.build_path(0))
-    assert still_needed(settings) == (CHOSEN + 1) * IMAGE
+    assert still_needed(settings) == (1 + joined) * IMAGE
     # Unfinished files are written over: their bytes are there already.
-    write(settings.output_dir / ".celebahq.h5.partial", 1000)
+    write(settings.output_dir / ".celebahq.h5.partial", 1000)  # tables between holes
     write(settings.work_dir / "build" / ".00001.h5.partial", 234)
-    assert still_needed(settings) == (CHOSEN + 1) * IMAGE - 1234
+    assert still_needed(settings) == (1 + joined) * IMAGE - 234
     write(unfinished_path(settings.build_path(1).with_suffix(".rgb")), 1000)
-    assert still_needed(settings) == (CHOSEN + 1) * IMAGE - 2234
+    assert still_needed(settings) == (1 + joined) * IMAGE - 1234
     # Work for other settings helps nobody.
     write(settings.work_dir / "build" / "00000-0123456789abcdef.h5", 10_000_000)
     write(settings.work_dir / "faces" / ".00000-0123456789abcdef-256.rgb.unfinished", 10_000_000)
-    assert still_needed(settings) == (CHOSEN + 1) * IMAGE - 2234
+    assert still_needed(settings) == (1 + joined) * IMAGE - 1234
+    # A shard whose images are in the file that is being joined takes no room of its own.
+    settings.build_path(0).rename(joined_path(settings.build_path(0)))
+    assert still_needed(settings) == (CHOSEN + joined) * IMAGE - 1234
+    write(settings.joining_path)
+    assert still_needed(settings) == (1 + joined) * IMAGE - 1234
 
 
 def test_nothing_is_needed_for_a_finished_file(settings: BuildLayout, finished_build: Path) -> None:
@@ -97,7 +105,7 @@ def test_a_disk_that_is_too_small(settings: BuildLayout, monkeypatch: pytest.Mon
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 0, need))
     check_space(settings)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 0, need - 1))
-    with pytest.raises(DataError, match=r"the build needs up to 3.67 MB of free disk, there are 3.67 MB; free some"):
+    with pytest.raises(DataError, match=r"the build needs up to 3.41 MB of free disk, there are 3.41 MB; free some"):
         check_space(settings)
     assert not settings.output_dir.exists()
 
