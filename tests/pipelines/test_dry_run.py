@@ -41,7 +41,7 @@ def test_the_plan_is_told_even_if_the_build_will_not_fit(
         "4 to be chosen",
         "3 score shards, 2 build shards",
         "1.05 MB",
-        "3.67 MB",
+        "3.41 MB",
         "0 bytes free",
     ):
         assert message in plan
