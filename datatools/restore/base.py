@@ -27,12 +27,14 @@ class Step:
         where: file or name.
         digest: of the weights.
         strength: share of its change that an artifact remover makes.
+        upright: the network sees the picture in one orientation only, even if it usually averages over several.
     """
 
     source: str
     where: str
     digest: str
     strength: float = 1.0
+    upright: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class RestorePlan:
     Attributes:
         steps: networks that run, in this order.
         scale: integer factor by which the photo is enlarged.
-        margin: pixels of the photo that `run` needs around the wanted part, for networks their receptive field.
+        margin: pixels of the photo that `run` needs around the wanted part, for networks what counts of their receptive
+            field.
         grid: crops of the photo have to begin at multiples of this many pixels.
         halvings: how often the networks' result is halved to be enlarged by `scale`.
         enlargement_share: share of the network's enlargement; the rest is Lanczos-3.

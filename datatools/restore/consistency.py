@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-ROUNDS = 1
+ROUNDS = 3
 """How often the rest is added: docs/results/restoration.md has what each round brings."""
 
-REACH = 4 * ROUNDS
-"""Pixels of the small picture by which this enlarges a network's receptive field: two for each filter."""
+REACH = 3 * ROUNDS + 1
+"""Pixels of the small picture by which this enlarges a network's receptive field: two for each filter, of which the
+second and later rounds share one with the round before."""
 
 
 def reduce_bicubic(pictures: Tensor, scale: int) -> Tensor:

@@ -44,7 +44,7 @@ LARGEST_SIDE = 2800.0
 """Enlarged photos are halved while the face rectangle is larger than this: the warp samples 2048 x 2048 points, and
 would miss pixels in between (see `faces.recipe.LEAST_DECODED_SIDE`, which is half of it)."""
 
-VERSION = "3"
+VERSION = "4"
 """Raised whenever the same networks give other pixels: finished work of earlier versions is not mixed with new."""
 
 GPU_BATCH = 16
@@ -75,6 +75,8 @@ def _network(step: Step) -> PictureNetwork:
         network = load_remover(Path(step.where), step.strength)
     else:
         network = load_weights(Path(step.where), step.source)[0]
+    if step.upright:
+        network.self_ensemble = 1
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -106,6 +108,8 @@ class NetworkRestorer:
         """Return the networks for a face of that side, and how often their result is halved."""
         share = self._enlargement_share(side)
         steps = tuple(step for step in self.steps if share > 0 or load_step(step).scale == 1)
+        if share == 0:  # the mean over orientations took half the time, for 0.05 dB: docs/results/restoration.md
+            steps = tuple(replace(step, upright=load_step(step).self_ensemble > 1) for step in steps)
         scale, margin, grid = _shape(steps)
         halvings = 0
         while scale > 1 and side * scale > LARGEST_SIDE:
@@ -129,7 +133,8 @@ class NetworkRestorer:
     def run(self, crops: Sequence[Crop], /) -> list[Picture]:
         """Restore the wanted parts of crops: each network processes all crops that need it before the next one starts.
 
-        The result of a crop among others may differ by one grey level from its result on its own.
+        The result of a crop among others may differ by one grey level from its result on its own, few values
+        by two.
         """
         for _, crop, box in crops:
             check_part(crop, box)
@@ -137,7 +142,7 @@ class NetworkRestorer:
         tiling = GPU_TILING if self.batch_size > 1 else None
         pictures = [crop for _, crop, _ in crops]
         boxes = [box for _, _, box in crops]  # of the wanted parts, in `pictures`
-        for step in self.steps:
+        for step in dict.fromkeys(step for plan, _, _ in crops for step in plan.steps):
             due = [index for index, (plan, _, _) in enumerate(crops) if step in plan.steps]
             # of each picture the wanted part and the margin of later networks, which begins at multiples of their grids
             parts: list[tuple[Picture, Box]] = []

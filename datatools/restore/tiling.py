@@ -43,10 +43,10 @@ class Tiling:
 def cpu_tiling(scale: int) -> Tiling:
     """Return the tiling for a CPU, one tile at a time, and a network that enlarges by `scale`.
 
-    Larger tiles save margins, but need memory in proportion to their area, most of it if pictures are enlarged. 448 is
+    Larger tiles save margins, but need memory in proportion to their area, most of it if pictures are enlarged. 480 is
     about what a face needs that is small enough to be enlarged.
     """
-    return Tiling(tile=768 if scale == 1 else 448, step=1, batch=0)
+    return Tiling(tile=768 if scale == 1 else 480, step=1, batch=0)
 
 
 GPU_TILING = Tiling(tile=512, step=128, batch=2**19)

@@ -15,7 +15,14 @@ from PIL import Image
 from datatools.restore import get_restorer, restorers
 from datatools.restore.base import Picture
 from datatools.restore.fit.degrade import compress, reduce_picture
-from datatools.restore.restorers import BUNDLED, NetworkRestorer, bundled_weights, load_step, network_restorer
+from datatools.restore.restorers import (
+    BUNDLED,
+    NetworkRestorer,
+    bundled_weights,
+    load_network,
+    load_step,
+    network_restorer,
+)
 from datatools.restore.weights import load_weights, save_weights
 from tests.support.restore_samples import restore_part, tiny_network
 
@@ -89,6 +96,21 @@ def test_bundled_networks_do_what_they_are_for() -> None:
     assert contrast["bundled-perceptual"] > 1.1 * contrast["bundled-distortion"]
     compressed = compress(photo, 25)
     assert psnr(restored("jpeg", "distortion", compressed), photo) > psnr(compressed, photo) + 0.7
+
+
+@pytest.mark.parametrize(("name", "task"), [("bundled", "jpeg"), ("bundled", "sr"), ("bundled-perceptual", "sr")])
+def test_pixels_beyond_the_margin_hardly_count(name: str, task: str) -> None:
+    network = load_network(name, task)
+    side = -(-(2 * network.reach + 8) // 8) * 8
+    picture = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    kept = slice((side // 2 - 4) * network.scale, (side // 2 + 4) * network.scale)
+    near = slice(side // 2 - 4 - network.margin, side // 2 + 4 + network.margin)
+    other = 1 - picture
+    other[..., near, near] = picture[..., near, near]
+    with torch.inference_mode():
+        difference = (network(picture) - network(other))[..., kept, kept].abs().max()
+    assert network.margin < network.reach
+    assert 255 * difference < 0.1
 
 
 def restored(task: str, variant: str, picture: Picture) -> NDArray[np.float32]:

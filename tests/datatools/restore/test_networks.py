@@ -75,10 +75,10 @@ def test_an_untrained_network_is_near_doing_nothing() -> None:
 
 
 @SIZES
-def test_the_margin_is_the_receptive_field(network: SuperResolver) -> None:
-    """No pixel further away than the margin has any influence, and some pixel at that distance has."""
+def test_the_reach_is_the_receptive_field(network: SuperResolver) -> None:
+    """No pixel further away than the reach has any influence, and some pixel at that distance has."""
     network = reaching(network).eval()
-    side = -(-(2 * network.margin + 24) // 4) * 4
+    side = -(-(2 * network.reach + 24) // 4) * 4
     x = pictures(1, 4, side).double()  # few rows: distance is measured along x alone
     farthest = 0
     for kept in range(side // 2, side // 2 + places(network)):
@@ -87,20 +87,20 @@ def test_the_margin_is_the_receptive_field(network: SuperResolver) -> None:
         output[..., kept * network.scale : (kept + 1) * network.scale].sum().backward()
         columns = torch.nonzero(leaf.grad.abs().sum(dim=(0, 1, 2))).flatten()
         farthest = max(farthest, kept - int(columns.min()), int(columns.max()) - kept)
-    assert farthest <= network.margin
-    assert farthest >= network.margin - 2 * places(network)  # hardly more work than needed
+    assert farthest <= network.reach
+    assert farthest >= network.reach - 2 * places(network)  # hardly more work than needed
 
 
 @SIZES
-def test_changes_beyond_the_margin_change_nothing(network: SuperResolver) -> None:
+def test_changes_beyond_the_reach_change_nothing(network: SuperResolver) -> None:
     """Not by one bit: what lies outside is not multiplied in at all."""
     network = reaching(network).eval()
-    margin, scale = network.margin, network.scale
-    side = -(-(2 * margin + 12) // 4) * 4
+    reach, scale = network.reach, network.scale
+    side = -(-(2 * reach + 12) // 4) * 4
     x = pictures(1, side, side).double()
     changed = x.clone()
-    changed[..., : side // 2 - margin, :] = 0
-    changed[..., :, side // 2 + 4 + margin :] = 1
+    changed[..., : side // 2 - reach, :] = 0
+    changed[..., :, side // 2 + 4 + reach :] = 1
     a, b = network(x), network(changed)
     inside = slice(side // 2 * scale, (side // 2 + 4) * scale)
     assert torch.equal(a[..., inside, inside], b[..., inside, inside])
@@ -110,8 +110,8 @@ def test_changes_beyond_the_margin_change_nothing(network: SuperResolver) -> Non
 @SIZES
 def test_parts_cut_at_the_grid_equal_the_whole(network: SuperResolver) -> None:
     network = reaching(network).eval()
-    margin, scale, grid = network.margin, network.scale, network.grid
-    before = -(-margin // grid) * grid
+    reach, scale, grid = network.reach, network.scale, network.grid
+    before = -(-reach // grid) * grid
     side = 2 * before + 2 * grid + 40
     x = pictures(1, 12, side).double()
     whole = network(x)

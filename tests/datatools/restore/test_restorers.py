@@ -14,7 +14,9 @@ from safetensors.torch import save_file
 from datatools.errors import DataError
 from datatools.restore import NAMES, NoRestorer, SuperResolution, get_restorer, restorers
 from datatools.restore.external import REALESRGAN
+from datatools.restore.networks import ArtifactRemover
 from datatools.restore.restorers import BUNDLED, NetworkRestorer, load_network, load_step, network_restorer
+from datatools.restore.tiling import restore
 from datatools.restore.weights import save_weights
 from tests.support.builds import environment
 from tests.support.paths import ROOT
@@ -135,6 +137,19 @@ def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
 def test_a_file_of_a_remover_is_used_wholly(tmp_path: Path) -> None:
     (step,) = network_restorer(str(tiny_file(tmp_path, "jpeg")), super_resolution="auto", device="cpu", threads=1).steps
     assert step.strength == load_step(step).strength == 1
+
+
+def test_only_faces_that_are_enlarged_are_restored_in_several_orientations(tmp_path: Path) -> None:
+    path = tmp_path / "jpeg.safetensors"
+    save_weights(path, ArtifactRemover((6, 8), (1, 1), self_ensemble=2), "jpeg", {})
+    restorer = network_restorer(str(path), super_resolution="auto", device="cpu", threads=1)
+    picture = np.random.default_rng(0).integers(0, 256, (24, 16, 3), dtype=np.uint8)
+    crops = [(restorer.plan(side), picture, (0, 0, 16, 24)) for side in (1023, 1024)]
+    results = restorer.run(crops)
+    assert [load_step(plan.steps[0]).self_ensemble for plan, _, _ in crops] == [2, 1]
+    for (plan, _, _), result in zip(crops, results, strict=True):
+        np.testing.assert_array_equal(result, restore(load_step(plan.steps[0]), picture, precision=restorer.precision))
+    assert not np.array_equal(*results)
 
 
 def test_the_digest_tells_the_removers_strength(tiny: NetworkRestorer) -> None:
