@@ -45,7 +45,7 @@ from datatools.restore import get_restorer
 from pipelines.photo_work import FaceMaker
 
 path, landmarks = Path(sys.argv[1]), np.array(json.loads(sys.argv[2]))
-record = FaceRecord(path.name, path, landmarks)
+record = FaceRecord(path.name, path.parent, path.name, landmarks)
 row, _ = FaceMaker(get_restorer("none"), "lanczos", 1024, scores=True)(record)
 assert "rejection" not in row, row
 # Not getrusage: its figure survives exec, so a large parent would be counted.

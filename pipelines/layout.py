@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -30,8 +31,25 @@ from pipelines.landmark_check import CheckedTree, check_tree
 
 
 def digest_of(*parts: object) -> str:
-    """Return a short name for a value: 16 hex digits of the SHA-256 of its JSON."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    """Return a short name for a value: 16 hex digits of the SHA-256 of its JSON.
+
+    An iterator counts as the list of its values, which are not all made at once.
+    """
+    found = hashlib.sha256()
+    for text in _json(parts):
+        found.update(text.encode())
+    return found.hexdigest()[:16]
+
+
+def _json(values: Iterable[object]) -> Iterator[str]:
+    yield "["
+    for number, value in enumerate(values):
+        yield ", " if number else ""
+        if isinstance(value, Iterator):
+            yield from _json(value)
+        else:
+            yield json.dumps(value, sort_keys=True, default=str)
+    yield "]"
 
 
 @dataclass(frozen=True)
@@ -174,12 +192,11 @@ class BuildLayout(BuildInputs):
         """Return the `FileStamp`s of the photos of one score shard, (n, 3)."""
         return self._stamps[index * self.shard_size : (index + 1) * self.shard_size]
 
-    @cached_property
-    def _photos(self) -> tuple[tuple[str, list[list[float]], int], ...]:
-        """Return what decides about the candidates' faces, apart from the recipe."""
+    def _photos(self, shard: slice = slice(None)) -> Iterator[tuple[str, list[list[float]], int]]:
+        """Yield what decides about the candidates' faces, apart from the recipe."""
         # A photo that changed at its size is found by its stamp (`pipelines.freshness`): times do not survive a copy.
-        sizes = self._stamps[:, 0].tolist()
-        return tuple((r.file_name, r.landmarks.tolist(), size) for r, size in zip(self.candidates, sizes, strict=True))
+        for record, size in zip(self.candidates[shard], self._stamps[shard, 0].tolist(), strict=True):
+            yield record.file_name, record.landmarks.tolist(), size
 
     def _recipe(self, restorer: Restorer) -> tuple[object, ...]:
         """Return what decides about a face, apart from its photo."""
@@ -194,7 +211,7 @@ class BuildLayout(BuildInputs):
     def _score_digests(self) -> tuple[str, ...]:
         size = self.shard_size
         return tuple(
-            digest_of(self._recipe(self.score_restorer), self._photos[index * size : (index + 1) * size])
+            digest_of(self._recipe(self.score_restorer), self._photos(slice(index * size, (index + 1) * size)))
             for index in range(self.score_shards)
         )
 
@@ -222,15 +239,15 @@ class BuildLayout(BuildInputs):
     @cached_property
     def ranking_digest(self) -> str:
         """Return the name of the ranking: of scores, choice, order, and the annotations that go into the file."""
-        annotations = [(r.file_name, r.attributes, r.identity, r.split) for r in self.candidates]
-        rejections = [(r.file_name, r.stage, r.detail) for r in self.early_rejections]
+        annotations = ((r.file_name, r.attributes, r.identity, r.split) for r in self.candidates)
+        rejections = ((r.file_name, r.stage, r.detail) for r in self.early_rejections)
         choice: list[object] = [self.selection, self.count, self.order, self.duplicates, sorted(self.excluded)]
         choice += [sorted(self.listed)] if self.listed is not None else []
         choice += [self.min_score] if self.min_score else []
         checker = self.search if self._checked else None
         choice += [self.check_landmarks, checker.source.digest] if checker else []
         recipe = self._recipe(self.score_restorer)
-        return digest_of(recipe, self._photos, choice, self.tree.attribute_names, annotations, rejections)
+        return digest_of(recipe, self._photos(), choice, self.tree.attribute_names, annotations, rejections)
 
     @cached_property
     def build_digest(self) -> str:

@@ -5,11 +5,14 @@ The official tree: `Img/img_celeba/*.jpg` (the in-the-wild photos), `Anno/list_l
 `datatools.sources.celeba_layout`. Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015.
 """
 
+import gc
 import math
 import os
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +71,7 @@ class CelebATree:
     @property
     def converted(self) -> tuple[FaceRecord, ...]:
         """Return the records whose photo has another ending than in the annotations (case aside)."""
-        return tuple(r for r in self.records if r.path.name.lower() != r.file_name.lower())
+        return tuple(r for r in self.records if r.photo.lower() != r.file_name.lower())
 
     def describe_unannotated(self) -> str:
         """Say in one line how many photos have no row; "" for less than one in a hundred."""
@@ -104,7 +107,23 @@ def read_tree(root: Path) -> CelebATree:
     Raises DataError where nothing sensible can follow: no photos, no landmarks file, one that is not in CelebA's
     format, or one whose rows show that they are not the landmarks of photos in the wild.
     """
-    root = Path(root)
+    with _collecting_no_garbage():
+        return _read_tree(Path(root))
+
+
+@contextmanager
+def _collecting_no_garbage() -> Iterator[None]:
+    """Do without Python's garbage collector, which goes through millions of new objects again and again: a sixth."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _read_tree(root: Path) -> CelebATree:
     layout = find_layout(root)
     assert layout.landmarks is not None
 
@@ -128,14 +147,15 @@ def read_tree(root: Path) -> CelebATree:
             missing.append(name)
             rejections.append(Rejection(RejectionKind.NO_FILE, name, f"no such file in {image_dir.name}"))
             continue
-        if file is None or not os.access(image_dir / file, os.R_OK):
+        if file is None or not os.access(f"{image_dir}/{file}", os.R_OK):
             rejections.append(Rejection(RejectionKind.NOT_READABLE, name, _fault(image_dir / (file or name))))
             continue
         used.add(file)
         records.append(
             FaceRecord(
                 file_name=name,
-                path=image_dir / file,
+                folder=image_dir,
+                photo=file,
                 landmarks=points,
                 celebahq_index=indices.get(name, -1),
                 attributes=attributes.get(name),
@@ -218,7 +238,9 @@ def _any_outside(points: NDArray[np.float64], width: int, height: int) -> bool:
 
 def _fullest(folders: Mapping[Path, frozenset[str]], names: Sequence[str]) -> tuple[Path, frozenset[str]]:
     """Return the folder with most of the annotated photos, and its file names; of equal ones that of the name."""
-    stems = {os.path.splitext(name)[0].lower() for name in names} if len(folders) > 1 else set()
+    if len(folders) == 1:
+        return next(iter(folders.items()))
+    stems = {os.path.splitext(name)[0].lower() for name in names}
     return max(
         folders.items(),
         key=lambda folder: (
@@ -350,7 +372,7 @@ class _Annotations:
                 detail = f"second row for this file; line {first_lines[name]} is used"
                 self._reject(RejectionKind.REPEATED_ROW, path, line, name, detail)
             else:
-                yield line, name, fields[1:]
+                yield line, sys.intern(name), fields[1:]  # one text for all the files that have it
 
     def _reject(self, kind: RejectionKind, path: Path, line: int, name: str, detail: str) -> None:
         self.rejections.append(Rejection(kind, name, f"{path.name}, line {line}: {detail}"))

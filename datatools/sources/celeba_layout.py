@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def _look_into(path: Path) -> _Folder:
                     continue
                 try:
                     if entry.is_file():
-                        files.add(name)
+                        files.add(sys.intern(name))
                     elif entry.is_dir():
                         folders.append(name)
                     elif not os.path.exists(entry):

@@ -124,8 +124,9 @@ def read_folder(
         values = attributes.of(name)
         for number, face in chosen:
             points = np.asarray(face.points, np.float64)
-            records.append(FaceRecord(face_name(name, number), path, points, own=True, face=number, **values))
-    without = len(photos.paths) - len({record.path for record in records})
+            own_name = face_name(name, number)
+            records.append(FaceRecord(own_name, path.parent, path.name, points, own=True, face=number, **values))
+    without = len(photos.paths) - len({record.photo_name for record in records})
     summary = f"{counted(len(records), 'face')} of {counted(len(photos.paths), 'photo')}, landmarks from {source}" + (
         f"; {counted(without, 'photo')} without a face to use (rejected.csv)" if without else ""
     )

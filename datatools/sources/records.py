@@ -14,8 +14,9 @@ class FaceRecord:
 
     file_name: str
     """As in the annotations; of a photo of one's own, `face_name` of its path below the folder."""
-    path: Path
-    """Of the photo, whose name may differ in case or ending."""
+    folder: Path
+    photo: str
+    """Of the photo in that folder, whose name may differ in case or ending."""
     landmarks: NDArray[np.float64]
     """(5, 2): left eye, right eye, nose, left and right mouth corner; (x, y) in centre coordinates of stored pixels."""
     celebahq_index: int = -1
@@ -29,6 +30,11 @@ class FaceRecord:
     """Whether this is a photo of one's own: landmarks refer to the upright picture, and colours become sRGB."""
     face: int = 0
     """Number of the face in its photo."""
+
+    @property
+    def path(self) -> Path:
+        """Return the photo's path, which is not kept: CelebA has 200,000."""
+        return self.folder / self.photo
 
     @property
     def photo_name(self) -> str:

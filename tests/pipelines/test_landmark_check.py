@@ -26,7 +26,7 @@ SIZE = (400, 400)
 
 def tree(*points: np.ndarray, photo: str = "a.jpg") -> CelebATree:
     """Return the faces of one photo."""
-    faces = [FaceRecord(face_name(photo, i), Path(photo), each, own=True, face=i) for i, each in enumerate(points)]
+    faces = [FaceRecord(face_name(photo, i), Path(), photo, each, own=True, face=i) for i, each in enumerate(points)]
     return CelebATree(Path(), Path(), tuple(faces), (), ())
 
 

@@ -28,7 +28,7 @@ from datatools.sources.records import FaceRecord, Rejection, RejectionKind
 
 def record(row: int, index: int = -1) -> FaceRecord:
     name = f"{row + 1:06d}.jpg"
-    return FaceRecord(name, Path("img_celeba", name), np.zeros((5, 2)), index)
+    return FaceRecord(name, Path("img_celeba"), name, np.zeros((5, 2)), index)
 
 
 def records(count: int) -> list[FaceRecord]:
