@@ -77,7 +77,7 @@ def write_build_shard(
             path,
             len(chosen),
             resolution=layout.resolution,
-            min_level=layout.min_level,
+            levels=layout.levels,
             compression=layout.compression,  # here, in many processes, rather than in the join
             attribute_names=layout.tree.attribute_names,
             optional_columns=layout.optional_columns,

@@ -77,7 +77,7 @@ def describe_plan(layout: BuildLayout, jobs: int) -> str:
         *(f"note          {note}" for note in notes(layout)),
         f"recipe        restore {layout.restore}, score on {layout.score_on}, "
         f"final filter {layout.final_filter}, "
-        f"{layout.resolution} x {layout.resolution} down to {layout.min_level} x {layout.min_level}",
+        f"levels {', '.join(map(str, layout.levels))}",
         f"work          {counted(layout.score_shards, 'score shard')}, "
         f"{counted(layout.build_shards, 'build shard')} of at most {counted(layout.shard_size, 'photo')}; "
         f"faces of the first pass are {'kept' if layout.keep_faces else 'made again'}",

@@ -16,11 +16,13 @@ import scipy
 from numpy.typing import NDArray
 
 import datatools
+from datatools.errors import DataError
 from datatools.faces import RECIPE_VERSION
 from datatools.files import FileStamp, file_stamp
 from datatools.landmarks import get_detector
 from datatools.pyramid.join import images_path
 from datatools.pyramid.joined import joined_path
+from datatools.pyramid.levels import chosen_levels, level_resolutions
 from datatools.restore import NoRestorer, Restorer, get_restorer
 from datatools.sources.celeba import CelebATree
 from datatools.sources.records import FaceRecord
@@ -59,6 +61,19 @@ class BuildLayout(BuildInputs):
     @property
     def pyramid_path(self) -> Path:
         return self.output_dir / "celebahq.h5"
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Return the sides of the file's levels, largest first. Raises DataError for --format-levels without sense."""
+        if not self.format_levels:
+            return level_resolutions(self.resolution, self.min_level)
+        try:
+            return chosen_levels(self.resolution, map(int, self.format_levels.split(",")))
+        except (DataError, ValueError) as error:
+            raise DataError(
+                f"--format-levels {self.format_levels}: sides of levels with commas are needed, with --resolution "
+                f"{self.resolution} the largest, such as {self.resolution},{self.resolution // 2}"
+            ) from error
 
     @property
     def own_pictures(self) -> bool:

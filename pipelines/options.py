@@ -38,13 +38,16 @@ def option(
     minimum: int | None = None,
     needed: str = "",
     is_path: bool = False,
+    later: bool = False,
 ) -> Any:
     """Define an option as a field of a dataclass.
 
     decides: None where the option changes no byte of the results. choices: of a number; a Literal names its own.
-    needed: what to say of a number below `minimum`. is_path: a text that may be the path of a file.
+    needed: what to say of a number below `minimum`. is_path: a text that may be the path of a file. later: added in a
+    later version, so that builds without it keep the names of their finished work.
     """
     metadata = {"help": help, "decides": decides, "choices": choices, "minimum": minimum, "is_path": is_path}
+    metadata["later"] = later
     return field(default=default, metadata={**metadata, "needed": needed or f"at least {minimum} is needed"})
 
 
@@ -93,6 +96,9 @@ class BuildOptions:
     min_level: int = option(
         4, "smallest level of the file; the 2017 training code needs 1", decides="layout", choices=(4, 1)
     )
+    format_levels: str = option(
+        "", "levels to store, such as 1024,512,256; the largest is --resolution", decides="layout", later=True
+    )
     compression: Compression = option("none", "compression of the finished file", decides="layout")
     order: Order = option(
         "auto",
@@ -112,11 +118,16 @@ class BuildOptions:
 
     def values(self, decides: Decides) -> list[Any]:
         """Return the values of the options that decide about this, in their order."""
-        return [getattr(self, item.name) for item in fields(self) if item.metadata["decides"] == decides]
+        items = [item for item in fields(self) if item.metadata["decides"] == decides]
+        return [getattr(self, item.name) for item in items if not self._is_as_before(item)]
+
+    def _is_as_before(self, item: Field[Any]) -> bool:
+        """Return whether an option that was added later has the value that means what was done before."""
+        return item.metadata["later"] and getattr(self, item.name) == item.default
 
     def stored(self) -> dict[str, str | int | float]:
         """Return what the finished file says of the options: those that decide about it, without folders of paths."""
-        kept = [item for item in fields(self) if item.metadata["decides"]]
+        kept = [item for item in fields(self) if item.metadata["decides"] and not self._is_as_before(item)]
         values = {item.name: getattr(self, item.name) for item in kept}
         return values | {item.name: Path(values[item.name]).name for item in kept if item.metadata["is_path"]}
 

@@ -14,7 +14,6 @@ from datatools.faces.ranking import KNOWN_FLAWS_NAME, write_rejected_csv
 from datatools.files import as_data_error, partial_path
 from datatools.parallel import available_cores, check_processes
 from datatools.pyramid import Pyramid
-from datatools.pyramid.levels import level_resolutions
 from datatools.report.write import check_replaceable
 from datatools.text import byte_size, counted
 from pipelines.cleanup import forget
@@ -75,6 +74,7 @@ def describe_search(layout: BuildLayout, search: FaceSearch) -> str:
 def check_options(layout: BuildLayout) -> None:
     """Raise DataError for options that cannot lead to a file; of a few photos the size is read."""
     check_values(layout)
+    _ = layout.levels
     _ = layout.restorer  # raises for an unknown name, a damaged file, a device that is not there
     needed, available = layout.needed_count, len(layout.usable)
     missing = layout.tree.describe_missing()
@@ -157,7 +157,7 @@ class DiskNeed:
 
 def image_bytes(layout: BuildLayout) -> int:
     """Return the bytes of one image with all its levels."""
-    return 3 * sum(level * level for level in level_resolutions(layout.resolution, layout.min_level))
+    return 3 * sum(level * level for level in layout.levels)
 
 
 def disk_need(layout: BuildLayout) -> DiskNeed:

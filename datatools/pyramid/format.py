@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from datatools.errors import ArrayError, DataError, one_line
-from datatools.pyramid.levels import level_resolutions
+from datatools.pyramid.levels import chosen_levels, level_resolutions
 from datatools.text import counted
 
 FORMAT_NAME = "celebahq-pyramid"
@@ -25,6 +25,7 @@ COMPRESSIONS = ("none", "gzip", "lzf")
 CHUNK_BYTES = 1 << 16
 GZIP_LEVEL = 4
 PROVENANCE, CHECKSUMS, SETTINGS = "provenance", "checksums", "settings"
+LEVELS = "levels"  # attribute of a file that leaves levels out: the sides of those that it has
 UNKNOWN = -1  # identity, split, CelebA-HQ index
 
 
@@ -40,6 +41,17 @@ def level_shape(count: int, resolution: int) -> tuple[int, int, int, int]:
 def images_per_chunk(resolution: int) -> int:
     """Return the images in a chunk of a compressed level: one of a large level, at least 64 KiB of a small one."""
     return -(-CHUNK_BYTES // (3 * resolution * resolution))
+
+
+def stored_levels(file: h5py.File) -> tuple[int, ...]:
+    """Return the sides of the levels that a file names, largest first: all, unless it has the attribute `levels`.
+
+    Raises DataError for impossible ones.
+    """
+    resolution, smallest = int(file.attrs["resolution"]), int(file.attrs["min_level"])
+    if LEVELS not in file.attrs:
+        return level_resolutions(resolution, smallest)
+    return chosen_levels(resolution, [int(side) for side in file.attrs[LEVELS]])
 
 
 @dataclass(frozen=True)
@@ -223,7 +235,7 @@ def header_problems(file: h5py.File) -> list[str]:
     if missing:
         return [f"missing at the root: {', '.join(missing)}"]
     try:
-        level_resolutions(int(attrs["resolution"]), int(attrs["min_level"]))
+        stored_levels(file)
     except (DataError, ValueError, TypeError) as error:
         return [f"unusable level sizes: {error}"]
     return []
@@ -237,13 +249,13 @@ def structure_problems(file: h5py.File) -> list[str]:
     if not file.attrs.get("complete"):
         problems.append("the completeness mark is missing: whatever wrote the file did not finish; build it again")
     count = int(file.attrs["count"])
-    resolutions = level_resolutions(int(file.attrs["resolution"]), int(file.attrs["min_level"]))
+    resolutions = stored_levels(file)
     expected = [level_name(resolution) for resolution in resolutions]
     for resolution, name in zip(resolutions, expected, strict=True):
         problems += _table_problems(file, name, level_shape(count, resolution), "|u1")
         problems += _table_problems(file, f"{CHECKSUMS}/{name}", (count,), "<u4")
     problems += [
-        f"{name} is not among the levels {resolutions[0]} ... {resolutions[-1]} that the file names"
+        f"{name} is not among the levels {_span(resolutions)} that the file names"
         for name in file
         if re.fullmatch(r"data\d+x\d+", name) and name not in expected
     ]
@@ -257,6 +269,13 @@ def structure_problems(file: h5py.File) -> list[str]:
         names = flags.attrs.get("names", ())
         problems += _table_problems(file, f"{PROVENANCE}/{ATTRIBUTES}", (count, len(names)), "|i1")
     return problems
+
+
+def _span(resolutions: tuple[int, ...]) -> str:
+    """Return the first and the last of all levels, or each of some."""
+    if resolutions == level_resolutions(resolutions[0], resolutions[-1]):
+        return f"{resolutions[0]} ... {resolutions[-1]}"
+    return ", ".join(map(str, resolutions))
 
 
 def _table_problems(file: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> list[str]:

@@ -1,5 +1,7 @@
 """The levels of one face, each an exactly rounded average of the top level (Karras et al. 2018: 1024 to 4)."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -18,6 +20,21 @@ def level_resolutions(resolution: int, min_level: int = 4) -> tuple[int, ...]:
     if min_level not in [1 << k for k in range(11)] or min_level > resolution:
         raise DataError(f"the smallest level must be a power of two from 1 to {resolution}, not {min_level}")
     return tuple(1 << k for k in range(resolution.bit_length() - 1, min_level.bit_length() - 2, -1))
+
+
+def chosen_levels(resolution: int, levels: Iterable[int]) -> tuple[int, ...]:
+    """Return the sides of a file's levels, largest first, where it has not all of them.
+
+    Raises DataError unless they are among `level_resolutions`, each once, with `resolution` the largest.
+    """
+    found = tuple(sorted(levels, reverse=True))
+    possible = level_resolutions(resolution, 1)
+    if len(set(found)) < len(found) or not set(found) <= set(possible) or found[:1] != (resolution,):
+        raise DataError(
+            f"levels {', '.join(map(str, found)) or 'none'}: they must be {resolution} and any of "
+            f"{', '.join(map(str, possible[1:]))}, each once"
+        )
+    return found
 
 
 def build_levels(face: NDArray[np.uint8], min_level: int = 4) -> dict[int, NDArray[np.uint8]]:

@@ -25,9 +25,9 @@ from datatools.pyramid.format import (
     level_name,
     level_shape,
     open_pyramid,
+    stored_levels,
     structure_problems,
 )
-from datatools.pyramid.levels import level_resolutions
 
 MAX_READ = 1 << 30  # Linux transfers less than 2 GiB in one call
 
@@ -176,7 +176,7 @@ class Pyramid:
                 raise DataError(f"{self.path}: {problems[0]}{more}")
             self._count = int(file.attrs["count"])
             self.compression = str(file.attrs["compression"])
-            self.levels = level_resolutions(int(file.attrs["resolution"]), int(file.attrs["min_level"]))
+            self.levels = stored_levels(file)
             self.settings = {name: _plain(value) for name, value in sorted(file[SETTINGS].attrs.items())}
             flags = file.get(f"{PROVENANCE}/{ATTRIBUTES}")
             names = () if flags is None else flags.attrs["names"]

@@ -25,6 +25,7 @@ from datatools.pyramid.format import (
     no_progress,
     open_pyramid,
     provenance_checksums,
+    stored_levels,
     structure_problems,
 )
 from datatools.pyramid.levels import Scratch, level_resolutions, reduced_levels
@@ -63,7 +64,8 @@ def verify(path: str | Path, progress: Callable[[int], object] | None = None) ->
 def _content_problems(file: h5py.File, progress: Callable[[int], object]) -> list[str]:
     count = int(file.attrs["count"])
     resolutions = level_resolutions(int(file.attrs["resolution"]), int(file.attrs["min_level"]))
-    levels = {r: StoredLevel(file, file[level_name(r)]) for r in resolutions if _is_sound_level(file, r, count)}
+    stored = stored_levels(file)
+    levels = {r: StoredLevel(file, file[level_name(r)]) for r in stored if _is_sound_level(file, r, count)}
     checksums = {r: _checksum_table(file, level_name(r), count) for r in levels}
     check = _BatchCheck(resolutions, levels, checksums)
     size = max(1, BATCH_BYTES // sum(3 * r * r for r in resolutions))

@@ -24,6 +24,7 @@ from datatools.pyramid.format import (
     FORMAT_NAME,
     FORMAT_VERSION,
     GZIP_LEVEL,
+    LEVELS,
     OPTIONAL,
     PROVENANCE,
     SETTINGS,
@@ -35,7 +36,7 @@ from datatools.pyramid.format import (
     provenance_checksums,
     provenance_tables,
 )
-from datatools.pyramid.levels import build_levels, level_resolutions
+from datatools.pyramid.levels import build_levels, chosen_levels, level_resolutions
 from datatools.text import counted
 
 Setting = str | int | float
@@ -64,9 +65,10 @@ class PyramidWriter:
 
     path: the file; it appears, whole and flushed to the disk, when the block ends without an error, and otherwise
     not at all. resolution: side of the faces and top level, a power of two from 4 to 1024. min_level: smallest level,
-    4 or 1. compression: "none" (fastest to read), "gzip" or "lzf". attribute_names: meaning of Provenance.attributes.
-    optional_columns: "orientation" and "face", where the file has these columns; without, the rows have the defaults.
-    settings: what made the faces, kept as attributes.
+    4 or 1. levels: their sides, where not all are to be stored; `resolution` is among them. compression: "none"
+    (fastest to read), "gzip" or "lzf". attribute_names: meaning of Provenance.attributes. optional_columns:
+    "orientation" and "face", where the file has these columns; without, the rows have the defaults. settings: what made
+    the faces, kept as attributes.
 
     Memory is bounded: a few images and the provenance. The bytes of the file depend on the arguments and the appended
     values alone. Raises DataError when the disk is full or cannot be written, or when the number of faces is not
@@ -80,13 +82,15 @@ class PyramidWriter:
         *,
         resolution: int,
         min_level: int = 4,
+        levels: Sequence[int] | None = None,
         compression: str = "none",
         attribute_names: Sequence[str] = (),
         optional_columns: Sequence[str] = (),
         settings: Mapping[str, Setting] | None = None,
     ) -> None:
         self.path = Path(path)
-        self._layout = FileLayout(count, level_resolutions(resolution, min_level), compression)
+        sides = level_resolutions(resolution, min_level) if levels is None else chosen_levels(resolution, levels)
+        self._layout = FileLayout(count, sides, compression)
         self._attribute_names = tuple(attribute_names)
         self._optional = tuple(optional_columns)
         self._settings = dict(settings or {})
@@ -107,7 +111,8 @@ class PyramidWriter:
         for name, column in OPTIONAL.items():
             if name not in self._optional and getattr(provenance, name) != column.default:
                 raise ValueError(f"{name} is {getattr(provenance, name)}, and the file has no such column")
-        self._file.append({r: image[None] for r, image in build_levels(face, resolutions[-1]).items()})
+        built = build_levels(face, resolutions[-1])
+        self._file.append({r: built[r][None] for r in resolutions})
         self._rows.append(provenance)
 
     def __exit__(self, *exception: Any) -> None:
@@ -130,6 +135,8 @@ class UnfinishedFile:
         file.attrs["count"] = layout.count
         file.attrs["resolution"] = layout.resolutions[0]
         file.attrs["min_level"] = layout.resolutions[-1]
+        if layout.resolutions != level_resolutions(layout.resolutions[0], layout.resolutions[-1]):
+            file.attrs[LEVELS] = np.array(layout.resolutions, np.int64)
         file.attrs["compression"] = layout.compression
         file.attrs["complete"] = np.uint8(0)
         kept = file.create_group(SETTINGS)

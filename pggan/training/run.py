@@ -198,6 +198,13 @@ def resolve_settings(
     preset = preset.with_classes(source.classes)
     if preset.network.resolution > source.resolution:
         raise SettingError("resolution", f"{preset.network.resolution}: the file has levels up to {source.resolution}")
+    if missing := [str(r) for r in preset.schedule.levels if r not in source.pyramid.levels]:
+        there = ", ".join(map(str, source.pyramid.levels))
+        raise SettingError(
+            "start_resolution",
+            f"{preset.schedule.start_resolution}: the file has levels {there} alone, the run also shows "
+            f"{', '.join(missing)}; begin with a level that it has, or build it with all levels",
+        )
     if preset.optimizer.freeze_d and saved is None and (initial is None or initial.untrained):
         raise SettingError(
             "freeze_d",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from datatools.errors import DataError
 from datatools.restore.weights import save_weights
 from pipelines import layout as module
 from pipelines.layout import BuildLayout
@@ -65,6 +66,7 @@ def test_counts(settings: BuildLayout, changes: dict[str, Any], chosen: int, bui
         {"resolution": 512},
         {"min_level": 1},
         {"compression": "gzip"},
+        {"format_levels": "1024,512"},
         {"final_filter": "box"},
         {"restore": "none"},
         {"score_on": "restored"},
@@ -79,8 +81,21 @@ def test_what_changes_bytes_changes_the_build(settings: BuildLayout, change: dic
     assert changed.marker("finished") != settings.marker("finished")
     # Scores are used again unless the faces themselves are others, or lie in other shards.
     assert (scores(changed) == scores(settings)) == (not {"final_filter", "shard_size", "score_on"} & set(change))
-    ranked_alike = {"resolution", "min_level", "compression", "restore"} >= set(change)
+    ranked_alike = {"resolution", "min_level", "format_levels", "compression", "restore"} >= set(change)
     assert (changed.ranking_path == settings.ranking_path) == ranked_alike
+
+
+def test_levels(settings: BuildLayout) -> None:
+    settings = replace(settings, resolution=1024)
+    assert settings.levels == (1024, 512, 256, 128, 64, 32, 16, 8, 4)
+    assert replace(settings, min_level=1).levels[-1] == 1
+    few = replace(settings, format_levels="256, 1024,512")
+    assert few.levels == (1024, 512, 256)
+    assert few.as_attributes()["format_levels"] == "256, 1024,512"
+    assert "format_levels" not in settings.as_attributes()  # files and names of builds with all levels stay the same
+    for wrong in ("512,256", "1024,500", "1024,1024", "all", "1024,"):
+        with pytest.raises(DataError, match=f"--format-levels {wrong}: sides of levels with commas are needed, with "):
+            _ = replace(settings, format_levels=wrong).levels
 
 
 def test_faces_are_kept_by_their_size(settings: BuildLayout) -> None:

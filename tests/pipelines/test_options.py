@@ -27,6 +27,7 @@ OTHER: dict[str, Any] = {
     "score_on": "restored",
     "final_filter": "box",
     "min_level": 1,
+    "format_levels": "256,64",
     "compression": "gzip",
     "order": "source",
     "duplicates": "drop",
@@ -78,6 +79,7 @@ def test_luigi_cfg_has_the_defaults() -> None:
     values = dict(config["BuildCelebAHQ"])
     assert set(OPTIONS) - set(values) == {
         "exclude",
+        "format_levels",
         "ids",
         "jobs",
         "dry_run",

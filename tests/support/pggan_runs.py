@@ -57,13 +57,14 @@ def write_pyramid(
     *,
     attributes: bool = False,
     without: tuple[int, ...] = (),
+    levels: tuple[int, ...] | None = None,
 ) -> Path:
     """Write a pyramid of coloured ramps; the images numbered in `without` have no attributes."""
     rng = np.random.default_rng(5)
     ramp = np.arange(resolution) / resolution
     corners = np.full((5, 2), np.nan), np.zeros((4, 2))
     names = ATTRIBUTES if attributes else ()
-    with PyramidWriter(path, count, resolution=resolution, attribute_names=names) as writer:
+    with PyramidWriter(path, count, resolution=resolution, levels=levels, attribute_names=names) as writer:
         for index in range(count):
             a, b, c = rng.uniform(0, 80, (3, 3))
             face = (a + ramp[:, None, None] * b + ramp[None, :, None] * c).astype(np.uint8)

@@ -18,7 +18,7 @@ from pggan.training.networks import Networks, build_networks
 from pggan.training.plan import plan_from
 from pggan.training.run import prepare_run
 from pggan.training.step import Stepper
-from tests.support.pggan_runs import PRESET, assert_equal_values, config_of, train
+from tests.support.pggan_runs import PRESET, assert_equal_values, config_of, train, write_pyramid
 
 CPU = torch.device("cpu")
 
@@ -44,6 +44,15 @@ def test_everything_is_done_once(h5: Path, tmp_path: Path, monkeypatch: pytest.M
         assert train(replace(options, total_kimg=images / 1000)).images == images
         assert set(calls.values()) == {1}, calls
         assert len(calls) == 5
+
+
+def test_a_file_without_the_levels_of_the_run(tmp_path: Path) -> None:
+    few = write_pyramid(tmp_path / "few.h5", levels=(16, 8))
+    message = r"the file has levels 16, 8 alone, the run also shows 4; begin with a level that it has, or build it with"
+    with pytest.raises(DataError, match=message), prepare_run(config_of(few, tmp_path / "run")):
+        pass
+    options = config_of(few, tmp_path / "run", schedule={"start_resolution": 8, "total_kimg": 0.008})
+    assert train(options).finished
 
 
 def test_nothing_is_written_before_the_start(h5: Path, tmp_path: Path) -> None:
