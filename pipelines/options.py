@@ -18,7 +18,7 @@ from datatools.restore import NAMES as RESTORERS
 from datatools.restore import SuperResolution
 
 Engine = Literal["local", "dask"]
-Compression = Literal["none", "gzip", "lzf"]
+Compression = Literal["none", "gzip", "lzf", "lz4", "zstd"]
 Duplicates = Literal["report", "drop"]
 ScoreOn = Literal["original", "restored"]
 

@@ -14,6 +14,7 @@ from datatools.faces.ranking import KNOWN_FLAWS_NAME, write_rejected_csv
 from datatools.files import as_data_error, partial_path
 from datatools.parallel import available_cores, check_processes
 from datatools.pyramid import Pyramid
+from datatools.pyramid.format import WITH_PLUGIN, load_plugin
 from datatools.report.write import check_replaceable
 from datatools.text import byte_size, counted
 from pipelines.cleanup import forget
@@ -75,6 +76,8 @@ def check_options(layout: BuildLayout) -> None:
     """Raise DataError for options that cannot lead to a file; of a few photos the size is read."""
     check_values(layout)
     _ = layout.levels
+    if layout.compression in WITH_PLUGIN:
+        load_plugin(layout.compression, layout.pyramid_path)
     _ = layout.restorer  # raises for an unknown name, a damaged file, a device that is not there
     needed, available = layout.needed_count, len(layout.usable)
     missing = layout.tree.describe_missing()

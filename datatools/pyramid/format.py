@@ -3,6 +3,7 @@
 Everything that writes, reads or checks such a file takes its knowledge of the layout from here.
 """
 
+import importlib
 import re
 import shlex
 import zlib
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,9 +23,11 @@ from datatools.text import counted
 
 FORMAT_NAME = "celebahq-pyramid"
 FORMAT_VERSION = 1
-COMPRESSIONS = ("none", "gzip", "lzf")
+COMPRESSIONS = ("none", "gzip", "lzf", "lz4", "zstd")
+WITH_PLUGIN = ("lz4", "zstd")  # of Blosc2, which HDF5 has from the library hdf5plugin
 CHUNK_BYTES = 1 << 16
 GZIP_LEVEL = 4
+BLOSC_LEVEL = 5
 PROVENANCE, CHECKSUMS, SETTINGS = "provenance", "checksums", "settings"
 LEVELS = "levels"  # attribute of a file that leaves levels out: the sides of those that it has
 UNKNOWN = -1  # identity, split, CelebA-HQ index
@@ -41,6 +45,31 @@ def level_shape(count: int, resolution: int) -> tuple[int, int, int, int]:
 def images_per_chunk(resolution: int) -> int:
     """Return the images in a chunk of a compressed level: one of a large level, at least 64 KiB of a small one."""
     return -(-CHUNK_BYTES // (3 * resolution * resolution))
+
+
+def filter_options(compression: str, path: Path) -> dict[str, Any]:
+    """Return h5py's options for a data set of that compression, other than "none".
+
+    Raises DataError for one that needs a library that is not installed; `path` is the file it is for.
+    """
+    if compression in WITH_PLUGIN:
+        plugin = load_plugin(compression, path)
+        return dict(plugin.Blosc2(cname=compression, clevel=BLOSC_LEVEL, filters=plugin.Blosc2.BITSHUFFLE))
+    return {"compression": compression, "compression_opts": GZIP_LEVEL if compression == "gzip" else None}
+
+
+def load_plugin(compression: str, path: Path) -> Any:
+    """Let HDF5 read and write a compression of WITH_PLUGIN; return the library.
+
+    Raises DataError where it is not installed; `path` is the file that needs it.
+    """
+    try:
+        return importlib.import_module("hdf5plugin")
+    except ImportError as error:
+        raise DataError(
+            f"{path}: compression {compression} needs the library hdf5plugin ({one_line(error)}): "
+            'pip install "celebahq[compression]"'
+        ) from error
 
 
 def stored_levels(file: h5py.File) -> tuple[int, ...]:
@@ -195,7 +224,7 @@ def open_pyramid(path: Path) -> h5py.File:
     if not path.exists():
         raise DataError(f"{path}: no such file")
     try:
-        return _open_unlocked_if_need_be(path)
+        file = _open_unlocked_if_need_be(path)
     except OSError as error:
         if "truncated" in str(error):
             found = re.search(r"eof = (\d+).*stored_eof = (\d+)", str(error))
@@ -205,6 +234,9 @@ def open_pyramid(path: Path) -> h5py.File:
             raise DataError(f"{path}: no permission to read it") from error
         reason = "not an HDF5 file" if not h5py.is_hdf5(path) else f"damaged HDF5 file ({one_line(error)})"
         raise DataError(f"{path}: {reason}") from error
+    if (compression := str(file.attrs.get("compression"))) in WITH_PLUGIN:
+        load_plugin(compression, path)
+    return file
 
 
 @contextmanager

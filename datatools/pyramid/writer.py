@@ -23,12 +23,12 @@ from datatools.pyramid.format import (
     COMPRESSIONS,
     FORMAT_NAME,
     FORMAT_VERSION,
-    GZIP_LEVEL,
     LEVELS,
     OPTIONAL,
     PROVENANCE,
     SETTINGS,
     Provenance,
+    filter_options,
     image_checksum,
     images_per_chunk,
     level_name,
@@ -66,9 +66,9 @@ class PyramidWriter:
     path: the file; it appears, whole and flushed to the disk, when the block ends without an error, and otherwise
     not at all. resolution: side of the faces and top level, a power of two from 4 to 1024. min_level: smallest level,
     4 or 1. levels: their sides, where not all are to be stored; `resolution` is among them. compression: "none"
-    (fastest to read), "gzip" or "lzf". attribute_names: meaning of Provenance.attributes. optional_columns:
-    "orientation" and "face", where the file has these columns; without, the rows have the defaults. settings: what made
-    the faces, kept as attributes.
+    (fastest to read), "gzip", "lzf", or "lz4" or "zstd", which need the library hdf5plugin. attribute_names: meaning of
+    Provenance.attributes. optional_columns: "orientation" and "face", where the file has these columns; without, the
+    rows have the defaults. settings: what made the faces, kept as attributes.
 
     Memory is bounded: a few images and the provenance. The bytes of the file depend on the arguments and the appended
     values alone. Raises DataError when the disk is full or cannot be written, or when the number of faces is not
@@ -170,13 +170,11 @@ class UnfinishedFile:
         return [(end, begin) for end, begin in zip(ends, begins, strict=True) if begin > end]
 
     def _create_level(self, resolution: int) -> h5py.Dataset:
-        name, shape, compression = level_name(resolution), level_shape(self.layout.count, resolution), None
+        name, shape = level_name(resolution), level_shape(self.layout.count, resolution)
         if self.layout.compression != "none" and self.layout.count:
-            compression = self.layout.compression
             chunk = level_shape(min(images_per_chunk(resolution), self.layout.count), resolution)
-            level = GZIP_LEVEL if compression == "gzip" else None
             # Chunks are written whole, in the order in which they fill up, past a cache that would reorder them.
-            filters = {"chunks": chunk, "compression": compression, "compression_opts": level}
+            filters = {"chunks": chunk, **filter_options(self.layout.compression, self.path)}
             return self.file.create_dataset(name, shape, np.uint8, **filters, rdcc_nbytes=1, fill_time="never")
         properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         properties.set_layout(h5py.h5d.CONTIGUOUS)

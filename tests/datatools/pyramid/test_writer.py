@@ -147,7 +147,7 @@ def test_provenance_is_checked(change: dict, message: str) -> None:
 
 
 def test_unusable_arguments(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="compression must be one of none, gzip, lzf, not 'zip'"):
+    with pytest.raises(DataError, match="compression must be one of none, gzip, lzf, lz4, zstd, not 'zip'"):
         PyramidWriter(tmp_path / "a.h5", 1, resolution=32, compression="zip")
     with pytest.raises(DataError, match="cannot hold -1"):
         FileLayout(-1, (4,), "none")
