@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from datatools.errors import DataError
-from datatools.files import fsync_path, partial_path
+from datatools.files import as_data_error, fsync_path, partial_path
 from datatools.pyramid.format import (
     ATTRIBUTES,
     COLUMNS,
@@ -100,10 +100,12 @@ def join(
                 else:
                     _take_checksums(target, part)
                     target.done += len(part)
-                path.unlink(missing_ok=True)
+                with target.as_data_error():
+                    path.unlink(missing_ok=True)
             _finish(target, tables, rows, attribute_names)
-        for path in paths:
-            joined_path(path).unlink(missing_ok=True)
+        with as_data_error(out):
+            for path in paths:
+                joined_path(path).unlink(missing_ok=True)
         return
     with new_file(out, layout, settings or {}) as target:
         for pyramid, part in zip(left, tables, strict=True):
@@ -129,9 +131,11 @@ def _resumed_file(
     the file of images has for them. What HDF5 had not yet written when the process was killed is never needed.
     """
     holes = partial_path(out)
-    descriptor = os.open(images, os.O_RDWR | os.O_CREAT, 0o666)
+    with as_data_error(images):
+        descriptor = os.open(images, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fsync_path(out.parent)
+        with as_data_error(images):
+            fsync_path(out.parent)
         with created(holes, out, layout, settings) as target:
             target.image_descriptor = descriptor
             yield target

@@ -207,6 +207,28 @@ def test_parts_that_changed_on_the_way_are_told(parts: Path, tmp_path: Path) -> 
     assert not any(name.endswith((".joined", ".joining")) for name in left)
 
 
+def test_bytes_of_an_earlier_try_are_overwritten(parts: Path, whole: bytes, tmp_path: Path) -> None:
+    shutil.copytree(parts, tmp_path, dirs_exist_ok=True)
+    images_path(tmp_path / "joined.h5", sorted_parts(tmp_path)).write_bytes(b"stale" * 100_000)
+    join_freeing(tmp_path)
+    assert (tmp_path / "joined.h5").read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["open", "unlink"])
+def test_a_disk_that_fails_is_told(name: str, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(parts, tmp_path, dirs_exist_ok=True)
+    real = getattr(os, name)
+
+    def fail(path: Any, *rest: Any, **more: Any) -> Any:
+        if str(path).endswith((".joining", "part0.h5")):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(os, name, fail)
+    with pytest.raises(DataError, match=r"^[^\n]*cannot be written[^\n]*: Input/output error$"):
+        join_freeing(tmp_path)
+
+
 def test_a_part_is_freed_once(parts: Path, tmp_path: Path) -> None:
     shutil.copytree(parts, tmp_path, dirs_exist_ok=True)
     twice = [tmp_path / "part0.h5"] * 2
