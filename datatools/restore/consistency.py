@@ -43,5 +43,5 @@ def keep_small_picture(enlarged: Tensor, small: Tensor, scale: int, rounds: int 
     with torch.autocast(enlarged.device.type, enabled=False):
         result, wanted = enlarged.float(), small.float()
         for _ in range(rounds):
-            result = result + enlarge_bicubic(wanted - reduce_bicubic(result, scale), scale)
+            result = enlarge_bicubic(wanted - reduce_bicubic(result, scale), scale).add_(result)
     return result
