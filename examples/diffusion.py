@@ -9,7 +9,7 @@ import itertools
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from datatools.torch_data import Faces
@@ -81,7 +81,7 @@ if __name__ == "__main__":
     faces = Faces(use.h5, use.level, split="all", target_type=[])
     loader = DataLoader(faces, use.batch, shuffle=True, num_workers=use.workers, collate_fn=images_of)
     model = Denoiser().to(device)
-    ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999))
+    ema = AveragedModel(model, avg_fn=lambda old, new, count: torch.lerp(old, new, max(0.001, 9 / (9 + float(count)))))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
     endless = (batch for _ in itertools.count() for batch in loader)
     for step, batch in enumerate(itertools.islice(endless, use.steps), start=1):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from datatools.exports import ExportOptions, plan_export, write_export
@@ -51,6 +52,20 @@ def test_a_network_learns(
         errors.append(float(printed[-1]))
     assert errors[1] < 0.8 * errors[0]
     assert picture(tmp_path / "a.png").shape == (16, 64, 3)
+
+
+def test_the_sampler_of_the_diffusion_example_draws_the_data() -> None:
+    """With the best denoiser of pixels that are normal around 0.3, it draws such pixels."""
+    names = runpy.run_path(str(EXAMPLES / "diffusion.py"))
+    mean, deviation = 0.3, 0.2
+
+    def denoiser(x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        image, noise = names["shares"](times)
+        return noise * (x - image * mean) / (image**2 * deviation**2 + noise**2)
+
+    images = names["sample"](denoiser, torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(1)))
+    assert abs(images.mean().item() - mean) < 0.01
+    assert abs(images.std().item() - deviation) < 0.02
 
 
 def test_eigenfaces(h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
