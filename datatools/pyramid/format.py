@@ -234,7 +234,9 @@ def open_pyramid(path: Path) -> h5py.File:
             raise DataError(f"{path}: no permission to read it") from error
         reason = "not an HDF5 file" if not h5py.is_hdf5(path) else f"damaged HDF5 file ({one_line(error)})"
         raise DataError(f"{path}: {reason}") from error
-    if (compression := str(file.attrs.get("compression"))) in WITH_PLUGIN:
+    with damage_as_data_error(path):
+        compression = str(file.attrs.get("compression"))
+    if compression in WITH_PLUGIN:
         load_plugin(compression, path)
     return file
 

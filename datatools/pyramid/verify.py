@@ -29,7 +29,7 @@ from datatools.pyramid.format import (
     structure_problems,
 )
 from datatools.pyramid.levels import Scratch, level_resolutions, reduced_levels
-from datatools.pyramid.reader import StoredLevel
+from datatools.pyramid.reader import Pyramid, StoredLevel
 from datatools.text import counted
 
 BATCH_BYTES = 4 << 20  # what one task reads; a few of them are in memory at a time
@@ -56,7 +56,10 @@ def verify(path: str | Path, progress: Callable[[int], object] | None = None) ->
                 return problems
             tables_are_sound = not any(PROVENANCE in problem for problem in problems)
             problems += _content_problems(file, progress or no_progress)
-            return problems + (_provenance_problems(file) if tables_are_sound else [])
+            problems += _provenance_problems(file) if tables_are_sound else []
+        if not problems:
+            Pyramid(path)  # reads settings and names, too
+        return problems
     except DataError as error:
         return [str(error)]
 

@@ -41,7 +41,7 @@ def damaged():
             data[start:start] = random.bytes(length)
         if len(data) < 2:
             break
-    return bytes(data[: random.integers(1, len(data) + 1)] if random.random() < 0.3 else data)
+    return bytes(data[: random.integers(len(data) + 1)] if random.random() < 0.3 else data)
 
 def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024
