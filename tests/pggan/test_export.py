@@ -163,7 +163,7 @@ def test_noise_is_left_out_or_drawn(tmp_path: Path) -> None:
     ("name", "options", "words"),
     [
         ("a.safetensors", (), "the name must end in .onnx, .pt, .pt2"),
-        ("a.pt", ("--noise", "none"), "--noise none: the model has no noise maps"),
+        ("a.pt", ("--centre", 3), "--centre 3: a style-based model is truncated towards the average"),
         ("a.pt", ("--truncation", 1.5), "1.5 is not in the range"),
         ("a.pt", ("--ema-kimg", 3), "--ema-kimg 3: the model was not trained with it"),
         ("file.txt/a.pt", (), "cannot be written"),
@@ -175,6 +175,13 @@ def test_what_cannot_be_written(name: str, options: tuple[object, ...], words: s
     assert result.exit_code != 0
     assert words in result.stderr
     assert not (tmp_path / name).exists()
+
+
+def test_noise_of_a_model_without_noise(tmp_path: Path) -> None:
+    save_model(tmp_path / "model.safetensors", model_of(PROGRESSIVE, 0.0), lod=0.0, images=0)
+    result = run("--model", tmp_path / "model.safetensors", "--out", tmp_path / "a.pt", "--noise", "none")
+    assert result.exit_code == 1
+    assert "--noise none: the model has no noise maps" in result.stderr
 
 
 def test_a_program_that_differs_is_not_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
