@@ -229,6 +229,9 @@ def _start_worker(function: Callable[[Any], Any]) -> None:
     _function = function
     end_with_parent()
     limit_threads()
+    if START_METHOD == "fork" and "torch" in sys.modules:
+        # OpenMP's threads do not survive a fork: the first parallel operation of torch would wait for them forever.
+        sys.modules["torch"].set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler, if it has one, is for the parent
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+import torch
 
 from datatools.errors import DataError
 from datatools.parallel import AHEAD, map_in_groups, map_in_processes, map_in_threads
@@ -276,3 +277,22 @@ def test_groups_pass_on_errors(where: str) -> None:
     )
     with pytest.raises(DataError, match=r"^seven is no good$"):
         list(results)
+
+
+def _torch_threads(_: int) -> int:
+    return torch.get_num_threads()
+
+
+def _sum_of_large(value: float) -> float:
+    return float(torch.full((1 << 20,), value).half().float().sum())
+
+
+def test_workers_use_torch_after_the_parent_computed_with_several_threads() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert _sum_of_large(1.0) == 1 << 20
+        assert list(map_in_processes(_torch_threads, [0, 1], 2)) == [1, 1]
+        assert list(map_in_processes(_sum_of_large, [1.0, 0.5], 2)) == [1 << 20, 1 << 19]
+    finally:
+        torch.set_num_threads(threads)
