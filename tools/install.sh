@@ -8,6 +8,7 @@ command -v "$python" >/dev/null 2>&1 || python=python3
     echo "Python 3.11 or newer is needed; name it: make install PYTHON=/path/to/python3.11" >&2
     exit 1
 }
+echo "installing into $venv, which takes some minutes" >&2
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
 
 install() {
