@@ -200,10 +200,16 @@ def available_cores() -> int:
 
 
 def limit_threads() -> None:
-    """Let this process work on whole items in parallel, not on the parts of one: OpenCV gets a single thread."""
+    """Let this process work on whole items in parallel, not on the parts of one: OpenCV gets a single thread.
+
+    So does torch in a forked process, a worker's or a task's of Luigi: OpenMP's threads do not survive a fork, and the
+    first parallel operation would wait for them forever.
+    """
     import cv2  # here: callers that only use threads need not load it
 
     cv2.setNumThreads(1)
+    if multiprocessing.parent_process() is not None and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
     reuse_freed_memory()
 
 
@@ -229,9 +235,6 @@ def _start_worker(function: Callable[[Any], Any]) -> None:
     _function = function
     end_with_parent()
     limit_threads()
-    if START_METHOD == "fork" and "torch" in sys.modules:
-        # OpenMP's threads do not survive a fork: the first parallel operation of torch would wait for them forever.
-        sys.modules["torch"].set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler, if it has one, is for the parent
 

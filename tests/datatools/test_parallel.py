@@ -1,5 +1,6 @@
 """`datatools.parallel`: order, groups that follow from the items alone, bounded look-ahead, errors, dead parents."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -287,6 +288,10 @@ def _sum_of_large(value: float) -> float:
     return float(torch.full((1 << 20,), value).half().float().sum())
 
 
+def _in_this_process() -> None:
+    assert list(map_in_processes(_sum_of_large, [1.0], 1)) == [1 << 20]
+
+
 def test_workers_use_torch_after_the_parent_computed_with_several_threads() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -294,5 +299,10 @@ def test_workers_use_torch_after_the_parent_computed_with_several_threads() -> N
         assert _sum_of_large(1.0) == 1 << 20
         assert list(map_in_processes(_torch_threads, [0, 1], 2)) == [1, 1]
         assert list(map_in_processes(_sum_of_large, [1.0, 0.5], 2)) == [1 << 20, 1 << 19]
+        task = multiprocessing.get_context("fork").Process(target=_in_this_process)  # as Luigi forks its tasks
+        task.start()
+        task.join(HANGS)
+        task.kill()
+        assert task.exitcode == 0
     finally:
         torch.set_num_threads(threads)
