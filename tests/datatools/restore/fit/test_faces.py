@@ -83,7 +83,7 @@ def test_faces_that_are_not_enlarged_or_leave_the_photo_are_left_out(tmp_path: P
     Image.new("RGB", (2000, 2000)).save(tmp_path / "large.png")
     assert read_face(record, tmp_path / "face.png", PATCH) is not None
     beyond = replace(record, landmarks=record.landmarks - (100, 0))
-    large = replace(record, path=tmp_path / "large.png", landmarks=record.landmarks * 7)
+    large = replace(record, folder=tmp_path, photo="large.png", landmarks=record.landmarks * 7)
     for other in (beyond, large):
         assert read_face(other, tmp_path / "face.png", PATCH) is None
 
