@@ -3,10 +3,8 @@
 import csv
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -28,6 +26,7 @@ from pipelines.datasets import BuildCIFAR10
 from pipelines.preflight import free_space
 from tests.support.builds import HANGS, digest, environment
 from tests.support.datasets import cifar10_arrays, encoded, lsun_pictures, make_aligned, make_cifar10, make_lsun, noise
+from tests.support.stuck import kill_when
 
 
 def command(task: str, out: Path, *options: object) -> list[str]:
@@ -131,19 +130,12 @@ def test_celeba128_after_a_kill_has_the_same_bytes(tmp_path: Path) -> None:
     root = make_aligned(tmp_path / "CelebA", 300)
     options = ("--celeba-dir", root, "--shard-size", 2)
     out = tmp_path / "killed"
-    process = subprocess.Popen(
-        command("BuildCelebA128", out, *options),
-        cwd="/",
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + HANGS
-    while len(list(out.glob("work-celeba128/*.h5"))) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+
+    def three_shards_are_finished() -> bool:
+        return len(list(out.glob("work-celeba128/*.h5"))) >= 3
+
+    words = ["luigi", *command("BuildCelebA128", out, *options)[1:]]
+    kill_when(three_shards_are_finished, "pipelines.datasets:write_shard", "75", words)
     assert not (out / "celeba128.h5").exists()
     kept = {path: path.stat().st_ino for path in out.glob("work-celeba128/*.h5")}
     assert 3 <= len(kept) < 150

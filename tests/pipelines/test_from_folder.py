@@ -2,10 +2,8 @@
 
 import csv
 import io
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -25,9 +23,13 @@ from pipelines.options import BuildOptions
 from tests.pipelines.test_options import documented_rows, shown
 from tests.support.builds import BASE, HANGS, Photo, digest, environment
 from tests.support.profiles import DISPLAY_P3, rgb_profile
+from tests.support.stuck import kill_when
 
 FACELESS = "sub/ümlaut größe/3.JPG"
 """A photo in which MTCNN finds no face."""
+
+LAST = "wide.png"
+"""The last photo in the order of names."""
 
 
 def command(photos: Path, out: Path, *options: object) -> list[str]:
@@ -219,16 +221,11 @@ def test_all_faces_attributes_exclusions_and_small_faces(copy: Path, folder: Pat
 
 
 def test_killed_while_finding_faces_it_resumes_with_the_same_bytes(built: Path, folder: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        command(folder, tmp_path), cwd="/", env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    begin = time.monotonic()
-    while not any(path.stat().st_size for path in (tmp_path / "work").glob("landmarks/.*.unfinished")):
-        assert process.poll() is None
-        assert time.monotonic() - begin < HANGS
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    def first_photo_is_finished() -> bool:
+        return any(path.stat().st_size for path in (tmp_path / "work").glob("landmarks/.*.unfinished"))
+
+    words = command(folder, tmp_path)[1:]
+    kill_when(first_photo_is_finished, "pipelines.find_faces:read_photo", LAST, ["luigi", *words])
     assert not (tmp_path / "landmarks.csv").exists()
     build(folder, tmp_path, "--workers", 2)
     assert (tmp_path / "landmarks.csv").read_bytes() == (built / "landmarks.csv").read_bytes()

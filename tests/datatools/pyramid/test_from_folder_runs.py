@@ -1,12 +1,9 @@
 """h5tool from-folder on trees and archives: labels, CelebA-HQ's names, several processes, and runs that were killed."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -22,8 +19,9 @@ from datatools.pyramid import Pyramid, folder_parts, verify
 from datatools.pyramid.labels import read_labels
 from datatools.sources.published import published_files
 from tests.faults import pictures
-from tests.support.builds import HANGS, environment
+from tests.support.builds import environment
 from tests.support.profiles import DISPLAY_P3, rgb_profile, srgb_of
+from tests.support.stuck import kill_when
 
 
 def picture(seed: int, width: int = 16, height: int = 16) -> NDArray[np.uint8]:
@@ -230,12 +228,12 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     options = ["--resolution", "32", "--jobs", "2"]
     subprocess.run([*command, str(undisturbed), *options], env=environment(), check=True, capture_output=True)
     parts = folder_parts.parts_folder(out)
-    with subprocess.Popen([*command, str(out), *options], env=environment(), stdout=subprocess.DEVNULL) as process:
-        limit = time.monotonic() + HANGS
-        while not list(parts.glob("*.json")) and process.poll() is None:
-            assert time.monotonic() < limit
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
+
+    def a_part_is_finished() -> bool:
+        return any(parts.glob("*.json"))
+
+    words = ["datatools.h5tool", "from-folder", str(folder), str(out), *options]
+    kill_when(a_part_is_finished, "datatools.pyramid.folder_parts:read_entry", "1099.png", words)
     assert not out.exists()
     assert list(parts.glob("*.json"))
     done_again = subprocess.run([*command, str(out), *options], env=environment(), check=True, capture_output=True)
