@@ -1,6 +1,7 @@
 """Number formats: autocast, and the scale that keeps float16's gradients in range."""
 
 import math
+import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +16,19 @@ DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def autocast(precision: PrecisionName, device: torch.device) -> AbstractContextManager[Any]:
     """Compute forward passes in that precision, inside this context; no change for fp32."""
     return torch.autocast(device.type, DTYPES[precision]) if precision in DTYPES else nullcontext()
+
+
+def computes(precision: PrecisionName, device: torch.device) -> bool:
+    """Return whether a device has instructions for products in that precision; without, it converts to fp32."""
+    if device.type == "cuda" and precision == "bf16":
+        with torch.cuda.device(device):  # of several ones it asks the current one
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or precision == "fp32":
+        return True
+    if precision == "bf16" and platform.machine().lower() in ("x86_64", "amd64"):  # oneDNN would count any AVX-512
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    supported = getattr(torch.ops.mkldnn, f"_is_mkldnn_{precision}_supported", None)
+    return supported is not None and bool(supported())
 
 
 def allow_tf32(allowed: bool) -> None:

@@ -3,13 +3,13 @@
 from typing import Any
 
 import click
-import torch
 
 from datatools.cli import OneLineCommand, run_command
 from datatools.console import check_printed
 from datatools.errors import DataError
 from datatools.text import duration
 from pggan.config.presets import get_preset
+from pggan.precision import PrecisionName, computes
 from pggan.training.loop import train
 from pggan.training.options import TrainingOptions, training_options
 from pggan.training.plan import make_plan
@@ -19,7 +19,7 @@ EXAMPLES = """
 \b
 Examples:
   python -m pggan.train --h5 celebahq.h5
-  python -m pggan.train --h5 mine.h5 --preset faces-32 --precision bf16 --out runs/mine
+  python -m pggan.train --h5 mine.h5 --preset faces-32 --out runs/mine
   python -m pggan.train --h5 celebahq.h5 --preset celebahq --dry-run
   python -m pggan.train --h5 mine.h5 --out runs/tuned --init-from runs/faces
   python -m pggan.train --h5 mine.h5 --config theirs/config.json --seed 1 --out runs/second
@@ -78,11 +78,12 @@ def refuse_long_cpu_run(run: Run) -> None:
         click.echo(f"on this CPU that takes about {duration(seconds)}")
         return
     fitting = get_preset("faces-32")
-    there = make_plan(fitting, torch.device("cpu"), "bf16", threads=plan.threads).seconds()
+    precision: PrecisionName = "bf16" if computes("bf16", run.device) else "fp32"
+    there = make_plan(fitting, run.device, precision, threads=plan.threads).seconds()
     size = plan.preset.network.resolution
     raise DataError(
-        f"{run.options.h5}: {plan.preset.name} at {size} x {size} would take "
-        f"about {duration(seconds)} on this CPU; --preset faces-32 --precision bf16 takes about {duration(there)}, "
+        f"{run.options.h5}: {plan.preset.name} at {size} x {size} would take about {duration(seconds)} on this CPU; "
+        f"--preset faces-32 --precision {precision} takes about {duration(there)}, "
         f"--preset {plan.preset.name} starts it all the same"
     )
 

@@ -21,7 +21,7 @@ from pggan.config.settings import AnyNetworkConfig, Preset
 from pggan.config.style import StyleLossConfig
 from pggan.data.stream import Batch, as_floats
 from pggan.model.networks import Network, used_parameters
-from pggan.precision import PrecisionName
+from pggan.precision import PrecisionName, computes
 from pggan.training.distributed import Team, local_processes
 from pggan.training.log import device_peak
 from pggan.training.networks import Networks, build_networks
@@ -58,7 +58,10 @@ class LevelPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole run. `threads`: of each process, for arithmetic on the CPU; None leaves them to torch."""
+    """The whole run. `threads`: of each process, for arithmetic on the CPU; None leaves them to torch.
+
+    `converts`: the device has no instructions for the precision.
+    """
 
     preset: Preset
     stages: tuple[Stage, ...]
@@ -67,6 +70,7 @@ class Plan:
     precision: str
     devices: int
     threads: int | None = None
+    converts: bool = False
 
     def seconds(self, first: int = 0) -> float:
         """Return the time of the run from `first` images on."""
@@ -102,6 +106,11 @@ class Plan:
             )
         threads = f" with {counted(self.threads, 'thread')}" if self.threads is not None else ""
         found.append(f"  in all about {duration(self.seconds())}{threads} (~ is estimated, the rest was measured)")
+        if self.converts:
+            found.append(
+                f"  warning: this {self.device} has no instructions for {self.precision} and converts to fp32 and "
+                "back; --precision fp32 is faster, on most CPUs several times"
+            )
         return found
 
 
@@ -166,7 +175,8 @@ def plan_from(stepper: Stepper, devices: int = 1, threads: int | None = None) ->
         with using(threads):
             levels = plan_levels(trial, devices)
     stepper.max_batch = trial.max_batch  # lowered where a level did not fit
-    return Plan(preset, stages(preset.schedule), levels, device.type, stepper.precision, devices, threads)
+    converts = not computes(stepper.precision, device)
+    return Plan(preset, stages(preset.schedule), levels, device.type, stepper.precision, devices, threads, converts)
 
 
 @contextmanager

@@ -13,9 +13,11 @@ from pggan.metrics.image_sets import ModelSet
 from pggan.metrics.neighbours import nearest
 from pggan.metrics.options import Options
 from pggan.model.files import Model, new_model
-from pggan.precision import allow_tf32, full_products
+from pggan.precision import PrecisionName, allow_tf32, computes, full_products
+from pggan.training.plan import make_plan
 
 LOOSE, FULL = ("high", True), ("highest", False)
+PRESET = get_preset("tiny").with_resolution(16)
 PICTURES = np.zeros((4, 16, 16, 3), np.uint8)
 
 
@@ -36,7 +38,7 @@ def tf32() -> Iterator[None]:
 
 @pytest.fixture
 def model() -> Model:
-    return new_model(get_preset("tiny").with_resolution(16).network)
+    return new_model(PRESET.network)
 
 
 def test_full_products_are_restored_after_errors() -> None:
@@ -48,6 +50,32 @@ def test_full_products_are_restored_after_errors() -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     assert allowed() == LOOSE
+
+
+CPU = torch.device("cpu")
+QUESTIONS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+
+
+@pytest.mark.parametrize("instructions", [(), *((name,) for name in QUESTIONS)])
+def test_plans_warn_of_bf16_without_instructions(
+    instructions: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    for name in QUESTIONS:
+        monkeypatch.setattr(f"torch.cpu.{name}", lambda name=name: name in instructions)
+    monkeypatch.setattr("pggan.training.plan.measure", lambda *_: None)
+    assert computes("fp32", CPU)
+    assert computes("bf16", CPU) == bool(instructions)
+    precisions: tuple[PrecisionName, ...] = ("fp32", "bf16")
+    warned = ["no instructions for bf16" in make_plan(PRESET, CPU, name, 1).lines()[-1] for name in precisions]
+    assert warned == [False, not instructions]
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_other_processors_are_asked_through_onednn(supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported, raising=False)
+    assert computes("bf16", CPU) == supported
 
 
 def seen(place: torch.nn.Module, work: Callable[[], object]) -> set[tuple[str, bool]]:
