@@ -1,12 +1,17 @@
-"""What the command lines share: their start, one line for mistakes, and values as users write them."""
+"""What the command lines share: their start, one line for mistakes and Ctrl-C, and values as users write them."""
 
 import math
 import os
 import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from datatools.console import protect_console
 from datatools.errors import DataError, SettingError, one_line
@@ -23,16 +28,67 @@ def run_command(command: click.Command) -> None:
     command()
 
 
+class Misuse(click.ClickException):
+    """Options or arguments that a command does not take."""
+
+    exit_code = 2
+
+    @classmethod
+    def of(cls, error: click.UsageError, command: str) -> "Misuse":
+        """Return click's message on one line, without the usage before it; `command` has --help."""
+        message = error.format_message()
+        if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter) and error.param:
+            name = error.param.get_error_hint(error.ctx).replace("'", "")
+            message = f"{name}: {error.message}"
+        if not getattr(error, "possibilities", None):  # which the message ends with
+            message = f"{message.removesuffix('.')}; see {command} --help"
+        return cls(" ".join(message.split()))
+
+
+class Interruption(click.ClickException):
+    """Ctrl-C, which is no error."""
+
+    exit_code = 128 + signal.SIGINT
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        stream = file or sys.stderr
+        click.echo(f"{chr(10) if stream.isatty() else ''}{self.message}", file=stream)  # "^C" stands in that line
+
+
 class OneLineCommand(click.Command):
-    """A command that prints a user's mistake, or a refusal of the system, as one line, and then exits with 1."""
+    """A command that prints one line where it cannot end well: exit code 1 for a user's mistake or a refusal of the
+    system, 2 for options that it does not take, 130 for Ctrl-C.
+
+    `resumes`: whether the same command resumes after an interruption, which the line then says.
+    """
+
+    def __init__(self, *args: Any, resumes: bool = False, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.resumes = resumes
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with self._one_line(ctx):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with self._one_line(ctx):
             return super().invoke(ctx)
+
+    @contextmanager
+    def _one_line(self, ctx: click.Context) -> Iterator[None]:
+        try:
+            yield
+        except NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            raise Misuse.of(error, ctx.command_path) from error
         except SettingError as error:
             raise click.ClickException(" ".join(error.for_command_line.split())) from error
         except (DataError, OSError) as error:
             raise click.ClickException(one_line(error)) from error
+        except KeyboardInterrupt as error:
+            after = "; run the same command again to resume" if self.resumes else ""
+            raise Interruption(f"interrupted{after}") from error
 
 
 class OneLineGroup(OneLineCommand, click.Group):

@@ -43,7 +43,7 @@ the same command again to resume: what is projected is not made again.
 HISTOGRAM = "histogram.png"
 
 
-@click.command(cls=OneLineCommand, help=__doc__, epilog=EXAMPLES)
+@click.command(cls=OneLineCommand, resumes=True, help=__doc__, epilog=EXAMPLES)
 @click.option("--model", required=True, type=PathOption(), help="Style-based model: a run folder or a model file.")
 @click.option("--ema-kimg", type=FiniteNumber(0, min_open=True), help="Half-life of one of its further EMAs.")
 @click.option("--images", type=PathOption(file_okay=False), help="Folder of pictures to project.")

@@ -31,7 +31,7 @@ DAY = 86400.0
 PATIENCE = 7 * DAY  # a longer run is not started on a CPU unless its preset was named
 
 
-@click.command(cls=OneLineCommand, help=__doc__, epilog=EXAMPLES)
+@click.command(cls=OneLineCommand, resumes=True, help=__doc__, epilog=EXAMPLES)
 @training_options
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 def main(dry_run: bool, **values: Any) -> None:
@@ -52,9 +52,7 @@ def main(dry_run: bool, **values: Any) -> None:
             return
         if automatic and run.device.type == "cpu":
             refuse_long_cpu_run(run)
-        result = train(run)
-        if run.team.is_main and not result.finished:
-            click.echo(f"to resume, run the same command with --out {run.out}")
+        train(run)
 
 
 def parse_intervals(text: str) -> tuple[tuple[Any, float], ...]:

@@ -27,7 +27,7 @@ Examples:
 MEGABYTE = 1_000_000
 
 
-@click.command(cls=OneLineCommand, help=__doc__, epilog=EXAMPLES)
+@click.command(cls=OneLineCommand, resumes=True, help=__doc__, epilog=EXAMPLES)
 @click.argument("name", required=False, metavar="[celeba|celeba-aligned|celeba-aligned-png|cifar10|lsun]")
 @click.option("--out", type=PathOption(file_okay=False), help="Folder of the data set.")
 @click.option("--category", default="bedroom", show_default=True, help="Category of LSUN.")

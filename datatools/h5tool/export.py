@@ -17,7 +17,7 @@ from datatools.pyramid import Pyramid
 from datatools.text import byte_size, counted
 
 
-@click.command("export", cls=OneLineCommand)
+@click.command("export", cls=OneLineCommand, resumes=True)
 @click.argument("h5", type=PathOption(dir_okay=False))
 @click.argument("out", type=PathOption())
 @click.option("--to", type=click.Choice(TARGETS), required=True, help="Layout of the export.")
@@ -79,12 +79,8 @@ def export_command(
     _print_plan(plan, always=dry_run)
     if dry_run:
         return
-    try:
-        with Progress("export", len(chosen), "picture") as advance:
-            write_export(plan, progress=advance)
-    except KeyboardInterrupt:
-        click.echo("interrupted; run the same command again to resume", err=True)
-        raise
+    with Progress("export", len(chosen), "picture") as advance:
+        write_export(plan, progress=advance)
     click.echo(f"{out}: {counted(len(chosen), 'picture')} of {side} x {side} pixels")
     check_printed()
 

@@ -22,7 +22,7 @@ ESTIMATED_BYTES = 100_000_000
 """Larger pyramids are announced before they are made."""
 
 
-@click.command("from-folder", cls=OneLineCommand)
+@click.command("from-folder", cls=OneLineCommand, resumes=True)
 @click.argument("source", metavar="DIR", type=PathOption())
 @click.argument("out", metavar="OUT.h5", type=PathOption(dir_okay=False))
 @click.option("--resolution", type=int, required=True, help="Side of the largest level: a power of two, 4 to 1024.")
@@ -105,9 +105,6 @@ def from_folder(
     try:
         with Progress("from-folder", len(plan.entries), "picture") as advance:
             count = write_from_folder(plan, skipped=skipped.append, progress=advance)
-    except KeyboardInterrupt:
-        click.echo("interrupted; run the same command again to resume", err=True)
-        raise
     finally:
         for line in describe_skipped(skipped):
             click.echo(line, err=True)

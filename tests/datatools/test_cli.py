@@ -48,6 +48,48 @@ def test_bugs_keep_their_traceback() -> None:
     assert isinstance(CliRunner().invoke(command).exception, ZeroDivisionError)
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--share", "5"], "--share: 5.0 is not in the range 0<=x<=1; see tool paint --help"),
+        (["--share", "much"], "--share: 'much' is not a valid float range; see tool paint --help"),
+        (["--shar", "1"], "No such option '--shar'. Did you mean '--share'?"),
+        (["--share", "1", "red"], "Missing option '--size'. Choose from: small, large; see tool paint --help"),
+        (["--size", "small", "--share"], "Option '--share' requires an argument; see tool paint --help"),
+        (["--size", "small", "one", "two"], "Got unexpected extra argument (two); see tool paint --help"),
+    ],
+)
+def test_misused_options_are_one_line_and_exit_with_2(words: list[str], line: str) -> None:
+    @click.command(cls=OneLineCommand)
+    @click.option("--share", type=FiniteNumber(0, 1))
+    @click.option("--size", type=click.Choice(["small", "large"]), required=True)
+    @click.argument("colour", required=False)
+    def command(**_: object) -> None:
+        pass
+
+    @click.group(cls=OneLineGroup)
+    def group() -> None:
+        pass
+
+    group.add_command(command, "paint")
+    result = CliRunner().invoke(group, ["paint", *words], prog_name="tool")
+    assert (result.exit_code, result.output) == (2, f"Error: {line}\n")
+    unknown = CliRunner().invoke(group, ["draw"], prog_name="tool")
+    assert (unknown.exit_code, unknown.output) == (2, "Error: No such command 'draw'; see tool --help\n")
+    assert CliRunner().invoke(group, [], prog_name="tool").output.startswith("Usage: tool [OPTIONS] COMMAND")
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_ctrl_c_is_one_line_and_exits_with_130(resumes: bool) -> None:
+    @click.command(cls=OneLineCommand, resumes=resumes)
+    def command() -> None:
+        raise KeyboardInterrupt
+
+    result = CliRunner().invoke(command)
+    line = "interrupted; run the same command again to resume\n" if resumes else "interrupted\n"
+    assert (result.exit_code, result.output) == (130, line)
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
 def test_non_finite_numbers_are_rejected(value: str) -> None:
     @click.command()

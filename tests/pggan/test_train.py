@@ -21,7 +21,7 @@ from pggan.training.models import load_model
 from pggan.training.networks import build_networks
 from pggan.training.options import TrainingOptions
 from pggan.training.plan import Plan, activations, make_plan, multiplications, plan_from
-from pggan.training.run import base_preset, suggested_preset
+from pggan.training.run import StopFlag, base_preset, suggested_preset
 from pggan.training.run_config import read_saved_run
 from pggan.training.step import Stepper
 from tests.support import foreign
@@ -226,6 +226,17 @@ def test_a_run_from_a_generator_alone_says_what_starts_anew(h5: Path, tmp_path: 
     assert "--freeze-d 1: is for a trained discriminator; give a model that has one (--init-from)" in frozen.output
 
 
+def test_a_stopped_run_says_once_how_to_resume(h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(StopFlag, "__call__", lambda _: True)
+        result = run("--h5", h5, "--out", tmp_path / "run", *SMALL)
+    assert result.exit_code == 0, result.output
+    last = result.output.splitlines()[-1]
+    assert last == "stopped after 16 images, as asked; run the same command again to resume"
+    assert result.output.count("resume") == 1
+    assert "finished after" in run("--h5", h5, "--out", tmp_path / "run", *SMALL).output
+
+
 def test_dry_run_prints_the_plan_and_starts_nothing(h5: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     result = run("--h5", h5, "--out", out, *SMALL, "--transition-kimg", 0.064, "--total-kimg", 0.2, "--dry-run")
@@ -300,7 +311,7 @@ def test_schedule_follows_the_number_of_devices_and_stays(h5: Path, tmp_path: Pa
         (("--resolution", 64), "--resolution 64: the file has levels up to 16"),
         (("--labels", "Smile"), "no attribute 'Smile', did you mean 'Smiling'"),
         (("--preset", "tiny", "--start-resolution", 32), "--start-resolution 32"),
-        (("--keep", 0), "Invalid value for '--keep'"),
+        (("--keep", 0), "--keep: 0 is not in the range x>=1"),
         (("--preset", "tiny", "--device", "cuda"), "--device cuda"),
         (
             ("--preset", "style-tiny", "--resolution", 16, "--labels", "Male"),

@@ -34,7 +34,10 @@ VALIDATION_LEAST = 128
 
 
 @click.command(
-    cls=OneLineCommand, context_settings={"show_default": True}, epilog='Examples: "Train" in docs/restoration.md'
+    cls=OneLineCommand,
+    resumes=True,
+    context_settings={"show_default": True},
+    epilog='Examples: "Train" in docs/restoration.md',
 )
 @fit_options
 @click.option(

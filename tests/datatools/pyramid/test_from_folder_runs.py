@@ -252,6 +252,6 @@ def test_ctrl_c_says_how_to_resume(tree: Path, tmp_path: Path, monkeypatch: pyte
     with monkeypatch.context() as patch:
         patch.setattr(folder_parts, "read_entry", interrupt)
         result = run(tree, tmp_path / "a.h5", "--jobs", 1)
-    assert result.exit_code == 1
-    assert "interrupted; run the same command again to resume" in result.output
+    assert result.exit_code == 130
+    assert result.stderr == "interrupted; run the same command again to resume\n"
     assert "resuming: 2 of 6 pictures are done" in done(tree, tmp_path / "a.h5", "--jobs", 1)

@@ -289,7 +289,7 @@ def test_runs_of_older_versions_go_on_with_torchs_own_number(
 def test_numbers_that_cannot_be(h5: Path, tmp_path: Path, number: int) -> None:
     result = run("--h5", h5, "--out", tmp_path / "run", "--preset", "tiny", "--threads", number)
     assert result.exit_code == 2
-    assert "Invalid value for '--threads'" in result.output
+    assert "--threads: " in result.output
     with pytest.raises(DataError, match=f"threads {number} "):
         TrainingOptions(h5, tmp_path / "run", PRESET, threads=number)
 
