@@ -30,6 +30,7 @@ from pggan.metrics.reference import Reference, read_reference, write_reference
 from pggan.metrics.results import Results
 from pggan.subject import Subject, open_sets
 from pggan.training.distributed import choose_device, rank
+from pggan.training.threads import threads_option
 
 EXAMPLES = """
 \b
@@ -105,6 +106,7 @@ OLD_NAMES = {"against": "images", "h5": "reals"}
 @click.option("--fid-resize", type=FID_RESIZE, default="tensorflow", show_default=True, help=FID_RESIZE_HELP)
 @click.option("--distance", type=DISTANCE, default="lpips", show_default=True, help=DISTANCE_HELP)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@threads_option
 def main(
     model: Path | None,
     ema_kimg: float | None,

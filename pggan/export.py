@@ -20,6 +20,7 @@ from datatools.text import byte_size
 from pggan.exchange import FORMATS, check_libraries, write_program
 from pggan.media.look import NOISE, set_look
 from pggan.training.models import load_model
+from pggan.training.threads import threads_option
 
 EXAMPLES = """
 \b
@@ -53,6 +54,7 @@ each row. Output images, (n, 3, r, r) float32 RGB, -1 for black and 1 for white.
     show_default=True,
     help="Noise maps of style-based models: the model's own, drawn for each picture, or none.",
 )
+@threads_option
 def main(model: Path, ema_kimg: float | None, out: Path, truncation: float, centre: int | None, noise: str) -> None:
     file_format: Any = out.suffix
     if file_format not in FORMATS:

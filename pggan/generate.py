@@ -44,6 +44,7 @@ from pggan.media.video import (
 from pggan.model.files import Model, render, render_styles
 from pggan.training.distributed import choose_device, rank, world_size
 from pggan.training.models import load_model, use_fastest_threads
+from pggan.training.threads import threads_option
 
 EXAMPLES = """
 \b
@@ -72,7 +73,7 @@ MANY = 256  # pictures that are worth a trial of which number of threads makes t
 PROGRESS_SECONDS, PROGRESS_FPS = 20.0, 30
 
 # What can be done: in words, and the options that have a say in it.
-COMMON = {"model", "ema_kimg", "label", "truncation", "centre", "noise", "device"}
+COMMON = {"model", "ema_kimg", "label", "truncation", "centre", "noise", "device", "threads"}
 USES = {
     "pictures": ("pictures of --seeds", COMMON | {"out", "seeds", "grid", "curate"}),
     "strip": ("rows of --slerp", COMMON | {"out", "slerp_seeds", "steps", "zoom", "space"}),
@@ -81,7 +82,7 @@ USES = {
         "the film of --video",
         COMMON | {"video", "seconds", "fps", "smooth_seconds", "grid", "seed", "zoom", "space"},
     ),
-    "progress": ("the film of --progress", {"progress", "video", "seconds", "fps", "device"}),
+    "progress": ("the film of --progress", {"progress", "video", "seconds", "fps", "device", "threads"}),
 }
 
 
@@ -163,6 +164,7 @@ USES = {
 def main(
     model: Path | None,
     ema_kimg: float | None,
+@threads_option
     out: Path | None,
     seeds: str,
     grid: str | None,

@@ -28,6 +28,7 @@ from pggan.projection.results import FOLDERS, Group, Results, digest
 from pggan.projection.work import Projector, project
 from pggan.training.distributed import choose_device
 from pggan.training.models import load_model, use_fastest_threads
+from pggan.training.threads import threads_option
 
 EXAMPLES = """
 \b
@@ -58,6 +59,7 @@ HISTOGRAM = "histogram.png"
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of noise and own pictures.")
 @click.option("--weights", type=WeightFiles(), help="Weights of the distance: lpips=FILE.  [default: pixels]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@threads_option
 def main(
     model: Path,
     ema_kimg: float | None,

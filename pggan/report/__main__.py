@@ -9,6 +9,7 @@ import click
 
 from datatools.cli import OneLineCommand, PathOption, run_command
 from pggan.report.page import write_report
+from pggan.training.threads import threads_option
 
 EXAMPLES = """
 \b
@@ -24,6 +25,7 @@ PAGE = "report.html"
 @click.option("--h5", type=PathOption(), help="The run's pyramid file, for the nearest training faces.")
 @click.option("--out", type=PathOption(dir_okay=False), help=f"The page.  [default: RUN/{PAGE}]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@threads_option
 def main(run: Path, h5: Path | None, out: Path | None, device: str) -> None:
     page = write_report(run, out or run / PAGE, h5=h5, device=device)
     click.echo(f"{page}: {page.stat().st_size / 1e6:.1f} MB")

@@ -20,9 +20,9 @@ from pggan.metrics.extractors import FID_RESIZE, FID_RESIZE_HELP, WEIGHTS_HELP, 
 from pggan.metrics.inception import FidResize
 from pggan.metrics.options import METRICS
 from pggan.precision import PrecisionName
+from pggan.training.threads import MOST_THREADS
 from pggan.training.trackers import TRACKERS, TrackerName
 
-MOST_THREADS = 1024
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 

@@ -13,7 +13,8 @@ from datatools.files import atomic_path
 from pggan.config.settings import Preset, differences
 from pggan.config.stored import preset_from_json
 from pggan.precision import PrecisionName
-from pggan.training.options import FLAGS, FREE, MOST_THREADS
+from pggan.training.options import FLAGS, FREE
+from pggan.training.threads import MOST_THREADS
 
 FILE_NAME = "config.json"
 VERSION = 1

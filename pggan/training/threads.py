@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import click
 import torch
 
 from datatools.parallel import available_cores
 
+MOST_THREADS = 1024
 ROUNDS = 5
 ENOUGH_SECONDS = 1.0
 """Measured time after which no further round begins, once there were two."""
@@ -26,6 +28,8 @@ SETTING_UP = 0.5
 """Seconds that the first turn of a number of threads may take for setting things up."""
 CLEARLY_FASTER = 0.9
 """Share of the time with fewer threads below which more threads are worth it: other programs may want the cores."""
+
+_fixed = False  # whether the user has set the number of this process
 
 
 def fastest(seconds: Callable[[int], float], candidates: Sequence[int]) -> int:
@@ -77,9 +81,9 @@ def promising(seconds: Callable[[int], float], candidates: Sequence[int]) -> lis
 def candidates(processes: int = 1) -> tuple[int, ...]:
     """Return the numbers of threads to try, ascending: one, half and all cores of each of `processes` processes.
 
-    `OMP_NUM_THREADS`, where it is set, is the only one: torch started with it.
+    `OMP_NUM_THREADS` or `threads_option`, where one is set, gives the only one: torch has it already.
     """
-    if os.environ.get("OMP_NUM_THREADS"):
+    if _fixed or os.environ.get("OMP_NUM_THREADS"):
         return (torch.get_num_threads(),)
     share = max(1, cores() // processes)
     return tuple(sorted({1, math.ceil(share / 2), share}))
@@ -142,3 +146,31 @@ def using(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def fixed(number: int) -> Iterator[None]:
+    """Let torch compute with that many threads within the context; no other numbers are tried."""
+    global _fixed
+    before = _fixed
+    try:
+        _fixed = True
+        with using(number):
+            yield
+    finally:
+        _fixed = before
+
+
+def _fix(context: click.Context, _: click.Parameter, number: int | None) -> None:
+    if number is not None:
+        context.with_resource(fixed(number))
+
+
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1, MOST_THREADS),
+    expose_value=False,
+    callback=_fix,
+    help="Threads for arithmetic on a CPU.  [default: torch's own number; for much work the fastest]",
+)
+"""The option of all commands that compute, but for training, whose runs keep their number."""

@@ -1,5 +1,6 @@
 """How many threads compute: the fastest number wins, whatever disturbs the trial, and a run keeps its own."""
 
+import importlib
 import itertools
 import json
 import math
@@ -7,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +30,10 @@ from pggan.training.plan import make_plan
 from pggan.training.run_config import read_saved_run
 from pggan.training.threads import candidates, cgroup_quota, cores, fastest, promising, using
 from tests.support.builds import HANGS, environment
+from tests.support.paths import ROOT
 from tests.support.pggan_runs import PRESET, assert_equal_runs, config_of, train
+
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 
 
 class Machine:
@@ -208,7 +213,19 @@ def test_many_pictures_are_made_with_the_fastest_number(
     film = ("--video", out / "film.mp4", "--seconds", 4, "--fps", 8, "--grid")
     assert numbers(generate.main, *film, "1x1") == {1}
     assert numbers(generate.main, *film, "8x1") == {3}
-    assert numbers(evaluate.main, "--h5", h5, "--metrics", "ms-ssim", "--num-images", 20) == {3}
+    measured = ("--h5", h5, "--metrics", "ms-ssim", "--num-images", 20)
+    assert numbers(evaluate.main, *measured) == {3}
+    monkeypatch.setattr(threads, "fastest", lambda _, candidates: candidates[0])
+    assert numbers(evaluate.main, *measured, "--threads", 2) == {2}
+    assert numbers(generate.main, "--out", out, "--seeds", "0-3", "--threads", 2) == {2}
+    assert candidates()[0] == 1 or os.environ.get("OMP_NUM_THREADS")  # the option is of that command alone
+
+
+@pytest.mark.parametrize("name", [name for name, target in SCRIPTS.items() if target.startswith("pggan.")])
+def test_commands_that_compute_have_the_option(name: str) -> None:
+    command: click.Command = importlib.import_module(SCRIPTS[name].partition(":")[0]).main
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert ("--threads" in options) == (name != "celebahq-convert")
 
 
 def threads_of(out: Path) -> int | None:
