@@ -68,6 +68,7 @@ of --centre, and vary less. A model that does not normalize has its latents shru
 pulled to their average (psi of the papers). --curate: the discriminator's
 score says how real a picture looks to the network that was trained against this generator, and no more than that.
 """
+SEEDS = 100
 BATCH = 64
 MANY = 256  # pictures that are worth a trial of which number of threads makes them fastest
 PROGRESS_SECONDS, PROGRESS_FPS = 20.0, 30
@@ -90,7 +91,9 @@ USES = {
 @click.option("--model", type=PathOption(), help="A model file, a run folder, or the bundled faces-32.")
 @click.option("--ema-kimg", type=FiniteNumber(0, min_open=True), help="Half-life of one of the run's further EMAs.")
 @click.option("--out", type=PathOption(file_okay=False), help="Folder for the pictures.")
-@click.option("--seeds", default="0-99", show_default=True, help="Seeds such as 0-99,500; each gives one picture.")
+@click.option(
+    "--seeds", help="Seeds such as 0-99,500; each gives one picture.  [default: 0-99; with --grid those that fill it]"
+)
 @click.option("--grid", metavar="WxH", help="Columns and rows of a grid or film.")
 @click.option(
     "--curate", type=click.IntRange(1), help="Number of seeds to keep, those that the discriminator scores best."
@@ -161,12 +164,12 @@ USES = {
     help="Noise maps of style-based models: the model's own, drawn for each picture, or none.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@threads_option
 def main(
     model: Path | None,
     ema_kimg: float | None,
-@threads_option
     out: Path | None,
-    seeds: str,
+    seeds: str | None,
     grid: str | None,
     curate: int | None,
     slerp_seeds: str | None,
@@ -197,11 +200,13 @@ def main(
         make_film(video, progress_frames(progress, seconds, fps), frame_count(seconds, fps), fps)
         return
 
+    size = None if grid is None else parse_grid(grid)
     if slerp_seeds is not None:
         chosen = parse_ranges(slerp_seeds, "--slerp")
-    else:  # a seed that is named twice would give a file, or the name of a grid, twice
+    elif seeds is not None:  # a seed that is named twice would give a file, or the name of a grid, twice
         chosen = list(dict.fromkeys(parse_ranges(seeds, "--seeds")))
-    size = None if grid is None else parse_grid(grid)
+    else:
+        chosen = list(range(SEEDS if size is None or curate is not None else size[0] * size[1]))
     assert model is not None
     loaded = load_model(model).with_ema(ema_kimg).to(choose_device(device))
     change = set_look(loaded, truncation, centre, noise)

@@ -100,6 +100,16 @@ def test_grids(folder: Path, tmp_path: Path) -> None:
     assert np.abs(grid[16:, 32:].astype(int) - pictures[5]).max() <= 1
 
 
+@pytest.mark.parametrize(("options", "rows"), [((), 6), (("--curate", 20), 1)])
+def test_without_seeds_a_grid_is_full(folder: Path, tmp_path: Path, options: tuple[object, ...], rows: int) -> None:
+    result = run("--model", folder / "done", "--out", tmp_path, "--grid", "20x6", *options)
+    assert result.exit_code == 0, result.output
+    (name,) = tmp_path.iterdir()
+    grid = read_rgb(name)
+    assert grid.shape == (16 * rows, 320, 3)
+    assert grid[-16:, -16:].any()
+
+
 def test_unfinished_run_gives_pictures_of_its_level(folder: Path, tmp_path: Path) -> None:
     result = run("--model", folder / "early", "--out", tmp_path, "--seeds", "1")
     assert result.exit_code == 0, result.output
