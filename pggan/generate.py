@@ -9,7 +9,8 @@
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -25,19 +26,19 @@ from datatools.images import save_png
 from datatools.progress import Progress
 from datatools.text import counted
 from pggan.config.style import StyleConfig
-from pggan.media.grids import save_grid, tile
+from pggan.media.grids import parse_grid, save_grid, tile
 from pggan.media.latents import Change, best_first, critic_scores, slerp
 from pggan.media.look import NOISE, set_look
 from pggan.media.styles import mixing_grid, places_of, style_generator, w_of
 from pggan.media.video import (
+    STILL_FPS,
     Frame,
     Space,
     Walk,
     enlarged,
     find_encoder,
-    frame_count,
-    frames_folder,
     progress_frames,
+    timelapse,
     walk_frames,
     write_film,
 )
@@ -59,8 +60,8 @@ Examples:
   python -m pggan.generate --progress runs/faces --video training.mp4
 
 \b
-Films need an encoder: pip install 'celebahq[video]', or an ffmpeg on the PATH. Without one, the frames are written
-as PNG files.
+Films need an encoder: pip install 'celebahq[video]', or an ffmpeg on the PATH. Without one, PNG files are written, of
+each second or snapshot.
 
 \b
 --truncation: a model that normalizes its latents has no mean to pull them to; all pictures become more like the one
@@ -194,10 +195,14 @@ def main(
     of_seeds = "mix" if mix is not None else "strip" if slerp_seeds is not None else "walk" if video else "pictures"
     use = "progress" if progress else of_seeds
     check_options(click.get_current_context(), use)
+    encoder = find_encoder() if video else None
     if progress is not None:
         assert video is not None
-        seconds, fps = seconds or PROGRESS_SECONDS, fps or PROGRESS_FPS
-        make_film(video, progress_frames(progress, seconds, fps), frame_count(seconds, fps), fps)
+        fps = fps or PROGRESS_FPS
+        shown = timelapse(progress, seconds or PROGRESS_SECONDS, fps)
+        if encoder is None:
+            shown = [replace(one, frames=1) for one in shown]
+        make_film(video, progress_frames(shown), sum(one.frames for one in shown), fps, encoder, "snapshot")
         return
 
     size = None if grid is None else parse_grid(grid)
@@ -214,13 +219,14 @@ def main(
         return  # torchrun's first process makes what is one file
     torch.manual_seed(0)  # of random noise
     if video is not None:
-        walk = Walk(seconds or Walk.seconds, fps or Walk.fps, smooth_seconds, size or (1, 1), seed, zoom)
+        rate = STILL_FPS if encoder is None else fps or Walk.fps
+        walk = Walk(seconds or Walk.seconds, rate, smooth_seconds, size or (1, 1), seed, zoom)
         frames = walk_frames(loaded, walk, label=label, change=change, space=space)
         if walk.frames * walk.cells >= MANY:
             use_fastest_threads(loaded)
         if walk.stands_still:
             click.echo("note: the film hardly changes; give --smooth-seconds below a third of --seconds", err=True)
-        make_film(video, frames, walk.frames, walk.fps)
+        make_film(video, frames, walk.frames, walk.fps, encoder)
         return
 
     assert out is not None
@@ -366,31 +372,23 @@ def curated(model: Model, seeds: Sequence[int], count: int, label: int | None, c
     return best
 
 
-def make_film(video: Path, frames: Iterator[Frame], count: int, fps: int) -> None:
-    """Write the film, or PNG files when nothing can encode it, and print which."""
-    encoder = find_encoder()
-    if encoder is None:
-        folder = frames_folder(video)
-        click.echo(
-            f"note: no encoder found, the frames are written as PNG files to {folder}; pip install 'celebahq[video]' "
-            f"brings one, or elsewhere: ffmpeg -framerate {fps} -i {folder}/frame%06d.png -pix_fmt yuv420p {video}",
-            err=True,
-        )
+def make_film(
+    video: Path, frames: Iterable[Frame], count: int, fps: int, encoder: str | None, each: str = "second"
+) -> None:
+    """Write the film, or where nothing can encode it a PNG file of `each` second or snapshot; print which."""
     written = write_film(video, Progress("film", count, "frame").over(frames), fps, encoder)
-    click.echo(f"{counted(count, 'frame')}, {count / fps:g} s at {fps} per second, in {written}")
+    if encoder is None:
+        click.echo(
+            f"no encoder for {video}: {counted(count, 'picture')}, one of each {each}, in {written}; for the film "
+            "pip install 'celebahq[video]' and run the same command again"
+        )
+    else:
+        click.echo(f"{counted(count, 'frame')}, {count / fps:g} s at {fps} per second, in {written}")
 
 
 def batches(seeds: Sequence[int], size: int) -> list[Sequence[int]]:
     """Return the seeds in batches."""
     return [seeds[start : start + size] for start in range(0, len(seeds), size)]
-
-
-def parse_grid(text: str) -> tuple[int, int]:
-    """Return (columns, rows) of "8x4"."""
-    columns, _, rows = text.lower().partition("x")
-    if not (columns.isdecimal() and rows.isdecimal() and 0 < int(columns) <= 1000 and 0 < int(rows) <= 1000):
-        raise DataError(f"--grid {text!r}: must be columns x rows, such as 8x4")
-    return int(columns), int(rows)
 
 
 def script() -> None:

@@ -101,7 +101,11 @@ def main(
         items = [*image_items(found, side, crop), *own_items(loaded, generated, seed)]
         encoder = find_encoder()
         if film and found and encoder is None:
-            click.echo("note: no encoder found, films are PNG files; pip install 'celebahq[video]'", err=True)
+            click.echo(
+                "note: no encoder for films: each is a folder of about ten PNG files; for films pip install "
+                "'celebahq[video]' first",
+                err=True,
+            )
         projector = Projector(loaded, loaded.ema, distance, steps, seed)
         failed = project(items, projector, results, batch, film=film, encoder=encoder)
         lines = finish(results, distance)

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from datatools.errors import DataError
 from datatools.images import save_png
 
 SCREEN = (1920, 1080)
@@ -19,6 +20,14 @@ def grid_size(resolution: int) -> tuple[int, int]:
     columns = min(max(SCREEN[0] // resolution, COLUMNS[0]), COLUMNS[1])
     rows = min(max(SCREEN[1] // resolution, ROWS[0]), ROWS[1])
     return columns, rows
+
+
+def parse_grid(text: str) -> tuple[int, int]:
+    """Return (columns, rows) of "8x4", the value of --grid. Raises DataError for other texts."""
+    columns, _, rows = text.lower().partition("x")
+    if not (columns.isdecimal() and rows.isdecimal() and 0 < int(columns) <= 1000 and 0 < int(rows) <= 1000):
+        raise DataError(f"--grid {text!r}: must be columns x rows, such as 8x4")
+    return int(columns), int(rows)
 
 
 def tile(pictures: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:

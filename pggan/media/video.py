@@ -1,7 +1,8 @@
 """Films: a walk through the latents that returns to its start, and the time-lapse of a run.
 
 Frames are made, written and forgotten one after the other. They go to ffmpeg, which the package imageio-ffmpeg brings
-along (`pip install 'celebahq[video]'`) or the system has; without it each becomes a PNG file.
+along (`pip install 'celebahq[video]'`) or the system has. Without it each becomes a PNG file; commands then make few:
+`STILL_FPS` a second, or one of each snapshot.
 """
 
 import importlib
@@ -37,6 +38,7 @@ LARGEST = 8192  # pixels on a side: what players of H.264 show at most
 ENLARGED = (1920, 512)  # pixels across and lines that films of small pictures are enlarged to, at most
 WARP = 1.5  # as in the authors' films: the beginning of a run, when pictures change most, is shown at length
 STANDSTILL = 2.0  # seconds that the last snapshot stays, but at most a quarter of the film
+STILL_FPS = 1  # pictures of a second of film where nothing encodes it
 THREADS = 4  # the encoder's bytes depend on it, so that it does not follow the machine
 PICTURE = "frame{:06d}.png"
 _PICTURE = re.compile(r"frame\d{6,}\.png")
@@ -179,26 +181,34 @@ def schedule_of(kimg: list[float], frames: int, standing: int) -> list[int]:
     return shown
 
 
-def progress_frames(run: Path, seconds: float = 20.0, fps: int = 30) -> Iterator[Frame]:
-    """Yield frames of a run's snapshots, each under a line with its kimg, without blending.
+@dataclass(frozen=True)
+class Shown:
+    """A snapshot in a time-lapse, and for how many frames it is shown."""
 
-    Raises DataError where there are none, or for one that cannot be read.
-    """
+    kimg: float
+    path: Path
+    frames: int
+
+
+def timelapse(run: Path, seconds: float = 20.0, fps: int = 30) -> list[Shown]:
+    """Return what a film of a run folder shows, in order. Raises DataError where there are no snapshots."""
     files = snapshots(run)
     frames = frame_count(seconds, fps)
-    shown = schedule_of([kimg for kimg, _ in files], frames, round(min(STANDSTILL, seconds / 4) * fps))
+    places = schedule_of([kimg for kimg, _ in files], frames, round(min(STANDSTILL, seconds / 4) * fps))
+    return [Shown(*files[place], sum(1 for _ in group)) for place, group in itertools.groupby(places)]
 
-    def pictures() -> Iterator[Frame]:
-        for place, group in itertools.groupby(shown):
-            kimg, path = files[place]
-            try:
-                frame = captioned(read_rgb(path), f"{kimg:.10g} kimg")
-            except ImageError as error:
-                raise DataError(f"{path}: {error}; remove it to make the film without it") from error
-            for _ in group:
-                yield frame
 
-    return pictures()
+def progress_frames(shown: Iterable[Shown]) -> Iterator[Frame]:
+    """Yield frames of a run's snapshots, each under a line with its kimg, without blending.
+
+    Raises DataError for a snapshot that cannot be read.
+    """
+    for one in shown:
+        try:
+            frame = captioned(read_rgb(one.path), f"{one.kimg:.10g} kimg")
+        except ImageError as error:
+            raise DataError(f"{one.path}: {error}; remove it to make the film without it") from error
+        yield from itertools.repeat(frame, one.frames)
 
 
 def captioned(picture: Frame, text: str) -> Frame:
@@ -310,13 +320,13 @@ def _size(frame: Frame) -> str:
 
 def _write_pictures(folder: Path, frames: Iterable[Frame]) -> None:
     if folder.exists() and not all(_PICTURE.fullmatch(path.name) for path in folder.iterdir()):
-        raise DataError(f"{folder}: the frames would go there, but it has other files; remove it or rename the film")
+        raise DataError(f"{folder}: the pictures would go there, but it has other files; remove it or rename the film")
     partial = partial_path(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
         for number, frame in enumerate(frames):
-            save_png(partial / PICTURE.format(number), even(frame))  # for the encoder that may come later
+            save_png(partial / PICTURE.format(number), frame)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(partial, folder)

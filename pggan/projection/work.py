@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from datatools.images import ImageError
 from datatools.progress import Progress
 from pggan.media.grids import shrink
-from pggan.media.video import Frame, write_film
+from pggan.media.video import STILL_FPS, Frame, write_film
 from pggan.metrics.distances import Distance
 from pggan.model.files import Model
 from pggan.model.style import StyleGenerator
@@ -80,7 +80,8 @@ def _project_batch(
     projection = projector.begin(pictures)
     filmed = [number for number, (item, _) in enumerate(ready) if film and item.group == "images"]
     films: dict[int, list[Frame]] = {number: [] for number in filmed}
-    every = math.ceil(projector.steps / FILM_FRAMES)
+    most = FILM_FRAMES if encoder is not None else FILM_FRAMES // FPS * STILL_FPS
+    every = math.ceil(projector.steps / most)
     for step in range(projector.steps):
         projection.step(draw_at(projector.seed, step, projection.w.shape[1]))
         if filmed and (step % every == 0 or step == projector.steps - 1):

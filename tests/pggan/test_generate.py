@@ -14,6 +14,7 @@ from datatools.images import read_rgb
 from pggan import generate
 from pggan.generate import main
 from pggan.media.latents import critic_scores
+from pggan.media.video import snapshots
 from pggan.training.models import load_model
 from tests.support.pggan_runs import config_of, train, write_pyramid
 
@@ -214,19 +215,23 @@ def test_the_seeds_of_a_curated_grid_can_be_given_again(folder: Path, tmp_path: 
 
 def test_films_without_an_encoder(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generate, "find_encoder", lambda: None)
-    film = ("--video", tmp_path / "film.mp4", "--seconds", 0.5, "--fps", 12, "--smooth-seconds", 0.1)
+    film = ("--video", tmp_path / "film.mp4", "--seconds", 6, "--fps", 12, "--smooth-seconds", 0.1)
     result = run("--model", folder / "done", *film, "--grid", "2x1", "--zoom", 1, "--truncation", 0.8)
     assert result.exit_code == 0, result.output
-    assert "pip install 'celebahq[video]'" in result.output
-    assert f"6 frames, 0.5 s at 12 per second, in {tmp_path / 'film-frames'}" in result.output
+    (line,) = result.output.splitlines()
+    assert f"6 pictures, one of each second, in {tmp_path / 'film-frames'}; for the film pip install" in line
     frames = [read_rgb(path) for path in sorted((tmp_path / "film-frames").iterdir())]
     assert len(frames) == 6
     assert frames[0].shape == (16, 32, 3)
     still = run("--model", folder / "done", "--video", tmp_path / "b.mp4", "--seconds", 0.2, "--fps", 10)
     assert "note: the film hardly changes" in still.output
-    result = run("--progress", folder / "done", "--video", tmp_path / "training.mp4", "--seconds", 1, "--fps", 8)
+    result = run("--progress", folder / "done", "--video", tmp_path / "training.mp4", "--seconds", 20, "--fps", 8)
     assert result.exit_code == 0, result.output
-    assert len(list((tmp_path / "training-frames").iterdir())) == 8
+    (line,) = result.output.splitlines()
+    count = len(snapshots(folder / "done"))
+    assert f"{count} pictures, one of each snapshot, in {tmp_path / 'training-frames'}; for the film" in line
+    pictures = [path.read_bytes() for path in (tmp_path / "training-frames").iterdir()]
+    assert len(pictures) == len(set(pictures)) == count
     refused = run("--model", folder / "done", "--video", tmp_path / "film.avi")
     assert "the name of a film must end in .mp4" in refused.output
 

@@ -98,7 +98,7 @@ def test_grids_of_mixed_styles_are_written(file: Path) -> None:
 
 def test_films_and_strips_go_through_w(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generate_module, "find_encoder", lambda: None)
-    film = ("--seconds", 1, "--fps", 4, "--smooth-seconds", 0.1, "--zoom", 1)
+    film = ("--seconds", 4, "--smooth-seconds", 0.4, "--zoom", 1)
     for space in ("z", "w"):
         result = run("--model", file, "--video", file.parent / f"{space}.mp4", *film, "--space", space)
         assert result.exit_code == 0, result.output
@@ -106,7 +106,7 @@ def test_films_and_strips_go_through_w(file: Path, monkeypatch: pytest.MonkeyPat
     assert [len(some) for some in frames.values()] == [4, 4]
     assert not np.array_equal(frames["z"], frames["w"])
     model = load_model(file)
-    loop = StyleLoop(generator_of(model), 1, 0, 2, None)  # as 1 s has two times four deviations
+    loop = StyleLoop(generator_of(model), 1, 0, 2, None)  # as 4 s have two times four deviations
     ws = generator_of(model).broadcast(loop(np.arange(4) / 4)[:, 0])
     assert np.array_equal(frames["w"], render_styles(generator_of(model), ws, 0.0))
     strips = {}

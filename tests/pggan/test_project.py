@@ -58,7 +58,7 @@ def test_a_bad_picture_does_not_lose_the_others(folder: Path) -> None:
     assert result.exit_code == 1
     first, second, third, last = result.output.splitlines()
     assert first == "note: no weights of LPIPS are given: the distance is of pixels at several scales"
-    assert second.startswith("note: no encoder found")
+    assert second.startswith("note: no encoder for films: each is a folder of about ten PNG files")
     assert third.startswith(f"2 pictures in {folder / 'out'}: distance ")
     assert last.startswith("Error: 1 picture of 3 not projected: b.png: not a picture of a known format")
     found = record(folder)
@@ -81,6 +81,13 @@ def test_a_bad_picture_does_not_lose_the_others(folder: Path) -> None:
     frames = sorted((folder / "out" / films[0]).iterdir())
     assert len(frames) == 6
     assert np.array_equal(read_rgb(frames[-1]), read_rgb(folder / "out" / "a.png"))
+
+
+def test_without_an_encoder_a_film_is_a_picture_of_each_second(folder: Path) -> None:
+    for name in "bc":
+        (folder / "pictures" / f"{name}.png").unlink()
+    assert run(folder, "--images", folder / "pictures", "--steps", 32).exit_code == 0
+    assert len(list((folder / "out" / "a-frames").iterdir())) == 9  # after steps 1, 5, 9 ... 29, and the last
 
 
 def test_what_is_done_is_not_made_again(folder: Path) -> None:

@@ -24,6 +24,7 @@ from pggan.media.video import (
     progress_frames,
     schedule_of,
     snapshots,
+    timelapse,
     walk_frames,
     write_film,
 )
@@ -137,7 +138,7 @@ def run_folder(folder: Path, sizes: tuple[tuple[int, int], ...] = ((40, 64),) * 
 
 
 def test_progress_shows_every_snapshot_under_its_kimg(tmp_path: Path) -> None:
-    frames = list(progress_frames(run_folder(tmp_path / "run"), seconds=4, fps=10))
+    frames = list(progress_frames(timelapse(run_folder(tmp_path / "run"), seconds=4, fps=10)))
     assert len(frames) == 40
     assert {frame.shape for frame in frames} == {(64, 64, 3)}
     pictures = [int(frame[-1, -1, 0]) for frame in frames]
@@ -184,7 +185,7 @@ def test_snapshots_between_whole_kimg_are_found(tmp_path: Path) -> None:
     found = snapshots(run)
     assert [kimg for kimg, _ in found] == [0, 0.512, 5, 5.016, 10, 10.999]
     assert [path.name for _, path in found] == sorted(path.name for path in run.glob("fakes*.png"))
-    assert len(list(progress_frames(run, 4, 10))) == 40
+    assert sum(one.frames for one in timelapse(run, 4, 10)) == 40
 
 
 def test_schedule_of_snapshots() -> None:
@@ -202,7 +203,7 @@ def test_a_damaged_snapshot_is_named(tmp_path: Path) -> None:
     run = run_folder(tmp_path / "run")
     (run / "fakes000005.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"fakes000005.png: not a picture of a known format.*remove it"):
-        list(progress_frames(run, 2, 10))
+        list(progress_frames(timelapse(run, 2, 10)))
 
 
 def test_pngs_where_nothing_encodes(tmp_path: Path) -> None:
