@@ -11,7 +11,7 @@ from pggan.data.stream import Source
 from pggan.metrics.image_sets import ImageSet, ModelSet, open_set
 from pggan.metrics.reference import Reference
 from pggan.model.files import Model
-from pggan.training.models import load_model, place_of, use_fastest_threads
+from pggan.training.models import load_model, run_folder, use_fastest_threads
 from pggan.training.run_config import SavedRun, read_saved_run
 
 
@@ -65,7 +65,7 @@ def open_sets(
 
 def of_model(path: Path, reals: Path | Reference | None, seed: int, model: Model) -> Subject:
     """Return the model of a run or file; from the run's settings also what its training did to reals."""
-    run = path if path.is_dir() else place_of(path).absolute().parent
+    run = run_folder(path)
     labels: Labels | None = None
     notes: list[str] = []
     try:

@@ -47,6 +47,12 @@ def checkpoint_at(folder: Path, images: int) -> Checkpoint:
     return Checkpoint(folder / f"checkpoint-{images:012d}.pt", images)
 
 
+def named_checkpoint(path: Path) -> Checkpoint | None:
+    """Return the checkpoint that a path names, by either of its files; None for another name."""
+    match = _NAME.fullmatch(path.name)
+    return checkpoint_at(path.parent, int(match[1])) if match else None
+
+
 def checkpoints(folder: Path) -> list[Checkpoint]:
     """Return all that claim to be complete, the newest first."""
     found = []
