@@ -12,7 +12,7 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from datatools.sources.celeba_layout import HOW_TO_GET, PhotoNames, find_annotat
 from datatools.sources.landmark_checks import ALIGNED_SIZE, NEARLY_ALL, common_fault, outside
 from datatools.sources.published import celebahq_index_by_file
 from datatools.sources.records import FaceRecord, Rejection, RejectionKind
+from datatools.sources.regular_rows import IrregularRowsError, read_numbers, read_points, read_signs
 from datatools.text import counted
 
 _SIGNS = {"1": 1, "-1": -1, "+1": 1}
@@ -151,19 +152,9 @@ def _read_tree(root: Path) -> CelebATree:
             rejections.append(Rejection(RejectionKind.NOT_READABLE, name, _fault(image_dir / (file or name))))
             continue
         used.add(file)
-        records.append(
-            FaceRecord(
-                file_name=name,
-                folder=image_dir,
-                photo=file,
-                landmarks=points,
-                celebahq_index=indices.get(name, -1),
-                attributes=attributes.get(name),
-                identity=identities.get(name),
-                split=splits.get(name),
-            )
-        )
-    unannotated = sorted(files - annotated - used)
+        annotated_as = attributes.get(name), identities.get(name), splits.get(name)
+        records.append(FaceRecord(name, image_dir, file, points, indices.get(name, -1), *annotated_as))
+    unannotated = sorted(files.difference(annotated, used))
     for name in unannotated:
         rejections.append(Rejection(RejectionKind.NO_ROW, name, f"no row in {layout.landmarks.name}"))
     return CelebATree(
@@ -273,15 +264,29 @@ class _Annotations:
 
     def __init__(self) -> None:
         self.rejections: list[Rejection] = []
+        self._names: Sequence[str] = ()
 
-    def landmarks(self, path: Path) -> tuple[list[str], NDArray[np.float64]]:
+    def landmarks(self, path: Path) -> tuple[Sequence[str], NDArray[np.float64]]:
         """Return names and landmarks (N, 5, 2) of the good lines."""
-        names: list[str] = []
-        values = array("d")
         header, lines = self._table(path)
         columns = [column.lower() for column in header.split()][-len(_COLUMNS) :]
         if columns != list(_COLUMNS) and sorted(columns) == sorted(_COLUMNS):
             raise DataError(f"{path} has its columns in the order {' '.join(columns)}; expected {' '.join(_COLUMNS)}")
+        try:
+            names, values = read_points(lines)
+            self._names = names
+        except IrregularRowsError:
+            names, values = self._points(path, lines)
+        landmarks = values.reshape(-1, 5, 2)
+        fault = common_fault(landmarks)
+        if fault:
+            raise DataError(f"{path} {fault}; {HOW_TO_GET}")
+        return names, landmarks
+
+    def _points(self, path: Path, lines: Sequence[str]) -> tuple[Sequence[str], NDArray[np.float64]]:
+        """Return names and landmarks (N, 10) of the good lines, one by one."""
+        names: list[str] = []
+        values = array("d")
         lengths: Counter[int] = Counter()
         for line, name, fields in self._rows(path, lines, first_line=3):
             numbers = _floats(fields)
@@ -302,11 +307,7 @@ class _Annotations:
                 f"{path} is not in CelebA's format: its rows have {counted(length, 'value')}{meaning}, five landmarks "
                 f"have 10; {HOW_TO_GET}"
             )
-        landmarks = np.frombuffer(values).reshape(-1, 5, 2)
-        fault = common_fault(landmarks)
-        if fault:
-            raise DataError(f"{path} {fault}; {HOW_TO_GET}")
-        return names, landmarks
+        return names, np.frombuffer(values).reshape(-1, 10)
 
     def attributes(self, path: Path | None) -> tuple[tuple[str, ...], Mapping[str, tuple[int, ...]]]:
         """Return attribute names, and their values by file name."""
@@ -314,6 +315,8 @@ class _Annotations:
             return (), {}
         header, lines = self._table(path)
         attribute_names = tuple(header.split())
+        with suppress(IrregularRowsError):
+            return attribute_names, read_signs(lines, len(attribute_names), self._names)
         attributes: dict[str, tuple[int, ...]] = {}
         for line, name, fields in self._rows(path, lines, first_line=3):
             try:
@@ -331,8 +334,11 @@ class _Annotations:
         """Return numbers by file name from a file of lines `name number` without a heading (identities, split)."""
         if path is None:
             return {}
+        lines = read_lines(path, tolerant=True)
+        with suppress(IrregularRowsError):
+            return read_numbers(lines, allowed, self._names)
         numbers: dict[str, int] = {}
-        for line, name, fields in self._rows(path, read_lines(path, tolerant=True), first_line=1):
+        for line, name, fields in self._rows(path, lines, first_line=1):
             value = fields[0] if len(fields) == 1 else ""
             if value in allowed if allowed else value.isdecimal() and len(value) < 10:
                 numbers[name] = int(value)

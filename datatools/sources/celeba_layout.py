@@ -140,8 +140,8 @@ def _look_below(base: Path) -> CelebALayout:
         ]
         folders += level
     # a folder or a broken link of that name too: reading it says so
-    names = ((folder.path, name) for folder in folders for name in (*folder.files, *folder.folders, *folder.broken))
-    texts = [path / name for path, name in names if name.lower().endswith(".txt")]
+    names = ((folder.path, (*folder.files, *folder.folders, *folder.broken)) for folder in folders)
+    texts = [path / name for path, in_folder in names for name in in_folder if name[-4:].lower() == ".txt"]
 
     def annotation(name: str, place: str) -> Path | None:
         # a browser calls a second download "name (1).txt"

@@ -98,34 +98,29 @@ def contradictions(points: NDArray[np.float64]) -> list[str]:
     Returns:
         N reasons; "" for rows without a contradiction, and for those whose points are all (nearly) the same.
     """
-    shapes = _Shapes(points)
-    same = shapes.eye_distance + shapes.height < 1e-6
+    reasons = np.full(len(points), "", dtype=object)
+    for rows, reason in reversed(_contradicting(_Shapes(points))):
+        reasons[rows] = reason
+    return list(reasons)
+
+
+def _contradicting(shapes: _Shapes) -> list[tuple[NDArray[np.bool_], str]]:
+    """Return which rows contradict themselves, (N,), with the reason; the first that fits a row is its reason."""
+    different = ~(shapes.eye_distance + shapes.height < 1e-6)
     least, most = EYE_DISTANCE
-    ratio = np.divide(shapes.eye_distance, shapes.height, out=np.full(len(points), np.inf), where=shapes.height > 0)
+    ratio = np.divide(shapes.eye_distance, shapes.height, out=np.full(len(different), np.inf), where=shapes.height > 0)
     across = _agreement(shapes.across, shapes.upright) < MIN_AGREEMENT
     smile = _agreement(shapes.across, shapes.smile) < MIN_AGREEMENT
+    nose = (shapes.nose < NOSE[0]) | (shapes.nose > NOSE[1])
     return [
-        str(reason)
-        for reason in np.select(
-            [
-                same,
-                ratio < least,
-                ratio > most,
-                across & smile,
-                across,
-                smile,
-                (shapes.nose < NOSE[0]) | (shapes.nose > NOSE[1]),
-            ],
-            [
-                "",
-                "both eyes are at the same place",
-                "the mouth is between the eyes",
-                "the eyes contradict the mouth: left and right eye seem to be exchanged",
-                "the eyes contradict the way to the mouth: left and right seem to be exchanged",
-                "the corners of the mouth contradict the eyes: left and right corner seem to be exchanged",
-                "the nose is not between eyes and mouth",
-            ],
-            default="",
+        (rows & different, reason)
+        for rows, reason in (
+            (ratio < least, "both eyes are at the same place"),
+            (ratio > most, "the mouth is between the eyes"),
+            (across & smile, "the eyes contradict the mouth: left and right eye seem to be exchanged"),
+            (across, "the eyes contradict the way to the mouth: left and right seem to be exchanged"),
+            (smile, "the corners of the mouth contradict the eyes: left and right corner seem to be exchanged"),
+            (nose, "the nose is not between eyes and mouth"),
         )
     ]
 
@@ -170,7 +165,7 @@ def common_fault(points: NDArray[np.float64]) -> str | None:
         order = _likely_order(points)
         if order:
             return order
-    bad = np.array([bool(reason) for reason in contradictions(points)])
+    bad = np.any([rows for rows, _ in _contradicting(shapes)], axis=0)
     if _nearly_all(bad):
         return "has rows whose five points make no face"
     if len(points) >= _MANY_CONTRADICT and 2 * bad.sum() > len(points):
