@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -62,6 +62,15 @@ def map_ordered(
         yield waiting.popleft().result()  # not kept any longer than until it is taken
         if progress is not None:
             progress(1)
+
+
+@contextmanager
+def meanwhile(work: Callable[[], object]) -> Iterator[None]:
+    """Do `work` in a thread while the block runs; its end waits for it, and raises what it raised."""
+    with ThreadPoolExecutor(1, "meanwhile") as pool:
+        done = pool.submit(work)
+        yield
+    done.result()
 
 
 def map_in_threads(

@@ -29,6 +29,7 @@ from datatools.pyramid.writer import (
     check_free_space,
     created,
     new_file,
+    start_writeback,
     write_at,
 )
 
@@ -218,6 +219,7 @@ def _copy_level(
         write_to = target.image_offset(resolution, target.done + start)
         with target.as_data_error():
             _copy_range(level.descriptor, target.image_descriptor, images * level.image_bytes, read_at, write_to)
+        start_writeback(target.image_descriptor, write_to, write_to + images * level.image_bytes)
         progress(images)
 
 

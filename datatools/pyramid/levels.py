@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import cv2
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -44,11 +45,8 @@ def build_levels(face: NDArray[np.uint8], min_level: int = 4) -> dict[int, NDArr
     min_level: ...}, uint8, C-contiguous. Level s is rint(mean of the (r/s) x (r/s) block of the top level), half to
     even, exactly: the picture that is halved again and again is never rounded on its way.
     """
-    if face.ndim != 3 or face.shape[0] != face.shape[1] or face.shape[2] != 3 or face.dtype != np.uint8:
-        raise ArrayError(f"a face is (r, r, 3) uint8, not {face.shape} {face.dtype}")
-    resolutions = level_resolutions(face.shape[0], min_level)
-    top = np.ascontiguousarray(face.transpose(2, 0, 1))
-    return {face.shape[0]: top, **reduced_levels(top, resolutions[1:])}
+    top = top_level(face)
+    return {len(face): top, **reduced_levels(top, level_resolutions(len(face), min_level)[1:])}
 
 
 class Scratch:
@@ -63,6 +61,18 @@ class Scratch:
         if found is None or found.shape != shape or found.dtype != kind:
             found = self._arrays[name] = np.empty(shape, dtype=kind)
         return found
+
+
+def top_level(face: NDArray[np.uint8], scratch: Scratch | None = None) -> NDArray[np.uint8]:
+    """Return a face, (r, r, 3) uint8 RGB, as (3, r, r), C-contiguous.
+
+    With a `scratch`, which belongs to one thread, the result holds until it is used again.
+    """
+    if face.ndim != 3 or face.shape[0] != face.shape[1] or face.shape[2] != 3 or face.dtype != np.uint8:
+        raise ArrayError(f"a face is (r, r, 3) uint8, not {face.shape} {face.dtype}")
+    top = (scratch or Scratch()).array("top", (3, *face.shape[:2]), np.uint8)
+    cv2.split(face, list(top))  # a third of the time of NumPy's transposed copy
+    return top
 
 
 def reduced_levels(

@@ -5,8 +5,9 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from datatools import __version__
 from datatools.errors import ArrayError, DataError, one_line
 from datatools.files import atomic_path
+from datatools.parallel import meanwhile
 from datatools.pyramid.format import (
     ATTRIBUTES,
     CHECKSUMS,
@@ -36,12 +38,15 @@ from datatools.pyramid.format import (
     provenance_checksums,
     provenance_tables,
 )
-from datatools.pyramid.levels import build_levels, chosen_levels, level_resolutions
+from datatools.pyramid.levels import Scratch, chosen_levels, level_resolutions, reduced_levels, top_level
 from datatools.text import counted
 
 Setting = str | int | float
 LEVEL_ALIGNMENT = 1 << 20
 RESERVE_BYTES = 1 << 20
+THREAD_BYTES = 1 << 19  # of a top level that is stored while the others are computed
+WRITE_BYTES = 1 << 18  # at once: for more, Linux takes huge pages, which a virtual machine may first have to get
+WRITEBACK_BYTES = 8 << 20
 MAX_SETTING_BYTES = 60_000  # HDF5 keeps an attribute in its object's header, which holds 64 KiB
 
 
@@ -95,6 +100,7 @@ class PyramidWriter:
         self._optional = tuple(optional_columns)
         self._settings = dict(settings or {})
         self._rows: list[Provenance] = []
+        self._scratch = Scratch() if compression == "none" else None  # chunks wait for images that fill them up
         self._stack = ExitStack()
 
     def __enter__(self) -> "PyramidWriter":
@@ -111,8 +117,14 @@ class PyramidWriter:
         for name, column in OPTIONAL.items():
             if name not in self._optional and getattr(provenance, name) != column.default:
                 raise ValueError(f"{name} is {getattr(provenance, name)}, and the file has no such column")
-        built = build_levels(face, resolutions[-1])
-        self._file.append({r: built[r][None] for r in resolutions})
+        file, index = self._file, self._file.done
+        top = top_level(face, self._scratch)
+        store_top = partial(file.store, resolutions[0], index, top)
+        with meanwhile(store_top) if top.nbytes >= THREAD_BYTES else nullcontext(store_top()):
+            below = reduced_levels(top, level_resolutions(len(face), resolutions[-1])[1:], self._scratch)
+        for resolution in resolutions[1:]:
+            file.store(resolution, index, below[resolution])
+        file.done += 1
         self._rows.append(provenance)
 
     def __exit__(self, *exception: Any) -> None:
@@ -152,6 +164,7 @@ class UnfinishedFile:
         self._offsets |= {r: d.id.get_offset() for r, d in self.levels.items() if layout.count and d.chunks is None}
         self.image_descriptor = self.descriptor
         """Where images of uncompressed levels are written, at the offsets of `levels`."""
+        self._waiting: dict[int, int] = {}  # where the images begin whose way to the disk was not begun
         self._pending: dict[int, list[NDArray[np.uint8]]] = {r: [] for r in layout.resolutions}
 
     @property
@@ -187,9 +200,13 @@ class UnfinishedFile:
         """Add the next n images with their checksums; `levels` has every level as (n, 3, r, r), C-contiguous."""
         for resolution, images in levels.items():
             for index, image in enumerate(images, self.done):
-                self.write(resolution, index, image)
-                self.checksums[resolution][index] = image_checksum(image)
+                self.store(resolution, index, image)
         self.done += len(images)
+
+    def store(self, resolution: int, index: int, image: NDArray[np.uint8]) -> None:
+        """Write one image as `write` does, and keep its checksum."""
+        self.write(resolution, index, image)
+        self.checksums[resolution][index] = image_checksum(image)
 
     def write(self, resolution: int, index: int, image: NDArray[np.uint8]) -> None:
         """Write one image, (3, r, r) C-contiguous; the images of a level come in order."""
@@ -198,7 +215,12 @@ class UnfinishedFile:
         level = self.levels[resolution]
         with self.as_data_error():
             if level.chunks is None:
-                write_at(self.image_descriptor, image.data.cast("B"), self.image_offset(resolution, index))
+                begin = self.image_offset(resolution, index)
+                write_at(self.image_descriptor, image.data.cast("B"), begin)
+                waiting = self._waiting.setdefault(resolution, begin)
+                if begin + image.nbytes - waiting >= WRITEBACK_BYTES:
+                    start_writeback(self.image_descriptor, waiting, begin + image.nbytes)
+                    self._waiting[resolution] = begin + image.nbytes
                 return
             pending = self._pending[resolution]
             pending.append(image)
@@ -355,6 +377,13 @@ def write_at(descriptor: int, data: bytes | memoryview, position: int) -> None:
     """Write all of `data` at an offset of an open file."""
     rest = memoryview(data)
     while rest:
-        written = os.pwrite(descriptor, rest, position)
+        written = os.pwrite(descriptor, rest[:WRITE_BYTES], position)
         rest = rest[written:]
         position += written
+
+
+def start_writeback(descriptor: int, begin: int, end: int) -> None:
+    """Let the system write those bytes to the disk now, so that less is left for fsync; a hint, which never fails."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, begin, end - begin, os.POSIX_FADV_DONTNEED)  # what is not written yet stays

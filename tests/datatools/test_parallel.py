@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from datatools.errors import DataError
-from datatools.parallel import AHEAD, map_in_groups, map_in_processes, map_in_threads
+from datatools.parallel import AHEAD, map_in_groups, map_in_processes, map_in_threads, meanwhile
 from tests.pipelines.test_build_kill import group_members, wait_until_gone
 from tests.support.builds import HANGS, environment
 
@@ -306,3 +306,26 @@ def test_workers_use_torch_after_the_parent_computed_with_several_threads() -> N
         assert task.exitcode == 0
     finally:
         torch.set_num_threads(threads)
+
+
+def test_meanwhile_works_in_another_thread_and_waits() -> None:
+    places, block_began = [], threading.Event()
+
+    def work() -> None:
+        assert block_began.wait(HANGS)
+        places.append(threading.get_ident())
+
+    with meanwhile(work):
+        block_began.set()
+    assert len(places) == 1
+    assert threading.get_ident() not in places
+
+
+def test_meanwhile_raises_what_the_work_or_the_block_raises() -> None:
+    def fail() -> None:
+        raise DataError("the disk is full")
+
+    with pytest.raises(DataError, match="full"), meanwhile(fail):
+        pass
+    with pytest.raises(KeyboardInterrupt), meanwhile(fail):
+        raise KeyboardInterrupt

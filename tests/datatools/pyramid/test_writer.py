@@ -1,5 +1,7 @@
 """A pyramid file is whole under its name or not there, and its bytes depend on its contents alone."""
 
+import errno
+import os
 import subprocess
 import sys
 import textwrap
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from datatools.errors import DataError
-from datatools.pyramid import Provenance, Pyramid, PyramidWriter, verify
+from datatools.pyramid import Provenance, Pyramid, PyramidWriter, build_levels, verify
 from datatools.pyramid.writer import FileLayout
 from tests.support.builds import HANGS
 from tests.support.pyramid_samples import NAMES, face, row, write
@@ -51,6 +53,37 @@ def test_without_annotation_files_there_is_no_attribute_table(tmp_path: Path) ->
         assert "attributes" not in file["provenance"]
         assert file["provenance/identity"][...].tolist() == [-1]
     assert verify(tmp_path / "a.h5") == []
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_large_images_are_stored_while_their_levels_are_computed(tmp_path: Path, compression: str) -> None:
+    path = write(tmp_path / "a.h5", range(3), compression=compression, side=512)
+    pyramid = Pyramid(path)
+    for index in range(3):
+        for side, level in build_levels(face(index, 512)).items():
+            np.testing.assert_array_equal(pyramid[side][index], level)
+    assert verify(path) == []
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_images_are_on_their_way_to_the_disk_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    spans: list[tuple[int, int]] = []
+
+    def advise(_: int, begin: int, length: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        spans.append((begin, length))
+        if refused:
+            raise OSError(errno.EINVAL, "not here")
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    monkeypatch.setattr("datatools.pyramid.writer.WRITEBACK_BYTES", 2 * 3 * 64 * 64)
+    path = write(tmp_path / "a.h5", range(5), side=64)
+    with h5py.File(path) as file:
+        first = file["data64x64"].id.get_offset()
+    assert spans == [(first, 24576), (first + 24576, 24576)]
+    assert verify(path) == []
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
