@@ -1,7 +1,9 @@
 """Photos worked on by the processes of a Dask cluster, on any machines, instead of those of this one."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +22,10 @@ CHUNK = 4
 """Photos of a unit of work where each is restored by itself: about as many as a process restores in ten seconds."""
 
 PATIENCE = 60.0
-"""Seconds to wait for the scheduler, and for its first worker."""
+"""Seconds to wait for a scheduler that is busy, and for its first worker."""
+
+CONNECT = 5.0
+"""Seconds after the start of a build in which something must listen at the scheduler's address."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,8 @@ class Cluster:
     ships_bytes: bool = False
 
     def check(self) -> None:
-        """Raise DataError where no scheduler answers."""
-        with self._client():
+        """Raise DataError where no scheduler answers; soon, where nothing listens at its address."""
+        with self._client(connect=CONNECT):
             pass
 
     def map_steps(
@@ -63,7 +68,10 @@ class Cluster:
         work = _Chunk(prepare, compute, finish, size)
         with self._client() as client:
             if not client.nthreads():
-                say(f"{self.scheduler} has no workers yet; waiting for one")
+                say(
+                    f"{self.scheduler} has no workers yet; waiting {PATIENCE:.0f} s for one: "
+                    f"dask worker {self.scheduler}"
+                )
             try:
                 client.wait_for_workers(1, timeout=PATIENCE)
                 ahead = 2 * sum(client.nthreads().values())
@@ -91,13 +99,15 @@ class Cluster:
             yield chunk, {path_of(item): read_photo(path_of(item)) for item in chunk} if self.ships_bytes else {}
 
     @contextmanager
-    def _client(self) -> Iterator[Any]:
+    def _client(self, connect: float = PATIENCE) -> Iterator[Any]:
         try:
             from distributed import Client
         except ImportError as error:
             raise DataError("--engine dask needs one more package: pip install 'celebahq[cluster]'") from error
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is raised
         try:
+            with ThreadPoolExecutor(1) as pool:  # a notebook has a loop in its main thread
+                pool.submit(asyncio.run, _shake_hands(self.scheduler, connect)).result()
             client = Client(self.scheduler, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError) as error:  # TimeoutError among them
             raise DataError(
@@ -106,6 +116,17 @@ class Cluster:
             ) from error
         with client:
             yield client
+
+
+async def _shake_hands(address: str, connect_seconds: float) -> None:
+    """Return when a scheduler answers; OSError otherwise. Dask's client waits forever for other servers."""
+    from distributed.comm.core import connect
+
+    try:
+        comm = await asyncio.wait_for(connect(address, timeout=connect_seconds), PATIENCE)
+    except TimeoutError as error:
+        raise OSError(f"what listens there says nothing for {PATIENCE:.0f} s") from error
+    comm.abort()
 
 
 Workers = int | Cluster

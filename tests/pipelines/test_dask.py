@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -107,9 +108,20 @@ def test_shipped_bytes(address: str, tmp_path: Path) -> None:
 
 def test_no_scheduler() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.cluster.PATIENCE", 1.0)
-        with pytest.raises(DataError, match=r"--dask-scheduler tcp://127.0.0.1:9: no Dask scheduler answers there"):
+        patch.setattr("pipelines.cluster.CONNECT", 0.5)
+        with pytest.raises(DataError) as raised:
             Cluster("tcp://127.0.0.1:9").check()
+    assert str(raised.value) == (
+        "--dask-scheduler tcp://127.0.0.1:9: no Dask scheduler answers there (Timed out trying to connect to "
+        "tcp://127.0.0.1:9 after 0.5 s); start one with: dask scheduler"
+    )
+
+
+def test_a_server_that_is_no_scheduler() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.cluster.PATIENCE", 1.0)
+        with pytest.raises(DataError, match="what listens there says nothing for 1 s"):
+            Cluster(f"tcp://127.0.0.1:{server.getsockname()[1]}").check()
 
 
 def test_no_workers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +129,7 @@ def test_no_workers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         patch.setattr("pipelines.cluster.PATIENCE", 1.0)
         with pytest.raises(DataError, match="has no workers; start some: dask worker tcp://"):
             next(Cluster(address).map_steps(prepare, compute, finish, [Path("a")], lambda item: item, size=1))
-    assert "has no workers yet" in capsys.readouterr().out
+    assert f"{address} has no workers yet; waiting 1 s for one: dask worker {address}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
