@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py --celeba-dir CelebA
 
-Every photo is given to a fresh process, whose peak resident memory is read from the kernel. Beside the largest photo of
-the tree there are photos of 60 megapixels made on the spot: baseline and progressive, with a small face, with one that
+Every photo is given to a fresh process, whose peak resident memory is read from the kernel. The photos are the largest
+one of the tree, and some of 60 megapixels made on the spot: baseline and progressive, with a small face, with one that
 fills the picture, and with one that leaves it.
 """
 

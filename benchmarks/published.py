@@ -32,7 +32,7 @@ def averaged(face: NDArray[np.uint8], size: int) -> NDArray[np.float64]:
 
 @click.command(cls=OneLineCommand)
 @click.option("--celeba-dir", type=click.Path(path_type=Path), required=True, help="CelebA's folder")
-@click.option("--published-dir", type=click.Path(path_type=Path), help="[default: celebahq_published beside CelebA]")
+@click.option("--published-dir", type=click.Path(path_type=Path), help="[default: celebahq_published next to CelebA]")
 def main(celeba_dir: Path, published_dir: Path | None) -> None:
     """Compare faces with published images, at 64, 128, 256, 512 and 1024 pixels."""
     folder = published_dir or celeba_dir.parent / "celebahq_published"

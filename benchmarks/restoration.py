@@ -4,7 +4,7 @@
     python benchmarks/restoration.py texture --celeba-dir faces_hq --photos 000001.jpg,000004.jpg --strip strip.png
     python benchmarks/restoration.py speed
 
-`pairs`: faces made with every restorer beside the published images of the same photos: PSNR, and standard deviation
+`pairs`: faces made with every restorer next to the published images of the same photos: PSNR, and standard deviation
 over that of the face without restoration. `texture`: true faces of 1024 x 1024 are reduced by 4, compressed as JPEG of
 quality 75 and restored; per Laplacian level, the standard deviation over the true one's and the sliced Wasserstein
 distance of 7 x 7 patches (paper, section 5). `speed`: seconds and memory for a crop of 256 x 256.
@@ -43,7 +43,7 @@ PATCHES = 2048
 """Patches per image and level; the paper's 128 suit sets of 16,384 images, and these are a handful."""
 SEED = 1
 LANCZOS = "lanczos"
-"""What faces are enlarged by without a network, as a name beside the restorers'."""
+"""What faces are enlarged by without a network, as a name in addition to the restorers'."""
 STRIP = 256
 """Side of the parts shown in a strip, in pixels, at 100 %."""
 
@@ -66,7 +66,7 @@ def check_strip(strip: Path | None) -> None:
 @click.option("--restorers", default="none,bundled-distortion,bundled-perceptual", help="names, with commas")
 @click.option("--strip", type=click.Path(path_type=Path), help="PNG to write: parts of the faces at 100 %")
 def pairs(celeba_dir: Path, published_dir: Path, restorers: str, strip: Path | None) -> None:
-    """Faces beside the published images of the same photos."""
+    """Faces next to the published images of the same photos."""
     check_strip(strip)
     pictures = {int(path.stem): path for path in published_dir.glob("*") if path.stem.isdecimal()}
     records = [record for record in read_tree(celeba_dir).records if record.celebahq_index in pictures]
@@ -145,7 +145,7 @@ def sliced_distance(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> f
 @click.option("--restorers", default="lanczos,bundled-distortion,bundled-perceptual", help="names, with commas")
 @click.option("--strip", type=click.Path(path_type=Path), help="PNG to write: parts of the faces at 100 %")
 def texture(celeba_dir: Path, photos: str, restorers: str, strip: Path | None) -> None:
-    """Restored faces beside the true ones, level by level."""
+    """Restored faces next to the true ones, level by level."""
     names, wanted = restorers.split(","), photos.split(",")
     records = {record.file_name: record for record in read_tree(celeba_dir).records}
     if unknown := [name for name in wanted if name not in records]:

@@ -106,7 +106,7 @@ def fsync_path(path: Path) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed and renamed, on failure removed.
+    """Yield a temporary path next to `path`; on success it is flushed and renamed, on failure removed.
 
     The temporary name is a function of `path` alone: what a killed process left is overwritten by the next try.
     Raises OSError for a path that is there and no regular file.

@@ -33,7 +33,7 @@ MAX_PIXELS = 150_000_000
 """Pictures whose header declares more pixels are refused before anything is decoded."""
 
 BAND_PIXELS = 4_000_000
-"""Conversion works on bands of about this many stored pixels: temporary copies stay small beside the picture."""
+"""Conversion works on bands of about this many stored pixels: temporary copies stay small compared with the picture."""
 
 HEAD = 64
 """Bytes at the beginning of a file that show its format."""

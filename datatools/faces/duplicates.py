@@ -17,7 +17,7 @@ from datatools.errors import ArrayError
 MAX_DISTANCE = 32
 """Of 256 bits. Judged by eye on 5,637 CelebA faces of 128 x 128: the 97 pairs up to 41 bits show the same photo, two
 shots of one person appear at 52, different people at 55. Chance pairs grow with the square of the number of faces:
-extrapolated to all of CelebA, about ten at 32 bits beside some thousand true ones, about a hundred at 40."""
+extrapolated to all of CelebA, about ten at 32 bits in addition to some thousand true ones, about a hundred at 40."""
 
 _SIDE = 32
 _BITS = 256

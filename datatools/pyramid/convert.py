@@ -75,7 +75,7 @@ def convert(
 
     The largest level is copied, the others are made from it, down to 4 x 4 or the smallest that is stored. Each stored
     level is compared with what was made: rounding may differ, by 1 at each halving. Images that differ by more are an
-    error, unless `rebuild_levels` says to trust the largest level. Labels beside `old` (`<stem>-labels.npy`) are
+    error, unless `rebuild_levels` says to trust the largest level. Labels next to `old` (`<stem>-labels.npy`) are
     copied.
 
     `new` appears whole or not at all. Memory is bounded. `progress` is called with the number of images newly done.
@@ -175,7 +175,7 @@ def _compare(
 
 
 def _labels(old: Path, count: int) -> Path | None:
-    """Return the labels beside `old`, one row for each image, or None."""
+    """Return the labels next to `old`, one row for each image, or None."""
     path = labels_path(old)
     if not path.is_file():
         return None

@@ -47,8 +47,8 @@ def celebahq_pictures(
 ) -> CelebAHQPictures | None:
     """Find out which of the pictures `names` of a folder are CelebA-HQ's.
 
-    Their names are numbers of up to five digits, the index. They count as such where MAPPING is in the folder or beside
-    it, or where the folder has all of 0 to 29999 (or 00000 to 29999).
+    Their names are numbers of up to five digits, the index. They count as such where MAPPING is in the folder or next
+    to it, or where the folder has all of 0 to 29999 (or 00000 to 29999).
 
     Args:
         root: the folder or archive.

@@ -18,7 +18,7 @@ from pggan.model.convolution import Function, box, gradients_of_weights
 Taps = tuple[int, ...]
 BOX: Taps = (1, 1)
 BLUR: Taps = (1, 2, 1)
-"""The filter of the original StyleGAN (configuration A), beside `BOX`."""
+"""The filter of the original StyleGAN (configuration A), in addition to `BOX`."""
 RESAMPLE: Taps = (1, 3, 3, 1)
 """The filter of StyleGAN2's resampling."""
 

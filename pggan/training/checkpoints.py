@@ -1,6 +1,6 @@
 """Checkpoints: everything that resuming needs, written whole or not at all, and checked before it is trusted.
 
-`checkpoint-000001234567.pt` (images seen) is a plain torch file that loads with weights_only=True. The `.json` beside
+`checkpoint-000001234567.pt` (images seen) is a plain torch file that loads with weights_only=True. The `.json` next to
 it has its size and SHA-256 and is written last: a checkpoint without it, or that does not match it, is no checkpoint.
 """
 

@@ -182,8 +182,8 @@ class TrainingMetrics:
         if newest := self._newest("ms-ssim"):
             value, reals = newest.metrics["ms_ssim"], newest.metrics.get("ms_ssim_reals")
             if value > (ALIKE if reals is None else (1 + reals) / 2):
-                beside = "" if reals is None else f" (reals {reals:.2f})"
-                found.append(f"COLLAPSE? MS-SSIM of fakes {value:.2f}{beside}")
+                reference = "" if reals is None else f" (reals {reals:.2f})"
+                found.append(f"COLLAPSE? MS-SSIM of fakes {value:.2f}{reference}")
         if newest := self._newest("swd"):
             alike = [r for r in self.records if r.kind == newest.kind and "swd" in r.metrics]
             best = min(alike, key=lambda record: record.metrics["swd"])
