@@ -96,6 +96,21 @@ def test_the_image_has_what_the_wheel_is_made_of() -> None:
     assert {*extras.split(",")} <= SETTINGS["project"]["optional-dependencies"].keys()
 
 
+def test_contributors_get_every_extra_in_a_pinned_version() -> None:
+    extras = dict(SETTINGS["project"]["optional-dependencies"])
+    (listed,) = re.findall(r"celebahq\[([\w,]+)\]", extras["dev"].pop(0))
+    assert sorted(listed.split(",")) == sorted(extras.keys() - {"dev"})
+    requirements = [*SETTINGS["project"]["dependencies"], *(line for extra in extras.values() for line in extra)]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {canonical(line) for line in lines if re.search(r"==[\d.]+", line)}
+    assert {canonical(requirement) for requirement in requirements} - pinned == set()
+
+
+def canonical(requirement: str) -> str:
+    """Return the name of the package as PEP 503 spells it."""
+    return re.sub(r"[-_.]+", "-", re.split("[<>=]", requirement)[0]).lower()
+
+
 def test_commands_run_without_the_checkout(installed: Path, tmp_path: Path) -> None:
     python = installed / "python"
     found = run(python, "-c", "import datatools, pipelines, pggan; print(*map(str, pggan.__path__))", cwd=tmp_path)
