@@ -200,8 +200,7 @@ def main(
         assert video is not None
         fps = fps or PROGRESS_FPS
         shown = timelapse(progress, seconds or PROGRESS_SECONDS, fps)
-        if encoder is None:
-            shown = [replace(one, frames=1) for one in shown]
+        shown = shown if encoder else [replace(one, frames=1) for one in shown]
         make_film(video, progress_frames(shown), sum(one.frames for one in shown), fps, encoder, "snapshot")
         return
 
@@ -217,6 +216,8 @@ def main(
     change = set_look(loaded, truncation, centre, noise)
     if use != "pictures" and rank():
         return  # torchrun's first process makes what is one file
+    if (side := loaded.level.resolution) < (whole := loaded.config.resolution) and not rank():
+        click.echo(f"note: the model has grown to {side} x {side} pixels of {whole} x {whole} so far", err=True)
     torch.manual_seed(0)  # of random noise
     if video is not None:
         rate = STILL_FPS if encoder is None else fps or Walk.fps
@@ -252,8 +253,7 @@ def check_options(context: click.Context, use: str) -> None:
     words, used = USES[use]
     for option in context.command.params:
         name = str(option.name)
-        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and name not in used:
+        if name not in used and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise DataError(f"{option.opts[0]} has no effect with {words}; remove it")
         if name in used & {"model", "out", "video"} and context.params[name] is None:
             raise DataError(f"{option.opts[0]} is missing, for {words}")
@@ -291,8 +291,8 @@ def write_pictures(
             for seed, picture in zip(some, pictures, strict=True):
                 save_png(out / f"seed{seed:06d}.png", picture)
                 progress(1)
-    written = len(seeds) if size is None else len(parts)
-    return f"{counted(written, 'file')} of {counted(len(seeds), 'picture')} of {side} x {side} pixels"
+    files = counted(len(seeds if size is None else parts), "file")
+    return f"{files} of {counted(len(seeds), 'picture')} of {side} x {side} pixels"
 
 
 def write_mixed(

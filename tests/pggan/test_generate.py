@@ -115,6 +115,8 @@ def test_unfinished_run_gives_pictures_of_its_level(folder: Path, tmp_path: Path
     result = run("--model", folder / "early", "--out", tmp_path, "--seeds", "1")
     assert result.exit_code == 0, result.output
     assert read_rgb(tmp_path / "seed000001.png").shape == (8, 8, 3)
+    assert result.stderr == "note: the model has grown to 8 x 8 pixels of 16 x 16 so far\n"
+    assert run("--model", folder / "done", "--out", tmp_path, "--seeds", "1").stderr == ""
 
 
 def test_labels(folder: Path, tmp_path: Path) -> None:
