@@ -80,9 +80,9 @@ class FileStamp(NamedTuple):
     """Time of the last change of content or entry in nanoseconds, which none can."""
 
 
-def file_stamp(path: Path) -> FileStamp:
+def file_stamp(path: str | Path) -> FileStamp:
     """Return the stamp of a file. Raises OSError where there is none."""
-    status = path.stat()
+    status = os.stat(path)
     return FileStamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 

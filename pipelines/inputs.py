@@ -47,6 +47,8 @@ class BuildInputs(BuildOptions):
         return self._as_annotated(read_names(Path(self.ids), "--ids")) if self.ids else None
 
     def _as_annotated(self, names: frozenset[str]) -> frozenset[str]:
+        if not names:
+            return names
         photos = PhotoNames({record.file_name for record in self.tree.records}, names)
         return frozenset(photos.find(name) or name for name in sorted(names))
 

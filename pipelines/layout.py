@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -48,10 +49,19 @@ def _json(values: Iterable[object]) -> Iterator[str]:
     for number, value in enumerate(values):
         yield ", " if number else ""
         if isinstance(value, Iterator):
-            yield from _json(value)
+            yield "["
+            separator = ""
+            while some := list(islice(value, _ENCODED_AT_ONCE)):
+                yield separator + _ENCODER.encode(some)[1:-1]
+                separator = ", "
+            yield "]"
         else:
-            yield json.dumps(value, sort_keys=True, default=str)
+            yield _ENCODER.encode(value)
     yield "]"
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, default=str)
+_ENCODED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -201,7 +211,9 @@ class BuildLayout(BuildInputs):
     @cached_property
     def _stamps(self) -> NDArray[np.int64]:
         """Return the photos' stamps, (candidates, 3), as they were when first needed."""
-        return np.array([_stamp(r.path) for r in self.candidates], dtype=np.int64).reshape(-1, len(NO_STAMP))
+        # Not `record.path`: making a Path takes longer than asking the system.
+        stamps = [_stamp(f"{record.folder}/{record.photo}") for record in self.candidates]
+        return np.array(stamps, dtype=np.int64).reshape(-1, len(NO_STAMP))
 
     def shard_stamps(self, index: int) -> NDArray[np.int64]:
         """Return the `FileStamp`s of the photos of one score shard, (n, 3)."""
@@ -307,7 +319,7 @@ NO_STAMP = FileStamp(-1, -1, -1)
 """Stamp of a photo that vanished since the folder was listed, which the first pass will find out."""
 
 
-def _stamp(path: Path) -> FileStamp:
+def _stamp(path: str) -> FileStamp:
     try:
         return file_stamp(path)
     except OSError:

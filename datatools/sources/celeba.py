@@ -72,7 +72,8 @@ class CelebATree:
     @property
     def converted(self) -> tuple[FaceRecord, ...]:
         """Return the records whose photo has another ending than in the annotations (case aside)."""
-        return tuple(r for r in self.records if r.photo.lower() != r.file_name.lower())
+        others = (record for record in self.records if record.photo != record.file_name)
+        return tuple(record for record in others if record.photo.lower() != record.file_name.lower())
 
     def describe_unannotated(self) -> str:
         """Say in one line how many photos have no row; "" for less than one in a hundred."""

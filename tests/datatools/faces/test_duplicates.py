@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 
 import cv2
@@ -134,6 +135,7 @@ def test_pairs_are_those_of_the_plain_definition(seed: int, count: int, limit: i
         if differing[i, j] <= limit
     ]
     assert found == expected
+    assert all(type(value) is int for pair in found for value in astuple(pair))  # for JSON
 
 
 def test_real_faces(sample_data: Path) -> None:
