@@ -39,14 +39,9 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Needs photos with landmarks: make bench CELEBA=/data/CelebA
+# Under 20 minutes: writes docs/results/benchmarks.md. With CELEBA=/data/CelebA faces are made of its photos
 bench: install
-	@test -n "$(CELEBA)" || { echo "name a CelebA tree: make bench CELEBA=/data/CelebA"; exit 2; }
-	@failed=0; for script in benchmarks/*.py; do \
-	    echo "# $$script"; \
-	    if grep -q -e --celeba-dir $$script; then set -- --celeba-dir "$(CELEBA)"; else set --; fi; \
-	    $(BIN)/python $$script "$$@" || failed=1; \
-	done; exit $$failed
+	$(BIN)/python -m benchmarks --out docs/results/benchmarks.md $(if $(CELEBA),--celeba-dir "$(CELEBA)")
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info

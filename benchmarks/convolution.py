@@ -72,7 +72,6 @@ def check(ways: dict[str, Layer]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--celeba-dir", help="not used: all benchmarks take it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for name, ways, channels, outputs, size in (("down", DOWN, 64, 128, 64), ("up", UP, 128, 64, 32)):

@@ -401,16 +401,13 @@ def table(results: Mapping[str, Any]) -> str:
 @click.option("--part", "parts", type=click.Choice(list(PARTS)), multiple=True, help="Part to run.  [default: all]")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the results to this file.")
 @click.option("--table", "table_path", type=click.Path(path_type=Path), help="Write tables in Markdown to this file.")
-@click.option("--celeba-dir", hidden=True, help="Ignored: other benchmarks read photos.")
 def main(
     device: str,
     tiny: bool,
     parts: tuple[str, ...],
     json_path: Path | None,
     table_path: Path | None,
-    celeba_dir: str | None,
 ) -> None:
-    del celeba_dir
     if device == "auto" and not torch.cuda.is_available():
         click.echo("# no CUDA device here: nothing was measured (--device cpu --tiny tries the script)")
         return

@@ -10,19 +10,24 @@ with --workers of them. All read from a warm page cache, keep no minibatch while
 turns; the medians count.
 """
 
-import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.rows import Row, show
 from datatools.pyramid import Provenance, PyramidWriter
 from pggan.config.presets import get_preset
 from pggan.data.stream import Batch, Order, Request, Source, stream
+from pggan.precision import PrecisionName, computes
 from pggan.training.plan import make_plan
 
 REPEATS = 15
@@ -91,40 +96,40 @@ def median_rates(path: Path, source: Source, images: int, minibatch: int, worker
     return plain, loader, ahead
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--h5", type=Path, help="a pyramid; a made-up one of 128 images when none is named")
-    parser.add_argument("--celeba-dir", type=Path, help="not used: all benchmarks take it")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+def measure(h5: Path | None = None, images: int = 128, workers: int = 2, threads: int = 2) -> Iterator[Row]:
+    """Yield the loader's speed over that of training steps, by level, and over plain reads of the largest level."""
+    torch.set_num_threads(threads)
+    cpu = torch.device("cpu")
     with tempfile.TemporaryDirectory() as folder:
-        path = options.h5 or Path(folder) / "sample.h5"
-        if options.h5 is None:
-            write_sample(path, 128, 1024)
+        path = h5 or Path(folder) / "sample.h5"
+        if h5 is None:
+            write_sample(path, images, 1024)
         source = Source(path)
         preset = get_preset("celebahq-v2").with_resolution(source.resolution)
-        plan = make_plan(preset, torch.device("cpu"), "bf16")
+        precision: PrecisionName = "bf16" if computes("bf16", cpu) else "fp32"
+        plan = make_plan(preset, cpu, precision, threads)
         for resolution, level in plan.levels.items():
             minibatch = min(level.at_once, 16)
-            images = min(4096, max(256, (256 << 20) // (3 * resolution**2))) // minibatch * minibatch
-            rate = loader_rate(source, resolution, images, minibatch, options.workers, None)
-            print(
-                f"ratio loader_{resolution} {rate * level.seconds:.1f}  {rate:.0f} images/s of the loader over "
-                f"{1 / level.seconds:.3g} of the training step ({'measured' if level.measured else 'estimated'})"
-            )
+            count = min(4096, max(256, (256 << 20) // (3 * resolution**2))) // minibatch * minibatch
+            rate = loader_rate(source, resolution, count, minibatch, workers, None)
+            how = "measured" if level.measured else "estimated"
+            what = f"{rate:.0f} images/s of the loader over {1 / level.seconds:.3g} of the training step ({how})"
+            yield Row(f"loader_{resolution}", rate * level.seconds, what)
         top = source.resolution
-        images = min(512, 4 * source.count)
-        plain, loader, ahead = median_rates(path, source, images, 4, options.workers)
-        print(
-            f"ratio loader_reads_{top} {loader / plain:.2f}  {loader:.0f} images/s without threads over {plain:.0f} "
-            f"of numpy.fromfile"
-        )
-        print(
-            f"ratio loader_ahead_{top} {ahead / plain:.2f}  {ahead:.0f} images/s through {options.workers} threads "
-            f"over {plain:.0f} of numpy.fromfile"
-        )
+        plain, loader, ahead = median_rates(path, source, min(512, 4 * source.count), 4, workers)
+        what = f"{loader:.0f} images/s without threads over {plain:.0f} of numpy.fromfile"
+        yield Row(f"loader_reads_{top}", loader / plain, what)
+        what = f"{ahead:.0f} images/s through {workers} threads over {plain:.0f} of numpy.fromfile"
+        yield Row(f"loader_ahead_{top}", ahead / plain, what)
+
+
+@click.command(help=__doc__)
+@click.option("--h5", type=click.Path(path_type=Path), help="A pyramid; without one, a made-up file.")
+@click.option("--images", default=128, show_default=True, help="Images of a made-up file.")
+@click.option("--workers", default=2, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+def main(h5: Path | None, images: int, workers: int, threads: int) -> None:
+    show(measure(h5, images, workers, threads))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ paper's 16,384 images of 1024 x 1024 pixels need, by computation.
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.rows import Row, seconds, show
 from pggan.metrics.ms_ssim import ms_ssim
 from pggan.metrics.swd import BLOCK_BYTES, VALUES, Descriptors, levels, swd
 from tests.support import metrics_reference as reference
@@ -32,22 +33,23 @@ PAPER = 16_384, 1024, 128
 """Images, their side, patches per image."""
 PEAK = """
 import sys
+sys.path.insert(0, sys.argv[5])
 from pathlib import Path
 import numpy as np
 import torch
+from benchmarks.rows import peak_bytes
 from pggan.metrics.swd import Descriptors, swd
-status = lambda: 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 count, size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 torch.set_num_threads(int(sys.argv[4]))
-print(status())
+print(peak_bytes())
 rng = np.random.default_rng(0)
 with Descriptors(count, size, 1, folder=folder) as first, Descriptors(count, size, 2, folder=folder) as second:
     for gathered in (first, second):
         for start in range(0, count, 16):
             gathered.add(rng.integers(0, 256, (min(16, count - start), 3, size, size), dtype=np.uint8))
-    print(status())
+    print(peak_bytes())
     swd(first, second, 3, repeats=1, directions=8)
-print(status())
+print(peak_bytes())
 """
 
 Bytes = NDArray[np.uint8]
@@ -79,72 +81,59 @@ def plain_ms_ssim(images: Bytes) -> float:
     return float(np.concatenate([reference.ms_ssim(part[0::2], part[1::2]) for part in parts]).mean())
 
 
-def compare(name: str, what: str, ways: dict[str, Callable[[], object]], repeats: int) -> None:
-    """Prints the plain ways' seconds over those of the way named `ours`."""
+def compare(name: str, what: str, ways: dict[str, Callable[[], object]], repeats: int) -> Iterator[Row]:
+    """Yield the plain ways' seconds over those of the way named `ours`."""
     wall: dict[str, list[float]] = {way: [] for way in ways}
-    processor: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(repeats):
         for way, run in ways.items():
-            start = time.perf_counter(), time.process_time()
-            found = run()
-            wall[way].append(time.perf_counter() - start[0])
-            processor[way].append(time.process_time() - start[1])
-            print(f"# {name} {way}: {wall[way][-1]:.1f} s, processor {processor[way][-1]:.1f} s: {found}", flush=True)
-    for way in ways:
-        if way != "ours":
-            ratio = min(wall[way]) / min(wall["ours"])
-            print(f"ratio {name}_{way} {ratio:.2f}  {way} seconds over ours, {what}", flush=True)
+            wall[way].append(seconds(run))
+    ours = min(wall.pop("ours"))
+    for way, taken in wall.items():
+        yield Row(f"{name}_{way}", min(taken) / ours, f"plain, {min(taken):.1f} s, over ours, {ours:.1f} s: {what}")
 
 
-def print_seconds(images: int, resolution: int, device: str, repeats: int) -> None:
-    """Of SWD on a device, where the plain formulation would take hours."""
+def seconds_on(images: int, resolution: int, device: str, repeats: int) -> Row:
+    """Return the seconds of SWD on a device, where the plain formulation would take hours."""
     a, b = made_up(images, resolution, 1), made_up(images, resolution, 2)
     our_swd(a[:BATCH], b[:BATCH], device)  # so that starting the device is not counted
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        our_swd(a, b, device)
-        seconds.append(time.perf_counter() - start)
-    print(f"seconds_swd {min(seconds):.1f}  2 x {images} images of {resolution} x {resolution} on {device}")
+    taken = min(seconds(lambda: our_swd(a, b, device)) for _ in range(repeats))
+    return Row("swd_seconds", taken, f"seconds, 2 x {images} images of {resolution} x {resolution} on {device}")
 
 
-def print_memory(threads: int) -> None:
-    """Peak of a process that measures few pictures, and the sum for the paper's number of them."""
+def memory(threads: int) -> Iterator[Row]:
+    """Yield the peak of a process that measures few pictures, and the sum for the paper's number of them."""
     count, size, patches = PAPER
     few = 64
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", PEAK, str(few), str(size), folder, str(threads)]
-        root = Path(__file__).resolve().parent.parent
-        done = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+        root = str(Path(__file__).resolve().parent.parent)
+        command = [sys.executable, "-c", PEAK, str(few), str(size), folder, str(threads), root]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
     imported, gathered, whole = (int(line) for line in done.stdout.split())
-    print(f"# peak of {few} images of {size} x {size}: {gathered / 1e9:.2f} GB gathering, {whole / 1e9:.2f} in all")
+    what = f"GB, peak of {few} images of {size} x {size}; {gathered / 1e9:.2f} GB gathering"
+    yield Row("swd_memory_few", whole / 1e9, what)
     level = 2 * 4 * VALUES * count * patches
     # A row of either set is projected, sorted in place and subtracted in place; no more is held than a block of them.
-    total = imported + level + BLOCK_BYTES
-    disk = level * len(levels(size))
-    print(
-        f"memory_swd {max(total, gathered) / 1e9:.2f} GB for 2 x {count} images of {size} x {size} by computation: "
-        f"{imported / 1e9:.2f} libraries, {level / 1e9:.2f} descriptors, {BLOCK_BYTES / 1e9:.2f} projections; "
-        f"{disk / 1e9:.1f} GB of temporary files"
+    total = max(imported + level + BLOCK_BYTES, gathered)
+    what = (
+        f"GB for 2 x {count} images of {size} x {size} by computation: {imported / 1e9:.2f} libraries, "
+        f"{level / 1e9:.2f} descriptors, {BLOCK_BYTES / 1e9:.2f} projections; "
+        f"{level * len(levels(size)) / 1e9:.1f} GB of temporary files"
     )
+    yield Row("swd_memory", total / 1e9, what)
 
 
-@click.command()
-@click.option("--images", default=2048, show_default=True, help="Of each set.")
-@click.option("--resolution", default=128, show_default=True)
-@click.option("--threads", default=2, show_default=True)
-@click.option("--repeats", default=1, show_default=True)
-@click.option("--only", type=click.Choice(["swd", "ms-ssim", "memory"]), help="Default: all.")
-@click.option("--device", default="cpu", show_default=True, help="Of ours; another than cpu: seconds of SWD alone.")
-@click.option("--celeba-dir", hidden=True, help="Ignored: other benchmarks read photos.")
-def main(
-    images: int, resolution: int, threads: int, repeats: int, only: str | None, device: str, celeba_dir: str | None
-) -> None:
-    """Prints `ratio swd_...`, `ratio ms_ssim_...` and `memory_swd`; with a GPU `seconds_swd`."""
-    del celeba_dir
+def measure(
+    images: int = 2048,
+    resolution: int = 128,
+    threads: int = 2,
+    repeats: int = 1,
+    only: str | None = None,
+    device: str = "cpu",
+) -> Iterator[Row]:
+    """Yield the plain formulations' seconds over ours, and memory; on another device than the CPU, seconds of SWD."""
     torch.set_num_threads(threads)
     if device != "cpu":
-        print_seconds(images, resolution, device, repeats)
+        yield seconds_on(images, resolution, device, repeats)
         return
     a, b = made_up(images, resolution, 1), made_up(images, resolution, 2)
     what = f"{images} images of {resolution} x {resolution}, {threads} threads"
@@ -154,11 +143,24 @@ def main(
             "float32": lambda: reference.swd(a, b, 3, dtype=np.float32),
             "float64": lambda: reference.swd(a, b, 3),
         }
-        compare("swd", f"2 x {what}", ways, repeats)
+        yield from compare("swd", f"2 x {what}", ways, repeats)
     if only in (None, "ms-ssim"):
-        compare("ms_ssim", what, {"ours": lambda: our_ms_ssim(a), "float64": lambda: plain_ms_ssim(a)}, repeats)
+        ways = {"ours": lambda: our_ms_ssim(a), "float64": lambda: plain_ms_ssim(a)}
+        yield from compare("ms_ssim", what, ways, repeats)
     if only in (None, "memory"):
-        print_memory(threads)
+        yield from memory(threads)
+
+
+@click.command()
+@click.option("--images", default=2048, show_default=True, help="Of each set.")
+@click.option("--resolution", default=128, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option("--repeats", default=1, show_default=True)
+@click.option("--only", type=click.Choice(["swd", "ms-ssim", "memory"]), help="Default: all.")
+@click.option("--device", default="cpu", show_default=True, help="Of ours; another than cpu: seconds of SWD alone.")
+def main(**options: Any) -> None:
+    """Prints `ratio swd_...`, `ratio ms_ssim_...` and memory; with a GPU the seconds of SWD."""
+    show(measure(**options))
 
 
 if __name__ == "__main__":

@@ -37,11 +37,11 @@ WRITE_BYTES = 1 << 18  # larger pieces may be slower, see datatools.pyramid.writ
 MEMORY_LIMIT = 500e6
 PEAK = """
 import sys
-from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from benchmarks.rows import peak_bytes
 from datatools.pyramid import join, verify
 {step}
-# Not getrusage: its figure survives exec, so a large parent would be counted.
-print(1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]))
+print(peak_bytes())
 """
 
 
@@ -109,13 +109,13 @@ def in_turn(ways: dict[str, Callable[[], object]], rounds: int, before: Callable
     return {name: min(values) for name, values in times.items()}
 
 
-def peak_bytes(step: str, *arguments: Path) -> int:
+def peak_of(step: str, *arguments: Path) -> int:
     """Return the peak resident memory of a process that does `step`."""
-    command = [sys.executable, "-c", PEAK.format(step=step), *map(str, arguments)]
+    command = [sys.executable, "-c", PEAK.format(step=step), sys.path[0], *map(str, arguments)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def measure(images: int, side: int, rounds: int, folder: Path | None = None) -> Iterator[Row]:
+def measure(images: int = 256, side: int = 1024, rounds: int = 3, folder: Path | None = None) -> Iterator[Row]:
     """Yield what writing, joining and verifying a file of that many images cost."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         yield from _measure(images, side, rounds, Path(name))
@@ -168,10 +168,10 @@ def _measure(images: int, side: int, rounds: int, folder: Path) -> Iterator[Row]
         name = f"pyramid_verify_{where.split()[-1]}"
         yield compared(name, "verify", "read", f"verifying over reading, from the {where}", found)
     for name, step in (
-        ("join", f"join([sys.argv[1]] * {PARTS}, sys.argv[2])"),
-        ("verify", "assert not verify(sys.argv[2])"),
+        ("join", f"join([sys.argv[2]] * {PARTS}, sys.argv[3])"),
+        ("verify", "assert not verify(sys.argv[3])"),
     ):
-        peak = peak_bytes(step, part, other)
+        peak = peak_of(step, part, other)
         yield Row(
             f"pyramid_{name}_memory", peak / MEMORY_LIMIT, f"peak memory of {name} ({peak / 1e6:.0f} MB) over 500 MB"
         )

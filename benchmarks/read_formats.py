@@ -2,13 +2,13 @@
 
     python benchmarks/read_formats.py --h5 celebahq.h5 --level 1024 --images 40
     python benchmarks/read_formats.py --celeba-dir CELEBA      # a pyramid of the middles of its photos
+    python benchmarks/read_formats.py                          # a pyramid of parts of two portraits
 
 Every format is read in its usual way to an array of bytes: files with Pillow, archives and databases with their own
 libraries and Pillow, the layout of 2017 (gzip, an image to a chunk) with h5py. A WebDataset is read in order, as it is
 meant to be. Files lie in the page cache, one process reads, rounds take turns, and medians of the CPU time count.
 """
 
-import argparse
 import io
 import itertools
 import statistics
@@ -18,7 +18,9 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import click
 import h5py
 import lmdb
 import numpy as np
@@ -26,15 +28,15 @@ import webdataset
 from numpy.typing import NDArray
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.export import sample
+from benchmarks.rows import Row, show
 from datatools.exports import ExportOptions, plan_export, write_export
 from datatools.files import list_pictures
 from datatools.parallel import limit_threads
 from datatools.pyramid import Pyramid
 from datatools.pyramid.format import GZIP_LEVEL, level_name
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.export import sample
 
 Read = Callable[[int], NDArray[np.uint8]]
 
@@ -92,21 +94,20 @@ def bytes_of(out: Path) -> int:
     return sum(path.stat().st_size for path in files)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--h5", type=Path)
-    parser.add_argument("--celeba-dir", type=Path)
-    parser.add_argument("--level", type=int, default=128)
-    parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--reads", type=int, default=40, help="images that are read in a round")
-    parser.add_argument("--rounds", type=int, default=9)
-    options = parser.parse_args()
-    level = options.level
+def measure(
+    h5: Path | None = None,
+    celeba_dir: Path | None = None,
+    level: int = 128,
+    images: int = 500,
+    reads: int = 40,
+    rounds: int = 9,
+) -> Iterator[Row]:
+    """Yield the CPU time of each format over that of a pyramid."""
     limit_threads()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pyramid = Pyramid(options.h5 or sample(options.celeba_dir, folder / "sample.h5"))
-        count = min(options.images, len(pyramid))
+        pyramid = Pyramid(h5 or sample(celeba_dir, folder / "sample.h5", images, level))
+        count = min(images, len(pyramid))
 
         def exported(to: str, out: str, picture_format: str = "png") -> Path:
             choice = ExportOptions(to, level, picture_format)  # type: ignore[arg-type]
@@ -133,21 +134,27 @@ def main() -> None:
         sizes = {name: bytes_of(path) / count for name, path in places.items()} | {"pyramid": 3.0 * level**2}
         random = np.random.default_rng(1)
         times: dict[str, list[float]] = {name: [] for name in readers}
-        for _, (name, read) in itertools.product(range(options.rounds), readers.items()):
-            indices = random.integers(0, count, options.reads).tolist()
+        for _, (name, read) in itertools.product(range(rounds), readers.items()):
+            indices = random.integers(0, count, reads).tolist()
             start = time.process_time()
             for index in indices:
                 read(index)
-            times[name].append((time.process_time() - start) / options.reads)
+            times[name].append((time.process_time() - start) / reads)
         median = {name: statistics.median(values) for name, values in times.items()}
         for name, seconds in median.items():
-            print(
-                f"| {level} x {level} | {name} | {sizes[name] / 1e3:.0f} kB | {1e3 * seconds:.3g} ms | "
-                f"{seconds / median['pyramid']:.3g} |"
-            )
-        for name in ("png", "jpeg"):
-            ratio = median[f"{name.upper()} folder"] / median["pyramid"]
-            print(f"ratio read_{name}_{level} {ratio:.1f}  CPU time of decoding {name} over random images of a pyramid")
+            what = f"CPU time over a pyramid's: {1e3 * seconds:.3g} ms, {sizes[name] / 1e3:.0f} kB each, {count} images"
+            yield Row(f"read_{level}_{name.replace(',', '').replace(' ', '_')}", seconds / median["pyramid"], what)
+
+
+@click.command(help=__doc__)
+@click.option("--h5", type=click.Path(path_type=Path), help="A pyramid.")
+@click.option("--celeba-dir", type=click.Path(path_type=Path), help="Photos; without, parts of two portraits.")
+@click.option("--level", default=128, show_default=True)
+@click.option("--images", default=500, show_default=True)
+@click.option("--reads", default=40, show_default=True, help="Images that are read in a round.")
+@click.option("--rounds", default=9, show_default=True)
+def main(**options: Any) -> None:
+    show(measure(**options))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ one gzip chunk per image.
 
 import os
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -17,6 +18,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.rows import Row, show
 from datatools.pyramid import Provenance, Pyramid, PyramidWriter
 
 SIDE = 1024
@@ -41,12 +45,8 @@ def seconds_per_image(read: Callable[[int], NDArray[np.uint8]], indices: Sequenc
     return (time.perf_counter() - start) / len(indices)
 
 
-@click.command(help=__doc__)
-@click.option("--images", default=200, show_default=True, help="Images of 4 MB in the file.")
-@click.option("--rounds", default=15, show_default=True)
-@click.option("--folder", type=click.Path(), help="Where the temporary files go.")
-@click.option("--celeba-dir", hidden=True, help="Taken by every benchmark; this one needs no photos.")
-def main(images: int, rounds: int, folder: str | None, celeba_dir: str | None) -> None:  # noqa: ARG001
+def measure(images: int = 200, rounds: int = 15, folder: Path | None = None) -> Iterator[Row]:
+    """Yield the time of a flat file's image over a pyramid's, and over others'."""
     with tempfile.TemporaryDirectory(dir=folder) as work:
         path, flat, zipped = Path(work, "a.h5"), Path(work, "flat"), Path(work, "gzip.h5")
         write_random(path, images)
@@ -77,11 +77,17 @@ def main(images: int, rounds: int, folder: str | None, celeba_dir: str | None) -
                     times[name].append(seconds_per_image(read, indices[:4] if name == "gzip" else indices))
         os.close(descriptor)
     median = {name: statistics.median(values) for name, values in times.items()}
-    for name, value in median.items():
-        print(f"{name:8} {1e3 * value:7.3f} ms per image, {IMAGE_BYTES / value / 1e9:6.2f} GB/s")
-    ratio = median["pread"] / median["pyramid"]
-    print(f"ratio read_random_1024 {ratio:.3f}  os.pread of a flat file over Pyramid, time per random image")
-    print(f"ratio read_random_gzip {median['pread'] / median['gzip']:.4f}  os.pread over gzip chunks, the same")
+    for name in ("pyramid", "h5py", "gzip"):
+        what = f"of {1e3 * median[name]:.3f} ms: os.pread of a flat file, {1e3 * median['pread']:.3f} ms, over {name}"
+        yield Row(f"read_random_{name}", median["pread"] / median[name], what)
+
+
+@click.command(help=__doc__)
+@click.option("--images", default=200, show_default=True, help="Images of 4 MB in the file.")
+@click.option("--rounds", default=15, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the temporary files go.")
+def main(images: int, rounds: int, folder: Path | None) -> None:
+    show(measure(images, rounds, folder))
 
 
 if __name__ == "__main__":

@@ -10,23 +10,22 @@ quality 75 and restored; per Laplacian level, the standard deviation over the tr
 distance of 7 x 7 patches (paper, section 5). `speed`: seconds and memory for a crop of 256 x 256.
 """
 
-import resource
-import subprocess
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.crop import psnr
 from benchmarks.published import averaged
+from benchmarks.rows import Row, peak_bytes, seconds, show
 from datatools.cli import OneLineGroup
 from datatools.errors import DataError
 from datatools.faces.recipe import make_face
@@ -206,32 +205,31 @@ def parts_side_by_side(sets: dict[str, list[NDArray[np.uint8]]]) -> NDArray[np.u
     return np.concatenate(columns, axis=1)
 
 
-@main.command()
-@click.option("--restorers", default="bundled-distortion,bundled-perceptual", help="names, with commas")
-@click.option("--side", type=click.IntRange(min=1), default=256, help="of the crop, in pixels")
-@click.option("--one", hidden=True, help="measure this one in this process")
-def speed(restorers: str, side: int, one: str | None) -> None:
-    """Seconds and peak memory for a crop, each restorer in a process of its own."""
-    if one is None:
-        for name in restorers.split(","):
-            get_restorer(name)
-        for name in restorers.split(","):
-            command = [sys.executable, __file__, "speed", "--one", name, "--side", str(side)]
-            subprocess.run(command, check=True)
-        return
-    restorer = get_restorer(one, super_resolution="always", threads=available_cores())
+def measure(restorers: str, side: int) -> Iterator[Row]:
+    """Yield the seconds of each restorer for a crop, measured in a process of its own."""
+    for name in restorers.split(","):
+        get_restorer(name)  # a wrong name shows before anything is measured
+    for name in restorers.split(","):
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            yield process.submit(speed_of, name, side).result()
+
+
+def speed_of(name: str, side: int) -> Row:
+    restorer = get_restorer(name, super_resolution="always", threads=available_cores())
     picture = np.random.default_rng(SEED).integers(0, 256, (side, side, 3), dtype=np.uint8)
     crop = (restorer.plan(side), picture, (0, 0, side, side))
     restorer.run([crop])
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        restorer.run([crop])
-        times.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    click.echo(
-        f"# {one}: {min(times):.2f} s for {side} x {side} on {torch.get_num_threads()} threads, {peak:.0f} MiB at most"
-    )
+    taken = min(seconds(lambda: restorer.run([crop])) for _ in range(3))
+    what = f"seconds for {side} x {side} on {available_cores()} cores; {peak_bytes() >> 20} MiB at most"
+    return Row(f"restoration_{name}", taken, what)
+
+
+@main.command()
+@click.option("--restorers", default="bundled-distortion,bundled-perceptual", help="names, with commas")
+@click.option("--side", type=click.IntRange(min=1), default=256, help="of the crop, in pixels")
+def speed(restorers: str, side: int) -> None:
+    """Seconds and peak memory for a crop, each restorer in a process of its own."""
+    show(measure(restorers, side))
 
 
 if __name__ == "__main__":

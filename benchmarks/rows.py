@@ -1,8 +1,11 @@
-"""What benchmarks give: rows of a table."""
+"""What benchmarks measure: rows of a table."""
 
+import importlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,7 +14,7 @@ class Row:
 
     Attributes:
         name: a word.
-        value: how many times as much; or, where there is nothing to compare, how much.
+        value: how many times as much; where nothing is compared, how much.
         what: what is compared, with the absolute figures.
     """
 
@@ -20,7 +23,7 @@ class Row:
     what: str
 
     def __str__(self) -> str:
-        return f"ratio {self.name} {self.value:.3g}  {self.what}"
+        return f"ratio {self.name} {self.value:.4g}  {self.what}"
 
 
 def show(rows: Iterable[Row]) -> None:
@@ -29,8 +32,18 @@ def show(rows: Iterable[Row]) -> None:
         print(row, flush=True)
 
 
+def measured(script: str, options: Mapping[str, Any]) -> tuple[Row, ...]:
+    """Return the rows of a benchmark, such as "crop"; here, since a new process does not find what `__main__` has."""
+    return tuple(importlib.import_module(f"benchmarks.{script}").measure(**options))
+
+
 def seconds(work: Callable[[], object]) -> float:
     """Return the time that a call takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def peak_bytes() -> int:
+    """Return the peak resident memory of this process: not getrusage's, which counts a large parent, too."""
+    return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])

@@ -136,10 +136,8 @@ def seconds(way: Way, x: Tensor, others: tuple[Tensor, ...]) -> float:
 @click.command()
 @click.option("--threads", default=2, show_default=True, help="Threads of PyTorch.")
 @click.option("--repeats", default=30, show_default=True, help="Runs of every way.")
-@click.option("--celeba-dir", hidden=True, help="Ignored: other benchmarks read photos.")
-def main(threads: int, repeats: int, celeba_dir: str | None) -> None:
+def main(threads: int, repeats: int) -> None:
     """Prints `ratio style_<what>_<way>_<side>_<fp32|bf16>`: that way's seconds over ours."""
-    del celeba_dir
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     for (side, (count, maps, size)), dtype in [(s, d) for s in SHAPES.items() for d in (torch.float32, torch.bfloat16)]:

@@ -181,7 +181,6 @@ def measure(formulations: dict[str, Parts], seconds: float, clock: Callable[[], 
 @click.option("--seconds", default=120.0, show_default=True, help="Time in all.")
 @click.option("--threads", default=2, show_default=True, help="Threads of PyTorch.")
 @click.option("--cpu-time", is_flag=True, help="Time of this process on the CPU: other load disturbs it less.")
-@click.option("--celeba-dir", hidden=True, help="Ignored: other benchmarks read photos.")
 def main(
     resolution: int,
     fmap_base: int,
@@ -189,10 +188,8 @@ def main(
     seconds: float,
     threads: int,
     cpu_time: bool,
-    celeba_dir: str | None,
 ) -> None:
     """Prints `ratio style_step_<resolution>_<fp32|bf16>`: plain seconds over ours, and images per second."""
-    del celeba_dir
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     network = replace(CONFIGURATIONS["e"][0], resolution=resolution, latent_size=fmap_max)

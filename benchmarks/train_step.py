@@ -11,9 +11,10 @@ other load on the machine disturbs least, with --median of the medians.
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.rows import Row, show
 from pggan.config.settings import LossConfig, NetworkConfig
 from pggan.model.losses import d_step_terms, g_step_terms
 from pggan.model.networks import Discriminator, Generator, require_gradients, update_ema
@@ -99,7 +101,7 @@ def our_step(config: NetworkConfig, reals: Tensor, dtype: torch.dtype | None) ->
     return step
 
 
-def measure(steps: dict[str, Step], seconds: float) -> dict[str, list[float]]:
+def times_of(steps: dict[str, Step], seconds: float) -> dict[str, list[float]]:
     """Times of every step, run in turn for about `seconds` in all."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
@@ -115,15 +117,10 @@ def measure(steps: dict[str, Step], seconds: float) -> dict[str, list[float]]:
     return times
 
 
-@click.command()
-@click.option("--resolution", type=click.Choice([str(r) for r in RESOLUTIONS]), multiple=True, help="Default: all.")
-@click.option("--seconds", default=30.0, show_default=True, help="Time for each resolution.")
-@click.option("--threads", default=2, show_default=True, help="Threads of PyTorch.")
-@click.option("--median", is_flag=True, help="Ratios of medians instead of fastest steps.")
-@click.option("--celeba-dir", hidden=True, help="Ignored: other benchmarks read photos.")
-def main(resolution: tuple[str, ...], seconds: float, threads: int, median: bool, celeba_dir: str | None) -> None:
-    """Prints `ratio train_step_<resolution>_<fp32|bf16>`: plain seconds over ours."""
-    del celeba_dir
+def measure(
+    resolution: Sequence[str] = (), seconds: float = 30.0, threads: int = 2, median: bool = False, fp32: bool = False
+) -> Iterator[Row]:
+    """Yield the plain formulation's seconds over ours for each resolution; `fp32`: without bf16."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     middle = statistics.median if median else min
@@ -131,17 +128,25 @@ def main(resolution: tuple[str, ...], seconds: float, threads: int, median: bool
         config = NetworkConfig(size, fmap_base=2048, fmap_max=128, latent_size=128)
         count = minibatch_of(size)
         reals = torch.rand(count, 3, size, size) * 2 - 1
-        steps = {
-            "plain": plain_step(config, reals),
-            "fp32": our_step(config, reals, None),
-            "bf16": our_step(config, reals, torch.bfloat16),
-        }
-        seconds_of = {name: middle(times) for name, times in measure(steps, seconds).items()}
-        speeds = ", ".join(f"{name} {count / value:.2f}" for name, value in seconds_of.items())
-        print(f"# {size} x {size}, minibatch {count}, {threads} threads: images per second {speeds}")
-        for name in ("fp32", "bf16"):
-            ratio = seconds_of["plain"] / seconds_of[name]
-            print(f"ratio train_step_{size}_{name} {ratio:.2f}  plain seconds over ours", flush=True)
+        steps = {"plain": plain_step(config, reals), "fp32": our_step(config, reals, None)}
+        if not fp32:
+            steps["bf16"] = our_step(config, reals, torch.bfloat16)
+        taken = {name: middle(times) for name, times in times_of(steps, seconds).items()}
+        plain = taken.pop("plain")
+        for name, ours in taken.items():
+            what = f"{count / ours:.2f} images/s over {count / plain:.2f} of the plain step, minibatch {count}"
+            yield Row(f"train_step_{size}_{name}", plain / ours, what)
+
+
+@click.command()
+@click.option("--resolution", type=click.Choice([str(r) for r in RESOLUTIONS]), multiple=True, help="Default: all.")
+@click.option("--seconds", default=30.0, show_default=True, help="Time for each resolution.")
+@click.option("--threads", default=2, show_default=True, help="Threads of PyTorch.")
+@click.option("--median", is_flag=True, help="Ratios of medians instead of fastest steps.")
+@click.option("--fp32", is_flag=True, help="Leave bf16 out, which is slow on CPUs that emulate it.")
+def main(**options: Any) -> None:
+    """Prints `ratio train_step_<resolution>_<fp32|bf16>`: plain seconds over ours."""
+    show(measure(**options))
 
 
 if __name__ == "__main__":

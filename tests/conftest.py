@@ -76,6 +76,7 @@ SLOW = (
     "tests/pipelines/test_preflight.py",
     "tests/pipelines/test_score_on.py",
     "tests/pipelines/test_shards.py",
+    "tests/test_benchmarks.py::test_progressive_growing",
     "tests/test_examples.py",
     "tests/test_packaging.py",
 )
