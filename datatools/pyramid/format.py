@@ -223,6 +223,8 @@ def open_pyramid(path: Path) -> h5py.File:
     """Open an HDF5 file for reading. Raises DataError for a missing, truncated, foreign or unreadable file."""
     if not path.exists():
         raise DataError(f"{path}: no such file")
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; python -m datatools.h5tool from-folder makes a pyramid of its pictures")
     try:
         file = _open_unlocked_if_need_be(path)
     except OSError as error:

@@ -4,6 +4,7 @@
 `table1-a` ... `table1-h` are the rows of the paper's table 1, `no-growing` its section 6.3 comparison.
 """
 
+import difflib
 from dataclasses import replace
 from typing import Any
 
@@ -172,11 +173,13 @@ _BY_DEVICES = (1, 2, 4, 8)
 def get_preset(name: str, devices: int = 1) -> Preset:
     """Return the preset of that name; `celebahq-v2`: the row of the largest published number of devices <= `devices`.
 
-    DataError for an unknown name, which lists the known ones.
+    Raises DataError for an unknown name; it names the closest one, or lists all.
     """
     name = name.replace("*", "-star")  # the paper's name of the row with minibatch discrimination: e*
     if name not in PRESETS:
-        raise SettingError("preset", f"{name}: unknown; choose one of {', '.join(PRESETS)}")
+        close = difflib.get_close_matches(name, PRESETS, 1)
+        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(PRESETS)}"
+        raise SettingError("preset", f"{name}: unknown; {hint}")
     preset = PRESETS[name]
     if name == "celebahq-v2":
         row = max((count for count in _BY_DEVICES if count <= devices), default=1)

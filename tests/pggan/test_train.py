@@ -307,6 +307,7 @@ def test_schedule_follows_the_number_of_devices_and_stays(h5: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--preset", "faces32"), "--preset faces32: unknown; did you mean faces-32?"),
         (("--preset", "nonsense"), "--preset nonsense: unknown; choose one of celebahq"),
         (("--resolution", 64), "--resolution 64: the file has levels up to 16"),
         (("--labels", "Smile"), "no attribute 'Smile', did you mean 'Smiling'"),

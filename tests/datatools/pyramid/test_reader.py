@@ -265,6 +265,7 @@ def overwrite_tables(path: Path) -> None:
     ("damage", "message"),
     [
         (lambda path: path.unlink(), "no such file"),
+        (lambda path: [path.unlink(), path.mkdir()], "is a folder; .* from-folder makes a pyramid of its pictures"),
         (lambda path: path.write_bytes(b""), "not an HDF5 file"),
         (lambda path: path.write_text("photos"), "not an HDF5 file"),
         (lambda path: os.truncate(path, path.stat().st_size - 1), r"truncated \(\d+ of \d+ bytes are there\)"),
