@@ -1,5 +1,6 @@
 """What Luigi should do when nobody has configured it: local scheduler, honest exit codes, errors in one line."""
 
+import argparse
 import difflib
 import logging
 import multiprocessing
@@ -9,7 +10,7 @@ import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import luigi
 import luigi.interface
@@ -157,6 +158,8 @@ def apply_luigi_defaults() -> None:
         default("scheduler", "worker_disconnect_delay", "inf")
     _take_workers(config)
     vars(luigi.worker)["Worker"] = _CheckingWorker
+    if is_luigi_command():
+        argparse.ArgumentParser.error = _refuse  # type: ignore[assignment, method-assign]
     # Luigi's own warning has two lines, and a place in its code.
     warnings.filterwarnings("ignore", f".* is not consumed by the task '({'|'.join(TASKS)})'")
     logging.getLogger("luigi-interface").addFilter(_ReadableLog())
@@ -165,6 +168,12 @@ def apply_luigi_defaults() -> None:
     except DataError:  # no semaphores, of which Luigi's worker makes a queue for one process, too
         vars(multiprocessing)["Queue"] = _ResultQueue
     end_children_with_parent()
+
+
+def _refuse(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    """End with one line for options that a task does not take, without the usage before it."""
+    task = next((task for task in TASKS if task in sys.argv), TASKS[0])
+    parser.exit(2, f"error: {message}; see luigi --module pipelines {task} --help\n")
 
 
 def _take_workers(config: Any) -> None:

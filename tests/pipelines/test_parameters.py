@@ -55,6 +55,13 @@ def test_the_long_names_of_options_still_work(tiny_tree: Path, tmp_path: Path) -
     assert "error: --count 0: at least 1 is needed" in done.stderr
 
 
+@pytest.mark.parametrize("task", ["BuildCelebAHQ", "BuildFromFolder"])
+def test_options_that_a_task_does_not_take_are_one_line(task: str, tmp_path: Path) -> None:
+    done = luigi(tmp_path, task, "--amount", 4)
+    line = f"error: unrecognized arguments: --amount 4; see luigi --module pipelines {task} --help"
+    assert (done.returncode, done.stderr.splitlines()) == (2, [line])
+
+
 @pytest.mark.parametrize(
     ("config", "words", "line"),
     [
