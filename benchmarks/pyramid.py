@@ -33,7 +33,7 @@ PARTS = 4
 DIFFERENT = 4
 """Images that differ; the others repeat them. What is stored does not depend on it, and they stay in memory."""
 READ_BYTES = 4 << 20
-WRITE_BYTES = 1 << 18  # larger pieces may be slower, see datatools.pyramid.writer
+WRITE_BYTES = 1 << 18  # larger pieces may be slower, see datatools.pyramid.storage
 MEMORY_LIMIT = 500e6
 PEAK = """
 import sys

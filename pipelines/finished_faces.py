@@ -25,7 +25,7 @@ class FinishedFaces:
             if (pyramid.settings.get("face_digest"), pyramid.resolution) != (layout.face_digest, layout.resolution):
                 return
             columns = [pyramid.provenance(name) for name in ("file_name", "face", "source_md5", "landmarks")]
-            self._checksums = pyramid.handles().file[f"{CHECKSUMS}/{level_name(layout.resolution)}"][...]
+            self._checksums = pyramid.table(f"{CHECKSUMS}/{level_name(layout.resolution)}")
         except (DataError, OSError):
             return
         photos, numbers, digests, landmarks = columns

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datatools.files import fsync_path
-from datatools.pyramid.writer import write_at
+from datatools.pyramid.storage import write_at
 
 NO_FACE = -1
 """In place of a checksum: the photo gave no face."""

@@ -94,7 +94,7 @@ class ExportPlan:
     def digest(self) -> str:
         """Return what identifies the plan: parts of another one are of no use."""
         with self.pyramid:
-            rows = self.pyramid.handles().file[f"{CHECKSUMS}/{PROVENANCE}"][...]
+            rows = self.pyramid.table(f"{CHECKSUMS}/{PROVENANCE}")
         options = {**asdict(self.options), "jobs": None}
         content = json.dumps([VERSION, options, self.about, self.facts.names, self.facts.labels], default=str)
         numbers = self.chosen.astype("<i8").tobytes() + rows.tobytes()

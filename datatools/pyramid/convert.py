@@ -22,6 +22,7 @@ from datatools.pyramid.format import (
     open_pyramid,
     provenance_checksums,
     provenance_tables,
+    stored_item,
 )
 from datatools.pyramid.levels import level_resolutions, reduced_levels
 from datatools.pyramid.reader import StoredLevel
@@ -134,7 +135,7 @@ def labels_path(h5: Path) -> Path:
 
 def _stored_levels(file: h5py.File, path: Path) -> dict[int, StoredLevel]:
     """Return the levels by their side, seen to have the right shape and type."""
-    if file.attrs.get("format") == FORMAT_NAME:
+    if stored_item(file.attrs, "format") == FORMAT_NAME:
         raise DataError(f"{path}: is a pyramid already; copy it")
     sides = sorted(int(found[1]) for found in (re.fullmatch(r"data(\d+)x\1", name) for name in file) if found)
     if not sides:

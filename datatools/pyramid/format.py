@@ -3,11 +3,13 @@
 Everything that writes, reads or checks such a file takes its knowledge of the layout from here.
 """
 
+import errno
 import importlib
+import os
 import re
 import shlex
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from datatools.errors import ArrayError, DataError, one_line
+from datatools.files import as_data_error
+from datatools.pyramid.heap import is_endless
 from datatools.pyramid.levels import chosen_levels, level_resolutions
 from datatools.text import counted
 
@@ -221,11 +225,15 @@ def _open_unlocked_if_need_be(path: Path) -> h5py.File:
 
 def open_pyramid(path: Path) -> h5py.File:
     """Open an HDF5 file for reading. Raises DataError for a missing, truncated, foreign or unreadable file."""
-    if not path.exists():
-        raise DataError(f"{path}: no such file")
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; python -m datatools.h5tool from-folder makes a pyramid of its pictures")
+    with as_data_error(path, "read"):
+        if not path.exists():
+            raise DataError(f"{path}: no such file")
+        if path.is_dir():
+            hint = "python -m datatools.h5tool from-folder makes a pyramid of its pictures"
+            raise DataError(f"{path}: is a folder; {hint}")
     try:
+        if is_endless(path):
+            raise DataError(f"{path}: damaged HDF5 file (a global heap)")
         file = _open_unlocked_if_need_be(path)
     except OSError as error:
         if "truncated" in str(error):
@@ -234,10 +242,11 @@ def open_pyramid(path: Path) -> h5py.File:
             raise DataError(f"{path}: the file is truncated{sizes}; copy or build it again") from error
         if isinstance(error, PermissionError):
             raise DataError(f"{path}: no permission to read it") from error
-        reason = "not an HDF5 file" if not h5py.is_hdf5(path) else f"damaged HDF5 file ({one_line(error)})"
-        raise DataError(f"{path}: {reason}") from error
+        if system_reason(error) is None and not h5py.is_hdf5(path):
+            raise DataError(f"{path}: not an HDF5 file") from error
+        raise _unreadable(path, error) from error
     with damage_as_data_error(path):
-        compression = str(file.attrs.get("compression"))
+        compression = str(stored_item(file.attrs, "compression"))
     if compression in WITH_PLUGIN:
         load_plugin(compression, path)
     return file
@@ -245,25 +254,59 @@ def open_pyramid(path: Path) -> h5py.File:
 
 @contextmanager
 def damage_as_data_error(path: Path) -> Iterator[None]:
-    """Turn what h5py raises for overwritten bytes into a DataError of one line."""
+    """Turn what h5py raises for overwritten bytes, and where they cannot be read, into a DataError of one line."""
     try:
         yield
     except (KeyError, OSError, RuntimeError) as error:
-        raise DataError(f"{path}: damaged HDF5 file ({one_line(error)})") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    refused = system_reason(error)
+    return DataError(
+        f"{path}: cannot be read: {refused}" if refused else f"{path}: damaged HDF5 file ({one_line(error)})"
+    )
+
+
+def system_code(error: Exception) -> int | None:
+    """Return the error number of the system in an exception of h5py, which may be in its message alone."""
+    found = re.search(r"errno = (\d+)", str(error))
+    code = error.errno if isinstance(error, OSError) and error.errno else int(found[1]) if found else None
+    return code or None
+
+
+def system_reason(error: Exception) -> str | None:
+    """Return why the system could not read a file; None where the file is damaged."""
+    code = system_code(error)
+    # Damaged bytes lead HDF5 to places that no file has.
+    return None if code in (None, errno.EINVAL, errno.EOVERFLOW, errno.EFBIG) else os.strerror(code)
+
+
+def stored_item(items: Mapping[str, Any], name: str) -> Any:
+    """Return the object or attribute of that name, None where there is none. Raises KeyError where it cannot be read.
+
+    `get` of h5py returns None for that, too.
+    """
+    try:
+        return items[name]
+    except KeyError as error:
+        if system_reason(error) is not None:
+            raise
+        return None
 
 
 def header_problems(file: h5py.File) -> list[str]:
     """Return what is wrong with the root's attributes; where there is something, nothing else can be trusted."""
     attrs = file.attrs
-    if attrs.get("format") != FORMAT_NAME:
+    if stored_item(attrs, "format") != FORMAT_NAME:
         levels = any(re.fullmatch(r"data(\d+)x\1", name) for name in file)
         command = f"python -m datatools.h5tool convert {shlex.quote(file.filename)} NEW.h5"
         hint = "; its levels look like the 2017 layout, which lacks provenance and checksums; " if levels else ""
         hint += f"make a pyramid of it: {command}" if levels else ""
         return [f"not a pyramid of this program: the attribute 'format' is not '{FORMAT_NAME}'{hint}"]
-    if attrs.get("format_version") != FORMAT_VERSION:
+    if (version := stored_item(attrs, "format_version")) != FORMAT_VERSION:
         return [
-            f"format version {attrs.get('format_version')} is not {FORMAT_VERSION}, which this program reads; "
+            f"format version {version} is not {FORMAT_VERSION}, which this program reads; "
             "use the version of datatools that wrote it, or build the file again"
         ]
     missing = [name for name in ("count", "resolution", "min_level", "compression") if name not in attrs]
@@ -282,7 +325,7 @@ def structure_problems(file: h5py.File) -> list[str]:
     problems = header_problems(file)
     if problems:
         return problems
-    if not file.attrs.get("complete"):
+    if not stored_item(file.attrs, "complete"):
         problems.append("the completeness mark is missing: whatever wrote the file did not finish; build it again")
     count = int(file.attrs["count"])
     resolutions = stored_levels(file)
@@ -300,9 +343,10 @@ def structure_problems(file: h5py.File) -> list[str]:
         name = f"{PROVENANCE}/{column.name}"
         if name in file or column.name not in OPTIONAL:
             problems += _table_problems(file, name, (count, *column.shape), column.kind)
-    flags = file.get(f"{PROVENANCE}/{ATTRIBUTES}")
+    flags = stored_item(file, f"{PROVENANCE}/{ATTRIBUTES}")
     if flags is not None:
-        names = flags.attrs.get("names", ())
+        names = stored_item(flags.attrs, "names")
+        names = () if names is None else names
         problems += _table_problems(file, f"{PROVENANCE}/{ATTRIBUTES}", (count, len(names)), "|i1")
     return problems
 
@@ -315,7 +359,7 @@ def _span(resolutions: tuple[int, ...]) -> str:
 
 
 def _table_problems(file: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> list[str]:
-    table = file.get(name)
+    table = stored_item(file, name)
     if not isinstance(table, h5py.Dataset):
         return [f"{name} is missing"]
     if len(table.shape or ()) != len(shape) or table.shape[1:] != shape[1:]:

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from datatools.pyramid.format import (
 )
 from datatools.pyramid.joined import PartTables, joined_path
 from datatools.pyramid.reader import OpenFile, Pyramid
+from datatools.pyramid.storage import write_at
 from datatools.pyramid.writer import (
     FileLayout,
     Setting,
@@ -30,7 +31,6 @@ from datatools.pyramid.writer import (
     created,
     new_file,
     start_writeback,
-    write_at,
 )
 
 COPY_BYTES = 32 << 20
@@ -65,10 +65,11 @@ def join(
         raise DataError(f"{out}: nothing to join")
     paths, out, progress = [Path(part) for part in parts], Path(out), progress or no_progress
     images = images_path(out, paths)
-    if free_parts and not images.exists():
-        for path in paths:
-            joined_path(path).unlink(missing_ok=True)
-    pyramids = [None if free_parts and joined_path(path).exists() else Pyramid(path) for path in paths]
+    with as_data_error(out):
+        if free_parts and not images.exists():
+            for path in paths:
+                joined_path(path).unlink(missing_ok=True)
+        pyramids = [None if free_parts and joined_path(path).exists() else Pyramid(path) for path in paths]
     tables = [
         PartTables.read(joined_path(path)) if pyramid is None else PartTables.of(pyramid)
         for path, pyramid in zip(paths, pyramids, strict=True)
@@ -132,15 +133,13 @@ def _resumed_file(
     the file of images has for them. What HDF5 had not yet written when the process was killed is never needed.
     """
     holes = partial_path(out)
-    with as_data_error(images):
+    with as_data_error(out):
         descriptor = os.open(images, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        with as_data_error(images):
+        try:
             fsync_path(out.parent)
-        with created(holes, out, layout, settings) as target:
-            target.image_descriptor = descriptor
-            yield target
-        with target.as_data_error():
+            with created(holes, out, layout, settings) as target:
+                target.image_descriptor = descriptor
+                yield target
             size = holes.stat().st_size
             with holes.open("rb") as source:
                 for begin, end in target.tables(size):
@@ -149,9 +148,10 @@ def _resumed_file(
             os.fsync(descriptor)
             os.replace(images, out)
             fsync_path(out.parent)
-    finally:
-        os.close(descriptor)
-        holes.unlink(missing_ok=True)
+        finally:
+            with suppress(OSError):
+                holes.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 def _finish(
@@ -203,7 +203,6 @@ def copy_chunk(target: UnfinishedFile, source: OpenFile, resolution: int, index:
     """Take an image's chunk over without decompressing it; compressing alike is what costs most otherwise."""
     filters_skipped, chunk = source.levels[resolution].dataset.id.read_direct_chunk((index, 0, 0, 0))
     with target.as_data_error():
-        target.reserve(len(chunk))
         target.levels[resolution].id.write_direct_chunk((target.done, 0, 0, 0), chunk, filters_skipped)
 
 

@@ -13,7 +13,6 @@ from datatools.pyramid.format import (
     CHECKSUMS,
     OPTIONAL,
     PROVENANCE,
-    damage_as_data_error,
     default_table,
     level_name,
     provenance_checksums,
@@ -46,12 +45,11 @@ class PartTables:
     @classmethod
     def of(cls, part: Pyramid) -> "PartTables":
         """Return the tables of a pyramid file. Raises DataError for damaged ones."""
-        with part, damage_as_data_error(part.path):
-            file = part.handles().file
+        with part:
             return cls(
-                {r: file[f"{CHECKSUMS}/{level_name(r)}"][...] for r in part.levels},
-                {name: _plain(file[f"{PROVENANCE}/{name}"][...]) for name in part.provenance_names},
-                file[f"{CHECKSUMS}/{PROVENANCE}"][...],
+                {r: part.table(f"{CHECKSUMS}/{level_name(r)}") for r in part.levels},
+                {name: _plain(part.table(f"{PROVENANCE}/{name}")) for name in part.provenance_names},
+                part.table(f"{CHECKSUMS}/{PROVENANCE}"),
                 part.attribute_names,
             )
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from datatools.errors import DataError
+from datatools.errors import DataError, one_line
 from datatools.pyramid.format import (
     ATTRIBUTES,
     CHECKSUMS,
@@ -25,8 +25,10 @@ from datatools.pyramid.format import (
     level_name,
     level_shape,
     open_pyramid,
+    stored_item,
     stored_levels,
     structure_problems,
+    system_reason,
 )
 
 MAX_READ = 1 << 30  # Linux transfers less than 2 GiB in one call
@@ -57,8 +59,8 @@ class StoredLevel:
                 # its global lock, and does not move a file position, so threads do not disturb each other.
                 self._read_bytes(out.data.cast("B"), self.offset + start * self.image_bytes)
         except OSError as error:
-            last = start + len(out) - 1
-            raise DataError(f"{self.name}: images {start} to {last} cannot be read ({error})") from error
+            last, why = start + len(out) - 1, system_reason(error) or one_line(error)
+            raise DataError(f"{self.name}: images {start} to {last} cannot be read ({why})") from error
 
     def _read_bytes(self, buffer: memoryview, position: int) -> None:
         while buffer:
@@ -178,7 +180,7 @@ class Pyramid:
             self.compression = str(file.attrs["compression"])
             self.levels = stored_levels(file)
             self.settings = {name: _plain(value) for name, value in sorted(file[SETTINGS].attrs.items())}
-            flags = file.get(f"{PROVENANCE}/{ATTRIBUTES}")
+            flags = stored_item(file, f"{PROVENANCE}/{ATTRIBUTES}")
             names = () if flags is None else flags.attrs["names"]
             self.optional_columns = tuple(name for name in OPTIONAL if f"{PROVENANCE}/{name}" in file)
             self.attribute_names = tuple(name.decode("utf-8") for name in names)
@@ -220,9 +222,7 @@ class Pyramid:
             return default_table(OPTIONAL[name], len(self))
         if name not in self.provenance_names:
             raise DataError(_unknown(f"{self.path}: no provenance column", name, self.provenance_names))
-        file = self.handles().file
-        with damage_as_data_error(self.path):
-            values = file[f"{PROVENANCE}/{name}"][...]
+        values = self.table(f"{PROVENANCE}/{name}")
         return np.char.decode(values, "utf-8", "surrogateescape") if values.dtype.kind == "S" else values
 
     def attribute(self, name: str) -> NDArray[np.int8]:
@@ -236,9 +236,7 @@ class Pyramid:
 
         They are made from the checksums in the file: a file that was changed since is damaged, which `verify` finds.
         """
-        level = self[resolution]
-        with damage_as_data_error(self.path):
-            checksums = self.handles().file[f"{CHECKSUMS}/{level_name(level.resolution)}"][...]
+        checksums = self.table(f"{CHECKSUMS}/{level_name(self[resolution].resolution)}")
         return hashlib.sha256(checksums.tobytes() + extra).hexdigest()
 
     def close(self) -> None:
@@ -256,6 +254,12 @@ class Pyramid:
 
     def __setstate__(self, state: dict[str, Path]) -> None:
         self.__init__(state["path"])  # type: ignore[misc]
+
+    def table(self, name: str) -> NDArray:
+        """Return a table as it is stored, by its name in the file. Raises DataError where it is damaged or missing."""
+        with damage_as_data_error(self.path):
+            values: NDArray = self.handles().file[name][...]
+        return values
 
     def handles(self) -> OpenFile:
         """Return the file as this process has it open, for the modules of this package."""

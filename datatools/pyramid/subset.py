@@ -103,7 +103,7 @@ def write_subset(
     with pyramid, new_file(out, FileLayout(len(rows), pyramid.levels, compression), settings) as target:
         source = pyramid.handles()
         for resolution, checksums in target.checksums.items():
-            checksums[:] = source.file[f"{CHECKSUMS}/{level_name(resolution)}"][...][rows]
+            checksums[:] = pyramid.table(f"{CHECKSUMS}/{level_name(resolution)}")[rows]
         for index in rows.tolist():
             for resolution in pyramid.levels:
                 if compression == pyramid.compression != "none" and images_per_chunk(resolution) == 1:
@@ -112,9 +112,9 @@ def write_subset(
                     target.write(resolution, target.done, pyramid[resolution][index])
             target.done += 1
             (progress or no_progress)(1)
-        columns = {name: source.file[f"{PROVENANCE}/{name}"][...][rows] for name in pyramid.provenance_names}
+        columns = {name: pyramid.table(f"{PROVENANCE}/{name}")[rows] for name in pyramid.provenance_names}
         tables = {name: _shortened(values) for name, values in columns.items()}
-        checksums = source.file[f"{CHECKSUMS}/{PROVENANCE}"][...][rows]
+        checksums = pyramid.table(f"{CHECKSUMS}/{PROVENANCE}")[rows]
         target.finish(tables, pyramid.attribute_names, checksums)
     if labels is not None:
         with atomic_path(labels_path(out)) as temporary, temporary.open("wb") as stream:

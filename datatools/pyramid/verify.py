@@ -25,6 +25,7 @@ from datatools.pyramid.format import (
     no_progress,
     open_pyramid,
     provenance_checksums,
+    stored_item,
     stored_levels,
     structure_problems,
 )
@@ -88,12 +89,12 @@ def _content_problems(file: h5py.File, progress: Callable[[int], object]) -> lis
 
 
 def _is_sound_level(file: h5py.File, resolution: int, count: int) -> bool:
-    level = file.get(level_name(resolution))
+    level = stored_item(file, level_name(resolution))
     return isinstance(level, h5py.Dataset) and level.shape == level_shape(count, resolution) and level.dtype == np.uint8
 
 
 def _checksum_table(file: h5py.File, name: str, count: int) -> NDArray[np.uint32] | None:
-    table = file.get(f"{CHECKSUMS}/{name}")
+    table = stored_item(file, f"{CHECKSUMS}/{name}")
     return table[...] if isinstance(table, h5py.Dataset) and table.shape == (count,) else None
 
 

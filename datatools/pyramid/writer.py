@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from datatools import __version__
 from datatools.errors import ArrayError, DataError, one_line
-from datatools.files import atomic_path
+from datatools.files import as_data_error, atomic_path
 from datatools.parallel import meanwhile
 from datatools.pyramid.format import (
     ATTRIBUTES,
@@ -37,15 +36,15 @@ from datatools.pyramid.format import (
     level_shape,
     provenance_checksums,
     provenance_tables,
+    system_code,
 )
 from datatools.pyramid.levels import Scratch, chosen_levels, level_resolutions, reduced_levels, top_level
+from datatools.pyramid.storage import Storage, write_at
 from datatools.text import counted
 
 Setting = str | int | float
 LEVEL_ALIGNMENT = 1 << 20
-RESERVE_BYTES = 1 << 20
 THREAD_BYTES = 1 << 19  # of a top level that is stored while the others are computed
-WRITE_BYTES = 1 << 18  # at once: for more, Linux takes huge pages, which a virtual machine may first have to get
 WRITEBACK_BYTES = 8 << 20
 MAX_SETTING_BYTES = 60_000  # HDF5 keeps an attribute in its object's header, which holds 64 KiB
 
@@ -139,8 +138,10 @@ class PyramidWriter:
 class UnfinishedFile:
     """A pyramid under its temporary name, being filled: images level by level, then everything else at once."""
 
-    def __init__(self, file: h5py.File, path: Path, layout: FileLayout, settings: Mapping[str, Setting]) -> None:
-        self.file, self.path, self.layout = file, path, layout
+    def __init__(
+        self, file: h5py.File, storage: Storage, path: Path, layout: FileLayout, settings: Mapping[str, Setting]
+    ) -> None:
+        self.file, self.storage, self.path, self.layout = file, storage, path, layout
         file.attrs["format"] = FORMAT_NAME
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["datatools_version"] = __version__
@@ -155,21 +156,15 @@ class UnfinishedFile:
         for name in sorted(settings):
             kept.attrs[name] = settings[name]
         self.done = 0  # images that are there in every level
-        self._reserved = 0
         self.levels: dict[int, h5py.Dataset] = {}
         self._offsets: dict[int, int] = {}  # of uncompressed levels that have images
-        self.reserve(0)
         self.checksums = {r: np.zeros(layout.count, dtype=np.uint32) for r in layout.resolutions}
         self.levels |= {r: self._create_level(r) for r in layout.resolutions}
         self._offsets |= {r: d.id.get_offset() for r, d in self.levels.items() if layout.count and d.chunks is None}
-        self.image_descriptor = self.descriptor
+        self.image_descriptor = storage.fileno()
         """Where images of uncompressed levels are written, at the offsets of `levels`."""
         self._waiting: dict[int, int] = {}  # where the images begin whose way to the disk was not begun
         self._pending: dict[int, list[NDArray[np.uint8]]] = {r: [] for r in layout.resolutions}
-
-    @property
-    def descriptor(self) -> int:
-        return self.file.id.get_vfd_handle()
 
     def image_offset(self, resolution: int, index: int) -> int:
         """Return where an image of an uncompressed level begins."""
@@ -225,25 +220,8 @@ class UnfinishedFile:
             pending = self._pending[resolution]
             pending.append(image)
             if len(pending) == level.chunks[0] or index == self.layout.count - 1:
-                self.reserve(len(pending) * image.nbytes)
                 level[index + 1 - len(pending) : index + 1] = np.stack(pending)
                 pending.clear()
-
-    def reserve(self, size: int) -> None:
-        """Claim room on the disk for `size` more bytes that HDF5 will write, and for its own tables.
-
-        After a failed write HDF5 can neither close the file nor, at times, let the process end without a crash. So the
-        failure has to come before, from here.
-        """
-        needed = self.file.id.get_filesize() + size + RESERVE_BYTES
-        if needed > self._reserved and hasattr(os, "posix_fallocate"):
-            end = needed + RESERVE_BYTES
-            written_by_hdf5 = self.tables(end) if self.layout.compression == "none" else [(0, end)]
-            for begin, until in written_by_hdf5:
-                if until > self._reserved:
-                    first = max(begin, self._reserved)
-                    os.posix_fallocate(self.descriptor, first, until - first)
-            self._reserved = end
 
     def finish(
         self, tables: Mapping[str, NDArray], attribute_names: Sequence[str], row_checksums: NDArray[np.uint32]
@@ -253,19 +231,15 @@ class UnfinishedFile:
             appended = f"{self.done:,} {'was' if self.done == 1 else 'were'} appended"
             raise DataError(f"{self.path}: announced for {counted(self.layout.count, 'face')}, {appended}")
         with self.as_data_error():
-            everything = (*self.checksums.values(), row_checksums, *tables.values())
-            self.reserve(sum(values.nbytes for values in everything))
             for resolution, values in self.checksums.items():
                 self.file.create_dataset(f"{CHECKSUMS}/{level_name(resolution)}", data=values)
             self.file.create_dataset(f"{CHECKSUMS}/{PROVENANCE}", data=row_checksums)
             for name, values in tables.items():
                 text = h5py.string_dtype("utf-8", values.dtype.itemsize) if values.dtype.kind == "S" else values.dtype
-                self.file.create_dataset(f"{PROVENANCE}/{name}", data=values.astype(text))
-            if attribute_names:
-                names = np.array([name.encode("utf-8") for name in attribute_names])
-                self.file[f"{PROVENANCE}/{ATTRIBUTES}"].attrs["names"] = names
+                column = self.file.create_dataset(f"{PROVENANCE}/{name}", data=values.astype(text))
+                if name == ATTRIBUTES:
+                    column.attrs["names"] = np.array([name.encode("utf-8") for name in attribute_names])
             self.file.flush()
-            os.ftruncate(self.descriptor, self.file.id.get_filesize())  # what was reserved and not needed
             self.file.attrs["complete"] = np.uint8(1)
             self.file.close()
 
@@ -274,10 +248,10 @@ class UnfinishedFile:
         """Turn a failure of the file system inside the block into a DataError."""
         try:
             yield
+            self.storage.check()
         except (OSError, RuntimeError) as error:
-            raise _write_error(
-                self.path, error, f" after {self.done} of {counted(self.layout.count, 'image')}"
-            ) from error
+            done = f" after {self.done} of {counted(self.layout.count, 'image')}"
+            raise _write_error(self.path, self.storage.error or error, done) from error
 
 
 @contextmanager
@@ -317,44 +291,44 @@ def created(
             raise DataError(f"{path}: the setting {name!r} is longer than {MAX_SETTING_BYTES} bytes")
     raised_inside: BaseException | None = None
     try:
-        # Format 1.8 is what every HDF5 library since 2008 reads, and nothing in it depends on the time of day.
-        # Uncompressed levels start at a multiple of 1 MiB where the operating system can keep, and copy, the images
-        # in large pieces; this makes reading up to twice as fast.
-        alignment = LEVEL_ALIGNMENT if layout.compression == "none" else 1
-        file = h5py.File(
-            temporary,
-            "w",
-            libver=("v108", "v108"),
-            alignment_threshold=LEVEL_ALIGNMENT,
-            alignment_interval=alignment,
-        )
-        try:
-            unfinished = UnfinishedFile(file, path, layout, settings)
+        with Storage(temporary) as storage, _new_hdf5(storage, layout.compression) as file:
             try:
-                yield unfinished
-            except BaseException as error:
-                raised_inside = error
+                unfinished = UnfinishedFile(file, storage, path, layout, settings)
+                storage.check()
+                try:
+                    yield unfinished
+                except BaseException as error:
+                    raised_inside = error
+                    raise
+            except BaseException:
+                storage.discard()  # closing would flush
                 raise
-        except BaseException:
-            # Closing flushes, which fails once more on a full disk, and a file that is not closed keeps its
-            # blocks until the process ends: cutting it makes room first.
-            with suppress(OSError):
-                os.truncate(temporary, 0)
-            with suppress(Exception):
-                file.close()
-            raise
     except (OSError, RuntimeError) as error:
         if error is raised_inside:
             raise
         raise _write_error(path, error) from error
 
 
+def _new_hdf5(storage: Storage, compression: str) -> h5py.File:
+    # Format 1.8 is what every HDF5 library since 2008 reads, and nothing in it depends on the time of day. Uncompressed
+    # levels start at a multiple of 1 MiB where the operating system can keep, and copy, the images in large pieces;
+    # this makes reading up to twice as fast.
+    return h5py.File(
+        storage,
+        "w",
+        libver=("v108", "v108"),
+        alignment_threshold=LEVEL_ALIGNMENT,
+        alignment_interval=LEVEL_ALIGNMENT if compression == "none" else 1,
+    )
+
+
 def check_free_space(path: Path, needed: int) -> None:
     """Raise DataError where the disk is too small, before an hour of work rather than after it."""
     folder = path.absolute().parent
-    if not folder.is_dir():
-        raise DataError(f"{path}: the folder {folder} does not exist")
-    free = shutil.disk_usage(folder).free
+    with as_data_error(path):
+        if not folder.is_dir():
+            raise DataError(f"{path}: the folder {folder} does not exist")
+        free = shutil.disk_usage(folder).free
     if free < needed:
         raise DataError(
             f"{path}: the disk is too full: {needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free in {folder}; "
@@ -363,23 +337,11 @@ def check_free_space(path: Path, needed: int) -> None:
 
 
 def _write_error(path: Path, error: OSError | RuntimeError, when: str = "") -> DataError:
-    code = error.errno if isinstance(error, OSError) else None
-    if code is None:  # HDF5 may hide the number in its message
-        found = re.search(r"errno = (\d+)", str(error))
-        code = int(found[1]) if found else None
+    code = system_code(error)
     reason = os.strerror(code) if code else one_line(error)
     if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         reason += "; free some space or choose another folder"
     return DataError(f"{path}: cannot be written{when}: {reason}")
-
-
-def write_at(descriptor: int, data: bytes | memoryview, position: int) -> None:
-    """Write all of `data` at an offset of an open file."""
-    rest = memoryview(data)
-    while rest:
-        written = os.pwrite(descriptor, rest[:WRITE_BYTES], position)
-        rest = rest[written:]
-        position += written
 
 
 def start_writeback(descriptor: int, begin: int, end: int) -> None:
