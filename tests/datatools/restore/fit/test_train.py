@@ -109,7 +109,7 @@ def test_the_commands_mistakes(call: Any, tmp_path: Path) -> None:
     assert "is not available" in line_of(call("--device", "cuda:99"))
     assert "pixels wide and high" in line_of(call("--patch", 512))
     assert "is not in the range" in line_of(call("--steps", 0))
-    assert "'--learning-rate': nan is not a finite number" in line_of(call("--learning-rate", "nan"))
+    assert "--learning-rate: nan is not a finite number" in line_of(call("--learning-rate", "nan"))
     assert "is not in the range" in line_of(call("--seed", 2**32))
     assert "--keep-size *.gif matches no photo" in line_of(call("--keep-size", "*.gif"))
     (tmp_path / "curve.safetensors.png").mkdir()
