@@ -75,6 +75,7 @@ SLOW = (
     "tests/pipelines/test_landmark_check.py::test_mistakes",
     "tests/pipelines/test_parameters.py",
     "tests/pipelines/test_preflight.py",
+    "tests/pipelines/test_scale_benchmark.py",
     "tests/pipelines/test_score_on.py",
     "tests/pipelines/test_shards.py",
     "tests/test_benchmarks.py::test_progressive_growing",
