@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pytest
 from datatools.images import save_png
 from tests.support.builds import command, datasets, file_names, make_photos, make_tree
 from tests.support.exports import read_tree
-from tests.support.failing_storage import CODES, FOR_EVER, Commands, Fault, failing_storage, find_compiler
+from tests.support.failing_storage import CODES, FOR_EVER, Commands, Ended, Fault, failing_storage, find_compiler
 from tests.support.pggan_runs import write_pyramid
 from tests.support.pyramid_samples import face, write
 from tests.support.tries import Tries
@@ -137,51 +138,88 @@ def results(folder: Path) -> Any:
     return {name: data for name, data in found.items() if not any(part in name for part in logs)}
 
 
+class Trial:
+    """Work done without a fault, and then again and again in new folders."""
+
+    def __init__(self, name: str, running: Callable[[str], Commands], inputs: Path, folder: Path) -> None:
+        self.work, self._inputs, self._parent = WORKS[name], inputs, folder
+        self._commands = running(self.work.imports)
+        self.random = np.random.default_rng(4)
+        first = self.new_folder("undisturbed")
+        self.undisturbed = self.run(first)
+        assert self.undisturbed.returncode == 0, self.undisturbed.error
+        self.expected = results(first)
+
+    def new_folder(self, name: str) -> Path:
+        folder = self._parent / name
+        folder.mkdir()
+        for item in self.work.inputs:
+            (shutil.copytree if (self._inputs / item).is_dir() else shutil.copy)(self._inputs / item, folder / item)
+        return folder
+
+    def run(self, folder: Path, first: int = FOR_EVER, times: int = 1, code: int = 0) -> Ended:
+        words = self.work.words.replace("{}", str(folder)).split()
+        words = words or command(folder / "tree", folder / "out", "--count", 4)[1:]
+        return self._commands.run(self.work.code, words, Fault(folder, first, times, code))
+
+    def any_call(self) -> int:
+        return int(self.random.integers(1, self.undisturbed.seen + 1))
+
+    def check_again(self, folder: Path, fault: object) -> None:
+        """Run the same command, unless the result is there; it must be the same."""
+        found = results(folder)
+        if isinstance(self.expected, dict) and self.expected.items() <= found.items():
+            return  # whole, but for unfinished work that could not be removed
+        again = self.run(folder)
+        assert again.returncode == 0, (fault, again.error[-3000:])
+        assert results(folder) == self.expected, fault
+
+
 @pytest.mark.parametrize("name", WORKS)
 def test_storage_that_fails(
     name: str, running: Callable[[str], Commands], inputs: Path, tmp_path: Path, tries: Tries
 ) -> None:
     """A call fails, once or from then on; then the same command works."""
-    work, random = WORKS[name], np.random.default_rng(4)
-    commands = running(work.imports)
-
-    def new_folder(name: str) -> tuple[Path, list[str]]:
-        folder = tmp_path / name
-        folder.mkdir()
-        for item in work.inputs:
-            (shutil.copytree if (inputs / item).is_dir() else shutil.copy)(inputs / item, folder / item)
-        words = work.words.replace("{}", str(folder)).split()
-        return folder, words or command(folder / "tree", folder / "out", "--count", 4)[1:]
-
-    folder, words = new_folder("undisturbed")
-    undisturbed = commands.run(work.code, words, Fault(folder, FOR_EVER))
-    assert undisturbed.returncode == 0, undisturbed.error
-    expected, calls = results(folder), undisturbed.seen
-    count, ended = tries.count(2, work.many), 0
+    trial = Trial(name, running, inputs, tmp_path)
+    count, ended = tries.count(2, trial.work.many), 0
     for attempt in range(count):
-        folder, words = new_folder(str(attempt))
-        code, times = int(random.choice(CODES)), int(random.choice([1, FOR_EVER]))
-        fault = Fault(folder, int(random.integers(1, calls + 1)), times, code)
-        done = commands.run(work.code, words, fault)
-        assert done.returncode >= 0, (fault, done.error[-3000:])
-        assert "Traceback" not in done.error, (fault, done.error[-3000:])
-        assert "Exception ignored" not in done.error, (fault, done.error[-3000:])
+        folder = trial.new_folder(str(attempt))
+        code, times = int(trial.random.choice(CODES)), int(trial.random.choice([1, FOR_EVER]))
+        first = trial.any_call()
+        done = trial.run(folder, first, times, code)
+        fault = (first, times, code, done.returncode, done.error[-3000:])
+        assert done.returncode >= 0, fault
+        assert "Traceback" not in done.error, fault
+        assert "Exception ignored" not in done.error, fault
         if done.returncode:
             ended += 1
-            assert os.strerror(code) in done.output + done.error, (fault, done.error[-3000:])
-            assert work.code == BUILD or len(done.error.splitlines()) == 1, (fault, done.error[-3000:])
+            assert os.strerror(code) in done.output + done.error, fault
+            assert trial.work.code == BUILD or len(done.error.splitlines()) == 1, fault
+            trial.check_again(folder, fault)
         else:
-            assert results(folder) == expected, fault
-            if work.code == LIBRARY:
-                assert done.output == undisturbed.output
-        found = results(folder)
-        if done.returncode and not (isinstance(expected, dict) and expected.items() <= found.items()):
-            again = commands.run(work.code, words, Fault(folder, FOR_EVER))
-            assert again.returncode == 0, (fault, again.error[-3000:])
-            assert results(folder) == expected, fault
+            assert results(folder) == trial.expected, fault
+            assert trial.work.code != LIBRARY or done.output == trial.undisturbed.output, fault
         shutil.rmtree(folder)
     tries.record(
         f"a call of the system fails, once or from then on: {name}",
         count,
         f"{ended} ended in a line, {count - ended} finished; the same bytes in the end",
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("name", [name for name, work in WORKS.items() if work.code in (LIBRARY, TOOL)])
+def test_signals_at_any_call(
+    name: str, number: signal.Signals, running: Callable[[str], Commands], inputs: Path, tmp_path: Path, tries: Tries
+) -> None:
+    trial = Trial(name, running, inputs, tmp_path)
+    count = tries.count(1, trial.work.many // 2)
+    for attempt in range(count):
+        folder, first = trial.new_folder(str(attempt)), trial.any_call()
+        done = trial.run(folder, first, 1, -number)
+        fault = (first, done.returncode, done.error[-3000:])
+        assert done.returncode == -number, fault
+        assert "Traceback" not in done.error, fault
+        trial.check_again(folder, fault)
+        shutil.rmtree(folder)
+    tries.record(f"{number.name} at a random call of the system: {name}", count, "the same bytes in the end")

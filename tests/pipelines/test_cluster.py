@@ -1,5 +1,6 @@
 """Several `luigi` processes, as on several machines, make one build: luigid hands the tasks out."""
 
+import json
 import os
 import signal
 import socket
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.luigi_setup import RETURN_CODES
 from tests.support.builds import HANGS, build, command, datasets, environment, file_names, make_photos, make_tree, run
+from tests.support.tries import FULL, Tries
 
 OPTIONS = ("--selection", "all", "--shard-size", 1)
 
@@ -57,10 +60,31 @@ def of_cluster(tree: Path, out: Path, url: str, *options: object) -> list[str]:
     return [*words, "--scheduler-url", url]
 
 
-def start(tree: Path, out: Path, url: str, *options: object) -> subprocess.Popen[str]:
+WAITING = """
+import sys, time
+from pathlib import Path
+import luigi.cmdline
+from pipelines import photo_work
+
+begun, ready = map(Path, sys.argv[1:3])
+read_photo = photo_work.read_photo
+
+def wait_and_read(path):
+    begun.touch()
+    while not ready.exists():
+        time.sleep(0.05)
+    return read_photo(path)
+
+photo_work.read_photo = wait_and_read
+luigi.cmdline.luigi_run(sys.argv[3:])
+"""
+"""`luigi` that waits at its first photo: for a file, having written one."""
+
+
+def start(words: list[str]) -> subprocess.Popen[str]:
     """A worker in a process group of its own, in a folder whose luigi.cfg has the local scheduler."""
     return subprocess.Popen(
-        of_cluster(tree, out, url, *options),
+        words,
         cwd=Path(__file__).parents[2],
         env=environment(),
         stdout=subprocess.PIPE,
@@ -70,14 +94,28 @@ def start(tree: Path, out: Path, url: str, *options: object) -> subprocess.Popen
     )
 
 
+def start_in_a_task(words: list[str], folder: Path) -> subprocess.Popen[str]:
+    """A worker that is in a task when this returns, and stays there until the file `ready` is in the folder."""
+    folder.mkdir()
+    begun, ready = folder / "begun", folder / "ready"
+    worker = start([sys.executable, "-c", WAITING, str(begun), str(ready), *words[1:]])
+    while not begun.exists():
+        assert worker.poll() is None
+        time.sleep(0.05)
+    return worker
+
+
+def until_at_work(worker: subprocess.Popen[str]) -> None:
+    assert worker.stderr is not None
+    assert any(line.rstrip().endswith(" running") for line in worker.stderr)
+
+
 def test_workers_of_which_one_is_killed(scheduler: str, tmp_path: Path) -> None:
     tree, out = make_tree(tmp_path / "tree", make_photos()), tmp_path / "out"
     build(tree, tmp_path / "alone", *OPTIONS)
-    workers = [start(tree, out, scheduler) for _ in range(3)]
-    for worker in workers:  # all of them are at work when one is killed in a task
-        assert worker.stderr is not None
-        assert any(line.rstrip().endswith(" running") for line in worker.stderr)
-    os.killpg(workers[0].pid, signal.SIGKILL)
+    words = of_cluster(tree, out, scheduler)
+    workers = [start_in_a_task(words, tmp_path / "waiting"), start(words), start(words)]
+    until_at_work(workers[1])
     refused = run(tree, out, *OPTIONS)  # with a scheduler of its own
     assert refused.returncode == 1
     assert f"error: another build is running in {out}; wait for it or choose another folder" in refused.stderr
@@ -92,6 +130,7 @@ def test_workers_of_which_one_is_killed(scheduler: str, tmp_path: Path) -> None:
             timeout=HANGS,
         )
     assert "error: another build, with other settings or a scheduler of its own, is running in" in other.value.stderr
+    os.killpg(workers[0].pid, signal.SIGKILL)
     while any(worker.poll() is None for worker in workers[1:]):
         assert _answers(f"{scheduler}/api/graph")  # for which luigid looks for dead workers, else once a minute
         time.sleep(0.5)
@@ -104,3 +143,39 @@ def test_workers_of_which_one_is_killed(scheduler: str, tmp_path: Path) -> None:
         assert sum(log.count(f"{once} running") for log in logs) == 1
     assert datasets(out / "celebahq.h5") == datasets(tmp_path / "alone" / "celebahq.h5")
     assert file_names(out) == file_names(tmp_path / "alone")
+
+
+def workers_of(url: str) -> int:
+    """Return how many workers luigid believes to be alive; it looks for dead ones when it is asked."""
+    with urllib.request.urlopen(f"{url}/api/worker_list", timeout=HANGS) as answer:
+        return len(json.load(answer)["response"])
+
+
+@pytest.mark.skipif(not FULL, reason="waits until luigid gives a worker up: `make faults` tries it")
+def test_a_worker_that_stands_still_and_comes_back(scheduler: str, tmp_path: Path, tries: Tries) -> None:
+    tree = make_tree(tmp_path / "tree", make_photos())
+    build(tree, tmp_path / "alone", *OPTIONS)
+    count = tries.count(1, 3)
+    for attempt in range(count):
+        out = tmp_path / f"out{attempt}"
+        words, waiting = of_cluster(tree, out, scheduler), tmp_path / f"waiting{attempt}"
+        workers = [start_in_a_task(words, waiting), start(words)]
+        until_at_work(workers[1])
+        os.killpg(workers[0].pid, signal.SIGSTOP)
+        while workers_of(scheduler) > 1:
+            time.sleep(0.5)
+        (waiting / "ready").touch()
+        os.killpg(workers[0].pid, signal.SIGCONT)
+        logs = []
+        for worker in workers:
+            _, log = worker.communicate(timeout=HANGS)
+            logs.append(log)
+            assert "Traceback" not in log
+        assert workers[0].returncode in (0, int(RETURN_CODES["not_run"])), logs[0]  # luigid has nothing for it any more
+        assert workers[1].returncode == 0, logs[1]
+        for once in ("Join", "Verify", "Report"):
+            assert sum(log.count(f"{once} running") for log in logs) == 1
+        assert datasets(out / "celebahq.h5") == datasets(tmp_path / "alone" / "celebahq.h5")
+        assert file_names(out) == file_names(tmp_path / "alone")
+    outcome = "its task was done once; the same bytes in the end"
+    tries.record("a machine of a luigid cluster that stands still, is given up and comes back", count, outcome)

@@ -2,12 +2,14 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -16,19 +18,20 @@ from datatools.errors import DataError
 from pipelines.cluster import CHUNK, Cluster
 from pipelines.photo_files import read_photo
 from tests.support.builds import build, datasets, environment, file_names, run
+from tests.support.tries import FULL, Tries
 
 pytest.importorskip("distributed", reason="distributed is not installed")
 
 
 @contextmanager
-def running(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+def running(folder: Path, workers: int, **extra: object) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """A scheduler, by its address, and workers that are not started again when they end."""
     file = folder / "scheduler.json"
     with ExitStack() as stack:
 
         def start(*words: str) -> subprocess.Popen[bytes]:
             command = [sys.executable, "-m", "dask", *words, "--no-dashboard"]
-            process = subprocess.Popen(command, cwd=folder, env=environment(), stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(command, cwd=folder, env=environment(**extra), stderr=subprocess.DEVNULL)
             stack.enter_context(process)
             stack.callback(process.kill)
             return process
@@ -84,6 +87,27 @@ def check_order_and_groups(address: str, workers: list[subprocess.Popen[bytes]])
     assert {group for _, group, _ in rest} == {3}
     assert {pid for _, _, pid in rest[-CHUNK:]} == {worker.pid for worker in workers if worker is not victim}
     assert len(done) == len(items)
+
+
+@pytest.mark.skipif(not FULL, reason="waits until the scheduler gives a worker up: `make faults` tries it")
+def test_a_worker_that_stands_still_and_comes_back(tmp_path: Path, tries: Tries) -> None:
+    items = [Path(str(i)) for i in range(150)]
+    count = tries.count(1, 3)
+    for attempt in range(count):
+        (tmp_path / str(attempt)).mkdir()
+        with running(tmp_path / str(attempt), 2, DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="15s") as (address, _):
+            results = Cluster(address).map_steps(prepare, compute, finish, items, lambda item: item, size=3)
+            done = [next(results)]
+            victim = done[0][2]
+            os.kill(victim, signal.SIGSTOP)
+            done += islice(results, 100)  # what the worker had is done by the other one, once it is given up
+            os.kill(victim, signal.SIGCONT)
+            done += results
+        assert [name for name, _, _ in done] == [item.name for item in items]
+        assert {group for _, group, _ in done} == {3}
+        assert {pid for _, _, pid in done[60:101]} != {victim}
+    outcome = "another one did its work; same results, in order"
+    tries.record("a Dask worker that stands still, is given up and comes back", count, outcome)
 
 
 def test_errors_of_the_work(address: str, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 /* Storage that fails: the calls of the C library on files below a folder return an error, one or all from the n-th on.
+ * A negative error is a signal that the process gets instead.
  *
  * Loaded with LD_PRELOAD, so it reaches HDF5, LMDB, safetensors and Python alike. `fail_calls` arms it, `calls_seen` and
  * `calls_failed` count. The counters are shared by processes that are forked later.
@@ -8,6 +9,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -47,6 +49,10 @@ static int fails(int kind, const char *path)
     if (number < first || number - first >= times)
         return 0;
     __sync_add_and_fetch(&count->failed, 1);
+    if (code < 0) {
+        kill(getpid(), -code);
+        return 0;
+    }
     errno = code;
     return 1;
 }

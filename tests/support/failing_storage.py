@@ -25,7 +25,10 @@ CODES = tuple(getattr(errno, name) for name in ("EIO", "ESTALE", "ENOSPC", "EROF
 
 @dataclass(frozen=True)
 class Fault:
-    """The calls of `kinds` on files below `folder` that fail with `code`: `times` of them, from the `first` on."""
+    """The calls of `kinds` on files below `folder` that fail: `times` of them, from the `first` on.
+
+    code: their error; minus the number of a signal that the process gets instead.
+    """
 
     folder: Path
     first: int
