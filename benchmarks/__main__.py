@@ -3,7 +3,7 @@
     python -m benchmarks --out docs/results/benchmarks.md
     python -m benchmarks --celeba-dir CelebA --only crop
 
-Each benchmark runs in a process of its own; one that fails is named on the page, and the others run. Without
+Each benchmark runs in a process of its own. What fails, or does not end in time, is named on the page. Without
 --celeba-dir, photos are those of `python -m datatools.sample`. Arithmetic of PyTorch uses one thread, which other
 programs disturb least.
 """
@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,16 +25,17 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.rows import Row, measured
+from benchmarks.rows import Row, send_rows
 from benchmarks.samples import sample_tree
 from datatools.cli import OneLineCommand
-from datatools.errors import DataError, one_line
+from datatools.errors import DataError
 from datatools.files import atomic_path
 from datatools.parallel import available_cores
 from datatools.text import byte_size, counted, duration
 from pggan.precision import computes
 
 Options = Mapping[str, Any]
+context = get_context("spawn")
 PHOTOS = "PHOTOS"
 """Stands for the folder of photos among the options of a part."""
 BUSY = 0.1
@@ -107,18 +107,27 @@ class Result:
     failure: str = ""
 
 
-def run(part: Part, photos: Path) -> Result:
-    """Measure a part in a new process."""
+def run(part: Part, photos: Path, limit: float) -> Result:
+    """Measure a part in a new process, for `limit` seconds at most."""
     options = {name: photos if value == PHOTOS else value for name, value in part.options.items()}
-    rows: tuple[Row, ...] = ()
-    failure = ""
-    load = Load()
+    load, rows, failure = Load(), [], "there was no time"
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=send_rows, args=(sender, part.script, options))
+    process.start()
+    sender.close()
     try:
-        with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            rows = process.submit(measured, part.script, options).result()
-    except Exception as error:  # the other parts are worth their minutes
-        failure = f"{type(error).__name__}: {one_line(error)}"
-    return Result(part, rows, load.seconds, load.others(), failure)
+        while receiver.poll(max(0.0, limit - load.seconds)):
+            received = receiver.recv()
+            if not isinstance(received, Row):
+                failure = received
+                break
+            rows.append(received)
+    except EOFError:
+        failure = "its process was killed"
+    if failure:
+        process.kill()
+    process.join()
+    return Result(part, tuple(rows), load.seconds, load.others(), failure)
 
 
 class Load:
@@ -157,6 +166,10 @@ def machine() -> list[str]:
     ]
 
 
+def shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def page(results: Sequence[Result], facts: Sequence[str], photos: str) -> str:
     """Return the results as Markdown."""
     seconds = sum(result.seconds for result in results)
@@ -176,25 +189,27 @@ def page(results: Sequence[Result], facts: Sequence[str], photos: str) -> str:
         lines += [part.note, ""] if part.note else []
         lines += [f"In {duration(result.seconds)}, other programs took {result.others:.0%} of the CPUs.", ""]
         if result.failure:
-            lines += [f"Left out: {result.failure}"]
-        else:
+            lines += [f"Left out{', in part' if result.rows else ''}: {result.failure}.", ""]
+        if result.rows:
             lines += ["| figure | value | what |", "|---|---|---|"]
-            lines += [f"| `{row.name}` | {row.value:.3g} | {row.what} |" for row in result.rows]
-    return "\n".join(lines) + "\n"
+            lines += [f"| `{row.name}` | {shown(row.value)} | {row.what} |" for row in result.rows]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 @click.command(cls=OneLineCommand, help=__doc__)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the page here.  [default: print]")
 @click.option("--celeba-dir", type=click.Path(path_type=Path, exists=True), help="CelebA's folder.")
+@click.option("--minutes", default=19.0, show_default=True, help="Time for all of them.")
 @click.option("--only", type=click.Choice(sorted({part.script for part in PARTS})), multiple=True, help="Benchmarks.")
-def main(out: Path | None, celeba_dir: Path | None, only: tuple[str, ...]) -> None:
-    results = []
+def main(out: Path | None, celeba_dir: Path | None, minutes: float, only: tuple[str, ...]) -> None:
+    results: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:
         photos = celeba_dir or sample_tree(Path(folder))
         for part in PARTS:
             if not only or part.script in only:
                 click.echo(f"# {part.line()}", err=True)
-                results.append(run(part, photos))
+                left = 60 * minutes - sum(result.seconds for result in results)
+                results.append(run(part, photos, left))
                 for row in results[-1].rows:
                     click.echo(row, err=True)
                 if results[-1].failure:

@@ -4,8 +4,11 @@ import importlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from datatools.errors import one_line
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,17 @@ def show(rows: Iterable[Row]) -> None:
         print(row, flush=True)
 
 
-def measured(script: str, options: Mapping[str, Any]) -> tuple[Row, ...]:
-    """Return the rows of a benchmark, such as "crop"; here, since a new process does not find what `__main__` has."""
-    return tuple(importlib.import_module(f"benchmarks.{script}").measure(**options))
+def send_rows(connection: Connection, script: str, options: Mapping[str, Any]) -> None:
+    """Send the rows of a benchmark, such as "crop", as they are measured, and then why it ended early, or "".
+
+    Here, since a new process does not find what `__main__` has.
+    """
+    try:
+        for row in importlib.import_module(f"benchmarks.{script}").measure(**options):
+            connection.send(row)
+        connection.send("")
+    except Exception as error:  # of any library; the other benchmarks are worth their minutes
+        connection.send(f"{type(error).__name__}: {one_line(error)}")
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -46,14 +46,20 @@ def test_the_page_has_the_rows_and_the_reasons(tmp_path: Path, monkeypatch: pyte
     assert all(value > 0 and math.isfinite(value) for value in values.values())
 
 
+def test_a_part_ends_with_its_time(tmp_path: Path) -> None:
+    result = program.run(SMALL, tmp_path, 0.0)
+    assert (result.rows, result.failure) == ((), "there was no time")
+    assert "Left out: there was no time." in program.page([result], [], "a folder")
+
+
 @pytest.mark.parametrize(("others", "busy"), [(0.01, False), (0.5, True)])
 def test_the_page_says_whether_the_machine_was_busy(others: float, busy: bool) -> None:
-    results = [program.Result(SMALL, (Row("a", 1234.5, "one over another"),), 3.0, others)]
+    results = [program.Result(SMALL, (Row("a", 1234.4, "one over another"),), 3.0, others)]
     text = program.page(results, ["a CPU"], "a folder")
     assert ("the machine was busy" in text) == busy
     assert f"took {others:.0%} of the CPUs" in text
     assert "- a CPU\n" in text
-    assert "| `a` | 1.23e+03 | one over another |" in text
+    assert "| `a` | 1,234 | one over another |" in text
 
 
 def test_growing_takes_the_sum_of_its_stages() -> None:

@@ -33,7 +33,7 @@ from datatools.pyramid.levels import Scratch, level_resolutions, reduced_levels
 from datatools.pyramid.reader import Pyramid, StoredLevel
 from datatools.text import counted
 
-BATCH_BYTES = 4 << 20  # what one task reads; a few of them are in memory at a time
+BATCH_BYTES = 9 << 20  # what one task reads, two of the largest images; a few of them are in memory at a time
 MAX_THREADS = 8
 MAX_RANGES = 20
 
