@@ -12,12 +12,13 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
+from types import FrameType
 from typing import Any, TypeVar
 
 from datatools.errors import DataError, reason
@@ -65,11 +66,39 @@ def map_ordered(
 
 
 @contextmanager
-def meanwhile(work: Callable[[], object]) -> Iterator[None]:
-    """Do `work` in a thread while the block runs; its end waits for it, and raises what it raised."""
-    with ThreadPoolExecutor(1, "meanwhile") as pool:
-        done = pool.submit(work)
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C and other signals raise at the end of the block: some libraries cannot go back from the middle."""
+    handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
+    signals: list[tuple[int, FrameType | None]] = []
+    try:
+        if threading.current_thread() is threading.main_thread():  # Python runs handlers in no other one
+            for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                before = signal.getsignal(ending)
+                if callable(before):
+                    handlers[ending] = before
+                    signal.signal(ending, lambda *found: signals.append(found))
         yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if signals:
+            handlers[signals[0][0]](*signals[0])
+
+
+@contextmanager
+def meanwhile(work: Callable[[], object]) -> Iterator[None]:
+    """Do `work` in a thread while the block runs; its end waits for it, and raises what it raised.
+
+    Ctrl-C does not end the waiting: the caller may close what the work uses.
+    """
+    with ThreadPoolExecutor(1, "meanwhile") as pool:
+        with uninterrupted():
+            done = pool.submit(work)
+        try:
+            yield
+        finally:
+            with uninterrupted():
+                wait([done])
     done.result()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from datatools.errors import DataError
 from datatools.files import as_data_error, fsync_path, partial_path
+from datatools.parallel import uninterrupted
 from datatools.pyramid.format import (
     ATTRIBUTES,
     COLUMNS,
@@ -202,7 +203,7 @@ def _append_images(
 def copy_chunk(target: UnfinishedFile, source: OpenFile, resolution: int, index: int) -> None:
     """Take an image's chunk over without decompressing it; compressing alike is what costs most otherwise."""
     filters_skipped, chunk = source.levels[resolution].dataset.id.read_direct_chunk((index, 0, 0, 0))
-    with target.as_data_error():
+    with target.as_data_error(), uninterrupted():
         target.levels[resolution].id.write_direct_chunk((target.done, 0, 0, 0), chunk, filters_skipped)
 
 

@@ -11,7 +11,8 @@ class Storage:
     """A new file, as h5py takes it in place of a name; a context manager, which closes it.
 
     After a failed write HDF5 can neither close the file nor, at times, let the process end without a crash. So writes
-    seem to succeed: the first one that fails is kept as `error`, and all later ones do nothing.
+    seem to succeed: the first one that fails is kept as `error`, and all later ones do nothing. Ctrl-C would be such a
+    failure in the main thread: HDF5 is called inside `datatools.parallel.uninterrupted`.
     """
 
     def __init__(self, path: Path) -> None:

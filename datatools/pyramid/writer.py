@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from datatools import __version__
 from datatools.errors import ArrayError, DataError, one_line
 from datatools.files import as_data_error, atomic_path
-from datatools.parallel import meanwhile
+from datatools.parallel import meanwhile, uninterrupted
 from datatools.pyramid.format import (
     ATTRIBUTES,
     CHECKSUMS,
@@ -220,7 +220,8 @@ class UnfinishedFile:
             pending = self._pending[resolution]
             pending.append(image)
             if len(pending) == level.chunks[0] or index == self.layout.count - 1:
-                level[index + 1 - len(pending) : index + 1] = np.stack(pending)
+                with uninterrupted():
+                    level[index + 1 - len(pending) : index + 1] = np.stack(pending)
                 pending.clear()
 
     def finish(
@@ -230,7 +231,7 @@ class UnfinishedFile:
         if self.done != self.layout.count:
             appended = f"{self.done:,} {'was' if self.done == 1 else 'were'} appended"
             raise DataError(f"{self.path}: announced for {counted(self.layout.count, 'face')}, {appended}")
-        with self.as_data_error():
+        with self.as_data_error(), uninterrupted():
             for resolution, values in self.checksums.items():
                 self.file.create_dataset(f"{CHECKSUMS}/{level_name(resolution)}", data=values)
             self.file.create_dataset(f"{CHECKSUMS}/{PROVENANCE}", data=row_checksums)
@@ -291,9 +292,12 @@ def created(
             raise DataError(f"{path}: the setting {name!r} is longer than {MAX_SETTING_BYTES} bytes")
     raised_inside: BaseException | None = None
     try:
-        with Storage(temporary) as storage, _new_hdf5(storage, layout.compression) as file:
+        with Storage(temporary) as storage:
+            with uninterrupted():
+                file = _new_hdf5(storage, layout.compression)
             try:
-                unfinished = UnfinishedFile(file, storage, path, layout, settings)
+                with uninterrupted():
+                    unfinished = UnfinishedFile(file, storage, path, layout, settings)
                 storage.check()
                 try:
                     yield unfinished
@@ -303,6 +307,9 @@ def created(
             except BaseException:
                 storage.discard()  # closing would flush
                 raise
+            finally:
+                with uninterrupted():
+                    file.close()
     except (OSError, RuntimeError) as error:
         if error is raised_inside:
             raise

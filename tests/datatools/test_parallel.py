@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from datatools.errors import DataError
-from datatools.parallel import AHEAD, map_in_groups, map_in_processes, map_in_threads, meanwhile
+from datatools.parallel import AHEAD, map_in_groups, map_in_processes, map_in_threads, meanwhile, uninterrupted
 from tests.pipelines.test_build_kill import group_members, wait_until_gone
 from tests.support.builds import HANGS, environment
 
@@ -329,3 +329,43 @@ def test_meanwhile_raises_what_the_work_or_the_block_raises() -> None:
         pass
     with pytest.raises(KeyboardInterrupt), meanwhile(fail):
         raise KeyboardInterrupt
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Let SIGINT raise KeyboardInterrupt, as in a program that was started by hand."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_waits_for_the_end_of_the_block() -> None:
+    done = []
+
+    def work() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(DataError, match="full"), uninterrupted():
+        raise DataError("the disk is full")
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_meanwhile_waits_in_spite_of_ctrl_c() -> None:
+    waiting, done = threading.Event(), []
+
+    def work() -> None:
+        assert waiting.wait(HANGS)
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.05)
+        done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt), meanwhile(work):
+        waiting.set()
+    assert done

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,7 @@ import pytest
 
 from datatools.errors import DataError
 from datatools.pyramid import Provenance, Pyramid, PyramidWriter, build_levels, verify
+from datatools.pyramid.storage import Storage
 from datatools.pyramid.writer import FileLayout
 from tests.support.builds import HANGS
 from tests.support.pyramid_samples import NAMES, face, row, write
@@ -65,6 +67,31 @@ def test_large_images_are_stored_while_their_levels_are_computed(tmp_path: Path,
     assert verify(path) == []
 
 
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_ctrl_c_while_hdf5_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str) -> None:
+    seek, calls = Storage.seek, 0
+
+    def interrupted(storage: Storage, *arguments: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            signal.raise_signal(signal.SIGINT)
+        return seek(storage, *arguments)
+
+    monkeypatch.setattr(Storage, "seek", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for number in (1, 20, 40, 58):
+            calls = 0
+            with pytest.raises(KeyboardInterrupt):
+                write(tmp_path / "a.h5", range(5), compression=compression, side=16)
+            assert calls >= number
+            assert not list(tmp_path.iterdir())
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no such hints")
 @pytest.mark.parametrize("refused", [False, True])
 def test_images_are_on_their_way_to_the_disk_before_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool
