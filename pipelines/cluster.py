@@ -109,7 +109,7 @@ class Cluster:
             with ThreadPoolExecutor(1) as pool:  # a notebook has a loop in its main thread
                 pool.submit(asyncio.run, _shake_hands(self.scheduler, connect)).result()
             client = Client(self.scheduler, timeout=PATIENCE, set_as_default=False)
-        except (OSError, ValueError) as error:  # TimeoutError among them
+        except (OSError, ValueError, TypeError, RuntimeError) as error:  # the last two for missing encryption
             raise DataError(
                 f"--dask-scheduler {self.scheduler}: no Dask scheduler answers there ({reason(error)}); start one "
                 "with: dask scheduler"
@@ -120,10 +120,12 @@ class Cluster:
 
 async def _shake_hands(address: str, connect_seconds: float) -> None:
     """Return when a scheduler answers; OSError otherwise. Dask's client waits forever for other servers."""
+    from distributed import Security
     from distributed.comm.core import connect
 
+    secured = Security().get_connection_args("client")  # as Dask's configuration has it
     try:
-        comm = await asyncio.wait_for(connect(address, timeout=connect_seconds), PATIENCE)
+        comm = await asyncio.wait_for(connect(address, timeout=connect_seconds, **secured), PATIENCE)
     except TimeoutError as error:
         raise OSError(f"what listens there says nothing for {PATIENCE:.0f} s") from error
     comm.abort()

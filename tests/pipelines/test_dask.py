@@ -141,6 +141,16 @@ def test_no_scheduler() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("scheme", "message"), [("tls", "check your TLS configuration"), ("tcp", "encryption required")]
+)
+def test_encryption_is_as_dask_is_configured(scheme: str, message: str) -> None:
+    import dask
+
+    with dask.config.set({"distributed.comm.require-encryption": True}), pytest.raises(DataError, match=message):
+        Cluster(f"{scheme}://127.0.0.1:9").check()
+
+
 def test_a_server_that_is_no_scheduler() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipelines.cluster.PATIENCE", 1.0)
