@@ -26,7 +26,8 @@ def computes(precision: PrecisionName, device: torch.device) -> bool:
     if device.type != "cpu" or precision == "fp32":
         return True
     if precision == "bf16" and platform.machine().lower() in ("x86_64", "amd64"):  # oneDNN would count any AVX-512
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        questions = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
+        return any(question is None or question() for question in questions)  # other versions may lack them
     supported = getattr(torch.ops.mkldnn, f"_is_mkldnn_{precision}_supported", None)
     return supported is not None and bool(supported())
 

@@ -71,6 +71,16 @@ def test_plans_warn_of_bf16_without_instructions(
     assert warned == [False, not instructions]
 
 
+@pytest.mark.parametrize("missing", QUESTIONS)
+def test_no_warning_where_pytorch_cannot_be_asked(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    for name in QUESTIONS:
+        monkeypatch.setattr(f"torch.cpu.{name}", lambda: False)
+    assert not computes("bf16", CPU)
+    monkeypatch.delattr(f"torch.cpu.{missing}")
+    assert computes("bf16", CPU)
+
+
 @pytest.mark.parametrize("supported", [True, False])
 def test_other_processors_are_asked_through_onednn(supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
