@@ -114,8 +114,9 @@ def test_workers_of_which_one_is_killed(scheduler: str, tmp_path: Path) -> None:
     tree, out = make_tree(tmp_path / "tree", make_photos()), tmp_path / "out"
     build(tree, tmp_path / "alone", *OPTIONS)
     words = of_cluster(tree, out, scheduler)
-    workers = [start_in_a_task(words, tmp_path / "waiting"), start(words), start(words)]
-    until_at_work(workers[1])
+    workers = [start_in_a_task(words, tmp_path / "waiting"), start(words)]
+    until_at_work(workers[1])  # before a third one can take all tasks
+    workers.append(start(words))
     refused = run(tree, out, *OPTIONS)  # with a scheduler of its own
     assert refused.returncode == 1
     assert f"error: another build is running in {out}; wait for it or choose another folder" in refused.stderr
