@@ -4,6 +4,7 @@ import importlib
 import inspect
 import math
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ SMALL = program.Part("Small pyramid", "pyramid", {"images": 4, "side": 16, "roun
 MISSING = program.Part("Missing", "there_is_none", {"images": 4})
 
 
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the load of the machine is read from /proc")
+
+
 @pytest.mark.parametrize("part", program.PARTS, ids=lambda part: part.title)
 def test_commands_take_the_options_of_their_parts(part: program.Part) -> None:
     module = importlib.import_module(f"benchmarks.{part.script}")
@@ -28,6 +32,7 @@ def test_commands_take_the_options_of_their_parts(part: program.Part) -> None:
     assert part.line().startswith(f"python benchmarks/{part.script}.py ")
 
 
+@LINUX
 def test_the_page_has_the_rows_and_the_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "PARTS", (SMALL, MISSING))
     monkeypatch.setattr(program, "sample_tree", lambda folder: folder)
@@ -46,6 +51,7 @@ def test_the_page_has_the_rows_and_the_reasons(tmp_path: Path, monkeypatch: pyte
     assert all(value > 0 and math.isfinite(value) for value in values.values())
 
 
+@LINUX
 def test_a_part_ends_with_its_time(tmp_path: Path) -> None:
     result = program.run(SMALL, tmp_path, 0.0)
     assert (result.rows, result.failure) == ((), "there was no time")
