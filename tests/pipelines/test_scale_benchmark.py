@@ -44,8 +44,8 @@ def test_images_are_joined_and_verified(results: dict[str, Any]) -> None:
     pixels = 12 * 3 * sum(4**level for level in range(2, 9))
     assert pixels < joined["bytes"] < 1.2 * pixels
     for step in ("write", "join", "verify"):
-        assert joined[step]["disk_at_most"] >= 0
         assert joined[step]["bytes_per_second"] > 0
+    assert joined["join"]["disk_at_most"] > 0  # the parts are there before
 
 
 def test_a_step_that_fails_is_told_in_one_line(tmp_path: Path) -> None:
