@@ -65,10 +65,13 @@ def measure(resolution: int = 1024, kimg: float = 6400.0) -> Iterator[Row]:
     end = int(1000 * schedule.total_kimg)
     for images in sorted({min(int(1000 * kimg), end), whole, end}):
         growing, fixed = speedup(schedule, seconds, images)
-        what = (
-            f"{fixed / DAY:.3g} days without growing over {growing / DAY:.3g} with it, to {images / 1e6:.3g} M images"
-        )
+        what = f"{_days(fixed)} days without growing over {_days(growing)} with it, to {images / 1e6:.3g} M images"
         yield Row(f"progressive_{images // 1000}", fixed / growing, what)
+
+
+def _days(seconds: float) -> str:
+    """Return three digits, without an exponent: 1,870."""
+    return f"{float(f'{seconds / DAY:.3g}'):,g}"
 
 
 @click.command(help=__doc__)
