@@ -432,7 +432,7 @@ LIMITED += "os.execv(sys.argv[2], sys.argv[2:])"
 
 @pytest.mark.parametrize(
     ("limit", "place"),
-    [(400_000, "score shard 1 of 3"), (1_500_000, "work/build"), (3_500_000, "celebahq.h5")],
+    [(400_000, "score shard 1 of 3"), (700_000, "work/build"), (1_500_000, "celebahq.h5")],
 )
 def test_a_write_that_fails_half_way(
     limit: int, place: str, tiny_tree: Path, tmp_path_factory: pytest.TempPathFactory, everything: Path
