@@ -98,6 +98,8 @@ def serve(folder: Path) -> str | None:
         pid = os.fork()
         if pid == 0:
             signal.alarm(HANGS)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background have it ignored,
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and those under nohup this one
             for descriptor in (0, 1, 2):
                 os.dup2(os.open(folder / str(descriptor), os.O_RDWR | os.O_CREAT | os.O_TRUNC), descriptor)
             sys.argv[1:] = words
