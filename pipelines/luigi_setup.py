@@ -16,7 +16,7 @@ import luigi
 import luigi.interface
 import luigi.worker
 from luigi.configuration import get_config
-from luigi.task_status import DONE
+from luigi.task_status import DONE, PENDING
 
 from datatools.console import say, stderr_lost
 from datatools.errors import DataError, system_error
@@ -73,12 +73,36 @@ class _CheckingWorker(luigi.worker.Worker):
     """Luigi's worker, which lets the task that is started look for mistakes before anything is asked of it.
 
     `complete` and `requires` would be the first that Luigi calls; they are questions that may be asked at any time.
+
+    A central scheduler gives a worker only tasks that it has scheduled itself. So an idle one schedules those that
+    another worker scheduled after the search for faces.
     """
 
     def add(self, task: luigi.Task, *args: Any, **kwargs: Any) -> bool:
         if hasattr(task, "before_work"):
             task.before_work()
         return bool(super().add(task, *args, **kwargs))
+
+    def _keep_alive(self, response: Any) -> bool:
+        """Return whether to ask for work again, which Luigi wants to know when there is none and nothing runs here."""
+        build = self._scheduled_tasks[self._first_task]
+        if has_central_scheduler() and self._config.keep_alive and hasattr(build, "after_search"):
+            self._join(build)
+        return bool(super()._keep_alive(response))
+
+    def _join(self, build: Any) -> None:
+        """Schedule what another worker has scheduled after the search for faces."""
+        task = build.after_search()
+        if task.task_id in self._scheduled_tasks or self._on_server(task).get("status") != PENDING:
+            return
+        if build.faces_are_found:  # else it was scheduled by an earlier build
+            build.before_work()
+            self.add(task)
+
+    def _on_server(self, task: luigi.Task) -> dict[str, Any]:
+        """Return what the server knows of a task."""
+        found = self._scheduler.task_search(task.task_id)
+        return next((tasks[task.task_id] for tasks in found.values() if task.task_id in tasks), {})
 
     def run(self) -> bool:
         """Run until nothing is left to do, also for other workers; then all is well if the build is complete."""

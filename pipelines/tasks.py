@@ -276,14 +276,22 @@ class Build(BuildTask):
     def requires(self) -> list[luigi.Task]:
         if self.dry_run:
             return []
-        return [self.clone(FindFaces if self.layout.search else Report)]
+        return [self.clone(FindFaces) if self.layout.search else self.after_search()]
+
+    @property
+    def faces_are_found(self) -> bool:
+        """Return whether no search for faces has to come first."""
+        return not self.layout.search or self.layout.search.is_done
+
+    def after_search(self) -> luigi.Task:
+        """Return the task that has all others after the search for faces before it."""
+        return self.clone(Report)
 
     def complete(self) -> bool:
-        faces_are_found = not self.layout.search or self.layout.search.is_done
-        return not self.dry_run and faces_are_found and self.output().exists() and self.clone(Report).complete()
+        return not self.dry_run and self.faces_are_found and self.output().exists() and self.after_search().complete()
 
     def before_work(self) -> None:
-        """Find out in the first second whether the build can work; Luigi's worker calls it first of all."""
+        """Find out whether the build can work; Luigi's worker calls it first of all, and after a search by others."""
         try:
             check_configuration(type(self))
             self.prepare()
@@ -325,7 +333,7 @@ class Build(BuildTask):
             print_plan(layout, self.job_count)
             return
         if layout.search is not None:
-            report = self.clone(Report)
+            report = self.after_search()
             if layout.search.undetected and not report.complete():
                 check(layout, self.run_options)
                 check_photos_fit(layout)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class FaceRecord:
-    """One photo with its annotations; not to be changed. Frozen ones take four times as long to make."""
+    """One photo with its annotations."""
 
     file_name: str
     """As in the annotations; of a photo of one's own, `face_name` of its path below the folder."""

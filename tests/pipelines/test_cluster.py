@@ -64,21 +64,26 @@ WAITING = """
 import sys, time
 from pathlib import Path
 import luigi.cmdline
-from pipelines import photo_work
+from pipelines import find_faces, photo_work
 
-begun, ready = map(Path, sys.argv[1:3])
-read_photo = photo_work.read_photo
+folder = Path(sys.argv[1])
 
-def wait_and_read(path):
-    begun.touch()
-    while not ready.exists():
-        time.sleep(0.05)
-    return read_photo(path)
+def wait_in(module, step):
+    read_photo = module.read_photo
 
-photo_work.read_photo = wait_and_read
-luigi.cmdline.luigi_run(sys.argv[3:])
+    def wait_and_read(path):
+        (folder / f"{step} begun").touch()
+        while not (folder / f"{step} ready").exists():
+            time.sleep(0.05)
+        return read_photo(path)
+
+    module.read_photo = wait_and_read
+
+wait_in(find_faces, "search")
+wait_in(photo_work, "faces")
+luigi.cmdline.luigi_run(sys.argv[2:])
 """
-"""`luigi` that waits at its first photo: for a file, having written one."""
+"""`luigi` that waits at its first photo of the search, and of the faces, for a file in a folder, having written one."""
 
 
 def start(words: list[str]) -> subprocess.Popen[str]:
@@ -94,14 +99,24 @@ def start(words: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def start_in_a_task(words: list[str], folder: Path) -> subprocess.Popen[str]:
-    """A worker that is in a task when this returns, and stays there until the file `ready` is in the folder."""
+def start_waiting(words: list[str], folder: Path) -> subprocess.Popen[str]:
+    """A worker that waits in its first task of the search, and of the faces; see `WAITING`."""
     folder.mkdir()
-    begun, ready = folder / "begun", folder / "ready"
-    worker = start([sys.executable, "-c", WAITING, str(begun), str(ready), *words[1:]])
-    while not begun.exists():
+    return start([sys.executable, "-c", WAITING, str(folder), *words[1:]])
+
+
+def until_waiting(worker: subprocess.Popen[str], folder: Path, step: str) -> None:
+    deadline = time.monotonic() + HANGS
+    while not (folder / f"{step} begun").exists():
         assert worker.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def start_in_a_task(words: list[str], folder: Path) -> subprocess.Popen[str]:
+    """A worker that is in a task when this returns, and stays there until the file `faces ready` is in the folder."""
+    worker = start_waiting(words, folder)
+    until_waiting(worker, folder, "faces")
     return worker
 
 
@@ -146,6 +161,30 @@ def test_workers_of_which_one_is_killed(scheduler: str, tmp_path: Path) -> None:
     assert file_names(out) == file_names(tmp_path / "alone")
 
 
+def test_all_workers_make_faces_after_a_search(scheduler: str, tmp_path: Path) -> None:
+    check = ("--check-landmarks", "repair", "--check-with", "mtcnn")
+    tree, out = make_tree(tmp_path / "tree", make_photos()), tmp_path / "out"
+    build(tree, tmp_path / "alone", *OPTIONS, *check)
+    folders = [tmp_path / "first", tmp_path / "second"]
+    workers = [start_waiting(of_cluster(tree, out, scheduler, *check), folder) for folder in folders]
+    try:
+        for step in ("search", "faces"):
+            for worker, folder in zip(workers, folders, strict=True):
+                until_waiting(worker, folder, step)
+            for folder in folders:
+                (folder / f"{step} ready").touch()
+        for worker in workers:
+            printed, log = worker.communicate(timeout=HANGS)
+            assert worker.returncode == 0, log
+            assert f"{out / 'celebahq.h5'}\n" in printed
+            assert "ScoreShard" in log
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert datasets(out / "celebahq.h5") == datasets(tmp_path / "alone" / "celebahq.h5")
+    assert file_names(out) == file_names(tmp_path / "alone")
+
+
 def workers_of(url: str) -> int:
     """Return how many workers luigid believes to be alive; it looks for dead ones when it is asked."""
     with urllib.request.urlopen(f"{url}/api/worker_list", timeout=HANGS) as answer:
@@ -165,7 +204,7 @@ def test_a_worker_that_stands_still_and_comes_back(scheduler: str, tmp_path: Pat
         os.killpg(workers[0].pid, signal.SIGSTOP)
         while workers_of(scheduler) > 1:
             time.sleep(0.5)
-        (waiting / "ready").touch()
+        (waiting / "faces ready").touch()
         os.killpg(workers[0].pid, signal.SIGCONT)
         logs = []
         for worker in workers:
