@@ -75,7 +75,7 @@ class _CheckingWorker(luigi.worker.Worker):
     `complete` and `requires` would be the first that Luigi calls; they are questions that may be asked at any time.
 
     A central scheduler gives a worker only tasks that it has scheduled itself. So an idle one schedules those that
-    another worker scheduled after the search for faces.
+    another worker scheduled after the search for faces, and all of its own when the scheduler has forgotten it.
     """
 
     def add(self, task: luigi.Task, *args: Any, **kwargs: Any) -> bool:
@@ -87,7 +87,10 @@ class _CheckingWorker(luigi.worker.Worker):
         """Return whether to ask for work again, which Luigi wants to know when there is none and nothing runs here."""
         build = self._scheduled_tasks[self._first_task]
         if has_central_scheduler() and self._config.keep_alive and hasattr(build, "after_search"):
-            self._join(build)
+            if response.n_pending_tasks:
+                self._join(build)
+            elif not response.running_tasks and self._is_forgotten(build):
+                return bool(super().add(build))
         return bool(super()._keep_alive(response))
 
     def _join(self, build: Any) -> None:
@@ -98,6 +101,10 @@ class _CheckingWorker(luigi.worker.Worker):
         if build.faces_are_found:  # else it was scheduled by an earlier build
             build.before_work()
             self.add(task)
+
+    def _is_forgotten(self, build: Any) -> bool:
+        """Return whether the server has given this worker up, or lost its state, before the build was complete."""
+        return self._id not in self._on_server(build).get("workers", ()) and not build.complete()
 
     def _on_server(self, task: luigi.Task) -> dict[str, Any]:
         """Return what the server knows of a task."""
