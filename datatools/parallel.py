@@ -85,21 +85,40 @@ def uninterrupted() -> Iterator[None]:
             handlers[signals[0][0]](*signals[0])
 
 
-@contextmanager
-def meanwhile(work: Callable[[], object]) -> Iterator[None]:
-    """Do `work` in a thread while the block runs; its end waits for it, and raises what it raised.
+class Background:
+    """A thread that does one piece of work at a time; a context manager, whose end waits for it.
 
     Ctrl-C does not end the waiting: the caller may close what the work uses.
     """
-    with ThreadPoolExecutor(1, "meanwhile") as pool:
-        with uninterrupted():
-            done = pool.submit(work)
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "background")
+        self._running: Future[object] | None = None
+
+    def __enter__(self) -> "Background":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            yield
+            if kind is None:
+                self.wait()
         finally:
             with uninterrupted():
-                wait([done])
-    done.result()
+                self._pool.shutdown()
+
+    def start(self, work: Callable[[], object]) -> None:
+        """Let the thread do `work` after what it does now; see `wait`."""
+        self.wait()
+        with uninterrupted():
+            self._running = self._pool.submit(work)
+
+    def wait(self) -> None:
+        """Wait for the end of the work, and raise what it raised."""
+        running, self._running = self._running, None
+        if running is not None:
+            with uninterrupted():
+                wait([running])
+            running.result()
 
 
 def map_in_threads(

@@ -1,10 +1,11 @@
 """Writing a pyramid file one face at a time; it is complete under its name or not there."""
 
 import errno
+import itertools
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from datatools import __version__
 from datatools.errors import ArrayError, DataError, one_line
 from datatools.files import as_data_error, atomic_path
-from datatools.parallel import meanwhile, uninterrupted
+from datatools.parallel import Background, uninterrupted
 from datatools.pyramid.format import (
     ATTRIBUTES,
     CHECKSUMS,
@@ -44,7 +45,7 @@ from datatools.text import counted
 
 Setting = str | int | float
 LEVEL_ALIGNMENT = 1 << 20
-THREAD_BYTES = 1 << 19  # of a top level that is stored while the others are computed
+THREAD_BYTES = 1 << 19  # of a top level that is worth storing while the next levels are computed
 WRITEBACK_BYTES = 8 << 20
 MAX_SETTING_BYTES = 60_000  # HDF5 keeps an attribute in its object's header, which holds 64 KiB
 
@@ -99,11 +100,15 @@ class PyramidWriter:
         self._optional = tuple(optional_columns)
         self._settings = dict(settings or {})
         self._rows: list[Provenance] = []
-        self._scratch = Scratch() if compression == "none" else None  # chunks wait for images that fill them up
+        in_turn = compression == "none"  # elsewhere chunks wait for images that fill them up
+        self._scratch = itertools.cycle([Scratch(), Scratch()] if in_turn else [None])
+        self._store_meanwhile = in_turn and 3 * resolution**2 >= THREAD_BYTES
+        self._background = Background()
         self._stack = ExitStack()
 
     def __enter__(self) -> "PyramidWriter":
         self._file = self._stack.enter_context(new_file(self.path, self._layout, self._settings))
+        self._stack.enter_context(self._background)
         return self
 
     def append(self, face: NDArray[np.uint8], provenance: Provenance) -> None:
@@ -116,14 +121,14 @@ class PyramidWriter:
         for name, column in OPTIONAL.items():
             if name not in self._optional and getattr(provenance, name) != column.default:
                 raise ValueError(f"{name} is {getattr(provenance, name)}, and the file has no such column")
-        file, index = self._file, self._file.done
-        top = top_level(face, self._scratch)
-        store_top = partial(file.store, resolutions[0], index, top)
-        with meanwhile(store_top) if top.nbytes >= THREAD_BYTES else nullcontext(store_top()):
-            below = reduced_levels(top, level_resolutions(len(face), resolutions[-1])[1:], self._scratch)
-        for resolution in resolutions[1:]:
-            file.store(resolution, index, below[resolution])
-        file.done += 1
+        scratch = next(self._scratch)
+        top = top_level(face, scratch)
+        levels = {len(face): top, **reduced_levels(top, level_resolutions(len(face), resolutions[-1])[1:], scratch)}
+        store = partial(self._file.append, {r: levels[r][None] for r in resolutions})
+        if self._store_meanwhile:
+            self._background.start(store)
+        else:
+            store()
         self._rows.append(provenance)
 
     def __exit__(self, *exception: Any) -> None:
@@ -131,6 +136,7 @@ class PyramidWriter:
             self._stack.__exit__(*exception)
             return
         with self._stack:
+            self._background.wait()
             tables = provenance_tables(self._rows, self._attribute_names, self._optional)
             self._file.finish(tables, self._attribute_names, provenance_checksums(tables))
 

@@ -7,14 +7,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 
 import pytest
 import torch
 
 from datatools.errors import DataError
-from datatools.parallel import AHEAD, map_in_groups, map_in_processes, map_in_threads, meanwhile, uninterrupted
+from datatools.parallel import AHEAD, Background, map_in_groups, map_in_processes, map_in_threads, uninterrupted
 from tests.pipelines.test_build_kill import group_members, wait_until_gone
 from tests.support.builds import HANGS, environment
 
@@ -308,27 +309,40 @@ def test_workers_use_torch_after_the_parent_computed_with_several_threads() -> N
         torch.set_num_threads(threads)
 
 
-def test_meanwhile_works_in_another_thread_and_waits() -> None:
+def test_background_work_is_done_by_another_thread_one_piece_after_the_other() -> None:
     places, block_began = [], threading.Event()
 
-    def work() -> None:
+    def work(number: int) -> None:
         assert block_began.wait(HANGS)
-        places.append(threading.get_ident())
+        places.append((number, threading.get_ident()))
 
-    with meanwhile(work):
+    with Background() as background:
+        background.start(partial(work, 0))
         block_began.set()
-    assert len(places) == 1
-    assert threading.get_ident() not in places
+        background.start(partial(work, 1))
+    assert [number for number, _ in places] == [0, 1]
+    assert threading.get_ident() not in {thread for _, thread in places}
 
 
-def test_meanwhile_raises_what_the_work_or_the_block_raises() -> None:
+@pytest.mark.usefixtures("ctrl_c")
+def test_background_work_that_fails() -> None:
     def fail() -> None:
         raise DataError("the disk is full")
 
-    with pytest.raises(DataError, match="full"), meanwhile(fail):
-        pass
-    with pytest.raises(KeyboardInterrupt), meanwhile(fail):
-        raise KeyboardInterrupt
+    def fail_and_then(ends: Callable[[], object]) -> None:
+        with Background() as background:
+            background.start(fail)
+            ends()
+
+    with pytest.raises(DataError, match="full"):
+        fail_and_then(list)
+    with pytest.raises(KeyboardInterrupt):
+        fail_and_then(lambda: signal.raise_signal(signal.SIGINT))
+    with Background() as background:
+        background.start(fail)
+        with pytest.raises(DataError, match="full"):
+            background.start(fail)
+        background.wait()
 
 
 @pytest.fixture
@@ -357,7 +371,7 @@ def test_ctrl_c_waits_for_the_end_of_the_block() -> None:
 
 
 @pytest.mark.usefixtures("ctrl_c")
-def test_meanwhile_waits_in_spite_of_ctrl_c() -> None:
+def test_background_work_is_waited_for_in_spite_of_ctrl_c() -> None:
     waiting, done = threading.Event(), []
 
     def work() -> None:
@@ -366,6 +380,11 @@ def test_meanwhile_waits_in_spite_of_ctrl_c() -> None:
         time.sleep(0.05)
         done.append("all of it")
 
-    with pytest.raises(KeyboardInterrupt), meanwhile(work):
-        waiting.set()
+    def begin() -> None:
+        with Background() as background:
+            background.start(work)
+            waiting.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
     assert done
