@@ -26,7 +26,7 @@ from datatools.sources.celeba_layout import HOW_TO_GET, PhotoNames, find_annotat
 from datatools.sources.landmark_checks import ALIGNED_SIZE, NEARLY_ALL, common_fault, outside
 from datatools.sources.published import celebahq_index_by_file
 from datatools.sources.records import FaceRecord, Rejection, RejectionKind
-from datatools.sources.regular_rows import IrregularRowsError, read_numbers, read_points, read_signs
+from datatools.sources.regular_rows import IrregularRowsError, NamedValues, read_numbers, read_points, read_signs
 from datatools.text import counted
 
 _SIGNS = {"1": 1, "-1": -1, "+1": 1}
@@ -141,20 +141,20 @@ def _read_tree(root: Path) -> CelebATree:
     rejections = _one_each(annotations.rejections, known)
     indices = celebahq_index_by_file()
 
-    photo_names = PhotoNames(files, annotated)
+    photo_names, in_images = PhotoNames(files, annotated), os.path.join(image_dir, "")
     records, missing, used = [], [], set()
-    for name, points in zip(names, landmarks, strict=True):
+    values = landmarks, attributes.of(names), identities.of(names), splits.of(names)
+    for name, points, signs, identity, split in zip(names, *values, strict=True):
         file = photo_names.find(name)
         if file is None and not os.path.lexists(image_dir / name):
             missing.append(name)
             rejections.append(Rejection(RejectionKind.NO_FILE, name, f"no such file in {image_dir.name}"))
             continue
-        if file is None or not os.access(f"{image_dir}/{file}", os.R_OK):
+        if file is None or not os.access(in_images + file, os.R_OK):
             rejections.append(Rejection(RejectionKind.NOT_READABLE, name, _fault(image_dir / (file or name))))
             continue
         used.add(file)
-        annotated_as = attributes.get(name), identities.get(name), splits.get(name)
-        records.append(FaceRecord(name, image_dir, file, points, indices.get(name, -1), *annotated_as))
+        records.append(FaceRecord(name, image_dir, file, points, indices.get(name, -1), signs, identity, split))
     unannotated = sorted(files.difference(annotated, used))
     for name in unannotated:
         rejections.append(Rejection(RejectionKind.NO_ROW, name, f"no row in {layout.landmarks.name}"))
@@ -182,9 +182,8 @@ def read_annotations(root: Path) -> PhotoAnnotations:
     annotations = _Annotations()
     names, attributes = annotations.attributes(layout.attributes)
     identities = annotations.numbers(layout.identities, allowed=None)
-    return PhotoAnnotations(
-        names, attributes, identities, annotations.numbers(layout.partition, allowed=("0", "1", "2"))
-    )
+    splits = annotations.numbers(layout.partition, allowed=("0", "1", "2"))
+    return PhotoAnnotations(names, attributes.by_name(), identities.by_name(), splits.by_name())
 
 
 def check_sizes(records: Sequence[FaceRecord]) -> None:
@@ -310,10 +309,10 @@ class _Annotations:
             )
         return names, np.frombuffer(values).reshape(-1, 10)
 
-    def attributes(self, path: Path | None) -> tuple[tuple[str, ...], Mapping[str, tuple[int, ...]]]:
+    def attributes(self, path: Path | None) -> tuple[tuple[str, ...], NamedValues[tuple[int, ...]]]:
         """Return attribute names, and their values by file name."""
         if path is None:
-            return (), {}
+            return (), NamedValues((), ())
         header, lines = self._table(path)
         attribute_names = tuple(header.split())
         with suppress(IrregularRowsError):
@@ -329,12 +328,12 @@ class _Annotations:
             else:
                 detail = f"expected a file name and {len(attribute_names)} times 1 or -1; used without attributes"
                 self._reject(RejectionKind.UNUSED_ANNOTATION, path, line, name, detail)
-        return attribute_names, attributes
+        return attribute_names, NamedValues([*attributes], [*attributes.values()])
 
-    def numbers(self, path: Path | None, allowed: Sequence[str] | None) -> Mapping[str, int]:
+    def numbers(self, path: Path | None, allowed: Sequence[str] | None) -> NamedValues[int]:
         """Return numbers by file name from a file of lines `name number` without a heading (identities, split)."""
         if path is None:
-            return {}
+            return NamedValues((), ())
         lines = read_lines(path, tolerant=True)
         with suppress(IrregularRowsError):
             return read_numbers(lines, allowed, self._names)
@@ -348,7 +347,7 @@ class _Annotations:
                 found = " ".join(fields)[:40]
                 detail = f"expected a file name and {wanted}, found {found!r}; used without it"
                 self._reject(RejectionKind.UNUSED_ANNOTATION, path, line, name, detail)
-        return numbers
+        return NamedValues([*numbers], [*numbers.values()])
 
     def _table(self, path: Path) -> tuple[str, list[str]]:
         """Return column names and rows of a file that starts with its count of rows and a line of column names."""

@@ -110,25 +110,28 @@ class _Folder:
 
 def _look_into(path: Path) -> _Folder:
     """List a folder; nothing for one that cannot be read. Types come with the names, without a stat per file."""
-    folders, files, broken = [], set(), []
+    folders, files, broken = [], [], []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                name = entry.name
-                if name[0] == "." or name.lower() in SYSTEM_NAMES:
-                    continue
                 try:
                     if entry.is_file():
-                        files.add(sys.intern(name))
+                        files.append(entry.name)
                     elif entry.is_dir():
-                        folders.append(name)
+                        folders.append(entry.name)
                     elif not os.path.exists(entry):
-                        broken.append(name)
+                        broken.append(entry.name)
                 except OSError:  # a link that leads to itself
-                    broken.append(name)
+                    broken.append(entry.name)
     except OSError:
         pass
-    return _Folder(path, tuple(sorted(folders)), frozenset(files), tuple(sorted(broken)))
+    shown = frozenset(map(sys.intern, filter(_is_shown, files)))
+    return _Folder(path, tuple(sorted(filter(_is_shown, folders))), shown, tuple(sorted(filter(_is_shown, broken))))
+
+
+def _is_shown(name: str) -> bool:
+    """Return whether a name is neither hidden nor one that systems put into folders."""
+    return name[0] != "." and name.lower() not in SYSTEM_NAMES
 
 
 def _look_below(base: Path) -> CelebALayout:
@@ -139,8 +142,9 @@ def _look_below(base: Path) -> CelebALayout:
             _look_into(folder.path / name) for folder in level for name in folder.folders if name.lower() in _SEARCHED
         ]
         folders += level
+    others = {folder.path: [name for name in folder.files if not name.endswith(".jpg")] for folder in folders}
     # a folder or a broken link of that name too: reading it says so
-    names = ((folder.path, (*folder.files, *folder.folders, *folder.broken)) for folder in folders)
+    names = ((folder.path, (*others[folder.path], *folder.folders, *folder.broken)) for folder in folders)
     texts = [path / name for path, in_folder in names for name in in_folder if name[-4:].lower() == ".txt"]
 
     def annotation(name: str, place: str) -> Path | None:
@@ -154,7 +158,7 @@ def _look_below(base: Path) -> CelebALayout:
         )
 
     photos = [folder for folder in folders if any(is_photo(name) for name in folder.files)]
-    archives = (folder.path / name for folder in folders for name in sorted(filter(_is_archive, folder.files)))
+    archives = (folder.path / name for folder in folders for name in sorted(filter(_is_archive, others[folder.path])))
     return CelebALayout(
         photos={folder.path: folder.files for folder in photos},
         landmarks=annotation("list_landmarks_celeba", "anno"),

@@ -61,7 +61,7 @@ class _Shapes:
     """Rows as vectors: eyes, mouth, the way between them, all (N, 2)."""
 
     def __init__(self, points: NDArray[np.float64]) -> None:
-        eyes, mouth = points[:, :2].mean(axis=1), points[:, 3:].mean(axis=1)
+        eyes, mouth = (points[:, 0] + points[:, 1]) / 2, (points[:, 3] + points[:, 4]) / 2
         self.across = points[:, 1] - points[:, 0]
         self.smile = points[:, 4] - points[:, 3]
         self.down = mouth - eyes
@@ -148,7 +148,7 @@ def common_fault(points: NDArray[np.float64]) -> str | None:
     """
     if not len(points):
         return None
-    if _nearly_all(np.ptp(points, axis=1).max(axis=1) < 1e-6):
+    if _nearly_all(np.abs(points - points[:, :1]).max(axis=(1, 2)) < 1e-6):
         return f"has its five points all at the same place, such as ({points[0, 0, 0]:g}, {points[0, 0, 1]:g})"
     if _nearly_all(np.abs(points).max(axis=(1, 2)) <= 1.5):
         return "holds fractions of the picture's size (all values are at most 1.5), where pixels are expected"

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FaceRecord:
-    """One photo with its annotations."""
+    """One photo with its annotations; not to be changed. Frozen ones take four times as long to make."""
 
     file_name: str
     """As in the annotations; of a photo of one's own, `face_name` of its path below the folder."""

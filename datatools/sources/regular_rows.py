@@ -6,9 +6,12 @@ Where it returns values, the slow way would return the same.
 
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 _BLOCK = 2048
 """Rows that are looked at together: so few that what is made of them stays in the CPU's cache."""
@@ -20,38 +23,48 @@ class IrregularRowsError(ValueError):
     """Rows that have to be read one by one."""
 
 
+class NamedValues(NamedTuple, Generic[T]):
+    """A value for each file name, in the order of the rows."""
+
+    names: Sequence[str]
+    values: Sequence[T]
+
+    def by_name(self) -> dict[str, T]:
+        """Return the values by file name."""
+        return dict(zip(self.names, self.values, strict=True))
+
+    def of(self, names: Sequence[str]) -> Sequence[T | None]:
+        """Return the values of these file names, None where there is none."""
+        return self.values if self.names is names else list(map(self.by_name().get, names))
+
+
 def read_points(rows: Sequence[str]) -> tuple[Sequence[str], NDArray[np.float64]]:
     """Return file names, and (N, 10) whole numbers of at most six digits, of rows `name x y x y ...`."""
-    names: list[str] = []
-    points = [np.empty((0, 10))]
-    for block, text in _blocks(rows):
-        names += block
-        points.append(_whole_numbers(text, len(block), 10))
-    return _checked_names(names), np.concatenate(points)
+    names, values = _split(rows, ())
+    points = [_whole_numbers(text, count, 10) for text, count in _blocks(values)]
+    return names, np.concatenate([np.empty((0, 10)), *points])
 
 
-def read_signs(rows: Sequence[str], width: int, known: Sequence[str] = ()) -> dict[str, tuple[int, ...]]:
-    """Return `width` numbers by file name, of rows `name 1 -1 ...`. known: see `_checked_names`."""
-    names: list[str] = []
+def read_signs(rows: Sequence[str], width: int, known: Sequence[str] = ()) -> NamedValues[tuple[int, ...]]:
+    """Return `width` numbers by file name, of rows `name 1 -1 ...`. known: see `_split`."""
+    names, values = _split(rows, known)
     signs: list[tuple[int, ...]] = []
-    for block, text in _blocks(rows):
-        names += block
-        signs.extend(map(tuple, _signs(text, len(block), width).tolist()))
-    return dict(zip(_checked_names(names, known), signs, strict=True))
+    for text, count in _blocks(values):
+        signs.extend(map(tuple, _signs(text, count, width).tolist()))
+    return NamedValues(names, signs)
 
 
-def read_numbers(rows: Sequence[str], allowed: Collection[str] | None, known: Sequence[str] = ()) -> dict[str, int]:
+def read_numbers(rows: Sequence[str], allowed: Collection[str] | None, known: Sequence[str] = ()) -> NamedValues[int]:
     """Return whole numbers of at most nine digits by file name, of rows `name number`.
 
-    allowed: numbers that may be there; None for all. known: see `_checked_names`.
+    allowed: numbers that may be there; None for all. known: see `_split`.
     """
-    pairs = list(map(str.split, rows))
-    _check(set(map(len, pairs)) <= {2})
-    names = _checked_names([name for name, _ in pairs], known)
-    numbers = {number for _, number in pairs}
-    _check(numbers <= set(allowed) if allowed else all(text.isdecimal() and len(text) < 10 for text in numbers))
-    values = {text: int(text) for text in numbers}  # photos of one person share its number
-    return {name: values[text] for name, (_, text) in zip(names, pairs, strict=True)}
+    names, values = _split(rows, known)
+    texts = list(map(str.strip, values))
+    different = set(texts)
+    _check(different <= set(allowed) if allowed else all(text.isdecimal() and len(text) < 10 for text in different))
+    numbers = {text: int(text) for text in different}  # photos of one person share its number
+    return NamedValues(names, [numbers[text] for text in texts])
 
 
 def _check(regular: bool) -> None:
@@ -59,25 +72,29 @@ def _check(regular: bool) -> None:
         raise IrregularRowsError
 
 
-def _checked_names(names: Sequence[str], known: Sequence[str] = ()) -> Sequence[str]:
-    """Return these names, interned, if they are plain file names, each once.
+def _split(rows: Sequence[str], known: Sequence[str]) -> tuple[Sequence[str], list[str]]:
+    """Return file names, each a plain one and there once, and what follows them in their rows.
 
-    known: names of another file that were checked; where these are the same, there is nothing to do.
+    known: names of another file that were checked; where the rows have the same, it is these that are returned.
     """
-    if names == known:
-        return known
+    if known and len(rows) == len(known) and all(map(str.startswith, rows, known)):
+        values = list(map(str.removeprefix, rows, known))
+        if {value[:1] for value in values} <= {" ", "\t"}:
+            return known, values
+    pairs = [row.split(None, 1) for row in rows]
+    _check(set(map(len, pairs)) <= {2})
+    names = [sys.intern(name) for name, _ in pairs]
     different, characters = set(names), "".join(names)
     _check(len(different) == len(names) and different.isdisjoint({".", ".."}))
     _check(not any(character in characters for character in "/\\\0"))
-    return [sys.intern(name) for name in names]
+    return names, [value for _, value in pairs]
 
 
-def _blocks(rows: Sequence[str]) -> Iterator[tuple[list[str], bytes]]:
-    """Yield names, and what follows them in their rows, each between line ends."""
-    for start in range(0, len(rows), _BLOCK):
-        pairs = [row.split(None, 1) for row in rows[start : start + _BLOCK]]
-        _check(min(map(len, pairs)) == 2)
-        yield [name for name, _ in pairs], "\n".join(["", *(rest for _, rest in pairs), ""]).encode()
+def _blocks(values: Sequence[str]) -> Iterator[tuple[bytes, int]]:
+    """Yield the values of a number of rows, each between line ends, and that number."""
+    for start in range(0, len(values), _BLOCK):
+        block = values[start : start + _BLOCK]
+        yield "\n".join(["", *block, ""]).encode(), len(block)
 
 
 def _whole_numbers(text: bytes, count: int, width: int) -> NDArray[np.float64]:

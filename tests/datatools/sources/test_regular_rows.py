@@ -26,12 +26,13 @@ def test_rows_as_celeba_has_them() -> None:
     assert names == NAMES
     assert points.dtype == np.float64
     assert points.tolist() == [[number, -3, 4, 5, 6, 7, 8, 9, 10, 123456] for number in range(6)]
-    assert read_signs([f"{name} -1  1\t1 -1" for name in NAMES], 4, names) == dict.fromkeys(NAMES, (-1, 1, 1, -1))
-    assert read_numbers([f"{name} {i}" for i, name in enumerate(NAMES)], None) == {
-        name: i for i, name in enumerate(NAMES)
-    }
+    signs = read_signs([f"{name} -1  1\t1 -1" for name in NAMES], 4, names)
+    assert signs.by_name() == dict.fromkeys(NAMES, (-1, 1, 1, -1))
+    assert signs.of(names) is signs.values
+    numbers = read_numbers([f"{name} {i}" for i, name in enumerate(NAMES)], None)
+    assert numbers.by_name() == {name: i for i, name in enumerate(NAMES)}
     assert read_points([])[1].shape == (0, 10)
-    assert read_signs([], 3) == read_numbers([], None) == {}
+    assert read_signs([], 3) == read_numbers([], None) == ([], [])
 
 
 @pytest.mark.parametrize("rows", [5000, 4096])
@@ -42,7 +43,23 @@ def test_more_rows_than_are_looked_at_together(rows: int) -> None:
     assert points.tolist() == numbers
     signs = np.where(np.array(numbers) < 0, -1, 1).tolist()
     found = read_signs([landmark_row(f"{i}.jpg", row) for i, row in enumerate(signs)], 10)
-    assert list(found.values()) == list(map(tuple, signs))
+    assert found.values == list(map(tuple, signs))
+
+
+@pytest.mark.parametrize("known", [[], NAMES, NAMES[:4], [*NAMES[1:], NAMES[0]], [name[:3] for name in NAMES]])
+def test_values_belong_to_their_names_whatever_names_are_known(known: list[str]) -> None:
+    found = read_numbers([f"{name}\t{i} " for i, name in enumerate(NAMES)], None, known)
+    assert found.names == NAMES
+    assert found.of(["other.jpg", *reversed(NAMES)]) == [None, 5, 4, 3, 2, 1, 0]
+    found_signs = read_signs([f"{name} {'-1' if i % 2 else '1'}" for i, name in enumerate(NAMES)], 1, known)
+    assert found_signs == (NAMES, [(1,), (-1,)] * 3)
+
+
+def test_a_name_that_begins_like_a_known_one() -> None:
+    assert read_numbers(["a.jpgx 1"], None, ["a.jpg"]) == (["a.jpgx"], [1])
+    for row in (" 1", "a.jpg1", "a.jpg"):
+        with pytest.raises(IrregularRowsError):
+            read_numbers([row], None, ["a.jpg"])
 
 
 def test_a_coordinate_of_minus_zero_keeps_its_sign() -> None:
