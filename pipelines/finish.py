@@ -23,7 +23,7 @@ def mark(path: Path) -> None:
 
 
 def join_shards(layout: BuildLayout, progress: Report) -> None:
-    """Make the finished file of the build shards, which vanish one by one unless the file is compressed."""
+    """Make the finished file of the build shards, which vanish one by one."""
     forget(layout, "verified", "reported", "finished")
     join(
         layout.build_paths(),
@@ -36,17 +36,14 @@ def join_shards(layout: BuildLayout, progress: Report) -> None:
 
 
 def verify_pyramid(layout: BuildLayout, progress: Report) -> None:
-    """Read the finished file back. Raises DataError for a damaged one, and removes it and its damaged shards."""
+    """Read the finished file back. Raises DataError for a damaged one, and removes it."""
     problems = verify(layout.pyramid_path, progress)
     if problems:
-        kept = [path for path in layout.build_paths() if path.exists()]
-        for path in (layout.pyramid_path, *(path for path in kept if verify(path))):
-            path.unlink()
-        again = "finished work is kept" if kept else "it makes the faces again, and scores none"
+        layout.pyramid_path.unlink()
         raise DataError(
             f"{layout.pyramid_path} did not read back as written "
-            f"({problems[0]}; {counted(len(problems), 'problem')}), "
-            f"so it was removed; check the disk and run the same command again: {again}"
+            f"({problems[0]}; {counted(len(problems), 'problem')}), so it was removed; "
+            "check the disk and run the same command again: it makes the faces again, and scores none"
         )
 
 

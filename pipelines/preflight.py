@@ -173,11 +173,9 @@ def disk_need(layout: BuildLayout) -> DiskNeed:
 def bytes_besides(layout: BuildLayout) -> int:
     """Return the bytes that the work takes at most besides finished build shards.
 
-    The join takes those of one shard, because it frees them one by one, or where they are compressed and kept, those of
-    the finished file. Before, every worker has the faces of an unfinished shard.
+    The join takes those of one shard, because it frees them one by one. Before, every worker has the faces of an
+    unfinished shard.
     """
-    if layout.compression != "none":
-        return image_bytes(layout) * layout.chosen_count
     shard, workers = layout.faces_of_shard(0), min(luigi.interface.core().workers, layout.build_shards)
     return max(image_bytes(layout) * shard, workers * 3 * layout.resolution**2 * shard)
 

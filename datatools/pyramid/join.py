@@ -4,13 +4,13 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from datatools.errors import DataError
-from datatools.files import as_data_error, fsync_path, partial_path
+from datatools.files import as_data_error, fsync_path
 from datatools.parallel import uninterrupted
 from datatools.pyramid.format import (
     ATTRIBUTES,
@@ -21,7 +21,7 @@ from datatools.pyramid.format import (
     provenance_checksums,
     provenance_tables,
 )
-from datatools.pyramid.joined import PartTables, joined_path
+from datatools.pyramid.joined import PartTables, Place, joined_path
 from datatools.pyramid.reader import OpenFile, Pyramid
 from datatools.pyramid.storage import write_at
 from datatools.pyramid.writer import (
@@ -59,8 +59,7 @@ def join(
 
     free_parts: remove each part as soon as its images are on the disk in the new file, so that the disk has to hold the
     result and one part at most. A join that ended on the way, however it did, resumes with the same parts and the same
-    `out`; of the parts that it has removed it keeps the tables (`joined_path`). Compressed files are joined without
-    this: their parts stay.
+    `out`; of the parts that it has removed it keeps the tables (`joined_path`).
     """
     if not parts:
         raise DataError(f"{out}: nothing to join")
@@ -81,40 +80,43 @@ def join(
     layout = FileLayout(sum(map(len, tables)), tables[0].levels, compression)
     if rows is not None and len(rows) != layout.count:
         raise ValueError(f"{len(rows)} rows of provenance for {layout.count} images")
+    if free_parts and len(set(paths)) < len(paths):
+        raise ValueError(f"{out}: a part that is to be freed can be joined once")
     left = [pyramid for pyramid in pyramids if pyramid is not None]
-    if free_parts and compression == "none" and all(pyramid.compression == "none" for pyramid in left):
-        if len(set(paths)) < len(paths):
-            raise ValueError(f"{out}: a part that is to be freed can be joined once")
-        largest = max(map(len, left), default=0)
-        check_free_space(out, largest * sum(3 * r * r for r in layout.resolutions))
-        first = np.cumsum([0, *map(len, tables)]).tolist()
-        if any(part.place not in (None, (first[i], layout.count)) for i, part in enumerate(tables)):
-            for path in (images, *map(joined_path, paths)):
-                path.unlink(missing_ok=True)
-            raise DataError(f"{out}: parts changed while they were joined; build those again that are gone")
-        with _resumed_file(out, images, layout, settings or {}) as target:
-            for path, pyramid, part in zip(paths, pyramids, tables, strict=True):
-                if pyramid is not None:
-                    with pyramid:
-                        _append_images(target, pyramid, part, progress)
-                    with target.as_data_error():
-                        os.fsync(target.image_descriptor)
-                        part.write(joined_path(path), target.done - len(part), layout.count)
-                else:
-                    _take_checksums(target, part)
-                    target.done += len(part)
+    first = np.cumsum([0, *map(len, tables)]).tolist()
+    if any(part.place is not None and not part.place.fits(first[i], layout) for i, part in enumerate(tables)):
+        raise _parts_changed(out, images, paths)
+    settings = settings or {}
+    new = _resumed_file(out, images, layout, settings, left) if free_parts else new_file(out, layout, settings)
+    with new as target:
+        for number, (path, pyramid, part) in enumerate(zip(paths, pyramids, tables, strict=True)):
+            _take_checksums(target, part)
+            if pyramid is not None:
+                with pyramid:
+                    _append_images(target, pyramid, progress)
+            elif part.place is None or not part.place.take(target, len(part)):
+                raise _parts_changed(out, images, paths)
+            # Whether the images of a part that is gone are in place shows when it is its turn: until then, remove none.
+            if free_parts and None not in pyramids[number + 1 :]:
                 with target.as_data_error():
+                    if pyramid is not None:
+                        os.fsync(target.storage.fileno())
+                        part.write(joined_path(path), Place.of(target, first[number]))
                     path.unlink(missing_ok=True)
-            _finish(target, tables, rows, attribute_names)
+        _finish(target, tables, rows, attribute_names)
+    if free_parts:
         with as_data_error(out):
             for path in paths:
+                path.unlink(missing_ok=True)
                 joined_path(path).unlink(missing_ok=True)
-        return
-    with new_file(out, layout, settings or {}) as target:
-        for pyramid, part in zip(left, tables, strict=True):
-            with pyramid:
-                _append_images(target, pyramid, part, progress)
-        _finish(target, tables, rows, attribute_names)
+
+
+def _parts_changed(out: Path, images: Path, parts: Sequence[Path]) -> DataError:
+    """Forget an earlier try, and return the error."""
+    with as_data_error(out):
+        for path in (images, *map(joined_path, parts)):
+            path.unlink(missing_ok=True)
+    return DataError(f"{out}: parts changed while they were joined; build those again that are gone")
 
 
 def images_path(out: Path, parts: Sequence[Path]) -> Path:
@@ -125,34 +127,27 @@ def images_path(out: Path, parts: Sequence[Path]) -> Path:
 
 @contextmanager
 def _resumed_file(
-    out: Path, images: Path, layout: FileLayout, settings: Mapping[str, Setting]
+    out: Path, images: Path, layout: FileLayout, settings: Mapping[str, Setting], left: Sequence[Pyramid]
 ) -> Iterator[UnfinishedFile]:
-    """Create `out`, its images in a file of their own, which survives whatever ends the join.
+    """Create `out` in the file `images`, which survives whatever ends the join; it has all parts but those `left`.
 
-    Where HDF5 puts an image, and the bytes of everything else, follow from the layout and the tables. So HDF5 writes
-    all of these into a file with holes for the images, anew in each try; at the end they are copied into the holes that
-    the file of images has for them. What HDF5 had not yet written when the process was killed is never needed.
+    Where HDF5 puts an image follows from the layout and the sizes of those before it. So each try writes the file anew,
+    but for the images of parts that are gone: these are where HDF5 puts them. Nothing else is needed of earlier tries.
     """
-    holes = partial_path(out)
+    largest = max(map(len, left), default=0) * sum(3 * r * r for r in layout.resolutions)
+    if layout.compression != "none":
+        with as_data_error(out):
+            largest = max((part.path.stat().st_size for part in left), default=0)
+    check_free_space(out, largest)
+    is_new = sum(map(len, left)) == layout.count
+    with created(images, out, layout, settings, resumes=not is_new) as target:
+        with as_data_error(out):
+            fsync_path(out.parent)
+        yield target
     with as_data_error(out):
-        descriptor = os.open(images, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fsync_path(out.parent)
-            with created(holes, out, layout, settings) as target:
-                target.image_descriptor = descriptor
-                yield target
-            size = holes.stat().st_size
-            with holes.open("rb") as source:
-                for begin, end in target.tables(size):
-                    _copy_range(source.fileno(), descriptor, end - begin, begin, begin)
-            os.ftruncate(descriptor, size)
-            os.fsync(descriptor)
-            os.replace(images, out)
-            fsync_path(out.parent)
-        finally:
-            with suppress(OSError):
-                holes.unlink(missing_ok=True)
-            os.close(descriptor)
+        fsync_path(images)
+        os.replace(images, out)
+        fsync_path(out.parent)
 
 
 def _finish(
@@ -178,11 +173,8 @@ def _take_checksums(target: UnfinishedFile, part: PartTables) -> None:
         target.checksums[resolution][target.done : target.done + len(part)] = checksums
 
 
-def _append_images(
-    target: UnfinishedFile, part: Pyramid, tables: PartTables, progress: Callable[[int], object]
-) -> None:
+def _append_images(target: UnfinishedFile, part: Pyramid, progress: Callable[[int], object]) -> None:
     source = part.handles()
-    _take_checksums(target, tables)
     if target.layout.compression == part.compression == "none":
         for resolution in reversed(part.levels):  # the top level last: its bytes are what takes the time
             _copy_level(
@@ -211,15 +203,15 @@ def _copy_level(
     target: UnfinishedFile, source: OpenFile, resolution: int, count: int, progress: Callable[[int], object]
 ) -> None:
     """Copy a level's images from one uncompressed file to another."""
-    level = source.levels[resolution]
+    level, descriptor = source.levels[resolution], target.storage.fileno()
     batch = max(1, COPY_BYTES // level.image_bytes)
     for start in range(0, count, batch):
         images = min(batch, count - start)
         read_at = (level.offset or 0) + start * level.image_bytes
         write_to = target.image_offset(resolution, target.done + start)
         with target.as_data_error():
-            _copy_range(level.descriptor, target.image_descriptor, images * level.image_bytes, read_at, write_to)
-        start_writeback(target.image_descriptor, write_to, write_to + images * level.image_bytes)
+            _copy_range(level.descriptor, descriptor, images * level.image_bytes, read_at, write_to)
+        start_writeback(descriptor, write_to, write_to + images * level.image_bytes)
         progress(images)
 
 

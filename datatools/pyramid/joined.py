@@ -1,7 +1,7 @@
-"""What `join` keeps of a part whose images are in the file that is being joined: its tables."""
+"""What `join` keeps of a part whose images are in the file that is being joined: its tables, and where they are."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from datatools.errors import DataError
 from datatools.files import atomic_path
+from datatools.parallel import uninterrupted
 from datatools.pyramid.format import (
     CHECKSUMS,
     OPTIONAL,
@@ -18,11 +19,67 @@ from datatools.pyramid.format import (
     provenance_checksums,
 )
 from datatools.pyramid.reader import Pyramid
+from datatools.pyramid.writer import FileLayout, UnfinishedFile
 
 
 def joined_path(part: Path) -> Path:
     """Return where that of a part is kept, once its images are on the disk in another file."""
     return part.with_name(part.name + ".joined")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part's images are in the file that is being joined.
+
+    Attributes:
+        first: number of the first one. count, compression: of that file.
+        chunks: of compressed levels: offset, bytes and HDF5's filter mask of each chunk that the images filled, (K, 3).
+        pending: the last images of compressed levels, which fill no chunk, (n, 3, r, r).
+    """
+
+    first: int
+    count: int
+    compression: str
+    chunks: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    pending: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, target: UnfinishedFile, first: int) -> "Place":
+        """Return the place of the images from `first` to the last one that is there."""
+        chunks, pending = {}, {}
+        with target.as_data_error(), uninterrupted():
+            for resolution, level in target.levels.items():
+                if level.chunks is not None:
+                    filled = range(target.filled_chunks(resolution, first), target.filled_chunks(resolution))
+                    found = [level.id.get_chunk_info_by_coord((n * level.chunks[0], 0, 0, 0)) for n in filled]
+                    places = [(chunk.byte_offset, chunk.size, chunk.filter_mask) for chunk in found]
+                    chunks[resolution] = np.array(places, np.int64).reshape(-1, 3)
+                    waiting = target.pending[resolution]
+                    pending[resolution] = np.array(waiting, np.uint8).reshape(-1, *level.shape[1:])
+        return cls(first, target.layout.count, target.layout.compression, chunks, pending)
+
+    def fits(self, first: int, layout: FileLayout) -> bool:
+        """Return whether image number `first` of such a file is the first one here."""
+        return (self.first, self.count, self.compression) == (first, layout.count, layout.compression)
+
+    def take(self, target: UnfinishedFile, count: int) -> bool:
+        """Let HDF5 know the `count` images of a part that is gone, in a file that has them; return whether it can.
+
+        HDF5 gets chunks of the same sizes in the same order again, and has to give them the same places.
+        """
+        left = {resolution: iter(chunks.tolist()) for resolution, chunks in self.chunks.items()}
+        for _ in range(count):
+            target.done += 1
+            for resolution in self.chunks:
+                level, number = target.levels[resolution], target.filled_chunks(resolution, target.done - 1)
+                if target.filled_chunks(resolution) > number:
+                    _, size, mask = next(left[resolution])
+                    with target.as_data_error(), uninterrupted(), target.storage.zeros_stand_for_kept_bytes():
+                        level.id.write_direct_chunk((number * level.chunks[0], 0, 0, 0), bytes(size), mask)
+        for resolution, images in self.pending.items():
+            target.pending[resolution] = list(images)
+        places = Place.of(target, self.first).chunks
+        return all(np.array_equal(places[resolution], chunks) for resolution, chunks in self.chunks.items())
 
 
 @dataclass(frozen=True)
@@ -32,15 +89,14 @@ class PartTables:
     Attributes:
         checksums: of each image, (N,) uint32, by level, largest first.
         columns: of provenance, as in the file. row_checksums: of their rows, (N,) uint32.
-        place: where its images are in the file that is being joined: number of the first one, and of all images there.
-            None for a part that still has its own.
+        place: where its images are in the file that is being joined; None for a part that still has its own.
     """
 
     checksums: dict[int, NDArray[np.uint32]]
     columns: dict[str, NDArray]
     row_checksums: NDArray[np.uint32]
     attribute_names: tuple[str, ...]
-    place: tuple[int, int] | None = None
+    place: Place | None = None
 
     @classmethod
     def of(cls, part: Pyramid) -> "PartTables":
@@ -63,20 +119,30 @@ class PartTables:
                     {name: stored[f"{PROVENANCE}/{name}"] for name in stored["columns"].tolist()},
                     stored[f"{CHECKSUMS}/{PROVENANCE}"],
                     tuple(stored["attribute_names"].tolist()),
-                    (int(stored["place"][0]), int(stored["place"][1])),
+                    Place(
+                        int(stored["place"][0]),
+                        int(stored["place"][1]),
+                        str(stored["compression"]),
+                        {int(r): stored[f"chunks/{r}"] for r in stored["chunked"]},
+                        {int(r): stored[f"pending/{r}"] for r in stored["chunked"]},
+                    ),
                 )
         except Exception as error:  # NumPy and zipfile raise what the damage leads to
             raise DataError(f"{path}: is damaged; remove it, and build its part again") from error
 
-    def write(self, path: Path, first: int, count: int) -> None:
-        """Write the file, whole or not at all; `first` and `count` make the `place`."""
+    def write(self, path: Path, place: Place) -> None:
+        """Write the file with this `place`, whole or not at all."""
         content = io.BytesIO()
-        arrays = {f"{CHECKSUMS}/{r}": values for r, values in self.checksums.items()}
+        arrays: dict[str, NDArray] = {f"{CHECKSUMS}/{r}": values for r, values in self.checksums.items()}
         arrays |= {f"{PROVENANCE}/{name}": values for name, values in self.columns.items()}
+        arrays |= {f"chunks/{r}": values for r, values in place.chunks.items()}
+        arrays |= {f"pending/{r}": values for r, values in place.pending.items()}
         np.savez(
             content,
             allow_pickle=False,
-            place=np.array([first, count]),
+            place=np.array([place.first, place.count]),
+            compression=np.array(place.compression),
+            chunked=np.array(list(place.chunks), np.int64),
             levels=np.array(self.levels),
             columns=np.array(list(self.columns), np.str_),
             attribute_names=np.array(self.attribute_names, np.str_),

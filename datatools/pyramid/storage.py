@@ -1,8 +1,11 @@
 """The file that HDF5 writes into: a failure of the disk is kept for us, and HDF5 never learns of it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 WRITE_BYTES = 1 << 18  # at once: for more, Linux takes huge pages, which a virtual machine may first have to get
 
@@ -10,15 +13,17 @@ WRITE_BYTES = 1 << 18  # at once: for more, Linux takes huge pages, which a virt
 class Storage:
     """A new file, as h5py takes it in place of a name; a context manager, which closes it.
 
+    resumes: keep the bytes of a file of that name until they are overwritten. HDF5 takes it to be empty.
+
     After a failed write HDF5 can neither close the file nor, at times, let the process end without a crash. So writes
     seem to succeed: the first one that fails is kept as `error`, and all later ones do nothing. Ctrl-C would be such a
     failure in the main thread: HDF5 is called inside `datatools.parallel.uninterrupted`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+    def __init__(self, path: Path, *, resumes: bool = False) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | (0 if resumes else os.O_TRUNC), 0o666)
         self._position = self._end = 0
-        self._is_discarded = False
+        self._is_discarded = self._keeps_zeros = False
         self.error: OSError | None = None
 
     def __enter__(self) -> "Storage":
@@ -55,8 +60,21 @@ class Storage:
     def write(self, data: memoryview) -> int:
         """Write all of `data`."""
         self._end = max(self._end, self._position + len(data))
-        self._attempt(write_at, data, self._position)
+        if not self._keeps_zeros or np.frombuffer(data, np.uint8).any():
+            self._attempt(write_at, data, self._position)
         return len(data)
+
+    @contextmanager
+    def zeros_stand_for_kept_bytes(self) -> Iterator[None]:
+        """Leave in the file what is there, wherever zeros are written inside the block.
+
+        These are chunks of zeros that HDF5 is given. Its own tables begin with signatures.
+        """
+        self._keeps_zeros = True
+        try:
+            yield
+        finally:
+            self._keeps_zeros = False
 
     def truncate(self, size: int) -> int:
         """Cut or extend the file."""

@@ -167,21 +167,18 @@ class UnfinishedFile:
         self.checksums = {r: np.zeros(layout.count, dtype=np.uint32) for r in layout.resolutions}
         self.levels |= {r: self._create_level(r) for r in layout.resolutions}
         self._offsets |= {r: d.id.get_offset() for r, d in self.levels.items() if layout.count and d.chunks is None}
-        self.image_descriptor = storage.fileno()
-        """Where images of uncompressed levels are written, at the offsets of `levels`."""
         self._waiting: dict[int, int] = {}  # where the images begin whose way to the disk was not begun
-        self._pending: dict[int, list[NDArray[np.uint8]]] = {r: [] for r in layout.resolutions}
+        self.pending: dict[int, list[NDArray[np.uint8]]] = {r: [] for r in layout.resolutions}
+        """Images of compressed levels that wait for others to fill a chunk."""
 
     def image_offset(self, resolution: int, index: int) -> int:
         """Return where an image of an uncompressed level begins."""
         return self._offsets[resolution] + index * 3 * resolution * resolution
 
-    def tables(self, size: int) -> list[tuple[int, int]]:
-        """Return (begin, end) of all that is not images in an uncompressed file of `size` bytes."""
-        count = self.layout.count
-        images = sorted((self.image_offset(r, 0), self.image_offset(r, count)) for r in self._offsets)
-        ends, begins = [0, *(end for _, end in images)], [*(begin for begin, _ in images), size]
-        return [(end, begin) for end, begin in zip(ends, begins, strict=True) if begin > end]
+    def filled_chunks(self, resolution: int, images: int | None = None) -> int:
+        """Return how many chunks of a compressed level that many images fill, by default those that are `done`."""
+        images, size = self.done if images is None else images, self.levels[resolution].chunks[0]
+        return -(-images // size) if images == self.layout.count else images // size
 
     def _create_level(self, resolution: int) -> h5py.Dataset:
         name, shape = level_name(resolution), level_shape(self.layout.count, resolution)
@@ -217,13 +214,13 @@ class UnfinishedFile:
         with self.as_data_error():
             if level.chunks is None:
                 begin = self.image_offset(resolution, index)
-                write_at(self.image_descriptor, image.data.cast("B"), begin)
+                write_at(self.storage.fileno(), image.data.cast("B"), begin)
                 waiting = self._waiting.setdefault(resolution, begin)
                 if begin + image.nbytes - waiting >= WRITEBACK_BYTES:
-                    start_writeback(self.image_descriptor, waiting, begin + image.nbytes)
+                    start_writeback(self.storage.fileno(), waiting, begin + image.nbytes)
                     self._waiting[resolution] = begin + image.nbytes
                 return
-            pending = self._pending[resolution]
+            pending = self.pending[resolution]
             pending.append(image)
             if len(pending) == level.chunks[0] or index == self.layout.count - 1:
                 with uninterrupted():
@@ -287,18 +284,18 @@ def new_file(
 
 @contextmanager
 def created(
-    temporary: Path, path: Path, layout: FileLayout, settings: Mapping[str, Setting]
+    temporary: Path, path: Path, layout: FileLayout, settings: Mapping[str, Setting], *, resumes: bool = False
 ) -> Iterator[UnfinishedFile]:
     """Create the file `temporary`, which is to be `path`, to be filled inside the block, which must end with `finish`.
 
-    It takes no room for images of uncompressed levels before they are written.
+    It takes no room for images of uncompressed levels before they are written. resumes: see `Storage`.
     """
     for name, value in settings.items():
         if isinstance(value, str) and len(value.encode("utf-8")) > MAX_SETTING_BYTES:
             raise DataError(f"{path}: the setting {name!r} is longer than {MAX_SETTING_BYTES} bytes")
     raised_inside: BaseException | None = None
     try:
-        with Storage(temporary) as storage:
+        with Storage(temporary, resumes=resumes) as storage:
             with uninterrupted():
                 file = _new_hdf5(storage, layout.compression)
             try:

@@ -41,7 +41,9 @@ try:
         text += repr([pyramid.provenance(name).tolist() for name in pyramid.provenance_names])
         print(text)
     elif what == "join":
-        join([folder / "a.h5", folder / "b.h5"], folder / "out.h5", free_parts=len(sys.argv) > 3)
+        compression = [*sys.argv, "none"][3]
+        parts = [folder / f"a-{compression}.h5", folder / f"b-{compression}.h5"]
+        join(parts, folder / "out.h5", compression=compression, free_parts=len(sys.argv) > 3)
     else:
         write(folder / "out.h5", range(5), side=16, compression=what)
 except DataError as error:
@@ -80,8 +82,11 @@ def tool(words: str, *inputs: str, many: int = 40) -> Work:
 WORKS = {
     "a pyramid is written": Work(PYRAMIDS, LIBRARY, "none {}", (), 60, 30),
     "a compressed pyramid is written": Work(PYRAMIDS, LIBRARY, "gzip {}", (), 60, 30),
-    "pyramids are joined": Work(PYRAMIDS, LIBRARY, "join {}", ("a.h5", "b.h5"), 60, 30),
-    "pyramids are joined and freed": Work(PYRAMIDS, LIBRARY, "join {} free", ("a.h5", "b.h5"), 60, 30),
+    "pyramids are joined": Work(PYRAMIDS, LIBRARY, "join {}", ("a-none.h5", "b-none.h5"), 60, 30),
+    "pyramids are joined and freed": Work(PYRAMIDS, LIBRARY, "join {} none", ("a-none.h5", "b-none.h5"), 60, 30),
+    "compressed pyramids are joined and freed": Work(
+        PYRAMIDS, LIBRARY, "join {} lzf", ("a-lzf.h5", "b-lzf.h5"), 60, 30
+    ),
     "a pyramid is read": Work(PYRAMIDS, LIBRARY, "read {}", ("whole.h5",), 60, 30),
     "a pyramid is verified": tool("verify {}/whole.h5", "whole.h5"),
     "images are chosen (subset)": tool("subset {}/whole.h5 {}/out.h5 --indices 1-3", "whole.h5"),
@@ -107,8 +112,9 @@ WORKS = {
 def make_inputs(folder: Path) -> None:
     """Write what the works need into a folder."""
     write(folder / "whole.h5", range(6), side=16)
-    write(folder / "a.h5", range(3), side=16)
-    write(folder / "b.h5", range(3, 5), side=16)
+    for compression in ("none", "lzf"):
+        write(folder / f"a-{compression}.h5", range(3), side=16, compression=compression)
+        write(folder / f"b-{compression}.h5", range(3, 5), side=16, compression=compression)
     write_pyramid(folder / "ramps.h5", 20, 8)
     (folder / "pictures").mkdir()
     for number in range(5):

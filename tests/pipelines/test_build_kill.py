@@ -181,6 +181,37 @@ def test_kills_at_random_moments(tiny_tree: Path, tmp_path: Path, tries: Tries) 
     tries.record("kill -9 of a build at random moments", goal, "finished shards kept; the same bytes in the end")
 
 
+KILLED_IN_THE_JOIN = """
+import os, sys
+from pathlib import Path
+import luigi.cmdline
+
+unlink = Path.unlink
+
+def removed(path, *options, **more):
+    unlink(path, *options, **more)
+    if path.name.startswith("00000-") and path.parent.name == "build" and path.suffix == ".h5":
+        os.kill(os.getpid(), 9)
+
+Path.unlink = removed
+luigi.cmdline.luigi_run(sys.argv[1:])
+"""
+
+
+def test_a_compressed_build_killed_when_its_first_shard_is_gone(tiny_tree: Path, tmp_path: Path) -> None:
+    options = ("--count", CHOSEN, "--compression", "gzip")
+    for name in ("undisturbed", "out"):
+        words = command(tiny_tree, tmp_path / name, *options, task="Verify")[1:]
+        if name == "out":
+            code = [sys.executable, "-c", KILLED_IN_THE_JOIN, *words]
+            done = subprocess.run(code, env=environment(), capture_output=True, text=True, timeout=HANGS, check=False)
+            assert done.returncode == -signal.SIGKILL, done.stderr
+            assert [path.suffix for path in sorted((tmp_path / name / "work/build").iterdir())] == [".joined", ".h5"]
+        done = build(tiny_tree, tmp_path / name, *options, task="Verify")
+    assert "INFO: BuildShard" not in done.stderr
+    assert digest(tmp_path / "out" / "celebahq.h5") == digest(tmp_path / "undisturbed" / "celebahq.h5")
+
+
 # --- one process is asked to end, or killed, while photos are under way -----------------------------------------------
 
 LAUNCHER = """

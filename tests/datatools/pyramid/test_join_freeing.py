@@ -6,20 +6,22 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from datatools.errors import DataError
 from datatools.pyramid import Pyramid, join, verify
 from datatools.pyramid.join import images_path
-from datatools.pyramid.joined import PartTables, joined_path
+from datatools.pyramid.joined import PartTables, Place, joined_path
 from tests.support.pyramid_samples import NAMES, write
+from tests.support.tries import Tries
 
 SETTINGS = {"restore": "none", "seed": 7, "gain": 0.5}
-CALLS = ("copy_file_range", "fsync", "replace", "unlink", "ftruncate")
+CALLS = ("copy_file_range", "pwrite", "fsync", "replace", "unlink", "ftruncate")
 """Calls of the system that change what is on the disk, or see to it."""
 
 
@@ -30,8 +32,8 @@ def write_parts(folder: Path, *, borders: tuple[int, ...] = (0, 5, 5, 6, 9), **o
     ]
 
 
-def join_freeing(folder: Path) -> None:
-    join(sorted_parts(folder), folder / "joined.h5", settings=SETTINGS, free_parts=True)
+def join_freeing(folder: Path, compression: str = "none") -> None:
+    join(sorted_parts(folder), folder / "joined.h5", compression=compression, settings=SETTINGS, free_parts=True)
 
 
 def sorted_parts(folder: Path) -> list[Path]:
@@ -61,6 +63,10 @@ def watched(event: Callable[[str, Callable[[], Any]], Any]) -> Iterator[None]:
                 source, target, length, *places = arguments
                 real[name](source, target, max(length // 2, 1), *places)
                 os.kill(os.getpid(), signal.SIGKILL)
+            if name == "pwrite" and event(f"half of {name}", lambda: False):
+                target, data, place = arguments
+                real[name](target, data[: len(data) // 2], place)
+                os.kill(os.getpid(), signal.SIGKILL)
             return event(name, lambda: real[name](*arguments, **more))
 
         return call
@@ -74,17 +80,17 @@ def watched(event: Callable[[str, Callable[[], Any]], Any]) -> Iterator[None]:
             setattr(os, name, function)
 
 
-def killed_at(folder: Path, number: int) -> bool:
+def killed_at(folder: Path, number: int, compression: str) -> bool:
     """Join in a process that kills itself before call `number`, or half through it; return whether it got there."""
-    return killed(folder, lambda seen: seen == number)
+    return killed(folder, lambda seen: seen == number, compression)
 
 
-def killed_after_a_part(folder: Path) -> None:
+def killed_after_a_part(folder: Path, compression: str = "none") -> None:
     """Join in a process that kills itself as soon as the first part is gone."""
-    assert killed(folder, lambda _: not (folder / "part0.h5").exists())
+    assert killed(folder, lambda _: not (folder / "part0.h5").exists(), compression)
 
 
-def killed(folder: Path, when: Callable[[int], bool]) -> bool:
+def killed(folder: Path, when: Callable[[int], bool], compression: str) -> bool:
     """Join in a process that kills itself at the first call that `when` says yes to; return whether there was one."""
     child = os.fork()
     if child == 0:
@@ -100,7 +106,7 @@ def killed(folder: Path, when: Callable[[int], bool]) -> bool:
             return call()
 
         with watched(event):
-            join_freeing(folder)
+            join_freeing(folder, compression)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL)
@@ -116,26 +122,31 @@ def test_same_bytes_and_nothing_else_is_left(parts: Path, whole: bytes, tmp_path
     assert sum(done) == 9
 
 
-def test_killed_at_any_point_and_resumed(parts: Path, whole: bytes, tmp_path: Path) -> None:
-    number, kills = 0, 0
-    while True:
-        number += 1
+# Of 256 x 256 pixels and more a chunk has one image, of smaller levels several, also of two parts.
+@pytest.mark.parametrize(("compression", "side"), [("none", 32), ("lzf", 256), ("gzip", 32)])
+def test_killed_at_any_point_and_resumed(compression: str, side: int, tmp_path: Path, tries: Tries) -> None:
+    (tmp_path / "parts").mkdir()
+    options: dict[str, Any] = {"attribute_names": NAMES, "side": side, "compression": compression}
+    write_parts(tmp_path / "parts", **options)
+    whole = write(tmp_path / "whole.h5", range(9), **options).read_bytes()
+    step = tries.count(7, 1)
+    for number in count(1, step):
         folder = tmp_path / str(number)
-        shutil.copytree(parts, folder)
-        if not killed_at(folder, number):
+        shutil.copytree(tmp_path / "parts", folder)
+        if not killed_at(folder, number, compression):
             break
         if not (folder / "joined.h5").exists():
-            killed_at(folder, 1 + number * 7 % 23)  # and the second try, too
+            killed_at(folder, 1 + number * 7 % 97, compression)  # and the second try, too
         if not (folder / "joined.h5").exists():
-            join_freeing(folder)
+            join_freeing(folder, compression)
         assert (folder / "joined.h5").read_bytes() == whole, f"killed at call {number}"
-        kills += 1
         shutil.rmtree(folder)
-    assert kills > 40
+    assert number > 150
 
 
-def test_the_disk_holds_the_result_and_one_part_at_most(tmp_path: Path) -> None:
-    files = write_parts(tmp_path, borders=tuple(range(0, 57, 8)), side=256)
+@pytest.mark.parametrize("compression", ["none", "lzf"])
+def test_the_disk_holds_the_result_and_one_part_at_most(compression: str, tmp_path: Path) -> None:
+    files = write_parts(tmp_path, borders=tuple(range(0, 57, 8)), side=256, compression=compression)
     part, all_parts = files[0].stat().st_size, sum(path.stat().st_size for path in files)
     sizes: list[int] = []
 
@@ -145,7 +156,7 @@ def test_the_disk_holds_the_result_and_one_part_at_most(tmp_path: Path) -> None:
         return result
 
     with watched(event):
-        join(files, tmp_path / "joined.h5", settings=SETTINGS, free_parts=True)
+        join(files, tmp_path / "joined.h5", compression=compression, settings=SETTINGS, free_parts=True)
     result = (tmp_path / "joined.h5").stat().st_size
     # Small parts have as much alignment as images; and HDF5's tables are claimed generously.
     assert max(sizes) < max(result, all_parts) + part + (4 << 20)
@@ -238,18 +249,58 @@ def test_a_part_is_freed_once(parts: Path, tmp_path: Path) -> None:
     assert len(Pyramid(tmp_path / "joined.h5")) == 10
 
 
-def test_compressed_parts_stay(tmp_path: Path) -> None:
-    files = write_parts(tmp_path, compression="lzf")
-    join(files, tmp_path / "joined.h5", compression="lzf", settings=SETTINGS, free_parts=True)
-    assert all(path.exists() for path in files)
-    assert len(Pyramid(tmp_path / "joined.h5")) == 9
+@pytest.mark.parametrize(("of_parts", "compression"), [("none", "gzip"), ("gzip", "none"), ("lzf", "gzip")])
+def test_parts_compressed_otherwise(of_parts: str, compression: str, tmp_path: Path) -> None:
+    write_parts(tmp_path, compression=of_parts)
+    killed_after_a_part(tmp_path, compression)
+    join_freeing(tmp_path, compression)
+    assert [path.name for path in tmp_path.iterdir()] == ["joined.h5"]
+    whole = write(tmp_path / "whole.h5", range(9), compression=compression)
+    assert (tmp_path / "joined.h5").read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("change", ["compression", "settings", "earlier part"])
+def test_what_moves_images_of_parts_that_are_gone(change: str, tmp_path: Path) -> None:
+    """What is left stays, and the next try says what is missing."""
+    write_parts(tmp_path, side=256, compression="gzip")
+    killed(tmp_path, lambda _: not (tmp_path / "part2.h5").exists(), "gzip")
+    options: dict[str, Any] = {"compression": "gzip", "settings": SETTINGS, "free_parts": True}
+    if change == "compression":
+        options["compression"] = "lzf"
+    elif change == "settings":
+        options["settings"] = {"restore": "none" * 1000}
+    elif change == "earlier part":
+        joined_path(tmp_path / "part0.h5").unlink()
+        write(tmp_path / "part0.h5", range(20, 25), attribute_names=NAMES, side=256, compression="gzip")
+    left = {path.name for path in tmp_path.glob("part*.h5")}
+    with pytest.raises(DataError, match=r"joined\.h5: parts changed while they were joined; build those again"):
+        join(sorted_parts(tmp_path), tmp_path / "joined.h5", **options)
+    assert {path.name for path in tmp_path.iterdir()} == left
+
+
+@pytest.mark.parametrize("free_parts", [True, False])
+@pytest.mark.parametrize("compression", ["none", "lzf"])
+def test_an_error_of_the_callback_stays_as_it_is(free_parts: bool, compression: str, tmp_path: Path) -> None:
+    error = OSError(errno.EPIPE, "the terminal is gone")
+
+    def report(_: int) -> None:
+        raise error
+
+    files, out = write_parts(tmp_path, compression=compression), tmp_path / "joined.h5"
+    with pytest.raises(OSError, match="the terminal is gone") as raised:
+        join(files, out, compression=compression, progress=report, free_parts=free_parts)
+    assert raised.value is error
 
 
 def test_tables_of_a_part(parts: Path, tmp_path: Path) -> None:
     part = Pyramid(parts / "part0.h5")
-    PartTables.of(part).write(tmp_path / "part0.h5.joined", 3, 9)
+    chunks, pending = np.arange(6).reshape(2, 3), np.full((1, 3, 32, 32), 7, np.uint8)
+    PartTables.of(part).write(tmp_path / "part0.h5.joined", Place(3, 9, "gzip", {32: chunks}, {32: pending}))
     tables = PartTables.read(tmp_path / "part0.h5.joined")
-    assert tables.place == (3, 9)
+    assert tables.place is not None
+    assert (tables.place.first, tables.place.count, tables.place.compression) == (3, 9, "gzip")
+    assert np.array_equal(tables.place.chunks[32], chunks)
+    assert np.array_equal(tables.place.pending[32], pending)
     assert (len(tables), tables.levels, tables.attribute_names) == (5, part.levels, part.attribute_names)
     for name in ("file_name", "score", "face"):
         assert tables.provenance(name).tolist() == part.provenance(name).tolist()

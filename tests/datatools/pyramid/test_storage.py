@@ -52,3 +52,18 @@ def test_what_is_discarded_is_not_written(tmp_path: Path) -> None:
         fill(storage)
         storage.check()
     assert (tmp_path / "a.h5").stat().st_size == 0
+
+
+def test_zeros_that_stand_for_kept_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    path.write_bytes(b"earlier bytes")
+    with Storage(path, resumes=True) as storage:
+        assert storage.seek(0, os.SEEK_END) == 0
+        with storage.zeros_stand_for_kept_bytes():
+            storage.write(memoryview(bytes(7)))
+            storage.seek(8)
+            storage.write(memoryview(b"B\0"))
+        assert storage.seek(0, os.SEEK_END) == 10
+        storage.seek(4)
+        storage.write(memoryview(bytes(2)))
+    assert path.read_bytes() == b"earl\0\0r B\0tes"
