@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.rows import Row, seconds, show
+from datatools.text import counted
 from pggan.metrics.ms_ssim import ms_ssim
 from pggan.metrics.swd import BLOCK_BYTES, VALUES, Descriptors, levels, swd
 from tests.support import metrics_reference as reference
@@ -136,7 +137,7 @@ def measure(
         yield seconds_on(images, resolution, device, repeats)
         return
     a, b = made_up(images, resolution, 1), made_up(images, resolution, 2)
-    what = f"{images} images of {resolution} x {resolution}, {threads} threads"
+    what = f"{images} images of {resolution} x {resolution}, {counted(threads, 'thread')}"
     if only in (None, "swd"):
         ways: dict[str, Callable[[], object]] = {
             "ours": lambda: our_swd(a, b),

@@ -23,6 +23,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.train_step import our_step as progressive_step
+from datatools.text import counted
 from pggan.config.level import Level
 from pggan.config.settings import NetworkConfig
 from pggan.config.style import CONFIGURATIONS, StyleConfig
@@ -202,7 +203,7 @@ def main(
         formulations[f"progressive {name}"] = {"d": progressive_step(progressive, reals, dtype)}
     times = measure(formulations, seconds, time.process_time if cpu_time else time.perf_counter)
     seconds_of = {name: sum(SHARES[part] * time for part, time in parts.items()) for name, parts in times.items()}
-    print(f"# {resolution} x {resolution}, minibatch {MINIBATCH}, {threads} threads")
+    print(f"# {resolution} x {resolution}, minibatch {MINIBATCH}, {counted(threads, 'thread')}")
     for name, parts in times.items():
         each = ", ".join(f"{part} {1000 * value:.0f}" for part, value in parts.items())
         print(f"# {name}: {MINIBATCH / seconds_of[name]:.2f} images per second; milliseconds {each}")
