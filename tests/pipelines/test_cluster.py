@@ -146,12 +146,14 @@ def test_workers_of_which_one_is_killed(scheduler: str, tmp_path: Path) -> None:
         )
     assert "error: another build, with other settings or a scheduler of its own, is running in" in other.value.stderr
     os.killpg(workers[0].pid, signal.SIGKILL)
+    deadline = time.monotonic() + HANGS
     while any(worker.poll() is None for worker in workers[1:]):
+        assert time.monotonic() < deadline
         assert _answers(f"{scheduler}/api/graph")  # for which luigid looks for dead workers, else once a minute
         time.sleep(0.5)
     logs = []
     for worker in workers:
-        printed, log = worker.communicate()
+        printed, log = worker.communicate(timeout=HANGS)
         logs.append(log)
         assert worker is workers[0] or (worker.returncode == 0 and f"{out / 'celebahq.h5'}\n" in printed), log
     for once in ("Join", "Verify", "Report"):
@@ -201,7 +203,9 @@ def test_a_worker_that_stands_still_and_comes_back(scheduler: str, tmp_path: Pat
         workers = [start_in_a_task(words, waiting), start(words)]
         until_at_work(workers[1])
         os.killpg(workers[0].pid, signal.SIGSTOP)
+        deadline = time.monotonic() + HANGS
         while workers_of(scheduler) > 1:
+            assert time.monotonic() < deadline
             time.sleep(0.5)
         (waiting / "faces ready").touch()
         os.killpg(workers[0].pid, signal.SIGCONT)
