@@ -5,12 +5,14 @@ python examples/autoencoder.py celebahq.h5 --level 64 --steps 5000 --out autoenc
 
 import argparse
 import itertools
+import sys
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from datatools.errors import DataError
 from datatools.torch_data import Faces
 
 
@@ -65,7 +67,10 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    faces = Faces(use.h5, use.level, split="all", target_type=[])
+    try:
+        faces = Faces(use.h5, use.level, split="all", target_type=[])
+    except DataError as error:
+        sys.exit(f"Error: {error}")
     loader = DataLoader(faces, use.batch, shuffle=True, num_workers=use.workers, collate_fn=images_of)
     model = Autoencoder(use.level, use.code).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

@@ -5,6 +5,7 @@ python examples/diffusion.py celebahq.h5 --level 32 --steps 20000 --out diffusio
 
 import argparse
 import itertools
+import sys
 
 import torch
 from PIL import Image
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
+from datatools.errors import DataError
 from datatools.torch_data import Faces
 
 
@@ -78,7 +80,10 @@ if __name__ == "__main__":
     parser.add_argument("--out", default="diffusion.png")
     use = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    faces = Faces(use.h5, use.level, split="all", target_type=[])
+    try:
+        faces = Faces(use.h5, use.level, split="all", target_type=[])
+    except DataError as error:
+        sys.exit(f"Error: {error}")
     loader = DataLoader(faces, use.batch, shuffle=True, num_workers=use.workers, collate_fn=images_of)
     model = Denoiser().to(device)
     ema = AveragedModel(model, avg_fn=lambda old, new, count: torch.lerp(old, new, max(0.001, 9 / (9 + float(count)))))

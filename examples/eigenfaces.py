@@ -4,12 +4,14 @@ python examples/eigenfaces.py celebahq.h5 --level 64 --out eigenfaces.png
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from datatools.errors import DataError
 from datatools.pyramid import Pyramid
 
 try:
@@ -33,10 +35,13 @@ if __name__ == "__main__":
     parser.add_argument("--out", default="eigenfaces.png")
     use = parser.parse_args()
 
-    with Pyramid(use.h5) as pyramid:
-        mean = sum(batch.sum(axis=0) for batch in batches(pyramid, use.level, 512)) / len(pyramid)
-        chosen = np.random.default_rng(0).permutation(len(pyramid))[: use.most]
-        some = xp.asarray(pyramid[use.level][np.sort(chosen)].reshape(len(chosen), -1), dtype=xp.float32) / 255
+    try:
+        with Pyramid(use.h5) as pyramid:
+            mean = sum(batch.sum(axis=0) for batch in batches(pyramid, use.level, 512)) / len(pyramid)
+            chosen = np.random.default_rng(0).permutation(len(pyramid))[: use.most]
+            some = xp.asarray(pyramid[use.level][np.sort(chosen)].reshape(len(chosen), -1), dtype=xp.float32) / 255
+    except DataError as error:
+        sys.exit(f"Error: {error}")
     _, deviations, components = xp.linalg.svd(some - mean, full_matrices=False)
     shares = deviations**2 / (deviations**2).sum()
     print(f"{xp.__name__}: 7 components explain {float(shares[:7].sum()):.1%} of the variance", flush=True)

@@ -42,7 +42,7 @@ def picture(path: Path) -> NDArray[np.uint8]:
 def test_a_network_learns(
     name: str, h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    assert len((EXAMPLES / name).read_text().splitlines()) < 100
+    assert len((EXAMPLES / name).read_text().splitlines()) < 105
     errors = []
     for steps in (1, 25):
         options = ("--level", 8, "--steps", steps, "--batch", 8, "--workers", 0)
@@ -52,6 +52,13 @@ def test_a_network_learns(
         errors.append(float(printed[-1]))
     assert errors[1] < 0.8 * errors[0]
     assert picture(tmp_path / "a.png").shape == (16, 64, 3)
+
+
+@pytest.mark.parametrize("name", ["autoencoder.py", "diffusion.py", "eigenfaces.py"])
+def test_a_level_that_the_file_lacks_ends_in_a_line(name: str, h5: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, name, h5, "--level", 64)
+    assert ended.value.code == f"Error: {h5}: no level 64; it has 16, 8, 4"
 
 
 def test_the_sampler_of_the_diffusion_example_draws_the_data() -> None:
