@@ -379,8 +379,8 @@ def make_film(
     written = write_film(video, Progress("film", count, "frame").over(frames), fps, encoder)
     if encoder is None:
         click.echo(
-            f"no encoder for {video}: {counted(count, 'picture')}, one of each {each}, in {written}; for the film "
-            "pip install 'celebahq[video]' and run the same command again"
+            f"no encoder for {video}: {counted(count, 'picture')}, one of each {each} whatever --fps, in {written}; "
+            "for the film pip install 'celebahq[video]' and run the same command again"
         )
     else:
         click.echo(f"{counted(count, 'frame')}, {count / fps:g} s at {fps} per second, in {written}")

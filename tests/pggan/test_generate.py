@@ -221,7 +221,7 @@ def test_films_without_an_encoder(folder: Path, tmp_path: Path, monkeypatch: pyt
     result = run("--model", folder / "done", *film, "--grid", "2x1", "--zoom", 1, "--truncation", 0.8)
     assert result.exit_code == 0, result.output
     (line,) = result.output.splitlines()
-    assert f"6 pictures, one of each second, in {tmp_path / 'film-frames'}; for the film pip install" in line
+    assert f"6 pictures, one of each second whatever --fps, in {tmp_path / 'film-frames'}; for the film" in line
     frames = [read_rgb(path) for path in sorted((tmp_path / "film-frames").iterdir())]
     assert len(frames) == 6
     assert frames[0].shape == (16, 32, 3)
@@ -231,7 +231,10 @@ def test_films_without_an_encoder(folder: Path, tmp_path: Path, monkeypatch: pyt
     assert result.exit_code == 0, result.output
     (line,) = result.output.splitlines()
     count = len(snapshots(folder / "done"))
-    assert f"{count} pictures, one of each snapshot, in {tmp_path / 'training-frames'}; for the film" in line
+    assert (
+        f"{count} pictures, one of each snapshot whatever --fps, in {tmp_path / 'training-frames'}; for the film"
+        in line
+    )
     pictures = [path.read_bytes() for path in (tmp_path / "training-frames").iterdir()]
     assert len(pictures) == len(set(pictures)) == count
     refused = run("--model", folder / "done", "--video", tmp_path / "film.avi")
