@@ -68,10 +68,11 @@ def describe_plan(layout: BuildLayout, jobs: int) -> str:
         else _estimate("making", layout, layout.restorer, again, made + copied, jobs)
     )
     need = disk_need(layout)
+    rejected = sum(not rejection.kind.is_used for rejection in layout.early_rejections)
     published = sum(record.celebahq_index >= 0 for record in candidates)
     lines = [
         f"source        {layout.celeba_dir}: {counted(len(layout.tree.records), 'photo')} with landmarks, "
-        f"{counted(len(layout.early_rejections), 'entry')} rejected or excluded before any photo is opened",
+        f"{counted(rejected, 'entry')} rejected or excluded before any photo is opened",
         f"selection     {layout.selection}: {counted(len(candidates), 'candidate')} "
         f"({published:,} of them in the published set), {layout.chosen_count:,} to be chosen",
         *(f"note          {note}" for note in notes(layout)),

@@ -38,7 +38,7 @@ from datatools.webpage import TIMES, PageFigure, Picture, render
 
 SECTIONS = {
     "counts": "Counts",
-    "rejected": "Rejected entries",
+    "rejected": "Rejected and faulty entries",
     "scores": "Quality scores",
     "faces": "Faces",
     "strips": "From photo to face",

@@ -22,7 +22,7 @@ have none."""
 
 @dataclass(frozen=True)
 class ReasonGroup:
-    """Entries that were rejected, or not chosen, for the same kind of reason.
+    """Entries of a list, or not chosen, for the same kind of reason.
 
     Attributes:
         stage: where it happened.
@@ -38,9 +38,16 @@ class ReasonGroup:
 
 @dataclass(frozen=True)
 class Rejected:
-    """rejected.csv in short: entries per stage (most first), and by kind of reason (most first)."""
+    """rejected.csv in short, each part with most entries first.
+
+    Attributes:
+        stages: rejected entries per stage.
+        used: entries that are listed although their photos are used, per kind in words.
+        groups: all entries by kind of reason.
+    """
 
     stages: dict[str, int]
+    used: dict[str, int]
     groups: tuple[ReasonGroup, ...]
 
     @property
@@ -92,7 +99,10 @@ def group_reasons(rows: Iterable[Row]) -> tuple[ReasonGroup, ...]:
 def read_rejected(path: Path) -> Rejected:
     """Read rejected.csv (file_name, stage, reason, kind). Raises: DataError for missing columns, OSError."""
     rows = _rows(path, "file_name", "stage", "reason")
-    return Rejected(dict(Counter(row["stage"] for row in rows).most_common()), group_reasons(rows))
+    words = {kind.value: kind.text for kind in RejectionKind if kind.is_used}
+    stages = Counter(row["stage"] for row in rows if row.get("kind") not in words)
+    used = Counter(words[row["kind"]] for row in rows if row.get("kind") in words)
+    return Rejected(dict(stages.most_common()), dict(used.most_common()), group_reasons(rows))
 
 
 def read_ranking(path: Path) -> RankingTable:

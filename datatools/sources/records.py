@@ -99,10 +99,16 @@ class RejectionKind(StrEnum):
         kind._value_, kind.stage, kind.text = value, stage, text
         return kind
 
+    @property
+    def is_used(self) -> bool:
+        """Whether the photo is used all the same."""
+        used = RejectionKind.UNUSED_ANNOTATION, RejectionKind.SUSPECT_LANDMARKS, RejectionKind.REPAIRED_LANDMARKS
+        return self in used
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One entry that is not used, and why. detail: one line for people, about this very entry."""
+    """One entry that is not used, or not all of it, and why. detail: one line for people, about this very entry."""
 
     kind: RejectionKind
     file_name: str

@@ -103,6 +103,7 @@ def test_the_page_tells_counts_times_sizes_and_settings(tmp_path: Path, names: l
         ["a.jpg", "photo", "the file is empty (zero bytes)", "empty-photo"],
     ]
     rejected += [[f"{i}.jpg", "face", f"only {i}% inside", "outside-photo"] for i in range(1234)]
+    rejected += [[f"{i}.jpg", "annotation", f"{i} eye distances off", "repaired-landmarks"] for i in range(2)]
     write_csv(summary.rejected_csv, rejected)
     summary = replace(
         summary, duplicates=(DuplicateFiles(names[0], names[3], 5), DuplicateFiles(names[1], "x1.jpg", 17))
@@ -111,7 +112,8 @@ def test_the_page_tells_counts_times_sizes_and_settings(tmp_path: Path, names: l
     for text in (
         "7 faces of 64 x 64 pixels",
         "Of 9 photos with landmarks, 9 gave a face",
-        "1,235 entries were rejected.",
+        "1,235 entries were rejected. 2 entries have a fault, and are used.",
+        "Not rejected: landmarks that differ from a detector's; its own are used 2",
         "Rejected, stage “face” 1,234",
         "face 1,234 the face lies outside of the photo 0.jpg , 1.jpg , 2.jpg , 3.jpg , …",
         "photo 1 the file is empty (zero bytes) a.jpg",

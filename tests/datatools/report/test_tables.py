@@ -85,6 +85,23 @@ def test_rejected_are_counted_per_stage_most_first(tmp_path: Path) -> None:
     assert 'y, "z" w' in [group.text for group in rejected.groups]
 
 
+def test_entries_that_are_used_are_not_counted_as_rejected(tmp_path: Path) -> None:
+    rows = [
+        ["file_name", "stage", "reason", "kind"],
+        ["a", "annotation", "x", "suspect-landmarks"],
+        ["b", "annotation", "y", "repaired-landmarks"],
+        ["c", "annotation", "z", "repaired-landmarks"],
+        ["d", "annotation", "z", "wrong-landmarks"],
+    ]
+    rejected = read_rejected(write_csv(tmp_path / "rejected.csv", rows))
+    assert (rejected.stages, rejected.total) == ({"annotation": 1}, 1)
+    assert rejected.used == {
+        "landmarks that differ from a detector's; its own are used": 2,
+        "landmarks that differ from a detector's; they are used": 1,
+    }
+    assert sum(group.count for group in rejected.groups) == 4
+
+
 def test_a_list_without_entries_is_empty(tmp_path: Path) -> None:
     rejected = read_rejected(write_csv(tmp_path / "rejected.csv", [["file_name", "stage", "reason"]]))
     assert rejected.total == 0
