@@ -8,11 +8,11 @@ from datatools.parallel import Report
 from datatools.pyramid import Provenance, PyramidWriter
 from datatools.pyramid.joined import joined_path
 from pipelines.cluster import Workers
-from pipelines.finished_faces import FinishedFaces
+from pipelines.finished_faces import FinishedFaces, KeptFaces
 from pipelines.freshness import load_choice
 from pipelines.layout import BuildLayout
 from pipelines.photo_work import Face, FaceMaker, map_photos
-from pipelines.unfinished import UnfinishedShard, read_face
+from pipelines.unfinished import UnfinishedShard
 
 
 def chosen_faces(layout: BuildLayout, index: int) -> list[tuple[int, Provenance]]:
@@ -59,7 +59,7 @@ def write_build_shard(
     path.parent.mkdir(parents=True, exist_ok=True)
     joined_path(path).unlink(missing_ok=True)  # of other faces
     shards = {position // size for position, _ in chosen}
-    kept = {shard: file for shard in shards if (file := layout.faces_path(shard)).exists()}
+    kept = {shard: KeptFaces(layout, shard) for shard in shards if layout.faces_path(shard).exists()}
     finished = FinishedFaces(layout)
     copied = {position for position, provenance in chosen if position // size not in kept and provenance in finished}
     to_make = [(position, row) for position, row in chosen if position // size not in kept and position not in copied]
@@ -87,7 +87,7 @@ def write_build_shard(
         for position, provenance in chosen:
             shard, row = divmod(position, size)
             if shard in kept:
-                face = read_face(kept[shard], row, layout.resolution)
+                face = kept[shard].read(row)
             else:
                 face = finished.read(provenance) if position in copied else next(again)
             writer.append(face, provenance)

@@ -1,4 +1,6 @@
-"""Faces of the finished file of an earlier build that this build would make in the same way: they are copied."""
+"""Faces that are copied: those that the first pass kept, and those of the finished file of an earlier build."""
+
+import zlib
 
 import numpy as np
 
@@ -7,9 +9,35 @@ from datatools.pyramid import Provenance, Pyramid
 from datatools.pyramid.format import CHECKSUMS, image_checksum, level_name
 from pipelines.layout import BuildLayout
 from pipelines.photo_work import Face
+from pipelines.score_shard import DAMAGE, damaged
+from pipelines.unfinished import read_face
 
 Key = tuple[str, int, str, bytes]
 """What decides about a face, apart from the recipe: the photo's name, the face's number, MD5, and landmarks."""
+
+
+class KeptFaces:
+    """The faces that the first pass kept of a score shard, which has to be there."""
+
+    def __init__(self, layout: BuildLayout, shard: int) -> None:
+        self._path, self._resolution = layout.faces_path(shard), layout.resolution
+        scores = layout.score_path(shard)
+        try:
+            with np.load(scores, allow_pickle=False) as archive:
+                # Versions before had no checksums.
+                self._checksums = archive["face_checksum"] if "face_checksum" in archive.files else None
+        except DAMAGE as error:
+            raise damaged(scores, error) from error
+
+    def read(self, index: int) -> Face:
+        """Return the face of photo `index` of the shard. Raises DataError where it is damaged, and removes the file."""
+        try:
+            face = read_face(self._path, index, self._resolution)
+        except ValueError as error:
+            raise damaged(self._path, error) from error
+        if self._checksums is not None and zlib.crc32(face.data) != self._checksums[index]:
+            raise damaged(self._path, f"face {index} has other bytes")
+        return face
 
 
 class FinishedFaces:

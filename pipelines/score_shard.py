@@ -19,6 +19,17 @@ from pipelines.photo_work import FaceMaker, Row, map_photos
 from pipelines.timing import stopwatch
 from pipelines.unfinished import UnfinishedShard
 
+OF_PHOTOS = ("rejected_md5", "face_checksum")
+"""Columns of a score shard that do not belong to the ranking."""
+DAMAGE = (OSError, ValueError, EOFError, BadZipFile)
+"""What reading a damaged score shard raises."""
+
+
+def damaged(path: Path, why: object) -> DataError:
+    """Remove a file of the first pass that was damaged; return the error that says so."""
+    path.unlink(missing_ok=True)
+    return DataError(f"{path} was damaged ({why}) and is removed; run the same command again")
+
 
 def stamps_path(scores: Path) -> Path:
     """Return where the stamps of a score shard's photos are, (n, 3) int64; `pipelines.freshness` reads them."""
@@ -81,6 +92,7 @@ def write_score_shard(
             orientation=np.array([rows[i].get("orientation", 1) for i in good], dtype=np.int8),
             rejections=np.array([row["rejection"] for row in rejected], dtype=np.str_).reshape(-1, 3),
             rejected_md5=np.array([row["source_md5"] for row in rejected], dtype="U32"),
+            face_checksum=np.array(unfinished.checksums if layout.keep_faces else [], dtype=np.int64),
         )
     # Last: stamps of photos whose scores are not written yet would pass older scores off as theirs.
     with atomic_path(stamps_path(path)) as temporary, temporary.open("wb") as stream:
@@ -123,10 +135,9 @@ def read_score_shards(layout: BuildLayout) -> ScoreTable:
         path = layout.score_path(index)
         try:
             with np.load(path, allow_pickle=False) as archive:
-                table = {name: archive[name] for name in archive.files if name != "rejected_md5"}
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
-            path.unlink(missing_ok=True)
-            raise DataError(f"{path} was damaged ({error}) and is removed; run the same command again") from error
+                table = {name: archive[name] for name in archive.files if name not in OF_PHOTOS}
+        except DAMAGE as error:
+            raise damaged(path, error) from error
         table.setdefault("orientation", np.ones(len(table["position"]), np.int8))  # stored before there were any
         tables.append(table | {"position": table["position"] + index * layout.shard_size})
     joined = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}

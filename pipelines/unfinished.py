@@ -49,6 +49,7 @@ class UnfinishedShard:
 
     Attributes:
         rows: results that earlier runs saved, of the first photos.
+        checksums: of the faces of all photos so far, None where faces are not kept.
         seconds: how long those runs took for them.
     """
 
@@ -68,6 +69,7 @@ class UnfinishedShard:
             os.replace(faces, unfinished_path(faces))  # killed between the faces and the shard's own file
         lines = self._valid_lines(group)
         self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self.checksums: list[int | None] = [row["checksum"] for row in self.rows]
         self.seconds = float(self.rows[-1]["seconds"]) if self.rows else 0.0
         self._count, self._size = len(lines), sum(map(len, lines))
 
@@ -127,6 +129,7 @@ class UnfinishedShard:
         row = {"photo": self._photos[self._count], "checksum": checksum, "seconds": seconds, **values}
         line = json.dumps(row).encode() + b"\n"
         write_at(self._lines, line, self._size)
+        self.checksums.append(checksum)
         self._count, self._size = self._count + 1, self._size + len(line)
 
     def keep_faces(self) -> None:

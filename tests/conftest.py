@@ -36,6 +36,7 @@ SLOW = (
     "tests/datatools/test_sample.py",
     "tests/faults/test_builds.py",
     "tests/faults/test_damaged_pictures.py",
+    "tests/faults/test_damaged_shards.py",
     "tests/faults/test_storage.py",
     "tests/pggan/config/test_schedule.py",
     "tests/pggan/metrics/test_swd.py",

@@ -146,16 +146,17 @@ class Trial:
 
     def new_folder(self, name: str) -> Path:
         folder = self._parent / name
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         for item in self.work.inputs:
             (shutil.copytree if (self._inputs / item).is_dir() else shutil.copy)(self._inputs / item, folder / item)
         return folder
 
-    def run(self, folder: Path, first: int = FOR_EVER, times: int = 1, code: int = 0) -> Ended:
+    def run(self, folder: Path, first: int = FOR_EVER, times: int = 1, code: int = 0, prefix: str = "") -> Ended:
+        """Run the command, after the statements of `prefix`."""
         words = self.work.words.replace("{}", str(folder)).split()
         if self.work.code == BUILD:
             words = command(folder / "tree", folder / "out", *words)[1:]
-        return self._commands.run(self.work.code, words, Fault(folder, first, times, code))
+        return self._commands.run(prefix + self.work.code, words, Fault(folder, first, times, code))
 
     def any_call(self) -> int:
         return int(self.random.integers(1, self.undisturbed.seen + 1))

@@ -12,6 +12,7 @@ from datatools.pyramid import Pyramid
 from datatools.restore.restorers import network_restorer
 from datatools.restore.weights import save_weights
 from pipelines.build_shard import chosen_faces, write_build_shard
+from pipelines.finished_faces import KeptFaces
 from pipelines.layout import BuildLayout
 from pipelines.rank import write_ranking
 from pipelines.score_shard import read_score_shards, write_score_shard
@@ -79,3 +80,17 @@ def test_photos_together_give_the_faces_of_photos_alone(
     assert np.abs(pyramids[0] - pyramids[1]).max() <= 1
     stored = faces[1].reshape(5, 256, 256, 3)
     np.testing.assert_allclose(pyramids[1], stored[[0, 1, 3, 4]], atol=1)  # the groups of the passes differ
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_damaged_face_of_the_first_pass_is_noticed(cut: bool, photos: Mapping[str, Photo], tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "CelebA", dict(list(photos.items())[:2]))
+    layout = BuildLayout(tree, tmp_path, selection="all", resolution=256, restore="none")
+    write_score_shard(layout, 0, 1)
+    path, kept = layout.faces_path(0), KeptFaces(layout, 0)
+    whole = path.read_bytes()
+    assert kept.read(1).tobytes() == whole[len(whole) // 2 :]
+    path.write_bytes(whole[:-1] if cut else whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DataError, match=r"\.rgb was damaged .* and is removed; run the same command again"):
+        kept.read(1)
+    assert not path.exists()
