@@ -37,6 +37,7 @@ SLOW = (
     "tests/faults/test_builds.py",
     "tests/faults/test_damaged_pictures.py",
     "tests/faults/test_damaged_shards.py",
+    "tests/faults/test_disks.py",
     "tests/faults/test_storage.py",
     "tests/pggan/config/test_schedule.py",
     "tests/pggan/metrics/test_swd.py",

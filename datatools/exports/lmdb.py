@@ -11,6 +11,8 @@ MAX_KEY = 511
 """Bytes of a key, as LMDB is built."""
 MAP_SIZE = 1 << 40
 """Largest size of the database: addresses that are set aside, not room on the disk."""
+SHORT_WRITE = "Input/output error"
+"""What LMDB says when the disk takes only a part of what it writes, for want of room."""
 
 
 class LMDB(InArchive):
@@ -43,5 +45,6 @@ class LMDB(InArchive):
                     count += 1
                 writing.put(b"length", str(count).encode())
         except lmdb.Error as error:
-            raise DataError(f"{out}: cannot be written: {one_line(error)}") from error
+            hint = "; LMDB says so of a full disk, too" if SHORT_WRITE in str(error) else ""
+            raise DataError(f"{out}: cannot be written: {one_line(error)}{hint}") from error
         publish(made, out, documents)
