@@ -68,9 +68,13 @@ def finish_with_bytes(item: Path, _group: int) -> tuple[str, bytes]:
     return item.name, read_photo(item)[0]
 
 
-def test_order_and_groups_when_a_worker_is_killed(tmp_path: Path) -> None:
-    with running(tmp_path, 2) as (address, workers):
-        check_order_and_groups(address, workers)
+def test_order_and_groups_when_a_worker_is_killed(tmp_path: Path, tries: Tries) -> None:
+    count = tries.count(1, 5)
+    for attempt in range(count):
+        (tmp_path / str(attempt)).mkdir()
+        with running(tmp_path / str(attempt), 2) as (address, workers):
+            check_order_and_groups(address, workers)
+    tries.record("a Dask worker that is killed", count, "another one did its work; same results, in order")
 
 
 def check_order_and_groups(address: str, workers: list[subprocess.Popen[bytes]]) -> None:
