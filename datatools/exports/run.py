@@ -22,7 +22,7 @@ from datatools.exports.metadata import Classes, Facts, description, picture_name
 from datatools.exports.stylegan_zip import StyleGANZip
 from datatools.exports.tfrecord import TFRecord
 from datatools.exports.webdataset import WebDataset
-from datatools.files import alone_in, as_data_error, atomic_path
+from datatools.files import alone_in, as_data_error, atomic_path, fsync_path
 from datatools.parallel import map_in_processes
 from datatools.pyramid import Pyramid
 from datatools.pyramid.folder_labels import DATASET_JSON
@@ -49,7 +49,7 @@ SAMPLES = 8
 """Pictures that are encoded to estimate the size of all."""
 ROW_BYTES = 1500
 """What the metadata of a picture takes, about."""
-RECORD = "export.json"
+RECORD, PLAN, CONTENT = "export.json", "plan.json", "content"
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,18 @@ class ExportPlan:
     @property
     def done(self) -> int:
         """Return the number of pictures that an interrupted run has finished."""
-        if _stored_digest(self.work) != self.digest:
+        if _stored(self.work).get("digest") != self.digest:
             return 0
         maker = self.maker
         return sum(part.stop - part.start for part in self.parts if maker.finished(part))
+
+    @property
+    def is_published(self) -> bool:
+        """Return whether an interrupted run of this plan has put the export in its place, and only left its parts."""
+        stored = _stored(self.work)
+        if "replaces" not in stored or stored.get("digest") != self.digest:
+            return False
+        return _file_number(self.out) not in (0, stored["replaces"])
 
     @property
     def free(self) -> int:
@@ -153,7 +161,8 @@ def plan_export(
         raise DataError(f"{out}: no image of {pyramid.path} is chosen")
     if rows.min() < 0 or rows.max() >= len(pyramid):
         raise DataError(f"{pyramid.path}: holds images 0 to {len(pyramid) - 1}, not {rows.min()} to {rows.max()}")
-    _check_place(out, layout, overwrite=overwrite)
+    begun = "replaces" in _stored(parts_folder(out))  # whether it is the same export shows when there is a plan
+    _check_place(out, layout, overwrite=overwrite or begun)
     classes = read_classes(pyramid, options.labels, rows)
     names = picture_names(pyramid, rows, layout, options, classes)
     samples = np.unique(np.linspace(0, len(rows) - 1, SAMPLES).round().astype(int))
@@ -162,6 +171,9 @@ def plan_export(
     about = description(pyramid, options, len(rows), classes, selection)
     facts = Facts(pyramid, rows, options.resolution, names, classes)
     plan = ExportPlan(pyramid, out, options, rows, overwrite, facts, classes, about, estimate)
+    if plan.is_published:
+        return plan
+    _check_place(out, layout, overwrite=overwrite)
     needed = layout.copies * estimate
     if needed > plan.free:
         while_done = " while exporting, half of that afterwards" if layout.copies == 2 else ""
@@ -197,14 +209,18 @@ def write_export(plan: ExportPlan, *, progress: Callable[[int], object] = no_pro
     """
     maker = plan.maker
     with as_data_error(plan.out), alone_in(plan.work, plan.out):
+        if plan.is_published:
+            fsync_path(plan.out.absolute().parent)
+            progress(len(plan.chosen))
+            _remove(plan.work)
+            return
         _check_place(plan.out, plan.layout, overwrite=plan.overwrite)  # another process may just have finished
-        if _stored_digest(plan.work) != plan.digest:
+        if _stored(plan.work).get("digest") != plan.digest:
             shutil.rmtree(maker.folder, ignore_errors=True)
             for record in plan.work.glob("*.json"):
                 record.unlink()
         maker.folder.mkdir(exist_ok=True)
-        with atomic_path(plan.work / "plan.json") as temporary:
-            temporary.write_text(json.dumps({"digest": plan.digest}))
+        _store(plan.work, digest=plan.digest)
         with closing(map_in_processes(maker, plan.parts, plan.options.jobs)) as made:
             for part in made:
                 progress(part.stop - part.start)
@@ -217,15 +233,36 @@ def write_export(plan: ExportPlan, *, progress: Callable[[int], object] = no_pro
             labels = plan.facts.labels
             pairs = None if labels is None else list(zip(plan.facts.names, labels, strict=True))
             documents[DATASET_JSON] = json.dumps({"labels": pairs}).encode()
+        _store(plan.work, digest=plan.digest, replaces=_file_number(plan.out))
         plan.layout.finish(maker.folder, plan.out, documents)
-        shutil.rmtree(plan.work, ignore_errors=True)
+        _remove(plan.work)
 
 
-def _stored_digest(work: Path) -> str | None:
+def _store(work: Path, **values: Any) -> None:
+    """Keep the digest of the plan, and, from when all parts are there, the file number of what is to be replaced."""
+    with atomic_path(work / PLAN) as temporary:
+        temporary.write_text(json.dumps(values))
+
+
+def _stored(work: Path) -> dict[str, Any]:
     try:
-        return str(json.loads((work / "plan.json").read_bytes())["digest"])
-    except (OSError, ValueError, KeyError):
-        return None
+        return dict(json.loads((work / PLAN).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _file_number(out: Path) -> int:
+    """Return what tells a file or folder from the one before it at the same name; 0 where there is none."""
+    try:
+        return out.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def _remove(work: Path) -> None:
+    """Remove the parts of a finished export as far as possible, the plan after the others."""
+    shutil.rmtree(work / CONTENT, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 class PartMaker:
@@ -237,7 +274,7 @@ class PartMaker:
     @property
     def folder(self) -> Path:
         """The folder of finished files."""
-        return self.work / "content"
+        return self.work / CONTENT
 
     def finished(self, part: Part) -> bool:
         """Return whether a part was made before, and its files still have their sizes."""

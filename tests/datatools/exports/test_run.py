@@ -1,6 +1,7 @@
 """Exports as the command makes them: resumed, replaced, refused, and the same whatever the number of processes."""
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,64 @@ def test_an_interrupted_export_is_resumed(h5: Path, tmp_path: Path, monkeypatch:
     assert len(encoded) == COUNT - PART
     assert read_tree(out) == read_tree(whole)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("to", LIGHT)
+@pytest.mark.parametrize("overwrites", [False, True])
+@pytest.mark.usefixtures("small_parts")
+def test_a_failure_after_the_export_is_in_its_place(
+    h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str, overwrites: bool
+) -> None:
+    """The same command only cleans up; one with other options says that there is an export."""
+    out = out_of(tmp_path, to)
+    pyramid, options = Pyramid(h5), ExportOptions(to, 8)  # type: ignore[arg-type]
+    if overwrites:
+        export(h5, out, to)
+    plan = plan_export(pyramid, out, range(COUNT - 1), options, overwrite=overwrites)
+    replace = os.replace
+
+    def failing(source: Any, target: Any) -> None:
+        replace(source, target)
+        if Path(target) == out:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(DataError, match="Input/output error"):
+        write_export(plan)
+    monkeypatch.setattr(os, "replace", replace)
+    exported, stamp = read_tree(out), out.stat().st_ino
+    with pytest.raises(DataError, match="exists; --overwrite replaces it"):
+        plan_export(pyramid, out, range(COUNT), options)
+    done: list[int] = []
+    write_export(plan_export(pyramid, out, range(COUNT - 1), options), progress=done.append)
+    assert done == [COUNT - 1]
+    assert (read_tree(out), out.stat().st_ino) == (exported, stamp)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    with pytest.raises(DataError, match="exists; --overwrite replaces it"):
+        plan_export(pyramid, out, range(COUNT - 1), options)
+
+
+@pytest.mark.parametrize("to", LIGHT)
+@pytest.mark.usefixtures("small_parts")
+def test_an_export_that_was_to_be_replaced(h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
+    """An interruption leaves it, whether before or while the new one is put together."""
+    out = out_of(tmp_path, to)
+    export(h5, out, to)
+    before = read_tree(out)
+    pyramid, options = Pyramid(h5), ExportOptions(to, 8)  # type: ignore[arg-type]
+    plan = plan_export(pyramid, out, range(5), options, overwrite=True)
+    with pytest.raises(KeyboardInterrupt):
+        write_export(plan, progress=interrupt)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(LAYOUTS[to]), "finish", lambda *_: interrupt(0))
+        with pytest.raises(KeyboardInterrupt):
+            write_export(plan)
+        assert read_tree(out) == before
+        with pytest.raises(DataError, match="exists; --overwrite replaces it"):
+            plan_export(pyramid, out, range(5), options)
+    write_export(plan_export(pyramid, out, range(5), options, overwrite=True))
+    assert read_tree(out) != before
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
 @pytest.mark.usefixtures("small_parts")
