@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import random
 import resource
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from pggan.training.saving import Saving
 from pggan.training.step import Stepper
 from tests.support.builds import HANGS
 from tests.support.pggan_runs import assert_equal_runs, config_of, stats_of, train
+from tests.support.tries import Tries
 
 CHECKPOINT, FINAL, STATS, CONFIG = "checkpoint-000000000120", "final.safetensors", "stats.jsonl", "config.json"
 GRIDS, REALS, BOARD, LOG = "fakes", "reals.png", "events.out", "log.txt"
@@ -207,26 +210,35 @@ def test_lines_of_the_log_wait_in_memory(
     assert_equal_runs(straight, config.out)
 
 
-def at_image_100(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+def at_image(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], object]) -> None:
     step = Stepper.discriminator_step
 
     def acting_step(self: Stepper, state: Any, images: int, batch: Any) -> Any:
-        if images == 100:
+        if images == number:
             act()
         return step(self, state, images, batch)
 
     monkeypatch.setattr(Stepper, "discriminator_step", acting_step)
 
 
-def test_a_folder_that_is_moved_away(h5: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config, place = config_of(h5, tmp_path / "run"), tmp_path / "elsewhere"
-    at_image_100(monkeypatch, lambda: config.out.rename(place))
-    with pytest.raises(DataError, match=r"run folder .*run is gone: where it was moved, resume with --out [^\n]+$"):
-        train(config)
-    assert not config.out.exists()
-    monkeypatch.undo()
-    assert train(replace(config, out=place)).finished
-    assert_equal_runs(straight, place)
+def test_a_folder_that_is_moved_away(
+    h5: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries: Tries
+) -> None:
+    count, dice = tries.count(1, 8), random.Random(1)
+    for attempt in range(count):
+        config, place = config_of(h5, tmp_path / f"run{attempt}"), tmp_path / f"elsewhere{attempt}"
+        at_image(monkeypatch, dice.randrange(4, 200, 4), partial(config.out.rename, place))
+        with pytest.raises(
+            DataError, match=r"run folder .*run\d+ is gone: where it was moved, resume with --out [^\n]+$"
+        ):
+            train(config)
+        assert not config.out.exists()
+        monkeypatch.undo()
+        assert train(replace(config, out=place)).finished
+        assert_equal_runs(straight, place)
+    tries.record(
+        "a folder of a training that is moved away", count, "one line; resumed at its new place to the same bytes"
+    )
 
 
 @pytest.mark.parametrize("kind", ["nothing", "file"])
@@ -238,7 +250,7 @@ def test_a_folder_that_is_deleted(kind: str, h5: Path, tmp_path: Path, monkeypat
         if kind == "file":
             config.out.write_text("somebody's own")
 
-    at_image_100(monkeypatch, delete)
+    at_image(monkeypatch, 100, delete)
     with pytest.raises(DataError, match=r"run folder .*run is gone"):
         train(config)
     assert [path.name for path in tmp_path.iterdir()] == (["run"] if kind == "file" else [])
