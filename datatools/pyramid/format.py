@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from zlib_ng import zlib_ng
 
 from datatools.errors import ArrayError, DataError, one_line
 from datatools.files import as_data_error
@@ -206,7 +207,7 @@ def provenance_checksums(tables: dict[str, NDArray]) -> NDArray[np.uint32]:
 
 def image_checksum(image: NDArray[np.uint8]) -> int:
     """Return the CRC-32 of an image's bytes in file order: channel, row, column."""
-    return zlib.crc32(np.ascontiguousarray(image).data)
+    return zlib_ng.crc32(np.ascontiguousarray(image).data)
 
 
 def no_progress(images: int) -> None:
