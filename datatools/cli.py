@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +22,30 @@ MAX_RANGE = 10_000_000
 MAX_DIGITS = 40
 """Digits of a range: no file has an image with a longer number."""
 
+AGAIN_AFTER = 0.02
+"""Seconds after which Ctrl-C that was lost is raised again."""
+
 
 def run_command(command: click.Command) -> None:
-    """Run the command line of this process and exit; a console that fails never ends it."""
+    """Run the command line of this process and exit; a console that fails never ends it, and Ctrl-C always does."""
     protect_console()
+    _keep_ctrl_c()
     command()
+
+
+def _keep_ctrl_c() -> None:
+    """Raise Ctrl-C again where Python loses it: in a destructor, or in the callback of a weak reference."""
+    other_hook, main_thread = sys.unraisablehook, threading.get_ident()
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):  # here it would be lost, too
+            again = threading.Timer(AGAIN_AFTER, signal.pthread_kill, (main_thread, signal.SIGINT))
+            again.daemon = True  # a command that has ended meanwhile needs it no more
+            again.start()
+        else:
+            other_hook(unraisable)
+
+    sys.unraisablehook = hook
 
 
 class Misuse(click.ClickException):

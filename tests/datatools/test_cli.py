@@ -3,6 +3,8 @@
 import errno
 import math
 import pickle
+import subprocess
+import sys
 
 import click
 import pytest
@@ -10,6 +12,7 @@ from click.testing import CliRunner
 
 from datatools.cli import FiniteNumber, OneLineCommand, OneLineGroup, parse_ranges
 from datatools.errors import DataError, SettingError
+from tests.support.builds import HANGS, environment
 
 MISTAKES = [
     (DataError("a.h5: no such file"), "Error: a.h5: no such file\n"),
@@ -131,3 +134,25 @@ def test_ranges_stay_below_the_count(text: str) -> None:
         parse_ranges(text, "--indices", 5)
     with pytest.raises(DataError, match="neither a number nor a range"):
         parse_ranges("5-", "--seeds")
+
+
+def test_ctrl_c_ends_a_command_also_where_python_raises_nothing() -> None:
+    code = """
+import signal, time, weakref
+import click
+from datatools.cli import OneLineCommand, run_command
+
+@click.command(cls=OneLineCommand)
+def command():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    class Thing: pass
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+    del thing
+    time.sleep(60)
+
+run_command(command)
+"""
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=HANGS)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

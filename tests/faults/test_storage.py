@@ -50,7 +50,7 @@ def test_storage_that_fails(
 SEVERAL = "a build of several processes"
 HANDLED = {
     LIBRARY: (signal.SIGKILL, signal.SIGTERM),
-    TOOL: (signal.SIGKILL, signal.SIGTERM),
+    TOOL: (signal.SIGKILL, signal.SIGTERM, signal.SIGINT),
     BUILD: (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
     TRAIN: (signal.SIGKILL, signal.SIGTERM, signal.SIGINT),
 }
@@ -67,7 +67,7 @@ def endings(name: str, number: signal.Signals) -> set[int]:
     if code == BUILD:
         return {128 + number}
     interrupted = 128 + number if number == signal.SIGINT else -number
-    return {0, interrupted} if code == TRAIN else {-number}  # a training that has begun saves and ends
+    return {0, interrupted} if code == TRAIN else {interrupted}  # a training that has begun saves and ends
 
 
 def signal_trials() -> Iterator[Any]:
