@@ -23,7 +23,7 @@ from datatools.pyramid.writer import FileLayout, UnfinishedFile
 
 
 def joined_path(part: Path) -> Path:
-    """Return where that of a part is kept, once its images are on the disk in another file."""
+    """Return where the tables of a part are kept, once its images are on the disk in another file."""
     return part.with_name(part.name + ".joined")
 
 
@@ -33,6 +33,7 @@ class Place:
 
     Attributes:
         first: number of the first one. count, compression: of that file.
+        offsets: of uncompressed levels: where the first one begins.
         chunks: of compressed levels: offset, bytes and HDF5's filter mask of each chunk that the images filled, (K, 3).
         pending: the last images of compressed levels, which fill no chunk, (n, 3, r, r).
     """
@@ -40,13 +41,14 @@ class Place:
     first: int
     count: int
     compression: str
+    offsets: dict[int, int] = field(default_factory=dict)
     chunks: dict[int, NDArray[np.int64]] = field(default_factory=dict)
     pending: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, target: UnfinishedFile, first: int) -> "Place":
         """Return the place of the images from `first` to the last one that is there."""
-        chunks, pending = {}, {}
+        offsets, chunks, pending = {}, {}, {}
         with target.as_data_error(), uninterrupted():
             for resolution, level in target.levels.items():
                 if level.chunks is not None:
@@ -56,7 +58,9 @@ class Place:
                     chunks[resolution] = np.array(places, np.int64).reshape(-1, 3)
                     waiting = target.pending[resolution]
                     pending[resolution] = np.array(waiting, np.uint8).reshape(-1, *level.shape[1:])
-        return cls(first, target.layout.count, target.layout.compression, chunks, pending)
+                elif target.layout.count:
+                    offsets[resolution] = target.image_offset(resolution, first)
+        return cls(first, target.layout.count, target.layout.compression, offsets, chunks, pending)
 
     def fits(self, first: int, layout: FileLayout) -> bool:
         """Return whether image number `first` of such a file is the first one here."""
@@ -65,7 +69,7 @@ class Place:
     def take(self, target: UnfinishedFile, count: int) -> bool:
         """Let HDF5 know the `count` images of a part that is gone, in a file that has them; return whether it can.
 
-        HDF5 gets chunks of the same sizes in the same order again, and has to give them the same places.
+        HDF5 gets chunks of the same sizes in the same order again. Everything has to get the same place as before.
         """
         left = {resolution: iter(chunks.tolist()) for resolution, chunks in self.chunks.items()}
         for _ in range(count):
@@ -78,8 +82,9 @@ class Place:
                         level.id.write_direct_chunk((number * level.chunks[0], 0, 0, 0), bytes(size), mask)
         for resolution, images in self.pending.items():
             target.pending[resolution] = list(images)
-        places = Place.of(target, self.first).chunks
-        return all(np.array_equal(places[resolution], chunks) for resolution, chunks in self.chunks.items())
+        place = Place.of(target, self.first)
+        same_chunks = (np.array_equal(place.chunks[resolution], chunks) for resolution, chunks in self.chunks.items())
+        return place.offsets == self.offsets and all(same_chunks)
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,7 @@ class PartTables:
                         int(stored["place"][0]),
                         int(stored["place"][1]),
                         str(stored["compression"]),
+                        dict(stored["offsets"].tolist()),
                         {int(r): stored[f"chunks/{r}"] for r in stored["chunked"]},
                         {int(r): stored[f"pending/{r}"] for r in stored["chunked"]},
                     ),
@@ -142,6 +148,7 @@ class PartTables:
             allow_pickle=False,
             place=np.array([place.first, place.count]),
             compression=np.array(place.compression),
+            offsets=np.array(list(place.offsets.items()), np.int64).reshape(-1, 2),
             chunked=np.array(list(place.chunks), np.int64),
             levels=np.array(self.levels),
             columns=np.array(list(self.columns), np.str_),

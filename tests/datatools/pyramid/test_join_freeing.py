@@ -259,12 +259,15 @@ def test_parts_compressed_otherwise(of_parts: str, compression: str, tmp_path: P
     assert (tmp_path / "joined.h5").read_bytes() == whole.read_bytes()
 
 
-@pytest.mark.parametrize("change", ["compression", "settings", "earlier part"])
-def test_what_moves_images_of_parts_that_are_gone(change: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("compression", "change"),
+    [("none", "settings"), ("gzip", "settings"), ("gzip", "compression"), ("gzip", "earlier part")],
+)
+def test_what_moves_images_of_parts_that_are_gone(compression: str, change: str, tmp_path: Path) -> None:
     """What is left stays, and the next try says what is missing."""
-    write_parts(tmp_path, side=256, compression="gzip")
-    killed(tmp_path, lambda _: not (tmp_path / "part2.h5").exists(), "gzip")
-    options: dict[str, Any] = {"compression": "gzip", "settings": SETTINGS, "free_parts": True}
+    write_parts(tmp_path, side=256, compression=compression)
+    killed(tmp_path, lambda _: not (tmp_path / "part2.h5").exists(), compression)
+    options: dict[str, Any] = {"compression": compression, "settings": SETTINGS, "free_parts": True}
     if change == "compression":
         options["compression"] = "lzf"
     elif change == "settings":
@@ -295,10 +298,11 @@ def test_an_error_of_the_callback_stays_as_it_is(free_parts: bool, compression: 
 def test_tables_of_a_part(parts: Path, tmp_path: Path) -> None:
     part = Pyramid(parts / "part0.h5")
     chunks, pending = np.arange(6).reshape(2, 3), np.full((1, 3, 32, 32), 7, np.uint8)
-    PartTables.of(part).write(tmp_path / "part0.h5.joined", Place(3, 9, "gzip", {32: chunks}, {32: pending}))
+    PartTables.of(part).write(tmp_path / "part0.h5.joined", Place(3, 9, "gzip", {16: 5}, {32: chunks}, {32: pending}))
     tables = PartTables.read(tmp_path / "part0.h5.joined")
     assert tables.place is not None
     assert (tables.place.first, tables.place.count, tables.place.compression) == (3, 9, "gzip")
+    assert tables.place.offsets == {16: 5}
     assert np.array_equal(tables.place.chunks[32], chunks)
     assert np.array_equal(tables.place.pending[32], pending)
     assert (len(tables), tables.levels, tables.attribute_names) == (5, part.levels, part.attribute_names)
