@@ -126,7 +126,8 @@ class ExportPlan:
         stored = _stored(self.work)
         if "replaces" not in stored or stored.get("digest") != self.digest:
             return False
-        return _file_number(self.out) not in (0, stored["replaces"])
+        found = _identity(self.out)
+        return any(found) and all(new != old for new, old in zip(found, stored["replaces"], strict=True))
 
     @property
     def free(self) -> int:
@@ -233,13 +234,13 @@ def write_export(plan: ExportPlan, *, progress: Callable[[int], object] = no_pro
             labels = plan.facts.labels
             pairs = None if labels is None else list(zip(plan.facts.names, labels, strict=True))
             documents[DATASET_JSON] = json.dumps({"labels": pairs}).encode()
-        _store(plan.work, digest=plan.digest, replaces=_file_number(plan.out))
+        _store(plan.work, digest=plan.digest, replaces=_identity(plan.out))
         plan.layout.finish(maker.folder, plan.out, documents)
         _remove(plan.work)
 
 
 def _store(work: Path, **values: Any) -> None:
-    """Keep the digest of the plan, and, from when all parts are there, the file number of what is to be replaced."""
+    """Keep the digest of the plan, and, from when all parts are there, the identity of what is to be replaced."""
     with atomic_path(work / PLAN) as temporary:
         temporary.write_text(json.dumps(values))
 
@@ -251,12 +252,16 @@ def _stored(work: Path) -> dict[str, Any]:
         return {}
 
 
-def _file_number(out: Path) -> int:
-    """Return what tells a file or folder from the one before it at the same name; 0 where there is none."""
+def _identity(out: Path) -> tuple[int, int]:
+    """Return two numbers that differ between a file or folder and the next one of its name; zeros where there is none.
+
+    One is not enough: some file systems number files anew when they are mounted, and what changes gets another time.
+    """
     try:
-        return out.stat().st_ino
+        status = out.stat()
     except FileNotFoundError:
-        return 0
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
 
 
 def _remove(work: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_failure_after_the_export_is_in_its_place(
 @pytest.mark.parametrize("to", LIGHT)
 @pytest.mark.usefixtures("small_parts")
 def test_an_export_that_was_to_be_replaced(h5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
-    """An interruption leaves it, whether before or while the new one is put together."""
+    """An interruption leaves it, whether before or while the new one is put together, and whatever its file number."""
     out = out_of(tmp_path, to)
     export(h5, out, to)
     before = read_tree(out)
@@ -124,6 +124,9 @@ def test_an_export_that_was_to_be_replaced(h5: Path, tmp_path: Path, monkeypatch
         patched.setattr(type(LAYOUTS[to]), "finish", lambda *_: interrupt(0))
         with pytest.raises(KeyboardInterrupt):
             write_export(plan)
+        (shutil.copytree if out.is_dir() else shutil.copy2)(out, tmp_path / "numbered anew")
+        shutil.rmtree(out) if out.is_dir() else out.unlink()
+        (tmp_path / "numbered anew").rename(out)
         assert read_tree(out) == before
         with pytest.raises(DataError, match="exists; --overwrite replaces it"):
             plan_export(pyramid, out, range(5), options)
