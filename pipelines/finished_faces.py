@@ -24,7 +24,7 @@ class KeptFaces:
         scores = layout.score_path(shard)
         try:
             with np.load(scores, allow_pickle=False) as archive:
-                # Versions before had no checksums.
+                # Earlier versions had no checksums.
                 self._checksums = archive["face_checksum"] if "face_checksum" in archive.files else None
         except DAMAGE as error:
             raise damaged(scores, error) from error

@@ -101,7 +101,7 @@ class RejectionKind(StrEnum):
 
     @property
     def is_used(self) -> bool:
-        """Whether the photo is used all the same."""
+        """Return whether the photo is used all the same."""
         used = RejectionKind.UNUSED_ANNOTATION, RejectionKind.SUSPECT_LANDMARKS, RejectionKind.REPAIRED_LANDMARKS
         return self in used
 
