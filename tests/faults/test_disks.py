@@ -95,6 +95,7 @@ def test_a_full_disk(name: str, running: Callable[[str], Commands], inputs: Path
                 assert not leftovers(folder), fault
             remount("size=256m")
             trial.check_again(folder, fault)
+    assert ended or not FULL
     outcome = f"{ended} ended in a line, {count - ended} finished; the same bytes in the end"
     tries.record(f"disk full at a random size: {name}", count, outcome)
 
@@ -119,6 +120,7 @@ def test_files_that_may_not_grow(
             assert not leftovers(folder), fault
         trial.check_again(folder, fault)
         shutil.rmtree(folder)
+    assert ended or not FULL
     outcome = f"{ended} ended in a line, {count - ended} finished; the same bytes in the end"
     tries.record(f"files that may not grow beyond a random size: {name}", count, outcome)
 
