@@ -6,6 +6,7 @@ libheif do it.) Colour profiles are ignored here; `datatools.sources.own_picture
 one file can be bad ends in an `ImageError` whose message is a reason to show to the user.
 """
 
+import errno
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,13 @@ _FORMATS: tuple[tuple[Callable[[bytes], bool], Opener], ...] = (
 
 
 ImageFault = Literal["empty-photo", "unknown-format", "damaged-photo", "too-large", "unknown-samples", "not-readable"]
+
+
+FAULTS_OF_FILES = frozenset(
+    {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+    | {errno.EINVAL}  # a place before the beginning of a damaged archive
+)
+"""What the system says of a file that cannot be read; all else it says of the disk, or of itself."""
 
 
 class ImageError(DataError):
@@ -192,11 +200,22 @@ def read_upright(path: Path) -> NDArray[np.uint8]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the file's bytes. Raises ImageError where it cannot be read."""
+    """Return the file's bytes.
+
+    Raises ImageError where this file cannot be read. Raises DataError where its disk fails: that is no fault of the
+    picture, and must not become a finished result.
+    """
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ImageError(f"cannot be read: {reason(error)}", "not-readable") from error
+        raise not_readable(error, path) from error
+
+
+def not_readable(error: Exception, path: Path, where: str = "") -> DataError:
+    """Return the ImageError of a picture that cannot be read, or the DataError of the disk that has `path`."""
+    if isinstance(error, OSError) and error.errno and error.errno not in FAULTS_OF_FILES:
+        return DataError(f"{path} cannot be read: {reason(error)}; fix that and run the same command again")
+    return ImageError(f"cannot be read{where}: {reason(error)}", "not-readable")
 
 
 def save_png(path: Path, array: NDArray[np.uint8]) -> None:

@@ -1,6 +1,7 @@
 """What Luigi should do when nobody has configured it: local scheduler, honest exit codes, errors in one line."""
 
 import argparse
+import builtins
 import difflib
 import logging
 import multiprocessing
@@ -54,12 +55,27 @@ class _ReadableLog(logging.Filter):
             record.msg, record.args = "%s " + record.msg.split()[4], (record.args[2],)
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         if isinstance(error, OSError):  # of storage that fails where no task's work is at it
-            error = DataError(f"{system_error(error)}; fix that and run the same command again, finished work is kept")
+            error = _failed_storage(system_error(error))
+        elif str(record.msg).startswith("Will not run"):
+            error = _at_the_end_of(str(record.msg))
         elif isinstance(error, RuntimeError) and str(error).startswith("Unfulfilled"):  # Luigi's own
             error = DataError("what an earlier step made is gone, or cannot be read; run the same command again")
         if isinstance(error, DataError):
             record.levelname, record.msg, record.args, record.exc_info = "error", "%s", (str(error),), None
         return True
+
+
+def _failed_storage(what: str) -> DataError:
+    return DataError(f"{what}; fix that and run the same command again, finished work is kept")
+
+
+def _at_the_end_of(message: str) -> DataError | None:
+    """Return the error of the traceback with which a message of Luigi ends; None for a fault of the program."""
+    kind, _, text = message.rstrip().rpartition("\n")[2].partition(": ")
+    builtin = vars(builtins).get(kind)
+    if isinstance(builtin, type) and issubclass(builtin, OSError):
+        return _failed_storage(text)
+    return DataError(text) if kind == f"{DataError.__module__}.{DataError.__name__}" else None
 
 
 class _ResultQueue(queue.Queue):

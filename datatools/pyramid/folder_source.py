@@ -11,7 +11,7 @@ from typing import Literal
 
 from datatools.errors import DataError, reason
 from datatools.files import PICTURE_ENDINGS, SYSTEM_NAMES, as_data_error, list_pictures
-from datatools.images import ImageError, read_bytes
+from datatools.images import ImageError, not_readable, read_bytes
 from datatools.text import counted
 
 MAX_MEMBER_BYTES = 1 << 30
@@ -100,7 +100,7 @@ def open_source(root: Path, *, recursive: bool = True) -> PictureSource:
 
 
 def read_entry(root: Path, name: str) -> bytes:
-    """Return the bytes of a picture. Raises ImageError where it cannot be read."""
+    """Return the bytes of a picture. Raises ImageError where it cannot be read, DataError where the disk fails."""
     if root.is_dir():
         return read_bytes(root / name)
     try:
@@ -111,7 +111,7 @@ def read_entry(root: Path, name: str) -> bytes:
     except ImageError:
         raise
     except Exception as error:  # zipfile raises what the damage leads to, and RuntimeError where a password is needed
-        raise ImageError(f"cannot be read from the archive: {reason(error)}", "not-readable") from error
+        raise not_readable(error, root, " from the archive") from error
 
 
 def describe_skipped(skipped: Iterable[Skipped]) -> list[str]:

@@ -1,5 +1,6 @@
 """datatools.images: every file gives sensible RGB or a reason; nothing is filled up, turned or clipped in silence."""
 
+import errno
 import io
 import pickle
 import subprocess
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from datatools import images
+from datatools.errors import DataError
 from datatools.images import (
     ImageError,
     decode_rgb,
@@ -249,6 +251,16 @@ def test_unreadable_files_are_image_errors(tmp_path: Path) -> None:
         read_rgb(tmp_path / "none.jpg")
     with pytest.raises(ImageError, match="cannot be read"):
         read_rgb(tmp_path)
+
+
+def test_a_disk_that_fails_is_no_fault_of_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> bytes:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(DataError, match="cannot be read: Stale file handle; fix that") as caught:
+        read_rgb(tmp_path / "a.jpg")
+    assert not isinstance(caught.value, ImageError)
 
 
 def test_saved_pictures_come_back(tmp_path: Path) -> None:

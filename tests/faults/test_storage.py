@@ -37,7 +37,12 @@ def test_storage_that_fails(
             assert trial.work.code == BUILD or len(done.error.splitlines()) == 1, fault
             trial.check_again(folder, fault)
         else:
-            assert results(folder) == trial.expected, fault
+            found = results(folder)
+            if "the run continues without" in done.output:  # a training says so of pictures that are for looking only
+                lost = trial.expected.keys() - found.keys()
+                assert all(name.endswith(".png") for name in lost), fault
+                found |= {name: trial.expected[name] for name in lost}
+            assert found == trial.expected, fault
             assert trial.work.code != LIBRARY or done.output == trial.undisturbed.output, fault
         shutil.rmtree(folder)
     tries.record(
@@ -66,8 +71,10 @@ def endings(name: str, number: signal.Signals) -> set[int]:
         return {-number, int(RETURN_CODES["task_failed"])} if name == SEVERAL else {-number}
     if code == BUILD:
         return {128 + number}
-    interrupted = 128 + number if number == signal.SIGINT else -number
-    return {0, interrupted} if code == TRAIN else {interrupted}  # a training that has begun saves and ends
+    if number == signal.SIGTERM:
+        return {0, -number} if code == TRAIN else {-number}
+    # A training that has begun saves and ends; a tool may end before Ctrl-C is raised again, where Python lost it.
+    return {0, 128 + number}
 
 
 def signal_trials() -> Iterator[Any]:
@@ -83,7 +90,7 @@ def test_signals_at_any_call(
 ) -> None:
     """A process gets a signal at one of its calls; then the same command works."""
     trial = Trial(name, running, inputs, tmp_path)
-    count, hit, attempt = tries.count(1, trial.work.signals), 0, 0
+    count, hit, ended, attempt = tries.count(1, trial.work.signals), 0, 0, 0
     while hit < count:
         assert attempt < 2 * count + 3  # few runs have fewer calls than the undisturbed one
         folder, first = trial.new_folder(str(attempt)), trial.any_call()
@@ -94,5 +101,6 @@ def test_signals_at_any_call(
         assert done.returncode in (endings(name, number) if done.failed else {0}), fault
         trial.check_again(folder, fault)
         shutil.rmtree(folder)
-        attempt, hit = attempt + 1, hit + done.failed
+        attempt, hit, ended = attempt + 1, hit + done.failed, ended + bool(done.returncode)
+    assert 2 * ended > count or trial.work.code == TRAIN
     tries.record(f"{number.name} at a random call of the system: {name}", count, "the same bytes in the end")
