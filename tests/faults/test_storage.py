@@ -84,7 +84,7 @@ def signal_trials() -> Iterator[Any]:
             yield pytest.param(name, number, id=f"{number.name}, {name}", marks=() if short else LONG)
 
 
-@pytest.mark.parametrize(("name", "number"), signal_trials())
+@pytest.mark.parametrize(("name", "number"), list(signal_trials()))
 def test_signals_at_any_call(
     name: str, number: signal.Signals, running: Callable[[str], Commands], inputs: Path, tmp_path: Path, tries: Tries
 ) -> None:
