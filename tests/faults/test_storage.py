@@ -21,7 +21,7 @@ def test_storage_that_fails(
 ) -> None:
     """A call fails, once or from then on; then the same command works."""
     trial = Trial(name, running, inputs, tmp_path)
-    count, ended = tries.count(2, trial.work.many), 0
+    count, ended = tries.count(1, trial.work.many), 0
     for attempt in range(count):
         folder = trial.new_folder(str(attempt))
         code, times = int(trial.random.choice(CODES)), int(trial.random.choice([1, FOR_EVER]))
