@@ -48,7 +48,7 @@ def verify(path: str | Path, progress: Callable[[int], object] | None = None) ->
 
     Compares the layout with what the header says, every image and provenance row with its checksum, and every level
     with the averages of the top level. `progress` is called with the number of images newly checked. Memory is bounded
-    (some ten images) whatever the size of the file; images are checked by as many threads as there are cores.
+    (some ten images) whatever the size of the file; images are checked by one thread more than there are cores.
     """
     try:
         with open_pyramid(Path(path)) as file, damage_as_data_error(Path(path)):
@@ -76,8 +76,8 @@ def _content_problems(file: h5py.File, progress: Callable[[int], object]) -> lis
     batches = [range(start, min(start + size, count)) for start in range(0, count, size)]
     problems: list[str] = []
     faults: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
-    # Reading, checksums and sums all let go of Python's lock.
-    threads = min(available_cores(), MAX_THREADS)
+    # Reading, checksums and sums all let go of Python's lock. One thread more than cores waits for the disk.
+    threads = min(available_cores() + 1, MAX_THREADS)
     for batch, (unreadable, found) in zip(batches, map_in_threads(check, batches, threads), strict=True):
         problems += unreadable
         for what, level, index in found:
