@@ -92,7 +92,7 @@ PARTS = (
         note="Every level up to 1024 x 1024 is measured. The paper's figure is 5.4, on a GPU.",
     ),
     Part("Metrics", "metrics", {"images": 512, "threads": 1}),
-    Part("Exports", "export", {"images": 500, "rounds": 3}),
+    Part("Exports", "export", {"images": 2000, "rounds": 3}),
 )
 
 

@@ -1,7 +1,7 @@
 """How fast pictures are exported, over PNG encoding alone of the same pictures in one process.
 
     python benchmarks/export.py --h5 faces.h5 --level 128
-    python benchmarks/export.py --celeba-dir CELEBA      # a pyramid of the middles of its photos, up to 500
+    python benchmarks/export.py --celeba-dir CELEBA      # a pyramid of the middles of its photos, up to 2000
     python benchmarks/export.py                          # a pyramid of parts of two portraits
 
 Prints for a WebDataset and a StyleGAN zip: the pictures per second of one process over those of encoding, which reads
@@ -37,7 +37,7 @@ from datatools.pyramid.folder_source import open_source
 from datatools.pyramid.from_folder import FolderOptions, plan_folder, write_from_folder
 
 LAYOUTS = ("webdataset", "stylegan-zip")
-PHOTOS = 500
+PHOTOS = 2000  # two shards of a WebDataset, each the work of one process
 
 
 def sample(celeba_dir: Path | None, out: Path, images: int, side: int) -> Path:
